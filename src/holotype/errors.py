@@ -1,0 +1,55 @@
+"""What can go wrong, each with what was expected, what came, and what to do.
+
+    HolotypeError
+    ├── PoolError            the images: missing, empty, cut off, two with one id, no such id
+    ├── UnreadableImage      one image that cannot be decoded (a run lists it and goes on)
+    ├── ExemplarError        an exemplar that is unknown, unreadable or given for two classes
+    ├── EncoderError         an encoder that is unknown, not at hand, or of the wrong shape
+    ├── EmbeddingsError      vectors that do not belong to the pool, or are no vectors
+    ├── GroupError           a class without a single similar image
+    ├── TestSetError         a test CSV with unknown ids, columns or values
+    ├── ModelError           a saved model that is not whole, or not ours
+    └── OutputError          an output folder that is taken, or a full disk
+"""
+
+
+class HolotypeError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class PoolError(HolotypeError):
+    """The images cannot be used as a pool."""
+
+
+class UnreadableImage(HolotypeError):
+    """One image cannot be decoded; the message is the reason."""
+
+
+class ExemplarError(HolotypeError):
+    """An exemplar cannot be used."""
+
+
+class EncoderError(HolotypeError):
+    """An encoder cannot be loaded or used."""
+
+
+class EmbeddingsError(HolotypeError):
+    """Vectors do not belong to this pool, or are no vectors."""
+
+
+class GroupError(HolotypeError):
+    """A class has no group to learn from."""
+
+
+class TestSetError(HolotypeError):
+    """The labelled rows for evaluation cannot be used."""
+
+    __test__ = False  # keeps pytest from collecting a class whose name starts with "Test"
+
+
+class ModelError(HolotypeError):
+    """A saved model cannot be loaded."""
+
+
+class OutputError(HolotypeError):
+    """A result cannot be written."""

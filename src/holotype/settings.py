@@ -1,0 +1,120 @@
+"""Every setting and its default, in one place; `holotype.toml` holds the same names."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from holotype.errors import HolotypeError
+
+Threshold = float | Literal["auto"]
+Balance = Literal["weights", "effective", "augment", "none"]
+HeadName = Literal["linear", "mlp"]
+Search = Literal["auto", "embeddings", "encoder", "both"]
+
+
+class Strict(BaseModel):
+    """Settings do not change, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HeadSettings(Strict):
+    """Hyperparameters of the heads; `tune` searches over them.
+
+    `strength` is the inverse of the linear head's L2 penalty; the rest belongs to the MLP.
+    """
+
+    strength: float = Field(0.01, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    units: int = Field(128, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    batch_size: int = Field(256, ge=2)
+    epochs: int = Field(40, ge=1)
+    patience: int = Field(5, ge=1)
+
+
+class FitSettings(Strict):
+    """What `Classifier` takes: everything between the similarity scores and the calibrated model.
+
+    encoder           the model space, by name or path of an .onnx file
+    runtime           what runs it
+    threshold         cosine above which an image joins a class, or "auto"
+    doubtful_band     width of the band below a threshold, in robust standard deviations of the class's scores
+    ambiguity         an image above two thresholds is doubtful when its margins differ by less than this (cosine)
+    head              "linear" or "mlp"
+    balance           how imbalance is met: class weights (inverse frequency, or effective number), or augmentation
+    views             most augmented views of one training image
+    negatives         background images sampled as the class "none"
+    validation        share of the training rows that validates
+    near_duplicate    cosine (search space) from which two rows must stay on one side of the split
+    """
+
+    encoder: str = "efficientnet_lite0"
+    runtime: Literal["openvino", "onnxruntime"] = "openvino"
+    threshold: Threshold = "auto"
+    doubtful_band: float = Field(1.0, ge=0)
+    ambiguity: float = Field(0.01, ge=0)
+    head: HeadName = "linear"
+    head_settings: HeadSettings = HeadSettings()
+    balance: Balance = "weights"
+    views: int = Field(8, ge=1)
+    negatives: int = Field(3000, ge=1)
+    validation: float = Field(0.2, gt=0, lt=1)
+    near_duplicate: float = Field(0.97, gt=0, le=1)
+    seed: int = 0
+
+
+class Settings(Strict):
+    """One run: its inputs, what is swept, and how each classifier is fitted.
+
+    Every combination of `thresholds`, `heads` and `encoders` is trained; `fit` holds the rest.
+    """
+
+    images: str
+    exemplars: dict[str, list[str]] = Field(min_length=1)
+    embeddings: str | None = None
+    embeddings_encoder: str | None = None
+    search: Search = "auto"
+    test_set: str | None = None
+    thresholds: list[Threshold] = Field(default=["auto"], min_length=1)
+    heads: list[HeadName] = Field(default=["linear"], min_length=1)
+    encoders: list[str] = Field(default=["efficientnet_lite0"], min_length=1)
+    trials: int = Field(0, ge=0)
+    tune_threshold: bool = False
+    allow_truncated: bool = False
+    fit: FitSettings = FitSettings()
+
+    @field_validator("exemplars")
+    @classmethod
+    def _no_reserved_class(cls, exemplars: dict[str, list[str]]) -> dict[str, list[str]]:
+        if "none" in exemplars:
+            raise ValueError('"none" is the name of the rejected class; call the class something else')
+        return exemplars
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Check `values`. Raises `HolotypeError` that names each wrong setting."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise HolotypeError(f"these settings cannot be used: {faults}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read `holotype.toml`. Raises `HolotypeError` where it is missing or wrong."""
+        try:
+            values = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise HolotypeError(f"expected the settings of a run in {path}, and there is no such file") from None
+        except tomllib.TOMLDecodeError as error:
+            raise HolotypeError(f"{path} is not valid TOML: {error}") from None
+        return cls.parse(values)
+
+    def to_toml(self) -> str:
+        """Every setting, resolved, as TOML."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
