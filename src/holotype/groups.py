@@ -1,0 +1,163 @@
+"""From similarity to groups: each pool row joins a class, is doubtful, or is background, with the reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.errors import GroupError
+
+Decision = Literal["exemplar", "member", "doubtful", "background", "missing"]
+
+_AUTO_NULL = 1e-3  # share of a normal null that may pass an automatic threshold
+_AUTO_LEAST = 5  # images that an automatic threshold lets in at the least
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A class's cosine threshold, the lower edge of its doubtful band, and where both come from."""
+
+    value: float
+    doubtful: float
+    basis: str
+    provisional: bool
+
+
+@dataclass(frozen=True)
+class Groups:
+    """One entry per pool row.
+
+    classes     K names
+    scores      (n, K) cosine, nan where the image has no vector
+    label       (n,) int: the class whose margin is best; only members and exemplars belong to it
+    decision    (n,) of Decision
+    reasons     (n,) in words
+    thresholds  K
+    """
+
+    classes: Sequence[str]
+    scores: NDArray[np.float32]
+    label: NDArray[np.int64]
+    decision: NDArray[np.str_]
+    reasons: Sequence[str]
+    thresholds: Sequence[Threshold]
+
+    def members(self, label: int) -> NDArray[np.int64]:
+        """Return the rows of class `label`, its exemplars included."""
+        return np.flatnonzero((self.label == label) & np.isin(self.decision, ["member", "exemplar"]))
+
+    @property
+    def background(self) -> NDArray[np.int64]:
+        """Return the rows from which "none" may be learnt: the doubtful are left out."""
+        return np.flatnonzero(self.decision == "background")
+
+
+def robust_spread(scores: NDArray[np.float32]) -> tuple[float, float]:
+    """Return median and standard deviation, the latter from the left half alone: positives lie on the right."""
+    median = float(np.median(scores))
+    left = scores[scores <= median]
+    return median, float(np.sqrt(np.mean((left - median) ** 2))) or 1e-6
+
+
+def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto"], band: float) -> list[Threshold]:
+    """Return the threshold of each class of `scores` (n, K).
+
+    A number is taken as it is. "auto" takes the pool's own distribution: the cosine that a share of 1/1000 of a
+    normal null (median and left-half deviation) would pass, and that at least five images reach. It is provisional:
+    without labels no threshold can promise a precision. `band` is in the same deviations.
+    """
+    from scipy.stats import norm  # noqa: PLC0415 - heavy
+
+    found = []
+    for column in scores.T:
+        usable = column[~np.isnan(column)]
+        median, deviation = robust_spread(usable)
+        if threshold != "auto":
+            value, basis = float(threshold), "given"
+        else:
+            value = median + float(norm.isf(_AUTO_NULL)) * deviation
+            basis = f"provisional: median {median:.3f} + {norm.isf(_AUTO_NULL):.1f} x deviation {deviation:.3f}"
+            least = np.sort(usable)[-min(_AUTO_LEAST + 1, len(usable))]
+            if value > least:
+                value, basis = float(least), f"provisional: the {_AUTO_LEAST} most similar images"
+            value = min(value, 0.9999)
+        found.append(Threshold(value, value - band * deviation, basis, threshold == "auto"))
+    return found
+
+
+def group(
+    classes: Sequence[str],
+    scores: NDArray[np.float32],
+    thresholds: Sequence[Threshold],
+    exemplars: dict[int, int],
+    ambiguity: float,
+) -> Groups:
+    """Decide on every row.
+
+    An image above several thresholds goes to the class with the greatest margin (cosine minus threshold), unless
+    the next margin is within `ambiguity`: then it is doubtful. exemplars: pool row -> class.
+    Raises `GroupError` when a class has no image but its exemplars.
+    """
+    values = np.array([t.value for t in thresholds], np.float32)
+    margins = scores - values
+    known = ~np.isnan(scores).any(axis=1)
+    ordered = np.sort(np.where(known[:, None], margins, -np.inf), axis=1)[:, ::-1]
+    label = np.where(known[:, None], margins, -np.inf).argmax(axis=1)
+    above = known & (ordered[:, 0] >= 0)
+    tie = above & _second_is_close(ordered, ambiguity)
+    near = known & ~above & (scores >= [t.doubtful for t in thresholds]).any(axis=1)
+    decision = np.full(len(scores), "background", dtype="<U10")
+    decision[above] = "member"
+    decision[near | tie] = "doubtful"
+    decision[~known] = "missing"
+    for row, own in exemplars.items():
+        decision[row], label[row] = "exemplar", own
+    groups = Groups(classes, scores, label, decision, _reasons(classes, scores, values, label, decision, tie), thresholds)
+    _refuse_empty(groups, exemplars)
+    return groups
+
+
+def _second_is_close(ordered: NDArray[np.float32], ambiguity: float) -> NDArray[np.bool_]:
+    if ordered.shape[1] == 1:
+        return np.zeros(len(ordered), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        return (ordered[:, 1] >= 0) & (ordered[:, 0] - ordered[:, 1] < ambiguity)
+
+
+def _reasons(
+    classes: Sequence[str],
+    scores: NDArray[np.float32],
+    values: NDArray[np.float32],
+    label: NDArray[np.int64],
+    decision: NDArray[np.str_],
+    tie: NDArray[np.bool_],
+) -> list[str]:
+    reasons = []
+    for row, (own, what) in enumerate(zip(label, decision, strict=True)):
+        if what == "missing":
+            reasons.append("the image has no vector: it is unreadable")
+            continue
+        if what == "exemplar":
+            reasons.append(f"given as an exemplar of {classes[own]}")
+            continue
+        here = f"{classes[own]}: cosine {scores[row, own]:.3f}, threshold {values[own]:.3f}"
+        if tie[row]:
+            others = [classes[k] for k in np.flatnonzero(scores[row] >= values) if k != own]
+            reasons.append(f"{here}; nearly as far above the threshold of {', '.join(others)}")
+        else:
+            reasons.append(f"{here}{'; within the doubtful band' if what == 'doubtful' else ''}")
+    return reasons
+
+
+def _refuse_empty(groups: Groups, exemplars: dict[int, int]) -> None:
+    for number, name in enumerate(groups.classes):
+        if np.any(groups.decision[groups.members(number)] == "member"):
+            continue
+        others = np.delete(groups.scores[:, number], list(exemplars))
+        raise GroupError(
+            f"no image but the exemplar is in the group of {name!r} at threshold "
+            f"{groups.thresholds[number].value:.3f}; the most similar image has a cosine of {np.nanmax(others):.3f}. "
+            "Lower --threshold, take --threshold auto, or give more exemplars"
+        )
