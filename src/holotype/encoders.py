@@ -28,6 +28,10 @@ class Encoder(Protocol):
     dim: int
     size: tuple[int, int]
 
+    @property
+    def name_on_disk(self) -> str:
+        """A folder's name for vectors of this encoder."""
+
     def prepare(self, source: Any) -> Pixels:
         """Decode and letterbox one image to (height, width, 3) uint8. Raises `UnreadableImage`."""
 
@@ -47,6 +51,11 @@ class OnnxEncoder:
         self._infer, shape, dim = _RUNTIMES[runtime](path)
         self.size = (shape[0], shape[1])
         self.dim = dim or self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape[1]
+
+    @property
+    def name_on_disk(self) -> str:
+        """A folder's name for vectors of this encoder."""
+        return f"{Path(self.name).stem}-{self.fingerprint[:12]}"
 
     def prepare(self, source: Any) -> Pixels:
         """Decode and letterbox one image to (height, width, 3) uint8. Raises `UnreadableImage`."""

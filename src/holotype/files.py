@@ -17,7 +17,8 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises `OutputError` when the disk is full; nothing half-written is left either way.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with explain_full_disk(path):
@@ -53,4 +54,5 @@ def explain_full_disk(path: Path) -> Iterator[None]:
 
 
 def _free_megabytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free // 10**6
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free // 10**6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from holotype.errors import UnreadableImage
 
@@ -31,7 +31,7 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(source))
+        return _finish(source)
     data = source if isinstance(source, bytes) else _read(Path(source))
     if not data:
         raise UnreadableImage("the file has 0 bytes")
@@ -40,17 +40,26 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
             image = Image.open(io.BytesIO(data))
         if fit is not None:
             image.draft(None, (fit * _DRAFT_MARGIN, fit * _DRAFT_MARGIN))
-        _check_size(image)
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
-    except UnreadableImage:
-        raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableImage(f"not an image: it starts with {data[:8]!r}") from None
     except Exception as error:
-        # Decoders raise whatever they like at broken input (OSError, SyntaxError, struct.error, ...);
-        # one bad image must never stop a run.
-        raise UnreadableImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
+        raise _undecodable(error) from error
+    return _finish(image)
+
+
+def _finish(image: Image.Image) -> Image.Image:
+    _check_size(image)
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:
+        raise _undecodable(error) from error
+
+
+def _undecodable(error: Exception) -> UnreadableImage:
+    # Decoders raise whatever they like at broken input (OSError, SyntaxError, struct.error, ...);
+    # one bad image must never stop a run.
+    return UnreadableImage(f"cannot be decoded: {str(error) or type(error).__name__}")
 
 
 def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, int]) -> Pixels:
@@ -91,6 +100,8 @@ def _read(path: Path) -> bytes:
 
 
 def _check_size(image: Image.Image) -> None:
+    if 0 in image.size:
+        raise UnreadableImage(f"{image.width} x {image.height} pixels are no image")
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImage(
             f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS // 10**6} megapixels; "
@@ -110,7 +121,7 @@ def _no_pillow_limit() -> Iterator[None]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep(image)
@@ -123,7 +134,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """16-bit integers and floats, scaled to 8 bits by the range of their type (floats: 0 to 1 or 0 to 255)."""
-    values = np.asarray(image, dtype=np.float64)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     if image.mode == "F":
         top = 1.0 if values.max(initial=0) <= 1 else 255.0
     else:

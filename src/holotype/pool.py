@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from holotype.errors import PoolError
 from holotype.images import SUFFIXES
@@ -57,7 +57,7 @@ class Pool:
         """Changes when an id, the order or the size of an image does."""
         digest = hashlib.sha256()
         for name, size in zip(self.ids, self.sizes, strict=True):
-            digest.update(f"{name}\0{size}\n".encode())
+            digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def row(self, code: str) -> int:
@@ -133,7 +133,7 @@ class _Files:
 def _open_folder(folder: Path) -> Pool:
     paths, ignored = [], Counter[str]()
     for path in _walk(folder):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and path.is_file():  # a link may lead nowhere
             paths.append(path)
         else:
             ignored[path.suffix.lower() or "(no suffix)"] += 1
@@ -153,8 +153,13 @@ class _Tars:
     """Members by offset; `os.pread` needs no lock and moves no file position."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self._files = [path.open("rb") for path in paths]
+        self._files: list[BinaryIO] = []
         self.places: list[tuple[int, int, int]] = []  # shard, offset, size
+        for path in paths:
+            try:
+                self._files.append(path.open("rb"))
+            except OSError as error:
+                raise PoolError(f"expected a tar at {path}, which cannot be read: {error.strerror}") from None
 
     def read(self, row: int) -> bytes:
         shard, offset, size = self.places[row]
@@ -166,8 +171,11 @@ class _Tars:
 
 
 def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:
-    reader, ids, ignored, notes = _Tars(paths), [], Counter[str](), []
+    reader, ignored = _Tars(paths), Counter[str]()
+    ids: list[str] = []
+    notes: list[str] = []
     for shard, path in enumerate(paths):
+        before = len(ids)
         try:
             for name, offset, size in _members(path):
                 suffix = PurePosixPath(name).suffix
@@ -177,7 +185,7 @@ def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:
                 else:
                     ignored[suffix.lower() or "(no suffix)"] += 1
         except tarfile.ReadError as error:
-            cut = f"{path} is cut off or damaged after {len(ids)} images ({error})"
+            cut = f"{path} is cut off or damaged after {len(ids) - before} images ({error})"
             if not allow_truncated:
                 raise PoolError(
                     f"{cut}; fetch it again, or take the whole images before the cut with --allow-truncated"
@@ -195,8 +203,20 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
         raise PoolError(f"expected an uncompressed tar at {path}; if it is compressed, uncompress it first") from None
     with archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # tarfile would keep every member it has seen
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep every member it has seen
             if member.offset_data + member.size > length:
                 raise tarfile.ReadError(f"{member.name} should have {member.size} bytes")
             if member.isfile():
                 yield member.name, member.offset_data, member.size
+        _check_end(path, archive.offset)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """tarfile takes a cut or damaged header (other than the first) for the end; only zeros are."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        block = file.read(tarfile.BLOCKSIZE)
+    if not block:
+        raise tarfile.ReadError("the mark at the end of a tar is missing")
+    if len(block) < tarfile.BLOCKSIZE or any(block):
+        raise tarfile.ReadError(f"no whole header at byte {offset}")

@@ -1,0 +1,74 @@
+"""Exemplars: the pictures that define the classes, from the pool or from files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from holotype.errors import ExemplarError, PoolError, UnreadableImage
+from holotype.images import SUFFIXES, decode
+from holotype.pool import Pool
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One picture of class number `label`; `row` is its place in the pool, None for a file from outside."""
+
+    name: str
+    label: int
+    row: int | None
+    data: bytes
+
+
+def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar]:
+    """Find each exemplar by pool id or path, in the order of the classes.
+
+    Raises `ExemplarError` for one that is unknown, unreadable, or given for two classes.
+    """
+    found = [
+        _resolve(pool, label, name, str(code))
+        for label, (name, codes) in enumerate(exemplars.items())
+        for code in codes
+    ]
+    classes = list(exemplars)
+    for number, name in enumerate(classes):
+        if not any(exemplar.label == number for exemplar in found):
+            raise ExemplarError(f"class {name!r} has no exemplar; give at least one, {name}=ID or {name}=path/to.jpg")
+    owner: dict[bytes, Exemplar] = {}
+    for exemplar in found:
+        other = owner.setdefault(exemplar.data, exemplar)
+        if other.label != exemplar.label:
+            raise ExemplarError(
+                f"the same image ({exemplar.name}) is an exemplar of {classes[other.label]!r} and of "
+                f"{classes[exemplar.label]!r}; it can stand for one class only"
+            )
+    return found
+
+
+def read_folder(folder: Path) -> dict[str, list[str]]:
+    """Read `folder/<class>/*.jpg` as class -> paths. Raises `ExemplarError` when there is none."""
+    found = {
+        sub.name: [str(path) for path in sorted(sub.iterdir()) if path.suffix.lower() in SUFFIXES]
+        for sub in sorted(folder.iterdir() if folder.is_dir() else [])
+        if sub.is_dir()
+    }
+    if not any(found.values()):
+        raise ExemplarError(f"expected exemplars as {folder}/<class>/<image>, found none")
+    return found
+
+
+def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
+    try:
+        row: int | None = pool.row(code)
+    except PoolError as error:
+        if not Path(code).is_file():
+            raise ExemplarError(f"exemplar {name}={code}: {error}, nor is it a file") from None
+        row = None
+    data = pool.read(row) if row is not None else Path(code).read_bytes()
+    try:
+        image: Image.Image = decode(data, fit=64)
+    except UnreadableImage as error:
+        raise ExemplarError(f"exemplar {name}={code} is unreadable: {error}") from None
+    del image
+    return Exemplar(code if row is None else pool.ids[row], label, row, data)

@@ -1,0 +1,179 @@
+"""Heads on cached features: fit(X, y, weights) -> scores, which are not probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.embeddings import unit
+from holotype.errors import ModelError
+from holotype.settings import Balance, HeadName, HeadSettings
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Affine layers with ReLU between them, on features of unit length: what every fitted head comes down to.
+
+    layers    (weights (out, in), bias (out,)) float32; the last has K + 1 outputs, "none" last
+    history   validation loss per epoch (the MLP's)
+    """
+
+    layers: Sequence[Layer]
+    history: Sequence[float] = ()
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return (n, K + 1) scores of (n, dim) features."""
+        x = unit(features)
+        for number, (weights, bias) in enumerate(self.layers):
+            x = (np.maximum(x, 0) if number else x) @ weights.T + bias
+        return x.astype(np.float64)
+
+    def to_onnx(self) -> bytes:
+        """Return the same function as an ONNX model: `features` (n, dim) in, `scores` (n, K + 1) out."""
+        from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+        nodes = [helper.make_node("LpNormalization", ["features"], ["x0"], axis=1, p=2)]
+        tensors = []
+        for i, (weights, bias) in enumerate(self.layers):
+            source = f"x{i}"
+            if i:
+                nodes.append(helper.make_node("Relu", [source], [f"r{i}"]))
+                source = f"r{i}"
+            target = "scores" if i == len(self.layers) - 1 else f"x{i + 1}"
+            tensors += [numpy_helper.from_array(weights, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
+            nodes.append(helper.make_node("Gemm", [source, f"w{i}", f"b{i}"], [target], transB=1))
+        first, last = self.layers[0][0].shape[1], self.layers[-1][0].shape[0]
+        graph = helper.make_graph(
+            nodes,
+            "head",
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", first])],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", last])],
+            tensors,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        return bytes(model.SerializeToString(deterministic=True))
+
+
+def class_weights(labels: NDArray[np.int64], count: int, balance: Balance) -> NDArray[np.float64]:
+    """Return (count,) weights with mean 1 over the rows: the rarer a class, the heavier.
+
+    "weights" is inverse frequency; "effective" the inverse effective number (Cui et al., CVPR 2019, beta .999).
+    """
+    sizes = np.maximum(np.bincount(labels, minlength=count), 1).astype(np.float64)
+    if balance == "weights":
+        weights = 1 / sizes
+    elif balance == "effective":
+        weights = (1 - 0.999) / (1 - 0.999**sizes)
+    else:
+        weights = np.ones(count)
+    normalised: NDArray[np.float64] = weights * len(labels) / (weights * np.bincount(labels, minlength=count)).sum()
+    return normalised
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Features and labels: X (n, dim) float32, y (n,) class numbers with "none" last, weights (n,)."""
+
+    X: NDArray[np.float32]
+    y: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+def fit_head(
+    name: HeadName, settings: HeadSettings, fit: TrainingRows, validation: TrainingRows, classes: int, seed: int
+) -> Head:
+    """Fit a head with `classes` outputs (K + 1). The linear head does not look at `validation`."""
+    if name == "linear":
+        return _fit_linear(settings, fit, classes)
+    return _fit_mlp(settings, fit, validation, classes, seed)
+
+
+def _scaler(X: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    mean = X.mean(axis=0)
+    return mean, np.maximum(X.std(axis=0), 1e-6)
+
+
+def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head:
+    """Multinomial logistic regression with an L2 penalty, on standardised features."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - heavy
+
+    X = unit(fit.X)
+    mean, scale = _scaler(X)
+    model = LogisticRegression(C=settings.strength, max_iter=300)
+    model.fit((X - mean) / scale, fit.y, sample_weight=fit.weights)
+    weights = np.zeros((classes, X.shape[1]), np.float64)
+    bias = np.full(classes, -30.0)
+    if len(model.classes_) == 2:
+        weights[model.classes_[1]], bias[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
+    else:
+        weights[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
+    return Head([_after_scaling(weights, bias, mean, scale)])
+
+
+def _after_scaling(
+    weights: NDArray[np.float64], bias: NDArray[np.float64], mean: NDArray[np.float32], scale: NDArray[np.float32]
+) -> Layer:
+    """Fold x -> (x - mean) / scale into the layer that follows it."""
+    folded = weights / scale
+    return folded.astype(np.float32), (bias - folded @ mean).astype(np.float32)
+
+
+def _fit_mlp(settings: HeadSettings, fit: TrainingRows, validation: TrainingRows, classes: int, seed: int) -> Head:
+    """BatchNorm, Dropout, Dense, ReLU, BatchNorm, Dropout, Dense; Adam; stops early on the validation loss."""
+    try:
+        import torch  # noqa: PLC0415 - heavy, and only needed to train
+    except ImportError:
+        raise ModelError("the mlp head needs torch to train: pip install 'holotype[train]', or use linear") from None
+    from torch import nn  # noqa: PLC0415
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        X, held = torch.from_numpy(unit(fit.X)), torch.from_numpy(unit(validation.X))
+        y, held_y = torch.from_numpy(fit.y), torch.from_numpy(validation.y)
+        w, held_w = (torch.from_numpy(rows.weights).float() for rows in (fit, validation))
+        network = nn.Sequential(
+            nn.BatchNorm1d(X.shape[1]),
+            nn.Dropout(settings.dropout),
+            nn.Linear(X.shape[1], settings.units),
+            nn.ReLU(),
+            nn.BatchNorm1d(settings.units),
+            nn.Dropout(settings.dropout),
+            nn.Linear(settings.units, classes),
+        )
+        optimiser = torch.optim.Adam(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+
+        def loss(x: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+            return (nn.functional.cross_entropy(network(x), labels, reduction="none") * weights).sum() / weights.sum()
+
+        best, best_state, history = float("inf"), network.state_dict(), []
+        for epoch in range(settings.epochs):
+            network.train()
+            order = torch.randperm(len(X))
+            for batch in order.split(settings.batch_size):
+                if len(batch) > 1:  # BatchNorm needs two
+                    optimiser.zero_grad()
+                    loss(X[batch], y[batch], w[batch]).backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+            network.eval()
+            with torch.no_grad():
+                history.append(float(loss(held, held_y, held_w)))
+            if history[-1] < best:
+                best, best_epoch = history[-1], epoch
+                best_state = {key: value.clone() for key, value in network.state_dict().items()}
+            elif epoch - best_epoch >= settings.patience:
+                break
+        state = {key: value.double().numpy() for key, value in best_state.items()}
+    return Head([_fold(state, 0, 2), _fold(state, 4, 6)], history)
+
+
+def _fold(state: dict[str, NDArray[np.float64]], norm: int, dense: int) -> Layer:
+    """A BatchNorm (in evaluation mode) and the Dense layer after it, as one layer."""
+    gain = state[f"{norm}.weight"] / np.sqrt(state[f"{norm}.running_var"] + 1e-5)
+    shift = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
+    weights, bias = state[f"{dense}.weight"], state[f"{dense}.bias"]
+    return (weights * gain).astype(np.float32), (bias + weights @ shift).astype(np.float32)
