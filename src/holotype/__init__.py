@@ -31,7 +31,7 @@ _HOME = {
     "run": "pipeline",
 }
 
-__all__ = [  # noqa: RUF022 - in the order of the flow
+__all__ = [
     "Classifier",
     "Embeddings",
     "Encoder",

@@ -10,8 +10,8 @@ from holotype.images import Pixels
 def views(pixels: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
     """Return `count` random views (count, h, w, 3) uint8 of one letterboxed image (h, w, 3), the same for one seed."""
     try:
-        import kornia.augmentation as ka  # noqa: PLC0415 - heavy, and only needed here
-        import torch  # noqa: PLC0415
+        import kornia.augmentation as ka
+        import torch
     except ImportError as error:
         raise EncoderError(f"augmentation needs {error.name}: pip install 'holotype[train]'") from None
     height, width = pixels.shape[:2]

@@ -50,7 +50,7 @@ def calibrate(
     the pool's prior. Each threshold has the best F1 on these rows. They carry labels of the groups, not of a
     person: both are provisional.
     """
-    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - heavy
+    from scipy.optimize import minimize_scalar
 
     shift = np.log(np.maximum(pool_prior, 1e-12)) - np.log(np.maximum(trained_prior, 1e-12))
     sizes = np.bincount(labels, minlength=len(pool_prior))

@@ -20,6 +20,7 @@ from holotype.encoders import Encoder, OnnxEncoder, copy_encoder, load_encoder
 from holotype.errors import ExemplarError, GroupError, HolotypeError, ModelError, UnreadableImage
 from holotype.exemplars import Exemplar
 from holotype.heads import Head, TrainingRows
+from holotype.images import Pixels
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions
 from holotype.progress import Progress, Silent
@@ -127,21 +128,20 @@ class Classifier:
             if embeddings is None:
                 embeddings = embed(pool, encoder, store.folder, progress)
                 embeddings_encoder = encoder
-            scores, vectors = search(embeddings, found, len(classes), embeddings_encoder)
+            scores, _ = search(embeddings, found, len(classes), embeddings_encoder)
             self.groups_ = self._group(classes, scores, found)
-            self.training_ = self._training(pool, found, vectors, embeddings, store, held_out, progress)
+            self.training_ = self._training(pool, found, embeddings, store, held_out, progress)
             self.exemplar_names_ = [exemplar.name for exemplar in found]
             self.exemplar_vectors_ = unit(encoder.encode(np.stack([encoder.prepare(e.data) for e in found])))
         self.classes_ = [*classes, NONE]
         self.encoder_ = encoder
+        self.counts_ = self.training_.counts
         return self.refit()
 
     def refit(self) -> Self:
         """Train head and calibration again on `training_`, after `set_params` changed the head."""
         training, count = self.training_, len(self.classes_)
-        self.head_ = heads.fit_head(
-            self.head, self.head_settings, training.fit, training.validation, count, self.seed
-        )
+        self.head_ = heads.fit_head(self.head, self.head_settings, training.fit, training.validation, count, self.seed)
         weighted = np.bincount(training.fit.y, training.fit.weights, minlength=count)
         sizes = np.array([len(self.groups_.members(k)) for k in range(count - 1)], float)
         total = self.groups_.scores.shape[0]
@@ -153,9 +153,7 @@ class Classifier:
         )
         return self
 
-    def _group(
-        self, classes: Sequence[str], scores: NDArray[np.float32], found: Sequence[Exemplar]
-    ) -> groups.Groups:
+    def _group(self, classes: Sequence[str], scores: NDArray[np.float32], found: Sequence[Exemplar]) -> groups.Groups:
         own = {e.row: e.label for e in found if e.row is not None}
         others = np.delete(scores, list(own), axis=0)
         thresholds = groups.thresholds_for(others, self.threshold, self.doubtful_band)
@@ -165,7 +163,6 @@ class Classifier:
         self,
         pool: Pool,
         found: Sequence[Exemplar],
-        outside: NDArray[np.float32],
         embeddings: Embeddings,
         store: EmbeddingStore,
         held_out: Sequence[int],
@@ -202,7 +199,11 @@ class Classifier:
         augmented = 0
         if self.balance == "augment":
             X_more, y_more = self._augmented(store, fit_ids, y_fit, load, count, progress)
-            X_fit, y_fit, augmented = np.concatenate([X_fit, X_more]), np.concatenate([y_fit, y_more]), len(y_more)
+            X_fit, y_fit, augmented = (
+                np.concatenate([X_fit, X_more]),
+                np.concatenate([y_fit, y_more]),
+                len(y_more),
+            )
         names = [*self.groups_.classes, NONE]
         missing = [names[k] for k in range(count) if not (y_fit == k).any()]
         if missing:
@@ -259,11 +260,14 @@ class Classifier:
             wanted += [f"{name}#view{view}" for name in own for view in range(each)]
             labels += [label] * (len(own) * max(each, 0))
 
-        def view(name: str) -> NDArray[np.uint8]:
+        def view(name: str) -> Pixels:
             source, _, number = name.rpartition("#view")
-            return augment.views(store.encoder.prepare(load(source)), 1, self.seed + int(number))[0]
+            pixels: Pixels = augment.views(store.encoder.prepare(load(source)), 1, self.seed + int(number))[0]
+            return pixels
 
-        extra = EmbeddingStore(store.folder.with_name(store.folder.name + f"-views-{self.seed}"), store.encoder, "views")
+        extra = EmbeddingStore(
+            store.folder.with_name(store.folder.name + f"-views-{self.seed}"), store.encoder, "views"
+        )
         extra.ensure(wanted, view, progress, "encode views")
         X, _ = extra.take(wanted)
         return X, np.array(labels, dtype=np.int64)
@@ -307,7 +311,7 @@ class Classifier:
 
     def save(self, folder: Path) -> None:
         """Write the model to `folder`: JSON, safetensors and ONNX; it needs neither torch nor a network to load."""
-        from safetensors.numpy import save  # noqa: PLC0415
+        from safetensors.numpy import save
 
         self._check_fitted()
         arrays = {"exemplars": self.exemplar_vectors_, "shift": self.calibration_.shift}
@@ -324,14 +328,18 @@ class Classifier:
             "format": _FORMAT,
             "classes": self.classes_[:-1],
             "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint, "size": list(encoder.size)},
-            "preprocessing": {"resize": "letterbox", "fill": list(encoder.fill), "normalisation": "in encoder.onnx"},
+            "preprocessing": {
+                "resize": "letterbox",
+                "fill": list(encoder.fill),
+                "normalisation": "in encoder.onnx",
+            },
             "layers": len(self.head_.layers),
             "exemplars": self.exemplar_names_,
             "temperature": self.calibration_.temperature,
             "thresholds": self.calibration_.thresholds.tolist(),
             "threshold_basis": self.calibration_.basis,
             "prior": self.calibration_.prior.tolist(),
-            "counts": self.training_.counts if hasattr(self, "training_") else self.counts_,
+            "counts": self.counts_,
             "settings": FitSettings(**self.get_params()).model_dump(),
             "versions": versions(),
         }
@@ -339,7 +347,7 @@ class Classifier:
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Load a saved model. Raises `ModelError` when it is not whole, or its encoder is another."""
-        from safetensors.numpy import load_file  # noqa: PLC0415
+        from safetensors.numpy import load_file
 
         folder = Path(folder)
         folder = folder / "model" if (folder / "model" / "model.json").exists() else folder
@@ -347,8 +355,7 @@ class Classifier:
             raise ModelError(f"expected a saved model in {folder} (model.json), and there is none")
         try:
             about = json.loads((folder / "model.json").read_text())
-            if about["format"] != _FORMAT:
-                raise ModelError(f"{folder} has format {about['format']}, this version reads format {_FORMAT}")
+            _check_format(folder, about["format"])
             arrays = load_file(folder / "arrays.safetensors")
             settings = FitSettings(**about["settings"])
             encoder = OnnxEncoder(about["encoder"]["name"], folder / "encoder.onnx", settings.runtime)
@@ -422,6 +429,11 @@ def search(
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+def _check_format(folder: Path, found: int) -> None:
+    if found != _FORMAT:
+        raise ModelError(f"{folder} has format {found}, this version reads format {_FORMAT}")
 
 
 def _listed(X: Any) -> Sequence[Any]:

@@ -99,7 +99,8 @@ def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Scale rows to length 1; float32."""
     floats = np.asarray(vectors, dtype=np.float32)
     norms = np.linalg.norm(floats, axis=1, keepdims=True)
-    return floats / np.maximum(norms, 1e-12)
+    scaled: NDArray[np.float32] = floats / np.maximum(norms, 1e-12)
+    return scaled
 
 
 class EmbeddingStore:
@@ -111,7 +112,12 @@ class EmbeddingStore:
     def __init__(self, folder: Path, encoder: Encoder, owner: str) -> None:
         self.folder = folder
         self.encoder = encoder
-        manifest = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "pool": owner, "dim": encoder.dim}
+        manifest = {
+            "encoder": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "pool": owner,
+            "dim": encoder.dim,
+        }
         path = folder / MANIFEST
         if not path.exists():
             files.write(path, json.dumps(manifest, indent=1))
@@ -125,7 +131,7 @@ class EmbeddingStore:
 
     def shards(self) -> Iterator[tuple[Path, list[str], dict[str, str]]]:
         """Yield (path of the vectors, their ids, id -> reason of the unreadable) of each finished shard."""
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow.parquet as pq
 
         for path in sorted((self.folder / "img_emb").glob("img_emb_*.npy")):
             number = path.stem.removeprefix("img_emb_")
@@ -138,7 +144,8 @@ class EmbeddingStore:
 
         Interrupt it at any moment: finished shards stay, and the next call goes on behind them.
         """
-        done, count = set[str](), 0
+        done: set[str] = set()
+        count = 0
         for _path, there, reasons in self.shards():
             done.update(there, reasons)
             count += 1
@@ -166,7 +173,9 @@ class EmbeddingStore:
 
     def open(self, pool: Pool) -> Embeddings:
         """Return the vectors of all of `pool` that are there."""
-        shards, rows, unreadable = [], [], {}
+        shards: list[NDArray[Any]] = []
+        rows: list[int] = []
+        unreadable: dict[str, str] = {}
         for path, ids, reasons in self.shards():
             shards.append(np.load(path, mmap_mode="r", allow_pickle=False))
             rows += [pool.rows[name] for name in ids]
@@ -175,8 +184,8 @@ class EmbeddingStore:
 
     def _write(self, number: int, ids: list[str], vectors: NDArray[np.float16], unreadable: dict[str, str]) -> None:
         """The vectors come last: a shard counts when they are there."""
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.parquet as pq  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         table = pa.table({"id": pa.array(ids, pa.string())})
         files.write(self.folder / "metadata" / f"metadata_{number:04d}.parquet", lambda f: pq.write_table(table, f))
@@ -249,7 +258,9 @@ def import_embeddings(source: Path, pool: Pool) -> Embeddings:
     """
     if not source.exists():
         raise EmbeddingsError(f"expected embeddings at {source}, and there is no such file or folder")
-    encoder, unreadable = None, {}
+    encoder: str | None = None
+    unreadable: dict[str, str] = {}
+    ids: list[str] | None
     if source.is_dir():
         paths = sorted((source / "img_emb").glob("img_emb_*.npy"))
         ids = [name for path in paths for name in _shard_ids(source, path)]
@@ -284,7 +295,7 @@ def _open_array(path: Path) -> NDArray[Any]:
 
 
 def _shard_ids(folder: Path, path: Path) -> list[str]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq
 
     number = path.stem.removeprefix("img_emb_")
     metadata = folder / "metadata" / f"metadata_{number}.parquet"
@@ -319,9 +330,7 @@ def _integer_ids(source: Path, pool: Pool, count: int) -> list[str]:
     return [by_number[str(i)] for i in range(count)]
 
 
-def _align(
-    source: Path, ids: Sequence[str], count: int, pool: Pool, unreadable: dict[str, str]
-) -> NDArray[np.int64]:
+def _align(source: Path, ids: Sequence[str], count: int, pool: Pool, unreadable: dict[str, str]) -> NDArray[np.int64]:
     if len(ids) != count:
         raise EmbeddingsError(f"{source} has {count} vectors and {len(ids)} ids; each vector needs one")
     if len(set(ids)) < len(ids):
@@ -368,7 +377,9 @@ def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, sample:
     fresh = unit(encoder.encode(np.stack(pixels[:sample])))
     stored = embeddings.take(rows[:sample])
     if fresh.shape != stored.shape:
-        raise EmbeddingsError(f"the embeddings have {stored.shape[1]} dimensions, {encoder.name} gives {fresh.shape[1]}")
+        raise EmbeddingsError(
+            f"the embeddings have {stored.shape[1]} dimensions, {encoder.name} gives {fresh.shape[1]}"
+        )
     median = float(np.median((fresh * stored).sum(axis=1)))
     if median < 0.9:
         best = np.median((fresh @ stored.T).max(axis=1))

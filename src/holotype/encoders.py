@@ -76,7 +76,7 @@ _Infer = Callable[[Pixels], NDArray[np.float32]]
 
 
 def _openvino(path: Path) -> tuple[_Infer, tuple[int, int], int | None]:
-    import openvino  # noqa: PLC0415 - heavy
+    import openvino
 
     model = openvino.Core().compile_model(str(path), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
     shape = model.input(0).partial_shape
@@ -85,11 +85,15 @@ def _openvino(path: Path) -> tuple[_Infer, tuple[int, int], int | None]:
     def infer(pixels: Pixels) -> NDArray[np.float32]:
         return np.array(model(pixels)[0], dtype=np.float32)
 
-    return infer, (shape[1].get_length(), shape[2].get_length()), last.get_length() if last.is_static else None
+    return (
+        infer,
+        (shape[1].get_length(), shape[2].get_length()),
+        last.get_length() if last.is_static else None,
+    )
 
 
 def _onnxruntime(path: Path) -> tuple[_Infer, tuple[int, int], int | None]:
-    import onnxruntime  # noqa: PLC0415 - heavy
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
     _, height, width, _ = session.get_inputs()[0].shape
@@ -220,7 +224,7 @@ def _weights(package: str) -> Path:
 
 
 def _download(origin: Origin, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(origin.repository, allow_patterns=patterns))

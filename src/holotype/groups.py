@@ -68,7 +68,7 @@ def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto
     normal null (median and left-half deviation) would pass, and that at least five images reach. It is provisional:
     without labels no threshold can promise a precision. `band` is in the same deviations.
     """
-    from scipy.stats import norm  # noqa: PLC0415 - heavy
+    from scipy.stats import norm
 
     found = []
     for column in scores.T:
@@ -102,10 +102,10 @@ def group(
     """
     values = np.array([t.value for t in thresholds], np.float32)
     margins = scores - values
-    known = ~np.isnan(scores).any(axis=1)
+    known: NDArray[np.bool_] = np.asarray(~np.isnan(scores).any(axis=1))
     ordered = np.sort(np.where(known[:, None], margins, -np.inf), axis=1)[:, ::-1]
     label = np.where(known[:, None], margins, -np.inf).argmax(axis=1)
-    above = known & (ordered[:, 0] >= 0)
+    above: NDArray[np.bool_] = known & (ordered[:, 0] >= 0)
     tie = above & _second_is_close(ordered, ambiguity)
     near = known & ~above & (scores >= [t.doubtful for t in thresholds]).any(axis=1)
     decision = np.full(len(scores), "background", dtype="<U10")
@@ -114,7 +114,9 @@ def group(
     decision[~known] = "missing"
     for row, own in exemplars.items():
         decision[row], label[row] = "exemplar", own
-    groups = Groups(classes, scores, label, decision, _reasons(classes, scores, values, label, decision, tie), thresholds)
+    groups = Groups(
+        classes, scores, label, decision, _reasons(classes, scores, values, label, decision, tie), thresholds
+    )
     _refuse_empty(groups, exemplars)
     return groups
 
@@ -135,7 +137,7 @@ def _reasons(
     tie: NDArray[np.bool_],
 ) -> list[str]:
     reasons = []
-    for row, (own, what) in enumerate(zip(label, decision, strict=True)):
+    for row, (own, what) in enumerate(zip(label.tolist(), decision.tolist(), strict=True)):
         if what == "missing":
             reasons.append("the image has no vector: it is unreadable")
             continue
@@ -144,7 +146,7 @@ def _reasons(
             continue
         here = f"{classes[own]}: cosine {scores[row, own]:.3f}, threshold {values[own]:.3f}"
         if tie[row]:
-            others = [classes[k] for k in np.flatnonzero(scores[row] >= values) if k != own]
+            others = [classes[k] for k in np.flatnonzero(scores[row] >= values).tolist() if k != own]
             reasons.append(f"{here}; nearly as far above the threshold of {', '.join(others)}")
         else:
             reasons.append(f"{here}{'; within the doubtful band' if what == 'doubtful' else ''}")

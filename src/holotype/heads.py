@@ -33,7 +33,7 @@ class Head:
 
     def to_onnx(self) -> bytes:
         """Return the same function as an ONNX model: `features` (n, dim) in, `scores` (n, K + 1) out."""
-        from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+        from onnx import TensorProto, helper, numpy_helper
 
         nodes = [helper.make_node("LpNormalization", ["features"], ["x0"], axis=1, p=2)]
         tensors = []
@@ -83,7 +83,12 @@ class TrainingRows:
 
 
 def fit_head(
-    name: HeadName, settings: HeadSettings, fit: TrainingRows, validation: TrainingRows, classes: int, seed: int
+    name: HeadName,
+    settings: HeadSettings,
+    fit: TrainingRows,
+    validation: TrainingRows,
+    classes: int,
+    seed: int,
 ) -> Head:
     """Fit a head with `classes` outputs (K + 1). The linear head does not look at `validation`."""
     if name == "linear":
@@ -98,7 +103,7 @@ def _scaler(X: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.flo
 
 def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head:
     """Multinomial logistic regression with an L2 penalty, on standardised features."""
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - heavy
+    from sklearn.linear_model import LogisticRegression
 
     X = unit(fit.X)
     mean, scale = _scaler(X)
@@ -114,7 +119,10 @@ def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head
 
 
 def _after_scaling(
-    weights: NDArray[np.float64], bias: NDArray[np.float64], mean: NDArray[np.float32], scale: NDArray[np.float32]
+    weights: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    mean: NDArray[np.float32],
+    scale: NDArray[np.float32],
 ) -> Layer:
     """Fold x -> (x - mean) / scale into the layer that follows it."""
     folded = weights / scale
@@ -124,10 +132,10 @@ def _after_scaling(
 def _fit_mlp(settings: HeadSettings, fit: TrainingRows, validation: TrainingRows, classes: int, seed: int) -> Head:
     """BatchNorm, Dropout, Dense, ReLU, BatchNorm, Dropout, Dense; Adam; stops early on the validation loss."""
     try:
-        import torch  # noqa: PLC0415 - heavy, and only needed to train
+        import torch
     except ImportError:
         raise ModelError("the mlp head needs torch to train: pip install 'holotype[train]', or use linear") from None
-    from torch import nn  # noqa: PLC0415
+    from torch import nn
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -154,7 +162,7 @@ def _fit_mlp(settings: HeadSettings, fit: TrainingRows, validation: TrainingRows
         for epoch in range(settings.epochs):
             network.train()
             order = torch.randperm(len(X))
-            for batch in order.split(settings.batch_size):
+            for batch in torch.split(order, settings.batch_size):
                 if len(batch) > 1:  # BatchNorm needs two
                     optimiser.zero_grad()
                     loss(X[batch], y[batch], w[batch]).backward()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from holotype.errors import UnreadableImage
 Pixels = NDArray[np.uint8]
 Source = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .gif .bmp .tif .tiff .jp2 .avif".split())
+SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif"])
 MAX_PIXELS = 100_000_000
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the wanted size
 _open_lock = threading.Lock()
@@ -135,10 +135,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _from_deep(image: Image.Image) -> Image.Image:
     """16-bit integers and floats, scaled to 8 bits by the range of their type (floats: 0 to 1 or 0 to 255)."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    if image.mode == "F":
-        top = 1.0 if values.max(initial=0) <= 1 else 255.0
-    else:
-        top = 65535.0
+    top = (1.0 if values.max(initial=0) <= 1 else 255.0) if image.mode == "F" else 65535.0
     return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
 
 

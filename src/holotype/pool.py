@@ -198,7 +198,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
     """Yield (name, offset of the bytes, size) of each regular member that lies whole in the file."""
     length = path.stat().st_size
     try:
-        archive = tarfile.open(path, "r:")
+        archive = tarfile.open(path, "r:")  # noqa: SIM115
     except tarfile.ReadError:
         raise PoolError(f"expected an uncompressed tar at {path}; if it is compressed, uncompress it first") from None
     with archive:

@@ -97,6 +97,13 @@ class Predictions:
         for record in self.records():
             chances = (f"{record['probabilities'][name]:.6f}" for name in names)
             table.writerow(
-                [record["id"], record["label"], *record["vector"], *chances, f"{record['margin']:.6f}", record["reason"]]
+                [
+                    record["id"],
+                    record["label"],
+                    *record["vector"],
+                    *chances,
+                    f"{record['margin']:.6f}",
+                    record["reason"],
+                ]
             )
         return buffer.getvalue()

@@ -33,7 +33,7 @@ class Terminal:
     """Lines and bars on stderr, with the rate and the time left."""
 
     def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - keeps `import holotype` light
+        from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
 
@@ -44,7 +44,7 @@ class Terminal:
     @contextmanager
     def track(self, text: str, total: int) -> Iterator[Advance]:
         """Show a bar; when stderr is no terminal, one line at the start and one at the end."""
-        from rich.progress import (  # noqa: PLC0415
+        from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
             ProgressColumn,
@@ -52,15 +52,21 @@ class Terminal:
             TextColumn,
             TimeRemainingColumn,
         )
-        from rich.progress import Progress as Bars  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.progress import Progress as Bars
+        from rich.text import Text
 
         class Rate(ProgressColumn):
             def render(self, task: Task) -> Text:
                 speed = task.finished_speed or task.speed
                 return Text("" if speed is None else f"{speed:,.0f}/s")
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+        )
         with Bars(*columns, console=self._console) as bars:
             task = bars.add_task(text, total=total)
             yield lambda count: bars.advance(task, count)

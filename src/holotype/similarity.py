@@ -53,7 +53,7 @@ def compare(
     classes: Sequence[str], one: NDArray[np.float32], two: NDArray[np.float32], seconds: tuple[float, float]
 ) -> SearchComparison:
     """Compare two score matrices (n, K) of the same rows."""
-    from scipy.stats import spearmanr  # noqa: PLC0415 - heavy
+    from scipy.stats import spearmanr
 
     overlap, correlation = [], []
     for a, b in zip(one.T, two.T, strict=True):

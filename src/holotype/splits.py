@@ -24,8 +24,8 @@ class Split:
 
 def near_duplicates(vectors: NDArray[np.float32], cosine: float) -> NDArray[np.int64]:
     """Return (n,) cluster numbers: rows of `vectors` (unit length) linked by a cosine of at least `cosine`."""
-    from scipy.sparse import coo_array  # noqa: PLC0415 - heavy
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     left, right = [], []
     for start in range(0, len(vectors), _BLOCK):
