@@ -17,6 +17,7 @@ from PIL import Image
 from holotype import Classifier, Settings, load_encoder, open_pool, run
 from holotype.embeddings import EmbeddingStore, embed, import_embeddings
 from holotype.errors import EmbeddingsError, ExemplarError, GroupError, OutputError
+from holotype.pipeline import search_pool, tune_run
 
 COLOURS = {"red": (200, 30, 40), "green": (30, 180, 60), "blue": (40, 50, 210)}
 N = 240
@@ -183,3 +184,18 @@ def test_embeddings_that_do_not_fit(data: Path, array: NDArray[np.generic], mess
     np.save(data / "e.npy", array, allow_pickle=True)
     with pytest.raises(EmbeddingsError, match=message):
         import_embeddings(data / "e.npy", open_pool(data / "images.tar"))
+
+
+def test_tuning_a_run_writes_its_settings_and_predictions_anew(data: Path, network: str) -> None:
+    run(settings(data, network), data / "out")
+    tuned = tune_run(data / "out", trials=3)
+    assert tuned.trials == 3
+    assert Settings.load(data / "out" / "holotype.toml").fit.head_settings == tuned.settings
+
+
+def test_search_finds_the_exemplars_colour(data: Path, network: str) -> None:
+    found = search_pool(str(data / "images.tar"), ["0"], network, data / "vectors")
+    assert all(int(name) % 10 == 0 for name, _ in found.best(10))
+    found.sheet(10, data / "sheet.png")
+    with Image.open(data / "sheet.png") as sheet:
+        assert sheet.size == (1120, 112)

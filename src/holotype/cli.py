@@ -106,6 +106,39 @@ def embed(
 
 
 @app.command()
+def search(
+    images: str,
+    exemplar: Annotated[list[str], typer.Option(help="ID or path/to.jpg; repeatable.")],
+    vectors: Annotated[Path, typer.Option(help="Where the pool's vectors are, or will be kept.")],
+    k: Annotated[int, typer.Option("-k", help="How many images.")] = 50,
+    encoder: Annotated[str, typer.Option(help="One of `holotype encoders`.")] = "efficientnet_lite0",
+    sheet: Annotated[Path | None, typer.Option(help="A PNG of the images found.")] = None,
+) -> None:
+    """List the images of a pool that are most similar to the exemplars."""
+    from holotype.pipeline import search_pool
+    from holotype.progress import Terminal
+
+    found = search_pool(images, exemplar, encoder, vectors, Terminal())
+    for rank, (name, score) in enumerate(found.best(k), start=1):
+        _print(f"{rank:4}  {score:.4f}  {name}")
+    if sheet is not None:
+        found.sheet(k, sheet)
+
+
+@app.command()
+def tune(
+    folder: Path, trials: Annotated[int, typer.Option(help="Settings to try, those of earlier calls included.")]
+) -> None:
+    """Search for better settings of a run's head, and do the run again with the best."""
+    from holotype.pipeline import tune_run
+    from holotype.progress import Terminal
+
+    tuned = tune_run(folder, trials, Terminal())
+    _print(f"validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f} after {tuned.trials} trials")
+    _print(json.dumps(tuned.settings.model_dump()))
+
+
+@app.command()
 def evaluate(
     folder: Path, test_set: Annotated[Path, typer.Option(help="CSV: index and a 0/1 column per class.")]
 ) -> None:

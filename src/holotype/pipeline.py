@@ -21,12 +21,13 @@ from holotype.encoders import OnnxEncoder, load_encoder
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
 from holotype.groups import Groups
-from holotype.images import decode, thumbnail
+from holotype.images import contact_sheet, decode, thumbnail
 from holotype.pool import Pool, open_pool
 from holotype.predictions import Predictions
 from holotype.progress import Progress, Silent
 from holotype.report import ReportContent, write_report
 from holotype.settings import Settings
+from holotype.tuning import Tuned, tune
 
 SETTINGS = "holotype.toml"
 _SHOWN = 12
@@ -408,3 +409,61 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
         raise HolotypeError(f"no row of {test_set} could be evaluated")
     files.write(out / "evaluation.json", json.dumps(evaluation.to_json(), indent=1, allow_nan=False))
     return evaluation
+
+
+def tune_run(out: Path, trials: int, progress: Progress | None = None) -> Tuned:
+    """Tune the head of the run in `out`, then do the run again with the best settings.
+
+    The study stays in `out`/study.db and goes on from there; `out`/tuning.json says what was found.
+    """
+    settings = Settings.load(out / SETTINGS)
+    chosen = run(settings, out, resume=True, progress=progress)
+    training, fit = chosen.classifier.training_, settings.fit
+    tuned = tune(
+        chosen.classifier.head,
+        fit.head_settings,
+        training.fit,
+        training.validation,
+        len(chosen.classifier.classes_),
+        trials=trials,
+        study=out / "study.db",
+        seed=fit.seed,
+        progress=progress,
+    )
+    found = {"settings": tuned.settings.model_dump(), "loss": tuned.loss, "trials": tuned.trials}
+    files.write(out / "tuning.json", json.dumps(found | {"loss_before": tuned.loss_before}, indent=1))
+    better = settings.model_copy(update={"fit": fit.model_copy(update={"head_settings": tuned.settings})})
+    run(better, out, force=True, progress=progress)
+    return tuned
+
+
+def search_pool(
+    source: str, codes: list[str], encoder: str, vectors: Path, progress: Progress | None = None
+) -> "Found":
+    """Return the images of `source` by their cosine to the nearest of the exemplars `codes`; exemplars left out.
+
+    vectors   where the encoder's vectors of the pool are, or will be kept
+    """
+    pool, network = open_pool(source), load_encoder(encoder)
+    found = exemplars.resolve(pool, {"exemplar": codes})
+    scores, _ = search(embed(pool, network, vectors, progress), found, 1, network)
+    column = scores[:, 0]
+    column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
+    return Found(pool, column)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A pool and the cosine (n,) of its images to the exemplars; nan for those that cannot be compared."""
+
+    pool: Pool
+    scores: NDArray[np.float32]
+
+    def best(self, k: int) -> list[tuple[str, float]]:
+        """Return (id, cosine) of the `k` most similar images."""
+        return [(self.pool.ids[row], float(self.scores[row])) for row in similarity.top_k(self.scores, k)]
+
+    def sheet(self, k: int, path: Path) -> None:
+        """Write the `k` most similar images as one PNG."""
+        images = [decode(self.pool.read(int(row)), fit=128) for row in similarity.top_k(self.scores, k)]
+        files.write(path, lambda file: contact_sheet(images).save(file, "PNG"))
