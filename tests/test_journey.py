@@ -79,7 +79,7 @@ def settings(data: Path, network: str, **more: object) -> Settings:
         "test_set": str(data / "test.csv"),
         "thresholds": [0.9],
         "encoders": [network],
-        "fit": {"near_duplicate": 0.99999},
+        "fit": {"near_duplicate": 0.99999, "doubtful_band": 0.25},
     }
     return Settings.parse(values | more)
 
@@ -188,13 +188,18 @@ def test_embeddings_that_do_not_fit(data: Path, array: NDArray[np.generic], mess
 
 def test_tuning_a_run_writes_its_settings_and_predictions_anew(data: Path, network: str) -> None:
     run(settings(data, network), data / "out")
-    tuned = tune_run(data / "out", trials=3)
+    tuned = tune_run(data / "out", trials=3, thresholds=[0.9, 0.95]).tuned
+    assert tuned is not None
     assert tuned.trials == 3
-    assert Settings.load(data / "out" / "holotype.toml").fit.head_settings == tuned.settings
+    again = Settings.load(data / "out" / "holotype.toml")
+    assert (again.trials, again.thresholds, again.tune_threshold) == (3, [0.9, 0.95], True)
+    model = json.loads((data / "out" / "model" / "model.json").read_text())
+    assert model["settings"]["head_settings"] == tuned.settings.model_dump()
+    assert model["settings"]["threshold"] == tuned.threshold
 
 
 def test_search_finds_the_exemplars_colour(data: Path, network: str) -> None:
-    found = search_pool(str(data / "images.tar"), ["0"], network, data / "vectors")
+    found = search_pool(str(data / "images.tar"), ["0"], network, vectors=data / "vectors")
     assert all(int(name) % 10 == 0 for name, _ in found.best(10))
     found.sheet(10, data / "sheet.png")
     with Image.open(data / "sheet.png") as sheet:

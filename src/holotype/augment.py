@@ -1,10 +1,14 @@
 """Augmented views of training images: flip, crop, colour, rotation, erasing. Never of any other image."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import EncoderError
 from holotype.images import Pixels
+
+Load = Callable[[str], bytes]
 
 
 def views(pixels: Pixels, count: int, seed: int) -> NDArray[np.uint8]:

@@ -3,9 +3,8 @@
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -13,35 +12,23 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype import augment, exemplars, files, groups, heads, similarity, splits
+from holotype import exemplars, files, similarity, training
 from holotype.calibration import Calibration, calibrate
 from holotype.embeddings import Embeddings, EmbeddingStore, embed, unit
-from holotype.encoders import Encoder, OnnxEncoder, copy_encoder, load_encoder
-from holotype.errors import ExemplarError, GroupError, HolotypeError, ModelError, UnreadableImage
-from holotype.exemplars import Exemplar
-from holotype.heads import Head, TrainingRows
-from holotype.images import Pixels
+from holotype.encoders import Encoder, OnnxEncoder, load_encoder
+from holotype.errors import HolotypeError, ModelError, UnreadableImage
+from holotype.groups import Groups, group, thresholds_for
+from holotype.heads import Head, fit_head
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions
 from holotype.progress import Progress, Silent
 from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, Threshold
+from holotype.similarity import Search
+from holotype.splits import Split
 
 _FORMAT = 1
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _D = FitSettings()
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a fit learnt from: the rows of each part, and what was left out and why."""
-
-    fit_ids: list[str]
-    validation_ids: list[str]
-    fit: TrainingRows
-    validation: TrainingRows
-    dropped: dict[str, str]
-    unreadable: dict[str, str]
-    counts: dict[str, int]
 
 
 class Classifier:
@@ -118,159 +105,59 @@ class Classifier:
         cache               folder of computed vectors, which the next fit uses again
         """
         progress = progress or Silent()
-        settings = FitSettings(**self.get_params())  # refuses wrong values
+        encoder = load_encoder(self._settings().encoder, self._settings().runtime)
         found = exemplars.resolve(pool, exemplars_)
-        classes = list(exemplars_)
-        encoder = load_encoder(settings.encoder, settings.runtime)
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            store = EmbeddingStore(folder / f"{encoder.name_on_disk}", encoder, pool.fingerprint)
+            store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool.fingerprint)
             if embeddings is None:
-                embeddings = embed(pool, encoder, store.folder, progress)
-                embeddings_encoder = encoder
-            scores, _ = search(embeddings, found, len(classes), embeddings_encoder)
-            self.groups_ = self._group(classes, scores, found)
-            self.training_ = self._training(pool, found, embeddings, store, held_out, progress)
-            self.exemplar_names_ = [exemplar.name for exemplar in found]
-            self.exemplar_vectors_ = unit(encoder.encode(np.stack([encoder.prepare(e.data) for e in found])))
-        self.classes_ = [*classes, NONE]
+                embeddings, embeddings_encoder = embed(pool, encoder, store.folder, progress), encoder
+            searched = similarity.search(embeddings, list(exemplars_), found, embeddings_encoder)
+            groups = self.group(searched)
+            parts = training.plan(searched, [groups], held_out, self._settings())
+            return self.learn(searched, groups, parts, pool, store, progress)
+
+    def group(self, searched: Search) -> Groups:
+        """Return the groups at `threshold`; the exemplars do not count for an automatic one."""
+        settings = self._settings()
+        own = {e.row: e.label for e in searched.exemplars if e.row is not None}
+        others = np.delete(searched.scores, list(own), axis=0)
+        thresholds = thresholds_for(others, settings.threshold, settings.doubtful_band)
+        return group(searched.classes, searched.scores, thresholds, own, settings.ambiguity)
+
+    def learn(
+        self,
+        searched: Search,
+        groups: Groups,
+        parts: Split,
+        pool: Pool,
+        store: EmbeddingStore,
+        progress: Progress,
+    ) -> Self:
+        """Train and calibrate on the rows of `parts`, labelled by `groups`: the second half of `fit`."""
+        encoder = store.encoder
+        self.training_ = training.build(parts, groups, searched, pool, store, self._settings(), progress)
+        self.groups_ = groups
+        self.classes_ = [*searched.classes, NONE]
         self.encoder_ = encoder
         self.counts_ = self.training_.counts
-        return self.refit()
-
-    def refit(self) -> Self:
-        """Train head and calibration again on `training_`, after `set_params` changed the head."""
-        training, count = self.training_, len(self.classes_)
-        self.head_ = heads.fit_head(self.head, self.head_settings, training.fit, training.validation, count, self.seed)
-        weighted = np.bincount(training.fit.y, training.fit.weights, minlength=count)
-        sizes = np.array([len(self.groups_.members(k)) for k in range(count - 1)], float)
-        total = self.groups_.scores.shape[0]
+        self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
+        pixels = np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars])
+        self.exemplar_vectors_ = unit(encoder.encode(pixels))
+        rows, count = self.training_, len(self.classes_)
+        self.head_ = fit_head(self.head, self.head_settings, rows.fit, rows.validation, count, self.seed)
+        weighted = np.bincount(rows.fit.y, rows.fit.weights, minlength=count)
         self.calibration_ = calibrate(
-            self.head_.scores(training.validation.X),
-            training.validation.y,
+            self.head_.scores(rows.validation.X),
+            rows.validation.y,
             trained_prior=weighted / weighted.sum(),
-            pool_prior=np.array([*sizes, max(total - sizes.sum(), 1)]) / total,
+            pool_prior=groups.prior,
         )
         return self
 
-    def _group(self, classes: Sequence[str], scores: NDArray[np.float32], found: Sequence[Exemplar]) -> groups.Groups:
-        own = {e.row: e.label for e in found if e.row is not None}
-        others = np.delete(scores, list(own), axis=0)
-        thresholds = groups.thresholds_for(others, self.threshold, self.doubtful_band)
-        return groups.group(classes, scores, thresholds, own, self.ambiguity)
-
-    def _training(
-        self,
-        pool: Pool,
-        found: Sequence[Exemplar],
-        embeddings: Embeddings,
-        store: EmbeddingStore,
-        held_out: Sequence[int],
-        progress: Progress,
-    ) -> Training:
-        """Choose rows, split them, encode only them, and label them; weights meet the imbalance."""
-        count = len(self.groups_.classes) + 1
-        rows, labels = self._candidates(held_out)
-        pinned = [e.row for e in found if e.row is not None]
-        parts = splits.split(
-            rows,
-            labels,
-            embeddings.take(rows),
-            pinned=pinned,
-            held_out=held_out,
-            share=self.validation,
-            cosine=self.near_duplicate,
-            seed=self.seed,
-        )
-        label_of = dict(zip(rows.tolist(), labels.tolist(), strict=True))
-        data = {pool.ids[row]: row for row in np.concatenate([parts.fit, parts.validation]).tolist()}
-        files_ = {f"file:{e.name}": e for e in found if e.row is None}
-
-        def load(name: str) -> bytes:
-            return files_[name].data if name in files_ else pool.read(data[name])
-
-        store.ensure([*files_, *data], load, progress)
-        X_fit, bad_fit = store.take([*files_, *(pool.ids[row] for row in parts.fit)])
-        X_val, bad_val = store.take([pool.ids[row] for row in parts.validation])
-        fit_ids = [name for name in [*files_, *(pool.ids[r] for r in parts.fit)] if name not in bad_fit]
-        validation_ids = [pool.ids[row] for row in parts.validation if pool.ids[row] not in bad_val]
-        y_fit = np.array([files_[n].label if n in files_ else label_of[data[n]] for n in fit_ids])
-        y_val = np.array([label_of[data[n]] for n in validation_ids], dtype=np.int64)
-        augmented = 0
-        if self.balance == "augment":
-            X_more, y_more = self._augmented(store, fit_ids, y_fit, load, count, progress)
-            X_fit, y_fit, augmented = (
-                np.concatenate([X_fit, X_more]),
-                np.concatenate([y_fit, y_more]),
-                len(y_more),
-            )
-        names = [*self.groups_.classes, NONE]
-        missing = [names[k] for k in range(count) if not (y_fit == k).any()]
-        if missing:
-            raise GroupError(
-                f"no training row is left for {', '.join(missing)}: all are unreadable, test rows or near-duplicates "
-                "of test rows. Lower --threshold, or give other exemplars"
-            )
-        counts = {f"fit {n}": int((y_fit == k).sum()) for k, n in enumerate(names)}
-        counts |= {f"validation {n}": int((y_val == k).sum()) for k, n in enumerate(names)}
-        counts["augmented views"] = augmented
-        weights = heads.class_weights(y_fit, count, self.balance)
-        return Training(
-            fit_ids,
-            validation_ids,
-            TrainingRows(X_fit, y_fit, weights[y_fit]),
-            TrainingRows(X_val, y_val, weights[y_val]),
-            {pool.ids[row]: why for row, why in parts.dropped.items()},
-            bad_fit | bad_val,
-            counts,
-        )
-
-    def _candidates(self, held_out: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Members of every class, sampled background as "none", and the test rows (which the split drops)."""
-        members = [self.groups_.members(k) for k in range(len(self.groups_.classes))]
-        background = np.setdiff1d(self.groups_.background, held_out)
-        if not len(background):
-            raise GroupError("no image is left as background; raise --threshold, or lower --doubtful-band")
-        random = np.random.default_rng(self.seed)
-        order = random.permutation(len(self.groups_.decision))
-        sampled = background[np.argsort(order[background])][: self.negatives]
-        taken = np.concatenate([*members, sampled])
-        present = ~np.isnan(self.groups_.scores[:, 0])
-        extra = np.array([row for row in held_out if present[row]], dtype=np.int64)
-        extra = np.setdiff1d(extra, taken)
-        numbers = [np.full(len(part), k) for k, part in enumerate([*members, np.concatenate([sampled, extra])])]
-        return np.concatenate([taken, extra]), np.concatenate(numbers)
-
-    def _augmented(
-        self,
-        store: EmbeddingStore,
-        ids: Sequence[str],
-        y: NDArray[np.int64],
-        load: Callable[[str], bytes],
-        count: int,
-        progress: Progress,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Encode views of the rarer classes' fit rows, until each has as many rows as the largest, or `views` each."""
-        sizes = np.bincount(y, minlength=count)
-        wanted: list[str] = []
-        labels: list[int] = []
-        for label in range(count - 1):
-            own = [name for name, k in zip(ids, y, strict=True) if k == label]
-            each = min(self.views, int(sizes.max() // max(len(own), 1)) - 1)
-            wanted += [f"{name}#view{view}" for name in own for view in range(each)]
-            labels += [label] * (len(own) * max(each, 0))
-
-        def view(name: str) -> Pixels:
-            source, _, number = name.rpartition("#view")
-            pixels: Pixels = augment.views(store.encoder.prepare(load(source)), 1, self.seed + int(number))[0]
-            return pixels
-
-        extra = EmbeddingStore(
-            store.folder.with_name(store.folder.name + f"-views-{self.seed}"), store.encoder, "views"
-        )
-        extra.ensure(wanted, view, progress, "encode views")
-        X, _ = extra.take(wanted)
-        return X, np.array(labels, dtype=np.int64)
+    def _settings(self) -> FitSettings:
+        """The constructor's arguments, checked."""
+        return FitSettings.parse(self.get_params())
 
     def predict_images(self, ids: Sequence[str], features: NDArray[np.float32]) -> Predictions:
         """Return predictions for images whose model-space features (n, dim) are there already."""
@@ -317,7 +204,7 @@ class Classifier:
         arrays = {"exemplars": self.exemplar_vectors_, "shift": self.calibration_.shift}
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
-        copy_encoder(self.encoder_, folder / "encoder.onnx")
+        self.encoder_.save(folder / "encoder.onnx")
         files.write(folder / "head.onnx", self.head_.to_onnx())
         files.write(folder / "arrays.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
         files.write(folder / "model.json", json.dumps(self._description(), indent=1))
@@ -401,29 +288,6 @@ class Classifier:
                 features = self.encoder_.encode(stacked) if pixels else np.zeros((0, self.encoder_.dim), np.float32)
                 yield self.predict_images(ids, features), bad
                 advance(len(ids) + len(bad))
-
-
-def search(
-    embeddings: Embeddings, found: Sequence[Exemplar], classes: int, encoder: Encoder | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the pool's cosine to each class (n, K), and the exemplars' vectors (in the search space).
-
-    An exemplar from a file needs the `encoder` of the embeddings. Raises `ExemplarError`.
-    """
-    vectors = []
-    for exemplar in found:
-        if exemplar.row is not None and embeddings.present[exemplar.row]:
-            vectors.append(embeddings.take([exemplar.row])[0])
-        elif encoder is not None:
-            vectors.append(unit(encoder.encode(encoder.prepare(exemplar.data)[None]))[0])
-        else:
-            raise ExemplarError(
-                f"{exemplar.name} has no row in the embeddings, and what made them is not known: name it with "
-                "--embeddings-encoder, give the id of an image in the pool, or search with --search encoder"
-            )
-    stacked = np.stack(vectors)
-    labels = np.array([exemplar.label for exemplar in found])
-    return similarity.cosine(embeddings, [stacked[labels == k] for k in range(classes)]), stacked
 
 
 def versions() -> dict[str, str]:

@@ -112,6 +112,7 @@ class EmbeddingStore:
     def __init__(self, folder: Path, encoder: Encoder, owner: str) -> None:
         self.folder = folder
         self.encoder = encoder
+        self.owner = owner
         manifest: dict[str, Any] = {
             "encoder": encoder.name,
             "fingerprint": encoder.fingerprint,

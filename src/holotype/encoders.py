@@ -27,6 +27,7 @@ class Encoder(Protocol):
     fingerprint: str
     dim: int
     size: tuple[int, int]
+    fill: tuple[int, int, int]
 
     @property
     def name_on_disk(self) -> str:
@@ -37,6 +38,9 @@ class Encoder(Protocol):
 
     def encode(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels."""
+
+    def save(self, target: Path) -> None:
+        """Write the encoder's ONNX file to `target`, so that a saved model needs nothing else."""
 
 
 class OnnxEncoder:
@@ -64,6 +68,11 @@ class OnnxEncoder:
     def encode(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels."""
         return self._infer(pixels)
+
+    def save(self, target: Path) -> None:
+        """Write the encoder's ONNX file to `target`, so that a saved model needs nothing else."""
+        with atomic(target) as temporary:
+            shutil.copyfile(self.path, temporary)
 
 
 def fingerprint(path: Path) -> str:
@@ -234,9 +243,3 @@ def _download(origin: Origin, patterns: list[str]) -> Path:
             f"{origin.repository} could not be fetched from the hub ({type(error).__name__}). Without a network use "
             f"{offline}, or a local .onnx file with its {export.PREPROCESSOR} beside it"
         ) from error
-
-
-def copy_encoder(encoder: OnnxEncoder, target: Path) -> None:
-    """Put the encoder's file at `target`, so that a saved model needs nothing else."""
-    with atomic(target) as temporary:
-        shutil.copyfile(encoder.path, temporary)

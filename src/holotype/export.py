@@ -29,37 +29,61 @@ class Preprocessing:
     """Input size (height, width) in pixels, and mean and std per channel of pixels scaled to 0..1."""
 
     size: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
         """Read a `preprocessor_config.json` as published beside models. Raises `EncoderError`."""
         try:
-            values = json.loads(path.read_text())
-            return cls(_size(values), _triple(values["image_mean"]), _triple(values["image_std"]))
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(_size(values), *_normalisation(values))
         except FileNotFoundError:
             raise EncoderError(
                 f"expected the network's normalisation in {path}: a JSON file with "
                 '"image_mean", "image_std" (three numbers each, for pixels of 0..1) and "size"'
             ) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             raise EncoderError(f"{path} needs image_mean, image_std and size; reading it failed at {error!r}") from None
 
 
 def _size(values: dict[str, Any]) -> tuple[int, int]:
-    for key in ("crop_size", "size"):
-        size = values.get(key)
-        if isinstance(size, int):
-            return size, size
-        if isinstance(size, dict) and "height" in size:
-            return int(size["height"]), int(size["width"])
-        if isinstance(size, dict) and "shortest_edge" in size:
-            return int(size["shortest_edge"]), int(size["shortest_edge"])
-    raise KeyError("size")
+    # Published files often carry a crop_size that their processor never applies (EfficientNet-B0: 289, off).
+    crop = values.get("crop_size") if values.get("do_center_crop", True) else None
+    size = values.get("size") if crop is None else crop
+    if isinstance(size, dict):
+        edge = size.get("shortest_edge", size.get("longest_edge"))
+        size = [size.get("height", edge), size.get("width", edge)]
+    height, width = size if isinstance(size, list) else (size, size)
+    if int(height) < 1 or int(width) < 1:
+        raise ValueError(f"a size of {height} x {width}")
+    return int(height), int(width)
 
 
-def _triple(values: list[float]) -> tuple[float, float, float]:
+def _normalisation(values: dict[str, Any]) -> tuple[Triple, Triple]:
+    """Mean and std that do for pixels of 0..1 what all of the file's steps do for pixels of 0..255."""
+    if values.get("do_flip_channel_order"):
+        raise ValueError("do_flip_channel_order: a network for BGR, and only RGB is supported")
+    factor = float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 1.0
+    offset = 1.0 if values.get("rescale_offset") else 0.0
+    plain = values.get("do_normalize") is False
+    mean = _triple([0, 0, 0] if plain else values["image_mean"])
+    std = _triple([1, 1, 1] if plain else values["image_std"])
+    # EfficientNet's processor divides by std a second time; its published std is a square root for that reason.
+    second = std if _divides_twice(values) else (1.0, 1.0, 1.0)
+    unit = 255 * factor
+    return (
+        _triple((value + offset) / unit for value in mean),
+        _triple(first * again / unit for first, again in zip(std, second, strict=True)),
+    )
+
+
+def _divides_twice(values: dict[str, Any]) -> bool:
+    kind = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
+    return bool(values.get("include_top", str(kind).startswith("EfficientNet")))
+
+
+def _triple(values: Iterable[float]) -> Triple:
     red, green, blue = map(float, values)
     return red, green, blue
 

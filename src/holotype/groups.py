@@ -49,6 +49,12 @@ class Groups:
         return np.flatnonzero((self.label == label) & np.isin(self.decision, ["member", "exemplar"]))
 
     @property
+    def prior(self) -> NDArray[np.float64]:
+        """(K + 1,) share of the pool in each group; the last is the rest, the doubtful included."""
+        sizes = np.array([len(self.members(k)) for k in range(len(self.classes))], dtype=np.float64)
+        return np.append(sizes, max(len(self.decision) - sizes.sum(), 1)) / len(self.decision)
+
+    @property
     def background(self) -> NDArray[np.int64]:
         """Return the rows from which "none" may be learnt: the doubtful are left out."""
         return np.flatnonzero(self.decision == "background")

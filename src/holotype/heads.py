@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,10 @@ class TrainingRows:
     X: NDArray[np.float32]
     y: NDArray[np.int64]
     weights: NDArray[np.float64]
+
+    def take(self, rows: NDArray[Any]) -> "TrainingRows":
+        """Return the rows of an index or a mask."""
+        return TrainingRows(self.X[rows], self.y[rows], self.weights[rows])
 
 
 def fit_head(

@@ -1,50 +1,121 @@
 """The main job: the stages in order, one function; the command line and Python both call it."""
 
-import csv
-import io
 import json
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype import exemplars, files, similarity
-from holotype.classifier import Classifier, search, versions
+from holotype import exemplars, files, similarity, training
+from holotype.classifier import Classifier
 from holotype.embeddings import Embeddings, EmbeddingStore, check_identity, embed, import_embeddings
 from holotype.encoders import OnnxEncoder, load_encoder
-from holotype.errors import HolotypeError, OutputError, UnreadableImage
+from holotype.errors import EmbeddingsError, GroupError, HolotypeError, OutputError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
+from holotype.exemplars import Exemplar
 from holotype.groups import Groups
-from holotype.images import contact_sheet, decode, thumbnail
+from holotype.images import SUFFIXES, contact_sheet, decode
 from holotype.pool import Pool, open_pool
-from holotype.predictions import Predictions
 from holotype.progress import Progress, Silent
-from holotype.report import ReportContent, write_report
-from holotype.settings import Settings
-from holotype.tuning import Tuned, tune
+from holotype.results import Result, Sweep, write_results
+from holotype.settings import HeadName, HeadSettings, Settings, Threshold
+from holotype.similarity import Search
+from holotype.splits import Split
+from holotype.tuning import tune
 
 SETTINGS = "holotype.toml"
-_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Run:
-    """One combination of the sweep: a fitted classifier and how it did."""
+class Job:
+    """What a run works on, opened and checked before anything is written.
 
-    encoder: str
-    head: str
-    threshold: float | str
-    classifier: Classifier
-    validation_f1: float
-    evaluation: Evaluation | None
-    predictions: Predictions | None
-    seconds: float
+    supplied   vectors that somebody computed
+    maker      the encoder that made them, where it is known
+    """
+
+    settings: Settings
+    pool: Pool
+    exemplars: Sequence[Exemplar]
+    test_set: TestSet | None
+    supplied: Embeddings | None
+    maker: OnnxEncoder | None
+
+    @property
+    def classes(self) -> list[str]:
+        """The K classes."""
+        return list(self.settings.exemplars)
+
+    @property
+    def test_rows(self) -> list[int]:
+        """Pool rows that nothing may be learnt from."""
+        return self.test_set.rows if self.test_set else []
+
+
+def run(
+    settings: Settings,
+    out: Path,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Do the whole job of `settings` and write the report, the model and the predictions to `out`.
+
+    Every combination of thresholds, heads and encoders is trained on the same rows; the best is chosen, and tuned
+    if asked. Raises `HolotypeError` with what was expected, what came and what to do.
+    """
+    progress = progress or Silent()
+    job = open_job(settings)
+    prepare_folder(out, job.settings, force=force, resume=resume)
+    progress.say(f"pool: {len(job.pool):,} images in {job.pool.source}")
+    stores = {name: _store(job, name, out) for name in settings.encoders}
+    searches = {name: _search(job, store, progress) for name, store in stores.items()}
+    groupings, failed = _group(job, searches)
+    parts = training.plan(next(iter(searches.values())), list(groupings.values()), job.test_rows, settings.fit)
+    judged = _judged(job.pool, groupings)
+    results = [
+        _learn(job, groups, parts, judged, searches[encoder], stores[encoder], head, threshold, progress)
+        for (encoder, threshold), groups in groupings.items()
+        for head in settings.heads
+    ]
+    chosen = max(results, key=lambda result: result.validation_f1)
+    if settings.trials:
+        chosen = _tune(job, parts, judged, chosen, results, out, progress)
+        results.append(chosen)
+    comparison = _compare(job, chosen, progress)
+    write_results(out, job.settings, job.pool, Sweep(results, chosen, failed, comparison))
+    return chosen
+
+
+def open_job(settings: Settings) -> Job:
+    """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated."""
+    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
+    found = exemplars.resolve(pool, settings.exemplars)
+    test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
+    supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
+    if supplied is None and settings.search in ("embeddings", "both"):
+        raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
+    maker = None
+    if supplied is not None and settings.embeddings_encoder is not None:
+        maker = load_encoder(settings.embeddings_encoder, settings.fit.runtime)
+        check_identity(supplied, pool, maker)
+    return Job(_absolute(settings, found), pool, found, test_set, supplied, maker)
+
+
+def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
+    codes: dict[str, list[str]] = {name: [] for name in settings.exemplars}
+    for exemplar in found:
+        name = list(codes)[exemplar.label]
+        codes[name].append(exemplar.name if exemplar.row is not None else str(Path(exemplar.name).absolute()))
+    paths = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
+    networks = [str(Path(name).absolute()) if Path(name).exists() else name for name in settings.encoders]
+    images = {"images": str(Path(settings.images).absolute()), "encoders": networks}
+    return settings.model_copy(update={"exemplars": codes} | paths | images)
 
 
 def prepare_folder(out: Path, settings: Settings, *, force: bool = False, resume: bool = False) -> None:
@@ -55,347 +126,160 @@ def prepare_folder(out: Path, settings: Settings, *, force: bool = False, resume
             f"{out} already holds a run; give --resume to go on with it, --force to write over it (vectors that were "
             "computed are used again), or another --out"
         )
-    if existing.exists() and resume and Settings.load(existing) != settings:
+    if existing.exists() and resume and not force and Settings.load(existing) != settings:
         raise OutputError(f"{out} holds a run with other settings; give --force to write over it, or another --out")
-    if not existing.exists() and out.exists() and any(out.iterdir()):
+    if not existing.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} is not empty and holds no run; give another --out")
     files.write(existing, settings.to_toml())
 
 
-def run(
-    settings: Settings,
-    out: Path,
-    *,
-    force: bool = False,
-    resume: bool = False,
-    progress: Progress | None = None,
-) -> Run:
-    """Do the whole job of `settings` and write the report, the model and the predictions to `out`.
-
-    Raises `HolotypeError` with what was expected, what came and what to do.
-    """
-    progress = progress or Silent()
-    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-    classes = list(settings.exemplars)
-    test_set = read_test_set(Path(settings.test_set), classes, pool) if settings.test_set else None
-    exemplars.resolve(pool, settings.exemplars)
-    supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
-    prepare_folder(out, settings, force=force, resume=resume)
-    progress.say(f"pool: {len(pool):,} images in {pool.source}")
-    maker = _maker(settings, supplied, pool)
-    runs = [
-        _fit(settings, combination, pool, supplied, maker, test_set, out, progress)
-        for combination in product(settings.encoders, settings.heads, settings.thresholds)
-    ]
-    chosen = choose(runs)
-    comparison = _compare_ways(settings, pool, supplied, maker, chosen, out)
-    _write_results(settings, out, pool, chosen, runs, test_set, comparison)
-    return chosen
+def _store(job: Job, name: str, out: Path) -> EmbeddingStore:
+    encoder = load_encoder(name, job.settings.fit.runtime)
+    return EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, job.pool.fingerprint)
 
 
-def choose(runs: list[Run]) -> Run:
-    """Return the run with the best macro-F1 on its validation rows, among those of the first threshold.
-
-    Validation labels come from the groups, so their figures cannot be compared across thresholds; test rows
-    have no say.
-    """
-    comparable = [candidate for candidate in runs if candidate.threshold == runs[0].threshold]
-    return max(comparable, key=lambda candidate: candidate.validation_f1)
+def _search(job: Job, store: EmbeddingStore, progress: Progress) -> Search:
+    """Search in the supplied vectors (way 2), or in this encoder's own (way 1)."""
+    if job.supplied is not None and job.settings.search != "encoder":
+        return similarity.search(job.supplied, job.classes, job.exemplars, job.maker)
+    own = embed(job.pool, store.encoder, store.folder, progress)
+    return similarity.search(own, job.classes, job.exemplars, store.encoder)
 
 
-def _maker(settings: Settings, supplied: Embeddings | None, pool: Pool) -> OnnxEncoder | None:
-    """The encoder of the supplied embeddings, if known: checked by encoding a sample again."""
-    if supplied is None or settings.embeddings_encoder is None:
-        return None
-    encoder = load_encoder(settings.embeddings_encoder, settings.fit.runtime)
-    check_identity(supplied, pool, encoder)
-    return encoder
+def _group(
+    job: Job, searches: Mapping[str, Search]
+) -> tuple[dict[tuple[str, Threshold], Groups], list[tuple[str, Threshold, str]]]:
+    """Group at each threshold; one that leaves a class empty is set aside, if another does not."""
+    found: dict[tuple[str, Threshold], Groups] = {}
+    failed: list[tuple[str, Threshold, str]] = []
+    for encoder, search in searches.items():
+        for threshold in job.settings.thresholds:
+            try:
+                found[encoder, threshold] = _classifier(job, encoder, threshold=threshold).group(search)
+            except GroupError as error:
+                failed.append((encoder, threshold, str(error)))
+    if not found:
+        raise GroupError(failed[0][2])
+    return found, failed
 
 
-def _fit(
-    settings: Settings,
-    combination: tuple[str, Any, Any],
-    pool: Pool,
-    supplied: Embeddings | None,
-    maker: OnnxEncoder | None,
-    test_set: TestSet | None,
-    out: Path,
+def _classifier(job: Job, encoder: str, **options: Any) -> Classifier:
+    return Classifier(**dict(job.settings.fit) | {"encoder": encoder} | options)
+
+
+def _judged(pool: Pool, groupings: Mapping[Any, Groups]) -> set[str]:
+    """The images on which combinations can be compared: labels come from the groups, so only where all agree."""
+    return {pool.ids[row] for row in training.agreed(list(groupings.values()))}
+
+
+def _learn(
+    job: Job,
+    groups: Groups,
+    parts: Split,
+    judged: set[str],
+    search: Search,
+    store: EmbeddingStore,
+    head: HeadName,
+    threshold: Threshold,
     progress: Progress,
-) -> Run:
-    encoder, head, threshold = combination
-    progress.say(f"train: {encoder}, {head}, threshold {threshold}")
+    head_settings: HeadSettings | None = None,
+) -> Result:
+    progress.say(f"train: {store.encoder.name}, {head}, threshold {threshold}")
     started = time.perf_counter()
-    options = dict(settings.fit) | {"encoder": encoder, "head": head, "threshold": threshold}
-    classifier = Classifier(**options).fit(
-        pool,
-        settings.exemplars,
-        embeddings=None if settings.search == "encoder" else supplied,
-        embeddings_encoder=maker,
-        held_out=test_set.rows if test_set else (),
-        cache=out / "vectors",
-        progress=progress,
-    )
-    predictions = _predict_rows(classifier, pool, test_set.ids, out, progress) if test_set else None
-    evaluation = _evaluate(predictions, test_set)
-    seconds = time.perf_counter() - started
-    return Run(encoder, head, threshold, classifier, validation_f1(classifier), evaluation, predictions, seconds)
+    options = {"threshold": threshold, "head": head, "head_settings": head_settings or job.settings.fit.head_settings}
+    classifier = _classifier(job, store.encoder.name, **options)
+    classifier.learn(search, groups, parts, job.pool, store, progress)
+    score, seconds = validation_f1(classifier, judged), time.perf_counter() - started
+    result = Result(store.encoder.name, head, threshold, classifier, search, store, score, seconds)
+    return _with_answers(job, result, progress)
 
 
-def validation_f1(classifier: Classifier) -> float:
-    """Return macro-F1 over the classes that have validation rows; their labels come from the groups."""
-    rows = classifier.training_.validation
-    margins = classifier.calibration_.probabilities(classifier.head_.scores(rows.X))[:, :-1]
-    margins = margins - classifier.calibration_.thresholds
-    given = np.where(margins.max(axis=1, initial=-1) >= 0, margins.argmax(axis=1), margins.shape[1])
-    found = []
-    for k in range(margins.shape[1]):
+def validation_f1(classifier: Classifier, judged: set[str]) -> float:
+    """Return macro-F1 on the validation rows in `judged`, over the classes that have any."""
+    training_ = classifier.training_
+    rows = training_.validation.take(np.array([name in judged for name in training_.validation_ids], dtype=bool))
+    given = classifier.predict_images([""] * len(rows.y), rows.X).numbers
+    scores = []
+    for k in range(len(classifier.classes_) - 1):
         if (rows.y == k).any():
             hits = float(((given == k) & (rows.y == k)).sum())
-            found.append(2 * hits / float((given == k).sum() + (rows.y == k).sum()))
-    return float(np.mean(found)) if found else 0.0
+            scores.append(2 * hits / float((given == k).sum() + (rows.y == k).sum()))
+    return float(np.mean(scores)) if scores else 0.0
 
 
-def _predict_rows(classifier: Classifier, pool: Pool, ids: list[str], out: Path, progress: Progress) -> Predictions:
-    encoder = classifier.encoder_
-    store = EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, pool.fingerprint)
-    store.ensure(ids, lambda name: pool.read(pool.rows[name]), progress, "encode test rows")
-    features, unreadable = store.take(ids)
-    return classifier.predict_images([name for name in ids if name not in unreadable], features)
+def _with_answers(job: Job, result: Result, progress: Progress) -> Result:
+    """Add the predictions of the test rows and what they are worth."""
+    if job.test_set is None:
+        return result
+    predictions, evaluation, unreadable = _answer(result.classifier, job.pool, job.test_set, result.store, progress)
+    return replace(result, predictions=predictions, evaluation=evaluation, unreadable=unreadable)
 
 
-def _evaluate(predictions: Predictions | None, test_set: TestSet | None) -> Evaluation | None:
-    if predictions is None or test_set is None:
-        return None
-    place = {name: number for number, name in enumerate(test_set.ids)}
-    return evaluate(predictions, test_set.truth[[place[name] for name in predictions.ids]])
+def _answer(
+    classifier: Classifier, pool: Pool, test_set: TestSet, store: EmbeddingStore, progress: Progress
+) -> tuple[Any, Evaluation | None, dict[str, str]]:
+    store.ensure(test_set.ids, lambda name: pool.read(pool.rows[name]), progress, "encode test rows")
+    features, unreadable = store.take(test_set.ids)
+    kept = [place for place, name in enumerate(test_set.ids) if name not in unreadable]
+    predictions = classifier.predict_images([test_set.ids[place] for place in kept], features)
+    return predictions, evaluate(predictions, test_set.truth[kept]) if kept else None, unreadable
 
 
-def _compare_ways(
-    settings: Settings,
-    pool: Pool,
-    supplied: Embeddings | None,
-    maker: OnnxEncoder | None,
-    chosen: Run,
+def _tune(
+    job: Job,
+    parts: Split,
+    judged: set[str],
+    chosen: Result,
+    results: Sequence[Result],
     out: Path,
-) -> similarity.SearchComparison | None:
-    """Way 1 (the encoder's features) against way 2 (the supplied vectors), over the rows that both have."""
-    if supplied is None:
-        return None
-    classes, encoder = list(settings.exemplars), chosen.classifier.encoder_
-    found = exemplars.resolve(pool, settings.exemplars)
-    if settings.search == "both":
-        own = embed(pool, encoder, out / "vectors" / encoder.name_on_disk)
-    else:
-        own = EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, pool.fingerprint).open(pool)
-    started = time.perf_counter()
-    one, _ = search(own, found, len(classes), encoder)
-    between = time.perf_counter()
-    two, _ = search(supplied, found, len(classes), maker)
-    return similarity.compare(classes, one, two, (between - started, time.perf_counter() - between))
-
-
-def _write_results(
-    settings: Settings,
-    out: Path,
-    pool: Pool,
-    chosen: Run,
-    runs: list[Run],
-    test_set: TestSet | None,
-    comparison: similarity.SearchComparison | None,
-) -> None:
-    classifier = chosen.classifier
-    skipped = _skipped(pool, classifier, test_set, chosen)
-    write_groups(out / "groups.parquet", pool, classifier)
-    files.write(out / "unreadable.csv", _csv(["id", "reason"], skipped))
-    classifier.save(out / "model")
-    if chosen.predictions is not None:
-        files.write(out / "predictions.csv", chosen.predictions.to_csv())
-    sweep = [_sweep_row(one, one is chosen) for one in runs]
-    files.write(out / "sweep.csv", _csv(list(sweep[0]), [list(row.values()) for row in sweep]))
-    metrics = _metrics(chosen, sweep, comparison)
-    write_report(out, _content(settings, pool, chosen, sweep, comparison, skipped))
-    files.write(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-
-
-def write_groups(path: Path, pool: Pool, classifier: Classifier) -> None:
-    """Write every pool row: id, class, score, probability (nan: not in the model space), decision, reason."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    groups = classifier.groups_
-    names = np.array(groups.classes, dtype=object)
-    belongs = np.isin(groups.decision, ["member", "exemplar"])
-    best = groups.scores[np.arange(len(pool)), groups.label]
-    table = pa.table(
-        {
-            "id": pool.ids,
-            "class": [name if own else "none" for name, own in zip(names[groups.label], belongs, strict=True)],
-            "nearest_class": names[groups.label].tolist(),
-            "score": pa.array(best, from_pandas=True),
-            "probability": pa.array(_known_probabilities(pool, classifier), from_pandas=True),
-            "decision": groups.decision.tolist(),
-            "reason": list(groups.reasons),
-        }
+    progress: Progress,
+) -> Result:
+    """Tune the chosen head on its own training rows, and over the thresholds of the sweep if asked."""
+    rivals = [chosen]
+    if job.settings.tune_threshold:
+        rivals += [
+            one
+            for one in results
+            if (one.encoder, one.head) == (chosen.encoder, chosen.head) and one.threshold != chosen.threshold
+        ]
+    tuned = tune(
+        chosen.head,
+        job.settings.fit.head_settings,
+        {one.threshold: one.classifier.training_.judged_by(judged) for one in rivals},
+        len(job.classes) + 1,
+        trials=job.settings.trials,
+        study=out / "study.db",
+        seed=job.settings.fit.seed,
+        progress=progress,
     )
-    files.write(path, lambda file: pq.write_table(table, file))
-
-
-def _known_probabilities(pool: Pool, classifier: Classifier) -> NDArray[np.float64]:
-    """The probability of the nearest class, for the rows whose features training needed; nan for the rest."""
-    found = np.full(len(pool), np.nan)
-    training, groups = classifier.training_, classifier.groups_
-    for ids, rows in ((training.fit_ids, training.fit), (training.validation_ids, training.validation)):
-        chances = classifier.calibration_.probabilities(classifier.head_.scores(rows.X[: len(ids)]))
-        for name, chance in zip(ids, chances, strict=True):
-            if name in pool.rows:
-                found[pool.rows[name]] = chance[groups.label[pool.rows[name]]]
-    return found
-
-
-def _skipped(pool: Pool, classifier: Classifier, test_set: TestSet | None, chosen: Run) -> list[tuple[str, str]]:
-    reasons = dict(classifier.training_.unreadable)
-    for row in np.flatnonzero(classifier.groups_.decision == "missing"):
-        reasons.setdefault(pool.ids[row], "unreadable: it has no vector")
-    answered = set(chosen.predictions.ids) if chosen.predictions is not None else set()
-    for name in test_set.ids if test_set else []:
-        if name not in answered:
-            reasons.setdefault(name, "a test row that is unreadable")
-    for name in list(reasons):
-        try:
-            decode(pool.read(pool.rows[name]), fit=64)
-        except UnreadableImage as error:
-            reasons[name] = str(error)
-    return sorted(reasons.items())
-
-
-def _sweep_row(one: Run, chosen: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "encoder": one.encoder,
-        "head": one.head,
-        "threshold": one.threshold,
-        "members": sum(len(one.classifier.groups_.members(k)) for k in range(len(one.classifier.classes_) - 1)),
-        "validation macro-F1": round(one.validation_f1, 4),
-        "test macro-F1": None,
-        "seconds": round(one.seconds, 2),
-        "chosen": chosen,
-    }
-    if one.evaluation is not None:
-        value = one.evaluation.macro["f1"].value
-        row["test macro-F1"] = None if math.isnan(value) else round(value, 4)
-    return row
-
-
-def _metrics(
-    chosen: Run, sweep: list[dict[str, Any]], comparison: similarity.SearchComparison | None
-) -> dict[str, Any]:
-    return {
-        "evaluation": chosen.evaluation.to_json() if chosen.evaluation else None,
-        "sweep": sweep,
-        "search": _search_table(comparison),
-        "counts": chosen.classifier.training_.counts,
-        "versions": versions(),
-    }
-
-
-def _search_table(comparison: similarity.SearchComparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    rows = [
-        {"name": name, "overlap_at_k": overlap, "spearman": None if math.isnan(rank) else rank}
-        for name, overlap, rank in zip(comparison.classes, comparison.overlap, comparison.spearman, strict=True)
-    ]
-    one, two = comparison.seconds
-    return {"rows": rows, "seconds": {"way 1, the encoder": one, "way 2, the supplied vectors": two}}
-
-
-def _content(
-    settings: Settings,
-    pool: Pool,
-    chosen: Run,
-    sweep: list[dict[str, Any]],
-    comparison: similarity.SearchComparison | None,
-    skipped: list[tuple[str, str]],
-) -> ReportContent:
-    classifier = chosen.classifier
-    calibration, groups = classifier.calibration_, classifier.groups_
-    facts: list[tuple[str, Any]] = [
-        ("Encoder", f"{chosen.encoder}, {classifier.encoder_.dim} dimensions"),
-        ("Head", chosen.head),
-        ("Imbalance", f"met by {settings.fit.balance}"),
-        *classifier.training_.counts.items(),
-        ("Left out as test rows or nearly the same", len(classifier.training_.dropped)),
-        ("Temperature", round(calibration.temperature, 3)),
-    ]
-    for name, value, basis in zip(groups.classes, calibration.thresholds, calibration.basis, strict=True):
-        facts.append((f"Probability threshold of {name}", f"{value:.3f} ({basis})"))
-    return ReportContent(
-        title=f"{', '.join(groups.classes)}, or none",
-        classes=list(groups.classes),
-        evaluation=chosen.evaluation,
-        groups=[_sheet(pool, chosen, k) for k in range(len(groups.classes))],
-        scores=groups.scores.astype(np.float64),
-        thresholds=np.array([t.value for t in groups.thresholds]),
-        sweep=sweep,
-        search=_search_table(comparison),
-        skipped=skipped,
-        ignored=dict(pool.ignored),
-        notes=list(_notes(pool, groups)),
-        facts=facts,
-        settings=settings.to_toml(),
-        versions=versions(),
+    best = next(one for one in rivals if one.threshold == tuned.threshold)
+    groups = best.classifier.groups_
+    again = _learn(
+        job, groups, parts, judged, best.search, best.store, best.head, best.threshold, progress, tuned.settings
     )
+    return replace(again, tuned=tuned)
 
 
-def _notes(pool: Pool, groups: Groups) -> Iterator[str]:
-    yield from pool.notes
-    if any(threshold.provisional for threshold in groups.thresholds):
-        yield (
-            "The cosine thresholds are provisional: they come from the pool's own scores. Without labels no threshold "
-            "can promise a precision; look at the borderline images."
-        )
+def _compare(job: Job, chosen: Result, progress: Progress) -> similarity.SearchComparison | None:
+    """Way 1 (the encoder's features) against way 2 (the supplied vectors), over the images that both have."""
+    if job.supplied is None:
+        return None
+    store = chosen.store
+    own = embed(job.pool, store.encoder, store.folder, progress) if job.settings.search == "both" else None
+    one = similarity.search(own or store.open(job.pool), job.classes, job.exemplars, store.encoder)
+    return similarity.compare(one, similarity.search(job.supplied, job.classes, job.exemplars, job.maker))
 
 
-def _sheet(pool: Pool, chosen: Run, k: int) -> dict[str, Any]:
-    """One class's best, borderline (around the threshold) and rejected images, as pictures."""
-    groups = chosen.classifier.groups_
-    column = groups.scores[:, k]
-    members, threshold = groups.members(k), groups.thresholds[k]
-    own = members[groups.decision[members] == "member"]
-    near = np.argsort(np.abs(np.where(groups.decision == "exemplar", np.nan, column) - threshold.value))
-    rejected = np.where((groups.label == k) & (groups.decision == "background"), column, np.nan)
-    return {
-        "name": groups.classes[k],
-        "exemplars": [
-            (pool.ids[row], thumbnail(decode(pool.read(row), fit=256), 256))
-            for row in members
-            if groups.decision[row] == "exemplar"
-        ],
-        "threshold": threshold.value,
-        "threshold_basis": threshold.basis,
-        "members": len(own),
-        "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
-        "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], column),
-        "borderline": _pictures(pool, near[:_SHOWN], column),
-        "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), column),
-    }
+def tune_run(out: Path, trials: int, thresholds: Sequence[Threshold] = (), progress: Progress | None = None) -> Result:
+    """Do the run in `out` again and tune the chosen head, over `thresholds` too if any are given.
 
-
-def _pictures(pool: Pool, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[tuple[str, str, bytes]]:
-    shown = []
-    for row in rows:
-        try:
-            shown.append((pool.ids[row], f"{scores[row]:.3f}", thumbnail(decode(pool.read(int(row)), fit=128))))
-        except UnreadableImage:
-            continue  # it stands in unreadable.csv
-    return shown
-
-
-def _csv(header: list[str], rows: list[Any]) -> str:
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    return buffer.getvalue()
+    Vectors are used again, and the study in `out`/study.db goes on where it stopped.
+    """
+    settings = Settings.load(out / SETTINGS)
+    more: dict[str, Any] = {"trials": trials}
+    if thresholds:
+        more |= {"thresholds": list(thresholds), "tune_threshold": True}
+    return run(settings.model_copy(update=more), out, force=True, progress=progress)
 
 
 def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) -> Evaluation:
@@ -404,52 +288,30 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
     rows = read_test_set(test_set, list(settings.exemplars), pool)
     classifier = Classifier.load(out)
-    evaluation = _evaluate(_predict_rows(classifier, pool, rows.ids, out, progress or Silent()), rows)
+    encoder = classifier.encoder_
+    store = EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, pool.fingerprint)
+    _, evaluation, unreadable = _answer(classifier, pool, rows, store, progress or Silent())
     if evaluation is None:
-        raise HolotypeError(f"no row of {test_set} could be evaluated")
+        raise HolotypeError(f"no row of {test_set} can be evaluated: all {len(unreadable)} images are unreadable")
     files.write(out / "evaluation.json", json.dumps(evaluation.to_json(), indent=1, allow_nan=False))
     return evaluation
 
 
-def tune_run(out: Path, trials: int, progress: Progress | None = None) -> Tuned:
-    """Tune the head of the run in `out`, then do the run again with the best settings.
-
-    The study stays in `out`/study.db and goes on from there; `out`/tuning.json says what was found.
-    """
-    settings = Settings.load(out / SETTINGS)
-    chosen = run(settings, out, resume=True, progress=progress)
-    training, fit = chosen.classifier.training_, settings.fit
-    tuned = tune(
-        chosen.classifier.head,
-        fit.head_settings,
-        training.fit,
-        training.validation,
-        len(chosen.classifier.classes_),
-        trials=trials,
-        study=out / "study.db",
-        seed=fit.seed,
-        progress=progress,
-    )
-    found = {"settings": tuned.settings.model_dump(), "loss": tuned.loss, "trials": tuned.trials}
-    files.write(out / "tuning.json", json.dumps(found | {"loss_before": tuned.loss_before}, indent=1))
-    better = settings.model_copy(update={"fit": fit.model_copy(update={"head_settings": tuned.settings})})
-    run(better, out, force=True, progress=progress)
-    return tuned
-
-
-def search_pool(
-    source: str, codes: list[str], encoder: str, vectors: Path, progress: Progress | None = None
-) -> "Found":
-    """Return the images of `source` by their cosine to the nearest of the exemplars `codes`; exemplars left out.
-
-    vectors   where the encoder's vectors of the pool are, or will be kept
-    """
-    pool, network = open_pool(source), load_encoder(encoder)
-    found = exemplars.resolve(pool, {"exemplar": codes})
-    scores, _ = search(embed(pool, network, vectors, progress), found, 1, network)
-    column = scores[:, 0]
-    column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
-    return Found(pool, column)
+def predict_sources(
+    classifier: Classifier, sources: Sequence[str], progress: Progress | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a record for each image of `sources` (images, tars, folders); an unreadable one has an "error"."""
+    for source in sources:
+        if Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir():
+            try:
+                yield from classifier.explain(source, source).records()
+            except UnreadableImage as error:
+                yield {"id": source, "error": str(error)}
+            continue
+        pool = open_pool(source)
+        for predictions, unreadable in classifier.predict_pool(pool, range(len(pool)), progress):
+            yield from predictions.records()
+            yield from ({"id": name, "error": reason} for name, reason in unreadable.items())
 
 
 @dataclass(frozen=True)
@@ -467,3 +329,31 @@ class Found:
         """Write the `k` most similar images as one PNG."""
         images = [decode(self.pool.read(int(row)), fit=128) for row in similarity.top_k(self.scores, k)]
         files.write(path, lambda file: contact_sheet(images).save(file, "PNG"))
+
+
+def search_pool(
+    source: str,
+    codes: Sequence[str],
+    encoder: str,
+    *,
+    vectors: Path | None = None,
+    embeddings: Path | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Return the images of `source` by their cosine to the nearest of the exemplars `codes`; exemplars left out.
+
+    vectors      folder where the vectors of `encoder` are, or will be kept
+    embeddings   vectors that somebody computed, to search in instead
+    """
+    pool = open_pool(source)
+    found = exemplars.resolve(pool, {"exemplar": list(codes)})
+    if embeddings is not None:
+        searched = similarity.search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
+    elif vectors is not None:
+        network = load_encoder(encoder)
+        searched = similarity.search(embed(pool, network, vectors, progress), ["exemplar"], found, network)
+    else:
+        raise EmbeddingsError("expected --embeddings to search in, or --vectors, a folder for those of the encoder")
+    column = searched.scores[:, 0]
+    column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
+    return Found(pool, column)

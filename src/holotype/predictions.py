@@ -2,14 +2,16 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 NONE = "none"
+Layout = Literal["jsonl", "csv", "table"]
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,23 @@ class Predictions:
         return self.probabilities[:, :-1] - self.thresholds
 
     @property
+    def numbers(self) -> NDArray[np.int64]:
+        """(n,) number of the class that is given; K, the number after the last, is "none"."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        margins = self.margins
+        return np.where(margins.max(axis=1) >= 0, margins.argmax(axis=1), len(self.classes))
+
+    @property
     def vectors(self) -> NDArray[np.float64]:
         """(n, K) of 0.0 and 1.0, at most one 1.0 in a row; all zeros is "none"."""
-        best = self.margins.argmax(axis=1)
-        vectors = np.zeros((len(self), len(self.classes)))
-        found = self.margins.max(axis=1) >= 0
-        vectors[found, best[found]] = 1.0
-        return vectors
+        return np.eye(len(self.classes) + 1)[self.numbers, :-1]
 
     @property
     def labels(self) -> list[str]:
         """(n,) a class, or "none"."""
-        return [self.classes[v.argmax()] if v.any() else NONE for v in self.vectors]
+        names = [*self.classes, NONE]
+        return [names[number] for number in self.numbers]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield one plain dictionary per image, with the reason in words."""
@@ -89,21 +96,36 @@ class Predictions:
             }
 
     def to_csv(self) -> str:
-        """One line per image: id, label, one column per class (0.0/1.0), probability per class, margin, reason."""
-        names = [*self.classes, NONE]
-        buffer = io.StringIO()
-        table = csv.writer(buffer, lineterminator="\n")
-        table.writerow(["id", "label", *self.classes, *(f"p_{name}" for name in names), "margin", "reason"])
-        for record in self.records():
-            chances = (f"{record['probabilities'][name]:.6f}" for name in names)
-            table.writerow(
-                [
-                    record["id"],
-                    record["label"],
-                    *record["vector"],
-                    *chances,
-                    f"{record['margin']:.6f}",
-                    record["reason"],
-                ]
-            )
-        return buffer.getvalue()
+        """One line per image, as `lines` writes them."""
+        return "".join(lines(self.records(), self.classes, "csv"))
+
+
+def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: Layout) -> Iterator[str]:
+    """Yield one line per record; an unreadable image is a record of "id" and "error", and has its line too.
+
+    "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason.
+    """
+    if layout == "csv":
+        names = [*classes, *(f"p_{name}" for name in [*classes, NONE])]
+        yield _csv_line(["id", "label", *names, "margin", "reason"])
+    for record in records:
+        if layout == "jsonl":
+            yield json.dumps(record, ensure_ascii=False) + "\n"
+        elif layout == "csv":
+            yield _csv_line(_cells(record, len(classes)))
+        else:
+            told = ("UNREADABLE", record["error"]) if "error" in record else (record["label"], record["reason"])
+            yield f"{record['id']:24} {told[0]:16} {told[1]}\n"
+
+
+def _cells(record: Mapping[str, Any], count: int) -> list[Any]:
+    if "error" in record:
+        return [record["id"], "", *[""] * (2 * count + 2), f"unreadable: {record['error']}"]
+    chances = [f"{chance:.6f}" for chance in record["probabilities"].values()]
+    return [record["id"], record["label"], *record["vector"], *chances, f"{record['margin']:.6f}", record["reason"]]
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()

@@ -52,7 +52,7 @@ class ReportContent:
     thresholds  (K,) float cosine from which an image is a member
     sweep       a dict per run: encoder, head, threshold, then numbers or None; the chosen one has chosen=True
     search      the two ways to search: rows [{name, overlap_at_k {k: share}, spearman}] and
-                seconds {way: seconds}; None when they were not compared
+                seconds {way: seconds}, images that both can see; None when they were not compared
     skipped     (id, reason) of images that could not be read
     ignored     files that are no images, counted by suffix
     notes       warnings, shown on top

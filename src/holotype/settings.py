@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from holotype.errors import HolotypeError
 
@@ -19,6 +19,15 @@ class Strict(BaseModel):
     """Settings do not change, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Check `values`. Raises `HolotypeError` that names each wrong setting."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise HolotypeError(f"these settings cannot be used: {faults}") from None
 
 
 class HeadSettings(Strict):
@@ -88,21 +97,19 @@ class Settings(Strict):
     allow_truncated: bool = False
     fit: FitSettings = FitSettings()
 
+    @model_validator(mode="after")
+    def _swept_not_fixed(self) -> Self:
+        for one, several in (("threshold", "thresholds"), ("head", "heads"), ("encoder", "encoders")):
+            if getattr(self.fit, one) != FitSettings.model_fields[one].default:
+                raise ValueError(f"a run takes `{several}`, a list, in place of `fit.{one}`")
+        return self
+
     @field_validator("exemplars")
     @classmethod
     def _no_reserved_class(cls, exemplars: dict[str, list[str]]) -> dict[str, list[str]]:
         if "none" in exemplars:
             raise ValueError('"none" is the name of the rejected class; call the class something else')
         return exemplars
-
-    @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
-        """Check `values`. Raises `HolotypeError` that names each wrong setting."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise HolotypeError(f"these settings cannot be used: {faults}") from None
 
     @classmethod
     def load(cls, path: Path) -> Self:

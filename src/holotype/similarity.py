@@ -1,5 +1,6 @@
 """Exact cosine similarity of the pool to the exemplars, in one streaming pass."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,8 +8,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.embeddings import Embeddings, unit
+from holotype.encoders import Encoder
+from holotype.errors import ExemplarError
+from holotype.exemplars import Exemplar
 
 TOP = (10, 50, 100)
+
+
+@dataclass(frozen=True)
+class Search:
+    """How similar the pool is to the exemplars.
+
+    classes     K names
+    exemplars   one or more per class
+    embeddings  the search space
+    scores      (n, K) float32 cosine to the nearest exemplar of each class, nan without a vector
+    seconds     what it took, the embeddings being there
+    """
+
+    classes: Sequence[str]
+    exemplars: Sequence[Exemplar]
+    embeddings: Embeddings
+    scores: NDArray[np.float32]
+    seconds: float
+
+
+def search(
+    embeddings: Embeddings, classes: Sequence[str], exemplars: Sequence[Exemplar], encoder: Encoder | None
+) -> Search:
+    """Compare the pool with the exemplars. One that is not in the pool needs the `encoder` of the embeddings.
+
+    Raises `ExemplarError` where that encoder is not known.
+    """
+    started = time.perf_counter()
+    vectors = np.stack([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
+    labels = np.array([exemplar.label for exemplar in exemplars])
+    scores = cosine(embeddings, [vectors[labels == k] for k in range(len(classes))])
+    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started)
+
+
+def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None) -> NDArray[np.float32]:
+    if exemplar.row is not None and embeddings.present[exemplar.row]:
+        return embeddings.take([exemplar.row]).ravel()
+    if encoder is not None:
+        return unit(encoder.encode(encoder.prepare(exemplar.data)[None])).ravel()
+    raise ExemplarError(
+        f"{exemplar.name} has no row in the embeddings, and what made them is not known: name it with "
+        "--embeddings-encoder, give the id of an image in the pool, or search with --search encoder"
+    )
 
 
 def cosine(embeddings: Embeddings, exemplars: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -41,23 +88,25 @@ class SearchComparison:
     overlap   per class: k -> share of the top k that both have
     spearman  (K,) rank correlation over all rows that both have
     seconds   (way 1, way 2)
+    rows      how many both have
     """
 
     classes: Sequence[str]
     overlap: Sequence[dict[int, float]]
     spearman: Sequence[float]
     seconds: tuple[float, float]
+    rows: int
 
 
-def compare(
-    classes: Sequence[str], one: NDArray[np.float32], two: NDArray[np.float32], seconds: tuple[float, float]
-) -> SearchComparison:
-    """Compare two score matrices (n, K) of the same rows."""
+def compare(one: Search, two: Search) -> SearchComparison:
+    """Compare two searches of the same pool for the same classes."""
     from scipy.stats import spearmanr
 
     overlap, correlation = [], []
-    for a, b in zip(one.T, two.T, strict=True):
+    for a, b in zip(one.scores.T, two.scores.T, strict=True):
         both = ~np.isnan(a) & ~np.isnan(b)
-        overlap.append({k: len(set(top_k(a, k)) & set(top_k(b, k))) / k for k in TOP if k <= both.sum()})
-        correlation.append(float(spearmanr(a[both], b[both]).statistic))
-    return SearchComparison(classes, overlap, correlation, seconds)
+        a_there, b_there = np.where(both, a, np.nan), np.where(both, b, np.nan)
+        overlap.append({k: len(set(top_k(a_there, k)) & set(top_k(b_there, k))) / k for k in TOP if k <= both.sum()})
+        correlation.append(float(spearmanr(a[both], b[both]).statistic) if both.sum() > 1 else float("nan"))
+        rows = int(both.sum())
+    return SearchComparison(one.classes, overlap, correlation, (one.seconds, two.seconds), rows)

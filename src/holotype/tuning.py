@@ -1,19 +1,23 @@
 """Search over the head's hyperparameters, on training rows only: no function here can receive test rows."""
 
+import hashlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holotype.calibration import softmax
 from holotype.heads import TrainingRows, fit_head
 from holotype.progress import Progress, Silent
-from holotype.settings import HeadName, HeadSettings
+from holotype.settings import HeadName, HeadSettings, Threshold
 
 if TYPE_CHECKING:
     import optuna
+
+Parts = tuple[TrainingRows, TrainingRows]  # to fit, and to validate
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,14 @@ class Tuned:
     """The best settings found, their validation loss, the loss of the settings before, and the trials done."""
 
     settings: HeadSettings
+    threshold: Threshold
     loss: float
     loss_before: float
     trials: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dict(self.__dict__) | {"settings": self.settings.model_dump()}
 
 
 def validation_loss(
@@ -38,8 +47,7 @@ def validation_loss(
 def tune(
     name: HeadName,
     start: HeadSettings,
-    fit: TrainingRows,
-    validation: TrainingRows,
+    candidates: Mapping[Threshold, Parts],
     classes: int,
     *,
     trials: int,
@@ -49,38 +57,40 @@ def tune(
 ) -> Tuned:
     """Try `trials` settings with TPE (Bergstra et al., NeurIPS 2011); those in the SQLite file `study` count.
 
-    The settings from before are the first trial, so the result is never worse on the validation rows.
+    start        the settings from before; where no trial is better on the validation rows, they stay
+    candidates   threshold -> the rows that it gives, that of `start` first; with several, the threshold is searched
+                 as well. All must validate on the same rows with the same labels.
+
+    A study belongs to its rows: with others, a new one begins in the same file.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study.parent.mkdir(parents=True, exist_ok=True)
+    keys = {str(threshold): threshold for threshold in candidates}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         search = optuna.create_study(
-            study_name=name,
-            storage=f"sqlite:///{study}",
-            sampler=optuna.samplers.TPESampler(seed=seed),
-            load_if_exists=True,
+            study_name=f"{name}-{_digest(start, candidates)}", storage=f"sqlite:///{study}", load_if_exists=True
         )
-    if not search.trials:
-        search.enqueue_trial({key: getattr(start, key) for key in _SPACE[name]})
+        # with the same seed, a study that goes on would begin with the same random settings again
+        search.sampler = optuna.samplers.TPESampler(seed=seed + len(search.trials))
     with (progress or Silent()).track(f"tune ({name})", trials) as advance:
         done = sum(trial.state == optuna.trial.TrialState.COMPLETE for trial in search.trials)
         advance(min(done, trials))
         for _ in range(trials - done):
             trial = search.ask()
+            threshold = keys[trial.suggest_categorical("threshold", list(keys))]
             settings = _suggest(trial, name, start)
-            search.tell(trial, validation_loss(name, settings, fit, validation, classes, seed))
+            search.tell(trial, validation_loss(name, settings, *candidates[threshold], classes, seed))
             advance(1)
-    best = start.model_copy(update=search.best_params)
-    return Tuned(best, float(search.best_value), float(search.trials[0].value or np.nan), len(search.trials))
-
-
-_SPACE: dict[HeadName, tuple[str, ...]] = {
-    "linear": ("strength",),
-    "mlp": ("learning_rate", "units", "dropout", "weight_decay"),
-}
+    first = next(iter(candidates))
+    before = validation_loss(name, start, *candidates[first], classes, seed)
+    if search.best_value >= before:
+        return Tuned(start, first, before, before, max(done, trials))
+    best = dict(search.best_params)
+    threshold = keys[best.pop("threshold")]
+    return Tuned(start.model_copy(update=best), threshold, search.best_value, before, max(done, trials))
 
 
 def _suggest(trial: "optuna.Trial", name: HeadName, start: HeadSettings) -> HeadSettings:
@@ -89,8 +99,18 @@ def _suggest(trial: "optuna.Trial", name: HeadName, start: HeadSettings) -> Head
     return start.model_copy(
         update={
             "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
-            "units": trial.suggest_categorical("units", [32, 64, 128, 256, 512]),
+            "units": trial.suggest_int("units", 16, 512, log=True),
             "dropout": trial.suggest_float("dropout", 0.0, 0.7),
             "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
         }
     )
+
+
+def _digest(start: HeadSettings, candidates: Mapping[Threshold, Parts]) -> str:
+    digest = hashlib.sha256(start.model_dump_json().encode())
+    for threshold, parts in candidates.items():
+        digest.update(str(threshold).encode())
+        for rows in parts:
+            for array in (rows.X, rows.y, rows.weights):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,297 @@
+"""What a run leaves in its folder: groups, predictions, figures and the report, the model, the metrics."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import files, similarity
+from holotype.classifier import Classifier, versions
+from holotype.embeddings import EmbeddingStore
+from holotype.errors import UnreadableImage
+from holotype.evaluation import Evaluation
+from holotype.groups import Groups
+from holotype.images import decode, thumbnail
+from holotype.pool import Pool
+from holotype.predictions import Predictions
+from holotype.report import ReportContent, write_report
+from holotype.settings import HeadName, Settings, Threshold
+from holotype.similarity import Search, SearchComparison
+from holotype.tuning import Tuned
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Result:
+    """One combination of the sweep: a fitted classifier and how it did.
+
+    validation_f1   macro-F1 on the validation rows that every combination labels alike; by labels of the groups
+    predictions     of the test rows, None without a test set; unreadable ones are in `unreadable` with the reason
+    """
+
+    encoder: str
+    head: HeadName
+    threshold: Threshold
+    classifier: Classifier
+    search: Search
+    store: EmbeddingStore
+    validation_f1: float
+    seconds: float
+    evaluation: Evaluation | None = None
+    predictions: Predictions | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+    tuned: Tuned | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All combinations of a run: those that were trained, the one chosen, and why others could not be.
+
+    failed       (encoder, threshold, reason)
+    comparison   of the two ways to search, where both were taken
+    """
+
+    results: Sequence[Result]
+    chosen: Result
+    failed: Sequence[tuple[str, Threshold, str]]
+    comparison: SearchComparison | None
+
+
+def write_results(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> None:
+    """Write everything that a run leaves in `out`. Raises `OutputError` when the disk is full."""
+    chosen = sweep.chosen
+    skipped = _skipped(pool, chosen)
+    _write_groups(out / "groups.parquet", pool, chosen)
+    files.write(out / "unreadable.csv", _csv(["id", "reason"], skipped))
+    chosen.classifier.save(out / "model")
+    if chosen.predictions is not None:
+        files.write(out / "predictions.csv", chosen.predictions.to_csv())
+    if chosen.tuned is not None:
+        files.write(out / "tuning.json", json.dumps(chosen.tuned.to_json(), indent=1))
+    rows = _without_empty(list(_sweep_rows(sweep)), ("tuned", "failed"))
+    files.write(out / "sweep.csv", _csv(list(rows[0]), [list(row.values()) for row in rows]))
+    metrics = {
+        "evaluation": chosen.evaluation.to_json() if chosen.evaluation else None,
+        "sweep": rows,
+        "search": _search_table(sweep.comparison),
+        "counts": chosen.classifier.training_.counts,
+        "versions": versions(),
+    }
+    write_report(out, _content(settings, pool, sweep, rows, skipped))
+    files.write(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+
+
+def summary(result: Result) -> Iterator[str]:
+    """Yield a line per class: how many were found, at which threshold, and what the answers are worth."""
+    groups = result.classifier.groups_
+    for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
+        found = f"{len(groups.members(k)):,} members at cosine {threshold.value:.3f} ({threshold.basis})"
+        worth = ""
+        if result.evaluation is not None:
+            f1, area = result.evaluation.classes[k].f1, result.evaluation.classes[k].roc_auc
+            numbers = f"F1 {f1.value:.3f}, AUC {area.value:.3f}"
+            worth = f"; test set: {f'undefined, {f1.reason}' if f1.reason else numbers}"
+        yield f"{name}: {found}{worth}"
+
+
+def _write_groups(path: Path, pool: Pool, chosen: Result) -> None:
+    """Write every pool row: id, class, score, probability (null: it was not encoded), decision, reason."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    groups = chosen.classifier.groups_
+    names = np.array(groups.classes, dtype=object)
+    belongs = np.isin(groups.decision, ["member", "exemplar"])
+    best = groups.scores[np.arange(len(pool)), groups.label]
+    table = pa.table(
+        {
+            "id": pool.ids,
+            "class": [name if own else "none" for name, own in zip(names[groups.label], belongs, strict=True)],
+            "nearest_class": names[groups.label].tolist(),
+            "score": pa.array(best, from_pandas=True),
+            "probability": pa.array(_probabilities(pool, chosen), from_pandas=True),
+            "decision": groups.decision.tolist(),
+            "reason": list(groups.reasons),
+        }
+    )
+    files.write(path, lambda file: pq.write_table(table, file))
+
+
+def _probabilities(pool: Pool, chosen: Result) -> NDArray[np.float64]:
+    """The probability of the nearest class of each row that was encoded; nan for the rest."""
+    classifier, found = chosen.classifier, np.full(len(pool), np.nan)
+    for rows, vectors in chosen.store.open(pool).blocks():
+        chances = classifier.calibration_.probabilities(classifier.head_.scores(vectors))
+        found[rows] = chances[np.arange(len(rows)), classifier.groups_.label[rows]]
+    return found
+
+
+def _skipped(pool: Pool, chosen: Result) -> list[tuple[str, str]]:
+    reasons = chosen.unreadable | chosen.classifier.training_.unreadable | chosen.search.embeddings.unreadable
+    for row in np.flatnonzero(chosen.classifier.groups_.decision == "missing"):
+        reasons.setdefault(pool.ids[row], "it has no vector")
+    return sorted(reasons.items())
+
+
+def _sweep_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    for one in sweep.results:
+        yield {
+            "encoder": one.encoder,
+            "head": one.head,
+            "threshold": one.threshold,
+            "tuned": one.tuned is not None,
+            "members": sum(len(one.classifier.groups_.members(k)) for k in range(len(one.search.classes))),
+            "validation macro-F1": round(one.validation_f1, 4),
+            "test macro-F1": _rounded(one.evaluation, "f1"),
+            "test macro AUC": _rounded(one.evaluation, "roc_auc"),
+            "seconds": round(one.seconds, 2),
+            "failed": "",
+            "chosen": one is sweep.chosen,
+        }
+    for encoder, threshold, reason in sweep.failed:
+        numbers = ("members", "validation macro-F1", "test macro-F1", "test macro AUC", "seconds")
+        labels = {"encoder": encoder, "head": "-", "threshold": threshold, "tuned": False}
+        yield labels | dict.fromkeys(numbers) | {"failed": reason, "chosen": False}
+
+
+def _without_empty(rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    empty = [column for column in columns if not any(row[column] for row in rows)]
+    return [{key: value for key, value in row.items() if key not in empty} for row in rows]
+
+
+def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
+    value = evaluation.macro[metric].value if evaluation else math.nan
+    return None if math.isnan(value) else round(value, 4)
+
+
+def _search_table(comparison: SearchComparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    rows = [
+        {"name": name, "overlap_at_k": overlap, "spearman": None if math.isnan(rank) else rank}
+        for name, overlap, rank in zip(comparison.classes, comparison.overlap, comparison.spearman, strict=True)
+    ]
+    one, two = comparison.seconds
+    seconds = {"way 1, the encoder": one, "way 2, the supplied vectors": two}
+    return {"rows": rows, "seconds": seconds, "images": comparison.rows}
+
+
+def _content(
+    settings: Settings,
+    pool: Pool,
+    sweep: Sweep,
+    rows: list[dict[str, Any]],
+    skipped: list[tuple[str, str]],
+) -> ReportContent:
+    groups = sweep.chosen.classifier.groups_
+    return ReportContent(
+        title=f"{', '.join(groups.classes)}, or none",
+        classes=list(groups.classes),
+        evaluation=sweep.chosen.evaluation,
+        groups=[_sheet(pool, sweep.chosen, k) for k in range(len(groups.classes))],
+        scores=groups.scores.astype(np.float64),
+        thresholds=np.array([t.value for t in groups.thresholds]),
+        sweep=rows,
+        search=_search_table(sweep.comparison),
+        skipped=skipped,
+        ignored=dict(pool.ignored),
+        notes=list(_notes(pool, sweep)),
+        facts=list(_facts(settings, sweep.chosen)),
+        settings=settings.to_toml(),
+        versions=versions(),
+    )
+
+
+def _facts(settings: Settings, chosen: Result) -> Iterator[tuple[str, Any]]:
+    classifier = chosen.classifier
+    calibration, training = classifier.calibration_, classifier.training_
+    met = {
+        "weights": "class weights, inverse to frequency",
+        "effective": "class weights, inverse to the effective number of images",
+        "augment": f"{training.counts['augmented views']:,} augmented views of training images",
+        "none": "nothing",
+    }
+    yield "Images", len(classifier.groups_.decision)
+    yield "Encoder", f"{chosen.encoder}, {classifier.encoder_.dim} dimensions"
+    yield "Head", chosen.head
+    if chosen.tuned is not None:
+        tuned = chosen.tuned
+        yield "Tuned", f"{tuned.trials} trials, validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f}"
+    yield "Imbalance", f"met by {met[settings.fit.balance]}"
+    yield from training.counts.items()
+    yield "Left out as test rows or nearly the same", len(training.dropped)
+    yield "Temperature", round(calibration.temperature, 3)
+    for name, value, basis in zip(classifier.classes_[:-1], calibration.thresholds, calibration.basis, strict=True):
+        yield f"Probability threshold of {name}", f"{value:.3f} ({basis})"
+
+
+def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
+    yield from pool.notes
+    groups, counts = sweep.chosen.classifier.groups_, sweep.chosen.classifier.training_.counts
+    if any(threshold.provisional for threshold in groups.thresholds):
+        yield (
+            "The cosine thresholds are provisional: they come from the pool's own scores. Without labels no threshold "
+            "can promise a precision; look at the borderline images."
+        )
+    for name in groups.classes:
+        if counts[f"validation {name}"] == 0:
+            yield (
+                f"{name} has no validation row (its group has {counts[f'fit {name}']} images to learn from): nothing "
+                "here checks how it is told apart. A lower threshold or more exemplars would help."
+            )
+    for encoder, threshold, reason in sweep.failed:
+        yield f"Threshold {threshold} with {encoder} could not be trained: {reason}"
+
+
+def _sheet(pool: Pool, chosen: Result, k: int) -> dict[str, Any]:
+    """One class's best, borderline (around the threshold) and rejected images, as pictures."""
+    groups = chosen.classifier.groups_
+    column = groups.scores[:, k]
+    members, threshold = groups.members(k), groups.thresholds[k]
+    own = members[groups.decision[members] == "member"]
+    near = np.argsort(np.abs(np.where(groups.decision == "exemplar", np.nan, column) - threshold.value))
+    rejected = np.where((groups.label == k) & (groups.decision == "background"), column, np.nan)
+    return {
+        "name": groups.classes[k],
+        "exemplars": [
+            (exemplar.name, thumbnail(decode(exemplar.data, fit=256), 256))
+            for exemplar in chosen.search.exemplars
+            if exemplar.label == k
+        ],
+        "threshold": threshold.value,
+        "threshold_basis": threshold.basis,
+        "members": len(own),
+        "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
+        "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, column),
+        "borderline": _pictures(pool, near[:_SHOWN], groups, column),
+        "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), groups, column),
+    }
+
+
+def _pictures(
+    pool: Pool, rows: NDArray[np.int64], groups: Groups, scores: NDArray[np.float32]
+) -> list[tuple[str, str, bytes]]:
+    shown = []
+    for row in rows:
+        try:
+            picture = thumbnail(decode(pool.read(int(row)), fit=128))
+        except UnreadableImage:
+            continue  # it stands in unreadable.csv
+        shown.append((pool.ids[row], f"{scores[row]:.3f} {groups.decision[row]}", picture))
+    return shown
+
+
+def _csv(header: list[str], rows: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,183 @@
+"""Training rows: chosen from the groups, split, encoded once, labelled, and augmented where asked."""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import augment
+from holotype.embeddings import EmbeddingStore
+from holotype.errors import GroupError
+from holotype.groups import Groups
+from holotype.heads import TrainingRows, class_weights
+from holotype.images import Pixels
+from holotype.pool import Pool
+from holotype.predictions import NONE
+from holotype.progress import Progress
+from holotype.settings import FitSettings
+from holotype.similarity import Search
+from holotype.splits import Split, split
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a head learns from and is chosen with, and what was left out and why.
+
+    fit_ids, validation_ids   ids of the rows of `fit` and `validation`; augmented views follow behind in `fit`
+    counts                    rows of each class in each part
+    """
+
+    fit_ids: list[str]
+    validation_ids: list[str]
+    fit: TrainingRows
+    validation: TrainingRows
+    dropped: dict[str, str]
+    unreadable: dict[str, str]
+    counts: dict[str, int]
+
+    def judged_by(self, ids: Set[str]) -> tuple[TrainingRows, TrainingRows]:
+        """Return the fit rows, and the validation rows among `ids`, which weigh alike for each class."""
+        inside = np.array([name in ids for name in self.validation_ids], dtype=bool)
+        rows = self.validation.take(inside)
+        weights = class_weights(rows.y, int(self.fit.y.max()) + 1, "weights")
+        return self.fit, TrainingRows(rows.X, rows.y, weights[rows.y])
+
+
+def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], settings: FitSettings) -> Split:
+    """Choose the rows to learn from and split them, once for all of `groupings` (one per threshold).
+
+    Rows are the members of any grouping, and a sample of what is background in all of them.
+    """
+    count = len(search.classes)
+    loosest = min(groupings, key=lambda groups: sum(t.value for t in groups.thresholds))
+    members = np.unique(np.concatenate([groups.members(k) for groups in groupings for k in range(count)]))
+    sampled = _sample(_background_in_all(groupings), held_out, settings)
+    tested = np.array([row for row in held_out if search.embeddings.present[row]], dtype=np.int64)
+    pinned = [e.row for e in search.exemplars if e.row is not None and search.embeddings.present[e.row]]
+    rows = np.unique(np.concatenate([members, sampled, tested, np.array(pinned, dtype=np.int64)]))
+    labels = np.where(np.isin(rows, members), loosest.label[rows], count)
+    return split(
+        rows,
+        labels,
+        search.embeddings.take(rows),
+        pinned=pinned,
+        held_out=held_out,
+        share=settings.validation,
+        cosine=settings.near_duplicate,
+        seed=settings.seed,
+    )
+
+
+def build(
+    parts: Split,
+    groups: Groups,
+    search: Search,
+    pool: Pool,
+    store: EmbeddingStore,
+    settings: FitSettings,
+    progress: Progress,
+) -> Training:
+    """Encode the rows of `parts` (only what is not there yet) and label them by `groups`.
+
+    Rows that these groups find doubtful are left out. Raises `GroupError` when nothing is left of a class.
+    """
+    outside = {f"file:{e.name}": e for e in search.exemplars if e.row is None}
+    labels = {pool.ids[row]: label for row, label in training_labels(groups).items()}
+    labels |= {name: exemplar.label for name, exemplar in outside.items()}
+
+    def load(name: str) -> bytes:
+        return outside[name].data if name in outside else pool.read(pool.rows[name])
+
+    names = {"fit": [*outside, *(pool.ids[r] for r in parts.fit)], "val": [pool.ids[r] for r in parts.validation]}
+    store.ensure(names["fit"] + names["val"], load, progress)
+    fit_ids, X_fit, y_fit, bad_fit = _labelled(store, names["fit"], labels)
+    validation_ids, X_val, y_val, bad_val = _labelled(store, names["val"], labels)
+    classes = [*groups.classes, NONE]
+    _refuse_missing(classes, y_fit)
+    if settings.balance == "augment":
+        views = _View(store, load, settings.seed)
+        X_more, y_more = views.encode(fit_ids, y_fit, len(classes), settings.views, progress)
+        X_fit, y_fit = np.concatenate([X_fit, X_more]), np.concatenate([y_fit, y_more])
+    weights = class_weights(y_fit, len(classes), settings.balance)
+    counts = {f"fit {name}": int((y_fit[: len(fit_ids)] == k).sum()) for k, name in enumerate(classes)}
+    counts |= {f"validation {name}": int((y_val == k).sum()) for k, name in enumerate(classes)}
+    return Training(
+        fit_ids,
+        validation_ids,
+        TrainingRows(X_fit, y_fit, weights[y_fit]),
+        TrainingRows(X_val, y_val, weights[y_val]),
+        {pool.ids[row]: why for row, why in parts.dropped.items()},
+        bad_fit | bad_val,
+        counts | {"augmented views": len(y_fit) - len(fit_ids)},
+    )
+
+
+def training_labels(groups: Groups) -> dict[int, int]:
+    """Return pool row -> class number ("none" last) of the rows that may be learnt from: no doubtful one."""
+    labels = {int(row): k for k in range(len(groups.classes)) for row in groups.members(k)}
+    return labels | dict.fromkeys(groups.background.tolist(), len(groups.classes))
+
+
+def agreed(groupings: Sequence[Groups]) -> set[int]:
+    """Return the rows that every grouping labels alike: the ones on which they can be compared."""
+    first, *others = [training_labels(groups) for groups in groupings]
+    return {row for row, label in first.items() if all(other.get(row) == label for other in others)}
+
+
+def _background_in_all(groupings: Sequence[Groups]) -> NDArray[np.int64]:
+    common = np.logical_and.reduce([groups.decision == "background" for groups in groupings])
+    return np.flatnonzero(common)
+
+
+def _sample(background: NDArray[np.int64], held_out: Sequence[int], settings: FitSettings) -> NDArray[np.int64]:
+    usable = np.setdiff1d(background, held_out)
+    if not len(usable):
+        raise GroupError("no image is left as background for the class none; raise --threshold")
+    chosen = np.random.default_rng(settings.seed).permutation(len(usable))[: settings.negatives]
+    return np.asarray(usable[chosen])
+
+
+def _labelled(
+    store: EmbeddingStore, names: Sequence[str], labels: dict[str, int]
+) -> tuple[list[str], NDArray[np.float32], NDArray[np.int64], dict[str, str]]:
+    usable = [name for name in names if name in labels]
+    X, unreadable = store.take(usable)
+    kept = [name for name in usable if name not in unreadable]
+    return kept, X, np.array([labels[name] for name in kept], dtype=np.int64), unreadable
+
+
+def _refuse_missing(classes: Sequence[str], y: NDArray[np.int64]) -> None:
+    missing = [name for k, name in enumerate(classes) if not (y == k).any()]
+    if missing:
+        raise GroupError(
+            f"no training row is left for {', '.join(missing)}: all are unreadable, test rows or near-duplicates "
+            "of test rows. Lower --threshold, or give other exemplars"
+        )
+
+
+class _View:
+    """Augmented views of fit rows, encoded once; their ids are `<id>#view<number>`."""
+
+    def __init__(self, store: EmbeddingStore, load: "augment.Load", seed: int) -> None:
+        folder = store.folder.with_name(f"{store.folder.name}-views-{seed}")
+        self._store = EmbeddingStore(folder, store.encoder, f"views of {store.owner}")
+        self._load, self._seed = load, seed
+
+    def encode(
+        self, ids: Sequence[str], y: NDArray[np.int64], count: int, most: int, progress: Progress
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return views of the rarer classes' rows, until each class has as many as the largest, or `most` a row."""
+        sizes = np.bincount(y, minlength=count)
+        each = np.clip(sizes.max() // np.maximum(sizes, 1) - 1, 0, most)
+        wanted = [f"{name}#view{v}" for name, k in zip(ids, y, strict=True) for v in range(each[k])]
+        labels = [k for k in y for _ in range(each[k])]
+        self._store.ensure(wanted, self._pixels, progress, "encode views")
+        X, _ = self._store.take(wanted)
+        return X, np.array(labels, dtype=np.int64)
+
+    def _pixels(self, name: str) -> Pixels:
+        source, _, number = name.rpartition("#view")
+        seed = self._seed * 1000 + int(number)
+        pixels: Pixels = augment.views(self._store.encoder.prepare(self._load(source)), 1, seed)[0]
+        return pixels
