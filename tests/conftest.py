@@ -1,16 +1,27 @@
 """Real JPEGs and real tars, small."""
 
+import csv
 import io
+import json
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+
+from holotype import Settings
 
 Colour = tuple[int, int, int]
 Jpeg = Callable[..., bytes]
 MakeTar = Callable[..., Path]
+Picture = Callable[[int], NDArray[np.uint8]]
+Job = Callable[..., Settings]
+
+COLOURS = {"red": (200, 30, 40), "green": (30, 180, 60), "blue": (40, 50, 210)}
+N = 240
 
 
 def _jpeg(colour: Colour = (200, 30, 30), size: tuple[int, int] = (16, 12)) -> bytes:
@@ -45,3 +56,77 @@ def make_tar(tmp_path: Path) -> MakeTar:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An ONNX network of our own: average pooling to 4 x 4 cells of colour, 48-d."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder = tmp_path_factory.mktemp("network")
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["cells"], ["flat"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "cells",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 32, 32])],
+        [helper.make_tensor_value_info("flat", TensorProto.FLOAT, ["n", 48])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "c.onnx")
+    (folder / "c.json").write_text(json.dumps({"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+    return str(folder / "c.onnx")
+
+
+def _picture(row: int) -> NDArray[np.uint8]:
+    random = np.random.default_rng(row)
+    colour = list(COLOURS.values())[row % 10] if row % 10 < 3 else random.integers(0, 255, 3)
+    base = np.full((48, 40 + row % 7, 3), colour, float)
+    if row % 10 >= 3:
+        base[: 24 + row % 11] = random.integers(0, 255, 3)
+    return np.clip(base + random.normal(0, 12, base.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def picture() -> Picture:
+    """Rows 0, 10, 20, ... are red; 1, 11, ... green; 2, 12, ... blue; the rest of two other colours; all noisy."""
+    return _picture
+
+
+@pytest.fixture
+def data(tmp_path: Path, make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `images.tar` of 240 pictures (7.jpg is cut off) and `test.csv` of ten rows."""
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    members = {}
+    for row in range(N):
+        buffer = io.BytesIO()
+        Image.fromarray(_picture(row)).save(buffer, "JPEG", quality=95)
+        members[f"{row}.jpg"] = buffer.getvalue()
+    members["7.jpg"] = members["7.jpg"][:200]
+    make_tar(list(members.items()), "images.tar")
+    with (tmp_path / "test.csv").open("w") as file:
+        table = csv.writer(file)
+        table.writerow(["index", *COLOURS])
+        for row in [30, 31, 32, 40, 41, 33, 34, 35, 36, 37]:
+            table.writerow([row, *(int(row % 10 == k) for k in range(3))])
+    return tmp_path
+
+
+@pytest.fixture
+def job(data: Path, network: str) -> Job:
+    """`job(**more)` returns the settings of the reference job on `data`."""
+
+    def settings(**more: object) -> Settings:
+        values: dict[str, object] = {
+            "images": str(data / "images.tar"),
+            "exemplars": {"red": ["0"], "green": ["1"], "blue": ["2"]},
+            "test_set": str(data / "test.csv"),
+            "thresholds": [0.9],
+            "encoders": [network],
+            "fit": {"near_duplicate": 0.99999, "doubtful_band": 0.25},
+        }
+        return Settings.parse(values | more)
+
+    return settings

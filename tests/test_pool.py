@@ -1,14 +1,18 @@
 """Tars, folders and shards: what is read, what it is called, and what is refused."""
 
+import io
 import os
 import re
+import subprocess
 import tarfile
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from conftest import Jpeg, MakeTar
 
-from holotype.errors import PoolError
+from holotype.errors import PoolError, UnreadableImage
 from holotype.pool import Pool, open_pool
 
 BLOCK = 512
@@ -52,7 +56,7 @@ def test_folder(tmp_path: Path, jpeg: Jpeg) -> None:
     pool = open_pool(tmp_path)
     assert pool.ids == ["z", "sub/a.b", "sub/deep/c"]
     assert pool.read(1) == jpeg() + b"sub/a.b.PNG"
-    assert pool.ignored == {".txt": 1, ".jpg": 1}
+    assert pool.ignored == {".txt": 1, "(hidden)": 1, "(link that leads nowhere)": 1}
 
 
 def test_shards_and_a_folder_of_tars(tmp_path: Path, make_tar: MakeTar) -> None:
@@ -196,3 +200,145 @@ def test_fingerprint(make_tar: MakeTar) -> None:
 def test_a_name_that_is_no_utf_8(make_tar: MakeTar) -> None:
     pool = open_pool(make_tar([(os.fsdecode(b"caf\xe9.jpg"), b"x")]))
     assert len(pool.fingerprint) == 64
+    assert pool.ids[0].encode("ascii") == rb"caf\xe9"
+    assert pool.row(os.fsdecode(b"caf\xe9.jpg")) == 0
+
+
+def test_links_in_a_tar(tmp_path: Path, jpeg: Jpeg) -> None:
+    """A hard link has the bytes of the member it names; a symbolic link is none of the archive's images."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "in" / "b.png").hardlink_to(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "c.jpg").hardlink_to(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "d.jpg").symlink_to("a.jpg")
+    (tmp_path / "in" / "e.jpg").write_bytes(jpeg((1, 2, 3)))
+    (tmp_path / "in" / "notes").write_bytes(b"text")
+    (tmp_path / "in" / "notes.jpg").hardlink_to(tmp_path / "in" / "notes")
+    os.mkfifo(tmp_path / "in" / "pipe.jpg")
+    with tarfile.open(tmp_path / "pool.tar", "w") as archive:
+        archive.add(tmp_path / "in", ".")
+    pool = open_pool(tmp_path / "pool.tar")
+    assert pool.ids == ["a", "b", "c", "e"]
+    assert [pool.read(row) for row in range(4)] == [jpeg(), jpeg(), jpeg(), jpeg((1, 2, 3))]
+    assert pool.sizes[1] == len(jpeg())
+    assert pool.ignored == {
+        "(symbolic link)": 1,
+        "(no suffix)": 1,
+        "(hard link to no image)": 1,
+        "(special file)": 1,
+    }
+
+
+def test_hard_link_to_a_member_of_another_tar(tmp_path: Path, make_tar: MakeTar) -> None:
+    make_tar([("a.jpg", b"other")], "s/0.tar")
+    link = tarfile.TarInfo("b.jpg")
+    link.type, link.linkname = tarfile.LNKTYPE, "a.jpg"
+    with tarfile.open(tmp_path / "s" / "1.tar", "w") as archive:
+        archive.addfile(link)
+    pool = open_pool(tmp_path / "s")
+    assert (pool.ids, pool.ignored) == (["a"], {"(hard link to no image)": 1})
+
+
+def test_sparse_member(tmp_path: Path, jpeg: Jpeg) -> None:
+    """Its bytes lie in pieces, so bytes by offset would be another image's."""
+    with (tmp_path / "hole.jpg").open("wb") as file:
+        file.truncate(1 << 20)
+        file.seek(0, io.SEEK_END)
+        file.write(jpeg())
+    (tmp_path / "z.jpg").write_bytes(jpeg())
+    done = subprocess.run(["tar", "--sparse", "-cf", "p.tar", "hole.jpg", "z.jpg"], cwd=tmp_path, check=False)
+    if done.returncode:
+        pytest.skip("needs GNU tar")
+    pool = open_pool(tmp_path / "p.tar")
+    assert (pool.ids, pool.ignored) == (["z"], {"(sparse file)": 1})
+    assert pool.read(0) == jpeg()
+
+
+MAC = ["a.jpg", "._a.jpg", "sub/._b.jpg", "__MACOSX/a.jpg", "__MACOSX/sub/._b.jpg"]
+
+
+def test_what_macos_adds_is_no_image(tmp_path: Path, make_tar: MakeTar) -> None:
+    for name in MAC:
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    for source in (tmp_path / "folder", make_tar([(f"./{name}", b"x") for name in MAC])):
+        pool = open_pool(source)
+        assert (pool.ids, pool.ignored) == (["a"], {"(macOS metadata)": 4})
+
+
+def test_links_in_a_folder(tmp_path: Path, jpeg: Jpeg) -> None:
+    """Links to images are images; folders behind links are not entered, and that is said."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.jpg").write_bytes(jpeg())
+    (tmp_path / "pool" / ".git").mkdir(parents=True)
+    (tmp_path / "pool" / "a.jpg").symlink_to(tmp_path / "elsewhere" / "x.jpg")
+    (tmp_path / "pool" / "album").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "pool" / "pipe.jpg")
+    pool = open_pool(tmp_path / "pool")
+    assert (pool.ids, pool.read(0)) == (["a"], jpeg())
+    assert pool.ignored == {"(link to a folder)": 1, "(special file)": 1, "(hidden)": 1}
+
+
+def test_a_folder_that_cannot_be_listed() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o755)
+        (folder / "a.jpg").write_bytes(b"x")
+        (folder / "closed").mkdir(mode=0)
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            with pytest.raises(PoolError, match=r"can be listed at .*closed: Permission denied"):
+                open_pool(folder)
+        finally:
+            if user == 0:
+                os.seteuid(0)
+            (folder / "closed").chmod(0o755)
+
+
+def test_webdataset_samples(tmp_path: Path, make_tar: MakeTar) -> None:
+    for shard in (0, 2):
+        files = [(f"{shard}{n:04}{suffix}", b"%d" % n) for n in range(3) for suffix in (".jpg", ".json", ".txt")]
+        make_tar(files, f"{shard:03}.tar")
+    with pytest.raises(PoolError, match=r"001\.tar does not exist"):
+        open_pool(f"{tmp_path}/{{000..002}}.tar")
+    make_tar([("10000.jpg", b"x")], "001.tar")
+    pool = open_pool(f"{tmp_path}/{{000..002}}.tar")
+    assert pool.ids == ["00000", "00001", "00002", "10000", "20000", "20001", "20002"]
+    assert pool.ignored == {".json": 6, ".txt": 6}
+    assert pool.read(pool.row("20002.jpg")) == b"2"
+
+
+def test_a_file_that_vanishes_after_it_was_listed(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    pool = open_pool(tmp_path)
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(UnreadableImage, match="cannot be read: No such file"):
+        pool.read(0)
+    assert pool.read(1) == b"b.jpg"
+
+
+def test_a_tar_that_is_cut_after_it_was_opened(jpeg: Jpeg, make_tar: MakeTar) -> None:
+    path = make_tar(three(jpeg))
+    pool = open_pool(path)
+    os.truncate(path, BLOCK + 20)
+    for row in range(3):
+        with pytest.raises(UnreadableImage, match=r"pool\.tar was cut off after it was opened"):
+            pool.read(row)
+
+
+def test_unknown_code_among_a_million() -> None:
+    pool = pool_of(*(f"photos/{n % 1000:03}/{n}" for n in range(1_000_000)))
+    assert pool.row("123456.jpg") == 123456  # builds what later look-ups use
+    for code, near in [("photos/48/3048.jpg", "photos/048/3048"), ("3048000", "photos"), ("zebra" * 20, "photos")]:
+        start = time.process_time()
+        with pytest.raises(PoolError, match=f"ids look like .*{near}"):
+            pool.row(code)
+        assert time.process_time() - start < 1  # it is under half; difflib over a tenth of the ids takes ten
+
+
+def test_find_does_not_guess() -> None:
+    pool = pool_of("x/7", "y/7", "x/8")
+    assert [pool.find(code) for code in ("8", "x/7.jpg", "7", "z/8", "9", "")] == [2, 0, None, None, None, None]

@@ -58,7 +58,8 @@ def make_content() -> ReportContent:
     sweep.append({"encoder": "dinov2", "head": "linear", "threshold": 0.7, "f1": 0.84, "seconds": 7, "chosen": True})
     search = {
         "rows": [{"name": name, "overlap_at_k": {10: 0.9, 100: 0.72}, "spearman": float("nan")} for name in CLASSES],
-        "images": 1000, "seconds": {"one by one": 1.5, "all at once": 0.25},
+        "images": 1000,
+        "seconds": {"one by one": 1.5, "all at once": 0.25},
     }
     return ReportContent(
         title="Cats & dogs",

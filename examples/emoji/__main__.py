@@ -5,9 +5,12 @@ import json
 import sys
 from pathlib import Path
 
+from holotype import HolotypeError
+
 from .build import MARK, Settings, build
 from .errors import EmojiError
 from .plan import VARIANTS
+from .vectors import write_embeddings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,11 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         made = build(given.out, Settings(given.variant, given.seed, given.size))
-    except (EmojiError, OSError) as error:
+        if not given.no_embeddings:
+            write_embeddings(given.out)
+    except (EmojiError, HolotypeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"stopped: {given.out} is not finished; the same command starts anew", file=sys.stderr)
+        print(f"stopped: {given.out} is not finished; give the same command again", file=sys.stderr)
         return 130
     _report(given.out, made)
     return 0
@@ -45,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MIN:MAX",
         help="long side of an image in pixels (default 128:320)",
     )
+    parser.add_argument("--no-embeddings", action="store_true", help="leave out embeddings.npy")
     return parser
 
 

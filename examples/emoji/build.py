@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,7 @@ def build_from(chosen: Sequence[Drawing], out: Path, settings: Settings) -> Gall
     out.mkdir(parents=True, exist_ok=True)
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "vectors", ignore_errors=True)
     gallery = Gallery()
     write_tar(out / "images.tar", _jpegs(chosen, settings, gallery))
     _write_tables(out, gallery.drawings, settings.seed)

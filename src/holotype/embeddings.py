@@ -1,4 +1,4 @@
-"""Vectors by id: computed into shards that survive a kill, or imported with guards.
+"""Vectors by id, computed into shards that survive a kill.
 
 On disk, in clip-retrieval's layout:
 
@@ -6,11 +6,14 @@ On disk, in clip-retrieval's layout:
     img_emb/img_emb_0000.npy              (m, dim) float16, the readable images of shard 0
     metadata/metadata_0000.parquet        their ids
     unreadable/unreadable_0000.json       id -> reason, of the images that have no vector
+    .lock                                 held while a process writes
 """
 
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -29,7 +32,7 @@ from holotype.progress import Progress, Silent
 
 SHARD = 1024
 BATCH = 16
-_BLOCK = 8192
+BLOCK = 8192
 _WORKERS = 2
 MANIFEST = "embeddings.json"
 
@@ -77,8 +80,8 @@ class Embeddings:
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield (pool rows, unit-length float32 vectors) block by block; the matrix is never held whole."""
         for start, shard in zip(self._starts, self.shards, strict=False):
-            for first in range(0, len(shard), _BLOCK):
-                block = unit(shard[first : first + _BLOCK])
+            for first in range(0, len(shard), BLOCK):
+                block = unit(shard[first : first + BLOCK])
                 yield self.rows[start + first : start + first + len(block)], block
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
@@ -103,72 +106,174 @@ def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     return scaled
 
 
+def shard_paths(folder: Path) -> list[Path]:
+    """Return the vector files of `folder` in the order of their numbers: img_emb_10 after img_emb_9."""
+    found = (folder / "img_emb").glob("img_emb_*.npy")
+    return sorted(found, key=lambda path: (len(path.stem), path.stem))
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Map a .npy of shape (images, dimensions) and a float type into memory. Raises `EmbeddingsError`."""
+    try:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # unlike np.load it reads no zip, no pickle
+    except Exception as error:  # its header is parsed as Python, and broken Python raises all kinds
+        raise EmbeddingsError(f"expected a plain array of numbers in {path} (a whole .npy): {error}") from None
+    if array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
+        raise EmbeddingsError(
+            f"expected a float array of shape (images, dimensions) in {path}, got {array.shape} of {array.dtype}"
+        )
+    return array
+
+
+def open_shard(path: Path, columns: Sequence[str] = ("id",)) -> tuple[NDArray[Any], list[str]]:
+    """Return the vectors at `path` and their ids, from the first of `columns` that is there."""
+    import pyarrow.parquet as pq
+
+    array, metadata = open_array(path), _beside(path, "metadata", "parquet")
+    with _explain_damage(metadata, path):
+        table = pq.read_table(metadata)
+        column = next((name for name in columns if name in table.column_names), None)
+        ids = [] if column is None else [str(value) for value in table[column].to_pylist()]
+    if column is None:
+        raise EmbeddingsError(f"expected a column {' or '.join(columns)} in {metadata}, got {table.column_names}")
+    if len(ids) != len(array):
+        raise EmbeddingsError(f"{path} has {len(array)} vectors and {metadata} {len(ids)} ids; each vector needs one")
+    return array, ids
+
+
+def read_reasons(path: Path) -> dict[str, str]:
+    """Return id -> reason of the unreadable images of the shard whose vectors are at `path`."""
+    reasons = _beside(path, "unreadable", "json")
+    with _explain_damage(reasons, path):
+        return dict(json.loads(reasons.read_text()))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what `folder` says about its vectors. Raises `EmbeddingsError`."""
+    path = folder / MANIFEST
+    with _explain_damage(path, folder):
+        found = dict(json.loads(path.read_text()))
+        return {key: found[key] for key in ("encoder", "fingerprint", "pool", "dim")}
+
+
+def _beside(path: Path, kind: str, suffix: str) -> Path:
+    number = path.stem.removeprefix("img_emb_")
+    return path.parent.parent / kind / f"{kind}_{number}.{suffix}"
+
+
+@contextmanager
+def _explain_damage(path: Path, vectors: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise EmbeddingsError(
+            f"{path} is missing or not whole ({error}); copy it again, or remove {vectors} and give the command that "
+            "made it again"
+        ) from None
+
+
 class EmbeddingStore:
     """A folder of vectors by id that grows by whole shards; what is there is never computed again.
 
-    Raises `EmbeddingsError` when the folder holds vectors of another encoder or another pool.
+    Raises `EmbeddingsError` when the folder holds vectors of another encoder or another pool, or is damaged.
     """
 
     def __init__(self, folder: Path, encoder: Encoder, owner: str) -> None:
         self.folder = folder
         self.encoder = encoder
         self.owner = owner
-        manifest: dict[str, Any] = {
-            "encoder": encoder.name,
-            "fingerprint": encoder.fingerprint,
-            "pool": owner,
-            "dim": encoder.dim,
-        }
-        path = folder / MANIFEST
-        if not path.exists():
-            files.write(path, json.dumps(manifest, indent=1))
-        found = json.loads(path.read_text())
-        for key, what in (("fingerprint", "another encoder"), ("pool", "another pool")):
-            if found.get(key) != manifest[key]:
+        self._check_owner()
+
+    def _check_owner(self) -> None:
+        if not (self.folder / MANIFEST).exists():
+            if shard_paths(self.folder):
                 raise EmbeddingsError(
-                    f"{folder} holds vectors of {what} ({key} {str(found.get(key))[:12]} of {found.get('encoder')}, "
-                    f"expected {manifest[key][:12]} of {encoder.name}); choose another folder, or remove this one"
+                    f"{self.folder} holds vectors, and no {MANIFEST} that says whose; choose another folder"
+                )
+            return
+        found = read_manifest(self.folder)
+        expected = {"fingerprint": self.encoder.fingerprint, "pool": self.owner}
+        for key, what in (("fingerprint", "another encoder"), ("pool", "another pool")):
+            if found[key] != expected[key]:
+                raise EmbeddingsError(
+                    f"{self.folder} holds vectors of {what} ({key} {str(found[key])[:12]} of {found['encoder']}, "
+                    f"expected {expected[key][:12]} of {self.encoder.name}); choose another folder, or remove this one"
                 )
 
     def shards(self) -> Iterator[tuple[Path, list[str], dict[str, str]]]:
         """Yield (path of the vectors, their ids, id -> reason of the unreadable) of each finished shard."""
-        import pyarrow.parquet as pq
-
-        for path in sorted((self.folder / "img_emb").glob("img_emb_*.npy")):
-            number = path.stem.removeprefix("img_emb_")
-            ids = pq.read_table(self.folder / "metadata" / f"metadata_{number}.parquet")["id"].to_pylist()
-            reasons = json.loads((self.folder / "unreadable" / f"unreadable_{number}.json").read_text())
+        seen: set[str] = set()
+        for path in shard_paths(self.folder):
+            array, ids = open_shard(path)
+            reasons = read_reasons(path)
+            names = {*ids, *reasons}
+            if array.shape[1] != self.encoder.dim or len(names) < len(ids) + len(reasons) or seen & names:
+                raise EmbeddingsError(
+                    f"{path} has an id twice, or not {self.encoder.dim} dimensions, so it was not written here; "
+                    "remove it and give the same command again"
+                )
+            seen |= names
             yield path, ids, reasons
 
     def ensure(self, ids: Sequence[str], load: Load, progress: Progress | None = None, text: str = "encode") -> None:
         """Compute the vectors of those `ids` that are not there; `load(id)` gives what `encoder.prepare` takes.
 
-        Interrupt it at any moment: finished shards stay, and the next call goes on behind them.
+        Interrupt it at any moment: finished shards stay, and the next call goes on behind them. Raises `OutputError`
+        when the disk is full, or another process writes into the folder.
         """
-        done: set[str] = set()
-        count = 0
-        for _path, there, reasons in self.shards():
-            done.update(there, reasons)
-            count += 1
-        missing = [name for name in dict.fromkeys(ids) if name not in done]
-        if not missing:
+        if not self._missing(ids)[0]:
             return
-        name = self.encoder.name
-        with (progress or Silent()).track(f"{text} ({name})", len(missing)) as advance:
-            for number, shard in enumerate(_chunks(missing, SHARD), start=count):
-                self._write(number, *_encode(shard, load, self.encoder, advance))
+        with files.locked(self.folder / ".lock"):
+            self._prepare_folder()
+            missing, number = self._missing(ids)  # again: another process may have just finished
+            with (progress or Silent()).track(f"{text} ({self.encoder.name})", len(missing)) as advance:
+                for shard in _chunks(missing, SHARD):
+                    self._write(number, *_encode(shard, load, self.encoder, advance))
+                    number += 1
+
+    def _missing(self, ids: Sequence[str]) -> tuple[list[str], int]:
+        """Return those of `ids` that no shard has, and the number of the next shard."""
+        done: set[str] = set()
+        number = 0
+        for path, there, reasons in self.shards():
+            done.update(there, reasons)
+            number = int(path.stem.removeprefix("img_emb_")) + 1
+        return [name for name in dict.fromkeys(ids) if name not in done], number
+
+    def _prepare_folder(self) -> None:
+        """Claim the folder, and remove what killed processes left half-written; the lock is held."""
+        self._check_owner()
+        if not (self.folder / MANIFEST).exists():
+            manifest = {
+                "encoder": self.encoder.name,
+                "fingerprint": self.encoder.fingerprint,
+                "pool": self.owner,
+                "dim": self.encoder.dim,
+            }
+            files.write(self.folder / MANIFEST, json.dumps(manifest, indent=1))
+        for kind in ("img_emb", "metadata", "unreadable"):
+            for part in (self.folder / kind).glob(f".{kind}_*.part"):
+                part.unlink()
 
     def take(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, str]]:
-        """Return the vectors (m, dim) of the readable `ids`, in order, and id -> reason of the others."""
+        """Return the vectors (m, dim) of the readable `ids`, in order, and id -> reason of the others.
+
+        Raises `EmbeddingsError` when one is not there yet (see `ensure`).
+        """
         wanted = {name: place for place, name in enumerate(dict.fromkeys(ids))}
         vectors = np.zeros((len(wanted), self.encoder.dim), np.float32)
         unreadable: dict[str, str] = {}
+        found: set[str] = set()
         for path, there, reasons in self.shards():
             unreadable |= {name: reason for name, reason in reasons.items() if name in wanted}
             pairs = [(wanted[name], place) for place, name in enumerate(there) if name in wanted]
+            found.update(name for name in there if name in wanted)
             if pairs:
                 targets, places = map(list, zip(*pairs, strict=True))
-                vectors[targets] = np.load(path, mmap_mode="r", allow_pickle=False)[places]
+                vectors[targets] = open_array(path)[places]
+        absent = [name for name in wanted if name not in found and name not in unreadable]
+        if absent:
+            raise EmbeddingsError(f"{self.folder} has no vector of {', '.join(absent[:3])} ({len(absent)} missing)")
         kept = [place for name, place in wanted.items() if name not in unreadable]
         return vectors[kept], unreadable
 
@@ -178,10 +283,13 @@ class EmbeddingStore:
         rows: list[int] = []
         unreadable: dict[str, str] = {}
         for path, ids, reasons in self.shards():
-            shards.append(np.load(path, mmap_mode="r", allow_pickle=False))
-            rows += [pool.rows[name] for name in ids]
-            unreadable |= reasons
-        return Embeddings(shards, np.array(rows, np.int64), len(pool), self.encoder.name, unreadable)
+            array = open_array(path)
+            kept = [place for place, name in enumerate(ids) if name in pool.rows]
+            shards.append(array if len(kept) == len(ids) else array[kept])  # exemplars from outside are left out
+            rows += [pool.rows[ids[place]] for place in kept]
+            unreadable |= {name: reason for name, reason in reasons.items() if name in pool.rows}
+        none = np.zeros((0, self.encoder.dim), np.float16)
+        return Embeddings(shards or [none], np.array(rows, np.int64), len(pool), self.encoder.name, unreadable)
 
     def _write(self, number: int, ids: list[str], vectors: NDArray[np.float16], unreadable: dict[str, str]) -> None:
         """The vectors come last: a shard counts when they are there."""
@@ -191,7 +299,9 @@ class EmbeddingStore:
         table = pa.table({"id": pa.array(ids, pa.string())})
         files.write(self.folder / "metadata" / f"metadata_{number:04d}.parquet", lambda f: pq.write_table(table, f))
         files.write(self.folder / "unreadable" / f"unreadable_{number:04d}.json", json.dumps(unreadable, indent=1))
-        files.write(self.folder / "img_emb" / f"img_emb_{number:04d}.npy", lambda f: np.save(f, vectors))
+        content = io.BytesIO()  # into a file numpy writes by itself, and of a full disk it says only "OSError"
+        np.save(content, vectors)
+        files.write(self.folder / "img_emb" / f"img_emb_{number:04d}.npy", content.getvalue())
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -249,144 +359,3 @@ def embed(pool: Pool, encoder: Encoder, folder: Path, progress: Progress | None 
     store = EmbeddingStore(folder, encoder, pool.fingerprint)
     store.ensure(pool.ids, lambda name: pool.read(pool.rows[name]), progress, "embed")
     return store.open(pool)
-
-
-def import_embeddings(source: Path, pool: Pool) -> Embeddings:
-    """Take vectors that somebody computed: a bare .npy, or a folder in clip-retrieval's layout.
-
-    In a bare .npy, row `i` belongs to the image with id `i`, or to line `i` of `<name>.ids.txt` beside it.
-    Raises `EmbeddingsError` where count, ids, rank, type or values do not fit the pool.
-    """
-    if not source.exists():
-        raise EmbeddingsError(f"expected embeddings at {source}, and there is no such file or folder")
-    encoder: str | None = None
-    unreadable: dict[str, str] = {}
-    ids: list[str] | None
-    if source.is_dir():
-        paths = sorted((source / "img_emb").glob("img_emb_*.npy"))
-        ids = [name for path in paths for name in _shard_ids(source, path)]
-        if (source / MANIFEST).exists():
-            encoder = json.loads((source / MANIFEST).read_text())["encoder"]
-            for path in sorted((source / "unreadable").glob("*.json")):
-                unreadable |= json.loads(path.read_text())
-    else:
-        paths = [source]
-        ids = _sidecar_ids(source)
-    if not paths:
-        raise EmbeddingsError(f"expected img_emb/img_emb_0.npy in {source}, found none")
-    shards = [_open_array(path) for path in paths]
-    count = sum(len(shard) for shard in shards)
-    if ids is None:
-        ids = _integer_ids(source, pool, count)
-    rows = _align(source, ids, count, pool, unreadable)
-    for path, shard in zip(paths, shards, strict=True):
-        _refuse_bad_rows(path, shard)
-    return Embeddings(shards, rows, len(pool), encoder, unreadable)
-
-
-def _open_array(path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise EmbeddingsError(f"expected a plain array of numbers in {path}: {error}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or 0 in array.shape:
-        found = f"{array.shape} of {array.dtype}" if isinstance(array, np.ndarray) else "an archive of arrays"
-        raise EmbeddingsError(f"expected a float array of shape (images, dimensions) in {path}, got {found}")
-    return array
-
-
-def _shard_ids(folder: Path, path: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    number = path.stem.removeprefix("img_emb_")
-    metadata = folder / "metadata" / f"metadata_{number}.parquet"
-    if not metadata.exists():
-        raise EmbeddingsError(f"expected the ids of {path} in {metadata}, and there is no such file")
-    table = pq.read_table(metadata)
-    for column in ("id", "image_path", "key"):
-        if column in table.column_names:
-            return [str(value) for value in table[column].to_pylist()]
-    raise EmbeddingsError(f"expected a column id, image_path or key in {metadata}, got {table.column_names}")
-
-
-def _sidecar_ids(source: Path) -> list[str] | None:
-    sidecar = source.with_suffix(".ids.txt")
-    return sidecar.read_text().splitlines() if sidecar.exists() else None
-
-
-def _integer_ids(source: Path, pool: Pool, count: int) -> list[str]:
-    if count != len(pool):
-        raise EmbeddingsError(
-            f"{source} has {count} rows and {pool.source} has {len(pool)} images: they do not belong together, or "
-            f"one is not whole. If ids are given for the rows, put them line by line into {source.stem}.ids.txt"
-        )
-    by_number = {name.rpartition("/")[2].lstrip("0") or "0": name for name in pool.ids}
-    missing = [i for i in range(count) if str(i) not in by_number]
-    if missing:
-        raise EmbeddingsError(
-            f"row i of {source} belongs to the image with id i, but {pool.source} has no image {missing[0]} "
-            f"({len(missing)} missing; ids look like {', '.join(pool.ids[:3])}). "
-            f"Put the id of each row line by line into {source.stem}.ids.txt"
-        )
-    return [by_number[str(i)] for i in range(count)]
-
-
-def _align(source: Path, ids: Sequence[str], count: int, pool: Pool, unreadable: dict[str, str]) -> NDArray[np.int64]:
-    if len(ids) != count:
-        raise EmbeddingsError(f"{source} has {count} vectors and {len(ids)} ids; each vector needs one")
-    if len(set(ids)) < len(ids):
-        raise EmbeddingsError(f"{source} names an id more than once; ids must be unique")
-    unknown = [name for name in ids if name not in pool.rows]
-    without = len(pool) - len(ids) - len(unreadable)
-    if unknown or without > 0:
-        raise EmbeddingsError(
-            f"{source} does not fit {pool.source}: {len(unknown)} ids are not in the pool"
-            f"{' (' + ', '.join(unknown[:3]) + ')' if unknown else ''}, {max(without, 0)} images have no vector"
-        )
-    return np.array([pool.rows[name] for name in ids], np.int64)
-
-
-def _refuse_bad_rows(path: Path, shard: NDArray[Any]) -> None:
-    for first in range(0, len(shard), _BLOCK):
-        block = np.asarray(shard[first : first + _BLOCK], dtype=np.float32)
-        bad = ~np.isfinite(block).all(axis=1)
-        zero = ~block.any(axis=1)
-        for which, what in ((bad, "NaN or infinite values"), (zero, "only zeros")):
-            if which.any():
-                where = (np.flatnonzero(which)[:5] + first).tolist()
-                raise EmbeddingsError(
-                    f"{path} holds {what} in row {where[0]} (and maybe more: {where}); compute these rows again, or "
-                    "leave the images and their rows out and give the ids of the rest"
-                )
-
-
-def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, sample: int = 16) -> float:
-    """Re-encode a sample and compare; return the median cosine.
-
-    Raises `EmbeddingsError` when it is below 0.9: the rows belong to other images, or to another encoder.
-    """
-    chosen = embeddings.rows[np.linspace(0, len(embeddings.rows) - 1, min(sample * 2, len(embeddings.rows)), dtype=int)]
-    pixels, rows = [], []
-    for row in chosen:
-        try:
-            pixels.append(encoder.prepare(pool.read(int(row))))
-            rows.append(int(row))
-        except UnreadableImage:
-            continue
-    if not rows:
-        return float("nan")
-    fresh = unit(encoder.encode(np.stack(pixels[:sample])))
-    stored = embeddings.take(rows[:sample])
-    if fresh.shape != stored.shape:
-        raise EmbeddingsError(
-            f"the embeddings have {stored.shape[1]} dimensions, {encoder.name} gives {fresh.shape[1]}"
-        )
-    median = float(np.median((fresh * stored).sum(axis=1)))
-    if median < 0.9:
-        best = np.median((fresh @ stored.T).max(axis=1))
-        raise EmbeddingsError(
-            f"re-encoding {len(fresh)} images with {encoder.name} gives a median cosine of {median:.2f} to their rows "
-            f"(expected above 0.9; best among the sampled rows {best:.2f}): the rows belong to other images, or "
-            "another encoder or preprocessing made them"
-        )
-    return median

@@ -52,8 +52,7 @@ class OnnxEncoder:
         self.name = name
         self.path = path
         self.fingerprint = fingerprint(path)
-        self._infer, shape, dim = _RUNTIMES[runtime](path)
-        self.size = (shape[0], shape[1])
+        self._infer, self.size, dim = _open(path, runtime)
         self.dim = dim or self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape[1]
 
     @property
@@ -66,8 +65,13 @@ class OnnxEncoder:
         return letterbox(decode(source, fit=max(self.size)), self.size, self.fill)
 
     def encode(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels."""
-        return self._infer(pixels)
+        """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels. Raises `EncoderError`."""
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (*self.size, 3):
+            raise EncoderError(
+                f"expected pixels of 0..255, shape (n, {self.size[0]}, {self.size[1]}, 3), dtype uint8; "
+                f"got {pixels.shape} of {pixels.dtype}"
+            )
+        return self._infer(pixels) if len(pixels) else np.zeros((0, self.dim), np.float32)
 
     def save(self, target: Path) -> None:
         """Write the encoder's ONNX file to `target`, so that a saved model needs nothing else."""
@@ -82,9 +86,23 @@ def fingerprint(path: Path) -> str:
 
 
 _Infer = Callable[[Pixels], NDArray[np.float32]]
+_Opened = tuple[_Infer, tuple[int, int], int | None]
 
 
-def _openvino(path: Path) -> tuple[_Infer, tuple[int, int], int | None]:
+def _open(path: Path, runtime: str) -> _Opened:
+    if runtime not in _RUNTIMES:
+        raise EncoderError(f"expected a runtime of {', '.join(_RUNTIMES)}, got {runtime!r}")
+    try:
+        return _RUNTIMES[runtime](path)
+    except Exception as error:  # each runtime raises types of its own
+        reason = (str(error) or type(error).__name__).strip().splitlines()[-1]
+        others = " or ".join(name for name in _RUNTIMES if name != runtime)
+        raise EncoderError(
+            f"{runtime} cannot load {path}: {reason}. If the file is damaged, delete it; else try the runtime {others}"
+        ) from error
+
+
+def _openvino(path: Path) -> _Opened:
     import openvino
 
     model = openvino.Core().compile_model(str(path), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
@@ -101,10 +119,12 @@ def _openvino(path: Path) -> tuple[_Infer, tuple[int, int], int | None]:
     )
 
 
-def _onnxruntime(path: Path) -> tuple[_Infer, tuple[int, int], int | None]:
+def _onnxruntime(path: Path) -> _Opened:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its remarks on a foreign graph are no help to anybody here
+    session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
     _, height, width, _ = session.get_inputs()[0].shape
     dim = session.get_outputs()[0].shape[1]
 
@@ -196,24 +216,35 @@ def _cached(stem: str, make: Callable[[Path], None]) -> Path:
             make(path)
         except ImportError as error:
             raise EncoderError(
-                f"the encoder {stem} is exported once, which needs {error.name}: pip install 'holotype[train]'"
+                f"the encoder {stem} is exported once, which needs {error.name or error}: pip install 'holotype[train]'"
             ) from None
     return path
 
 
 def _local(path: Path) -> Path:
-    config = path / export.PREPROCESSOR if path.is_dir() else path.with_name(export.PREPROCESSOR)
-    beside = path.with_suffix(".json")
-    config = beside if not path.is_dir() and beside.exists() else config
+    config = _config_of(path)
     preprocessing = export.Preprocessing.read(config)
     digest = hashlib.sha256(config.read_bytes())
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(bytes.fromhex(fingerprint(file)))
+    for file in _parts(path):
+        digest.update(bytes.fromhex(fingerprint(file)))
     key = f"{path.stem}-{digest.hexdigest()[:16]}"
     if path.is_dir():
         return _cached(key, lambda target: export.export_transformers(path, target))
     return _cached(key, lambda target: export.wrap_onnx(path, preprocessing, target))
+
+
+def _config_of(path: Path) -> Path:
+    if path.is_dir():
+        return path / export.PREPROCESSOR
+    beside = path.with_suffix(".json")
+    return beside if beside.exists() else path.with_name(export.PREPROCESSOR)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files that make up a local network."""
+    if path.is_dir():
+        return [file for file in sorted(path.iterdir()) if file.is_file()]
+    return [path, *(file for file in export.external_files(path) if file.is_file())]
 
 
 def _export_named(name: str, origin: Origin, target: Path) -> None:
@@ -236,10 +267,14 @@ def _download(origin: Origin, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(origin.repository, allow_patterns=patterns))
+        folder = Path(snapshot_download(origin.repository, allow_patterns=patterns))
     except Exception as error:
         offline = ", ".join(name for name, other in REGISTRY.items() if other.package)
         raise EncoderError(
             f"{origin.repository} could not be fetched from the hub ({type(error).__name__}). Without a network use "
             f"{offline}, or a local .onnx file with its {export.PREPROCESSOR} beside it"
         ) from error
+    absent = [pattern for pattern in patterns if not any(folder.glob(pattern))]
+    if absent:
+        raise EncoderError(f"{origin.repository} as fetched from the hub has no {', '.join(absent)}")
+    return folder

@@ -6,7 +6,7 @@ The network's own normalisation and its pooling are nodes of the graph, so no ca
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 OPSET = 18
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PREPROCESSOR = "preprocessor_config.json"
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ def _size(values: dict[str, Any]) -> tuple[int, int]:
         edge = size.get("shortest_edge", size.get("longest_edge"))
         size = [size.get("height", edge), size.get("width", edge)]
     height, width = size if isinstance(size, list) else (size, size)
-    if int(height) < 1 or int(width) < 1:
-        raise ValueError(f"a size of {height} x {width}")
-    return int(height), int(width)
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        raise ValueError(f"size: {values.get('size')}")
+    return height, width
 
 
 def _normalisation(values: dict[str, Any]) -> tuple[Triple, Triple]:
@@ -69,6 +71,8 @@ def _normalisation(values: dict[str, Any]) -> tuple[Triple, Triple]:
     plain = values.get("do_normalize") is False
     mean = _triple([0, 0, 0] if plain else values["image_mean"])
     std = _triple([1, 1, 1] if plain else values["image_std"])
+    if 0.0 in (*std, factor):
+        raise ValueError("an image_std or rescale_factor of 0")
     # EfficientNet's processor divides by std a second time; its published std is a square root for that reason.
     second = std if _divides_twice(values) else (1.0, 1.0, 1.0)
     unit = 255 * factor
@@ -109,68 +113,153 @@ def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
 
 
 def export_transformers(folder: Path, target: Path) -> None:
-    """Export a transformers vision model from its local files (config, safetensors, preprocessor config)."""
+    """Export a transformers vision model from its local files (config, safetensors, preprocessor config).
+
+    The features are the projected ones of a CLIP-like model, else the pooled ones, else the first token.
+    Raises `EncoderError`.
+    """
+    import torch  # noqa: F401 - so that an absent torch is told from a folder that cannot be loaded
+
+    preprocessing = Preprocessing.read(folder / PREPROCESSOR)
+    try:
+        with _quiet():
+            model = _trace(_vision_module(folder), preprocessing.size)
+    except Exception as error:
+        raise EncoderError(
+            f"expected a transformers vision model with its config.json and safetensors in {folder}: {_line(error)}"
+        ) from error
+    write_wrapped(model, preprocessing, target)
+
+
+def _vision_module(folder: Path) -> "torch.nn.Module":
     import torch
     from transformers import AutoModel
+
+    with _no_bars():
+        network, loaded = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    if isinstance(getattr(network, "pooler", None), torch.nn.AvgPool2d):
+        # EfficientNet's has a window of 1280 x 1280 over a map of 7 x 7, which OpenVINO refuses; the mean is the same.
+        network.pooler = torch.nn.AdaptiveAvgPool2d(1)
+    missing = sorted(loaded["missing_keys"])
+    if any(not key.startswith("pooler.") for key in missing):
+        raise EncoderError(f"the weights lack {', '.join(missing[:3])}")
+    project = getattr(network, "get_image_features", None)
+    # A classifier's checkpoint has no pooler; transformers then invents a random one.
+    has_pooler = not missing
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            self.network = network
 
         def forward(self, x: "torch.Tensor") -> "torch.Tensor":
-            if hasattr(self.network, "get_image_features"):
-                found = self.network.get_image_features(pixel_values=x)
-                pooled: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
-            else:
-                output = self.network(pixel_values=x)
-                found = getattr(output, "pooler_output", None)
-                pooled = output.last_hidden_state if found is None else found
-            return pooled
+            output = self.network(pixel_values=x) if project is None else project(pixel_values=x)
+            if isinstance(output, torch.Tensor):
+                return output
+            pooled = getattr(output, "pooler_output", None) if has_pooler else None
+            features: torch.Tensor = output.last_hidden_state if pooled is None else pooled
+            return features
 
-    with _quiet():
-        module = Pooled()
-    export(module, Preprocessing.read(folder / PREPROCESSOR), target)
+    return Pooled()
 
 
 def export(module: "torch.nn.Module", preprocessing: Preprocessing, target: Path) -> None:
     """Write `module` (normalised float (n, 3, h, w) -> features) to `target`."""
+    with _quiet():
+        model = _trace(module, preprocessing.size)
+    write_wrapped(model, preprocessing, target)
+
+
+def _trace(module: "torch.nn.Module", size: tuple[int, int]) -> "onnx.ModelProto":
     import torch
 
-    height, width = preprocessing.size
-    with _quiet():
-        program = torch.onnx.export(
-            module.eval(),
-            (torch.zeros(2, 3, height, width),),
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            dynamo=True,
-            opset_version=OPSET,
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        module.eval(),
+        (torch.zeros(2, 3, *size),),
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        dynamo=True,
+        opset_version=OPSET,
+        verbose=False,
+    )
     assert program is not None  # noqa: S101 - only an export to a file returns None
-    write_wrapped(program.model_proto, preprocessing, target)
+    return program.model_proto
 
 
 def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
-    """Give an ONNX network (normalised float (n, 3, h, w) in) its normalisation and pooling."""
+    """Give an ONNX network (normalised float (n, 3, h, w) in) its normalisation and pooling. Raises `EncoderError`."""
     import onnx
 
     try:
         model = onnx.load(source)
         onnx.checker.check_model(model)
     except Exception as error:
-        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {error}") from error
-    write_wrapped(model, preprocessing, target)
+        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {_line(error)}") from error
+    try:
+        write_wrapped(model, preprocessing, target)
+    except EncoderError as error:
+        raise EncoderError(f"{source}: {error}") from error
+
+
+def external_files(source: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its weights; none for most. Raises `EncoderError`."""
+    import onnx
+
+    try:
+        graph = onnx.load(source, load_external_data=False).graph
+    except Exception as error:
+        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {_line(error)}") from error
+    entries = [entry for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"]
+    return [source.parent / name for name in sorted({entry.value for entry in entries})]
 
 
 def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target: Path) -> None:
-    """Add normalisation in front and pooling behind; drop names of files and machines; write `target`."""
+    """Add normalisation in front and pooling behind; drop names of files and machines; write `target`.
+
+    Raises `EncoderError` for a network that does not turn n images into n rows of features.
+    """
+    import onnx
+
+    if {"pixels", "features"} & _tensor_names(model):
+        onnx.compose.add_prefix(model, "network_", inplace=True)
     _add_normalisation(model, preprocessing)
     _add_pooling(model)
     _strip(model)
-    write(target, model.SerializeToString(deterministic=True))
+    content = model.SerializeToString(deterministic=True)
+    _try_two_images(content, preprocessing.size)
+    write(target, content)
+
+
+def _tensor_names(model: "onnx.ModelProto") -> set[str]:
+    graph = model.graph
+    made = {name for node in graph.node for name in node.output}
+    return made | {value.name for value in (*graph.input, *graph.initializer)}
+
+
+def _try_two_images(content: bytes, size: tuple[int, int]) -> None:
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised; no need to print it as well
+    images = np.zeros((2, *size, 3), np.uint8)
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        shape = session.run(None, {"pixels": images})[0].shape
+    except Exception as error:
+        raise EncoderError(
+            f"the network does not take 2 images of {size[0]} x {size[1]} pixels (the size in its preprocessing file); "
+            f"export it with a free batch size: {_line(error)}"
+        ) from error
+    if len(shape) != 2 or shape[0] != len(images):
+        raise EncoderError(f"expected 2 rows of features for 2 images, got {shape}; export it with a free batch size")
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -> None:
@@ -178,28 +267,50 @@ def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        raise EncoderError(f"expected a network with one input, the image; got {[value.name for value in inputs]}")
+    image = _image_input(graph, preprocessing.size)
+    kind = image.type.tensor_type.elem_type
     scale = (1 / (255 * np.array(preprocessing.std))).astype(np.float32).reshape(1, 3, 1, 1)
     shift = (-np.array(preprocessing.mean) / np.array(preprocessing.std)).astype(np.float32).reshape(1, 3, 1, 1)
     graph.initializer.extend(
         [numpy_helper.from_array(scale, "holotype_scale"), numpy_helper.from_array(shift, "holotype_shift")]
     )
+    half = kind != TensorProto.FLOAT
     nodes = [
         helper.make_node("Cast", ["pixels"], ["holotype_float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["holotype_float"], ["holotype_planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Mul", ["holotype_planes", "holotype_scale"], ["holotype_scaled"]),
-        helper.make_node("Add", ["holotype_scaled", "holotype_shift"], [inputs[0].name]),
+        helper.make_node("Add", ["holotype_scaled", "holotype_shift"], ["holotype_image" if half else image.name]),
+        *([helper.make_node("Cast", ["holotype_image"], [image.name], to=kind)] if half else []),
         *graph.node,
     ]
     del graph.node[:]
     graph.node.extend(nodes)
-    rest = [value for value in graph.input if value.name in weights]
+    # From version 4 of the format on, weights need not be inputs too, and are then constants to the runtimes.
+    model.ir_version = max(model.ir_version, 4)
     del graph.input[:]
     shape: list[str | int | None] = ["n", *preprocessing.size, 3]
-    graph.input.extend([helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape), *rest])
+    graph.input.append(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))
+
+
+def _image_input(graph: "onnx.GraphProto", size: tuple[int, int]) -> "onnx.ValueInfoProto":
+    from onnx import TensorProto
+
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        raise EncoderError(f"expected a network with one input, the image; got {[value.name for value in inputs]}")
+    tensor = inputs[0].type.tensor_type
+    if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        raise EncoderError(
+            f"expected an input of normalised floats, got {TensorProto.DataType.Name(tensor.elem_type)} for "
+            f"{inputs[0].name}"
+        )
+    # 0: a size that is free
+    shape = [dim.dim_value for dim in tensor.shape.dim]
+    wanted = (3, *size)
+    if shape and (len(shape) != 4 or any(have not in (0, want) for have, want in zip(shape[1:], wanted, strict=True))):
+        raise EncoderError(f"expected an input of (n, 3, {size[0]}, {size[1]}) after preprocessing, got {shape}")
+    return inputs[0]
 
 
 def _add_pooling(model: "onnx.ModelProto") -> None:
@@ -210,22 +321,28 @@ def _add_pooling(model: "onnx.ModelProto") -> None:
     graph = model.graph
     output = graph.output[0]
     rank = len(output.type.tensor_type.shape.dim)
-    if rank == 4:
+    half = output.type.tensor_type.elem_type != TensorProto.FLOAT
+    pooled = "holotype_pooled" if half else "features"
+    if rank == 4 and _opset(model) < 18:
+        graph.node.append(helper.make_node("ReduceMean", [output.name], [pooled], axes=[2, 3], keepdims=0))
+    elif rank == 4:
         graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "holotype_axes"))
-        if (model.opset_import[0].version or 0) < 18:
-            node = helper.make_node("ReduceMean", [output.name], ["features"], axes=[2, 3], keepdims=0)
-        else:
-            node = helper.make_node("ReduceMean", [output.name, "holotype_axes"], ["features"], keepdims=0)
+        graph.node.append(helper.make_node("ReduceMean", [output.name, "holotype_axes"], [pooled], keepdims=0))
     elif rank == 3:
         graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "holotype_first"))
-        node = helper.make_node("Gather", [output.name, "holotype_first"], ["features"], axis=1)
+        graph.node.append(helper.make_node("Gather", [output.name, "holotype_first"], [pooled], axis=1))
     elif rank == 2:
-        node = helper.make_node("Identity", [output.name], ["features"])
+        graph.node.append(helper.make_node("Identity", [output.name], [pooled]))
     else:
         raise EncoderError(f"expected features of rank 2, 3 or 4, got an output {output.name} of rank {rank}")
-    graph.node.append(node)
+    if half:
+        graph.node.append(helper.make_node("Cast", [pooled], ["features"], to=TensorProto.FLOAT))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", None]))
+
+
+def _opset(model: "onnx.ModelProto") -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
 def _strip(model: "onnx.ModelProto") -> None:
@@ -239,12 +356,28 @@ def _strip(model: "onnx.ModelProto") -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter logs and warns about packages that we do not use."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without transformers' own progress bars; ours say what is going on."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -40,6 +41,25 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None
 
 
 @contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` as a lock; the kernel releases it when the process ends, however it ends.
+
+    Raises `OutputError` when another process holds it.
+    """
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another process writes into {path.parent}; wait until it is done, or choose another folder"
+            ) from None
+        yield
+
+
+@contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
     """Turn "no space left" into an `OutputError` that says where, and that nothing was lost."""
     try:
@@ -49,7 +69,8 @@ def explain_full_disk(path: Path) -> Iterator[None]:
             raise
         raise OutputError(
             f"no space left on the disk of {path.parent} ({_free_megabytes(path.parent)} MB free) while writing "
-            f"{path.name}. What was finished is kept: free some space and give the same command again with --resume."
+            f"{path.name}. What was finished is kept: free some space and give the same command again "
+            "(a run: with --resume)."
         ) from error
 
 

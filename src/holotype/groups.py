@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -74,8 +75,7 @@ def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto
     normal null (median and left-half deviation) would pass, and that at least five images reach. It is provisional:
     without labels no threshold can promise a precision. `band` is in the same deviations.
     """
-    from scipy.stats import norm
-
+    reach = NormalDist().inv_cdf(1 - _AUTO_NULL)
     found = []
     for column in scores.T:
         usable = column[~np.isnan(column)]
@@ -83,8 +83,8 @@ def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto
         if threshold != "auto":
             value, basis = float(threshold), "given"
         else:
-            value = median + float(norm.isf(_AUTO_NULL)) * deviation
-            basis = f"provisional: median {median:.3f} + {norm.isf(_AUTO_NULL):.1f} x deviation {deviation:.3f}"
+            value = median + reach * deviation
+            basis = f"provisional: median {median:.3f} + {reach:.1f} x deviation {deviation:.3f}"
             least = np.sort(usable)[-min(_AUTO_LEAST + 1, len(usable))]
             if value > least:
                 value, basis = float(least), f"provisional: the {_AUTO_LEAST} most similar images"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from holotype import exemplars, files, similarity, training
 from holotype.classifier import Classifier
-from holotype.embeddings import Embeddings, EmbeddingStore, check_identity, embed, import_embeddings
+from holotype.embeddings import Embeddings, EmbeddingStore, embed
 from holotype.encoders import OnnxEncoder, load_encoder
 from holotype.errors import EmbeddingsError, GroupError, HolotypeError, OutputError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
@@ -25,6 +25,7 @@ from holotype.results import Result, Sweep, write_results
 from holotype.settings import HeadName, HeadSettings, Settings, Threshold
 from holotype.similarity import Search
 from holotype.splits import Split
+from holotype.supplied import check_identity, import_embeddings
 from holotype.tuning import tune
 
 SETTINGS = "holotype.toml"

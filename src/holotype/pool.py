@@ -4,15 +4,17 @@ import difflib
 import hashlib
 import os
 import re
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NoReturn, Protocol
 
-from holotype.errors import PoolError
+from holotype.errors import PoolError, UnreadableImage
 from holotype.images import SUFFIXES
 
 
@@ -27,9 +29,9 @@ class Reader(Protocol):
 class Pool:
     """Images in a fixed order: row `i` is the image `ids[i]`, and only its place is held in memory.
 
-    ids        a member's path without its suffix
+    ids        a member's path without its suffix; bytes of it that are no UTF-8 as `\\xe9`
     sizes      bytes of each encoded image
-    ignored    files that are no images, counted by suffix
+    ignored    files that are no images, counted by suffix, or by what they are: "(symbolic link)"
     notes      what a reader of the report should know about the source
     """
 
@@ -44,8 +46,11 @@ class Pool:
         return len(self.ids)
 
     def read(self, row: int) -> bytes:
-        """Return the encoded bytes of `row`."""
-        return self.reader.read(row)
+        """Return the encoded bytes of `row`. Raises `UnreadableImage` when they are not there any more."""
+        try:
+            return self.reader.read(row)
+        except OSError as error:
+            raise UnreadableImage(f"cannot be read: {error.strerror or error}") from None
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -57,27 +62,80 @@ class Pool:
         """Changes when an id, the order or the size of an image does."""
         digest = hashlib.sha256()
         for name, size in zip(self.ids, self.sizes, strict=True):
-            digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
+            digest.update(f"{name}\0{size}\n".encode())
         return digest.hexdigest()
 
-    def row(self, code: str) -> int:
+    @cached_property
+    def _last_parts(self) -> dict[str, int]:
+        """The row of each last part of an id, where no two ids share it."""
+        parts = [name.rpartition("/")[2] for name in self.ids]
+        if parts == self.ids:
+            return self.rows
+        rows = {part: row for row, part in enumerate(parts)}
+        if len(rows) < len(parts):
+            for part, count in Counter(parts).items():
+                if count > 1:
+                    del rows[part]
+        return rows
+
+    def find(self, code: str) -> int | None:
         """Return the row that `code` means: an id, with or without its suffix, or an id's last part.
 
-        Raises `PoolError` when it means none, or more than one.
+        None when it means no image, or more than one.
         """
-        name = code.removeprefix("./")
-        stem = str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).suffix.lower() in SUFFIXES else name
-        for exact in (name, stem):
-            if exact in self.rows:
-                return self.rows[exact]
-        matches = [row for row, other in enumerate(self.ids) if other.rpartition("/")[2] == stem]
-        if len(matches) == 1:
-            return matches[0]
+        name = _printable(code).removeprefix("./")
+        if name in self.rows:
+            return self.rows[name]
+        stem = _without_suffix(name)
+        return self.rows[stem] if stem in self.rows else self._last_parts.get(stem)
+
+    def row(self, code: str) -> int:
+        """Return the row that `code` means, as `find` does. Raises `PoolError` when it means none, or several."""
+        row = self.find(code)
+        if row is None:
+            self._refuse(code)
+        return row
+
+    def _refuse(self, code: str) -> NoReturn:
+        stem = _without_suffix(_printable(code).removeprefix("./"))
+        end = f"/{stem}"
+        matches = [name for name in self.ids if name.endswith(end)]
         if matches:
-            some = ", ".join(self.ids[row] for row in matches[:3])
+            some = ", ".join(matches[:3])
             raise PoolError(f"{code!r} means {len(matches)} images of {self.source} ({some}); give the whole id")
-        near = difflib.get_close_matches(stem, self.ids[:100_000], n=3, cutoff=0.5) or self.ids[:3]
+        alike = self._alike(stem.rpartition("/")[2])
+        near = difflib.get_close_matches(stem, alike, n=3, cutoff=0.5) or self.ids[:3]
         raise PoolError(f"no image {code!r} in {self.source} ({len(self)} images); ids look like {', '.join(near)}")
+
+    def _alike(self, part: str) -> list[str]:
+        """Some ids with `part`, or how it begins, in them: difflib would take seconds for all of a large pool."""
+        start = part[:3]
+        whole = islice((name for name in self.ids if part in name), 300)
+        begun = islice((name for name in self.ids if start in name), 300)
+        return list(dict.fromkeys([*whole, *begun]))
+
+
+def _printable(name: str) -> str:
+    """Names that are no UTF-8 come with surrogates, which can be neither printed nor stored."""
+    return name if name.isascii() else name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _without_suffix(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
+
+
+def _id(name: str) -> str:
+    return _without_suffix(_printable(name).removeprefix("./"))
+
+
+def _why_ignored(name: str) -> str | None:
+    """Why a file of this name is no image; None for an image."""
+    path = PurePosixPath(name)
+    if path.name.startswith("._") or "__MACOSX" in path.parts:  # what macOS adds beside each file
+        return "(macOS metadata)"
+    suffix = _printable(path.suffix.lower())
+    return None if suffix in SUFFIXES else suffix or "(no suffix)"
 
 
 def open_pool(source: str | Path, *, allow_truncated: bool = False) -> Pool:
@@ -131,22 +189,49 @@ class _Files:
 
 
 def _open_folder(folder: Path) -> Pool:
-    paths, ignored = [], Counter[str]()
+    paths: list[Path] = []
+    sizes: list[int] = []
+    ignored = Counter[str]()
     for path in _walk(folder):
-        if path.suffix.lower() in SUFFIXES and path.is_file():  # a link may lead nowhere
-            paths.append(path)
+        size = _size_or_why(path, path.relative_to(folder).as_posix())
+        if isinstance(size, str):
+            ignored[size] += 1
         else:
-            ignored[path.suffix.lower() or "(no suffix)"] += 1
-    ids = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    return Pool(str(folder), ids, [path.stat().st_size for path in paths], _Files(paths), dict(ignored))
+            paths.append(path)
+            sizes.append(size)
+    ids = [_id(path.relative_to(folder).as_posix()) for path in paths]
+    return Pool(str(folder), ids, sizes, _Files(paths), dict(ignored))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(root, name)
+    """Yield the files in a fixed order, and the folders that are not entered: hidden ones and links."""
+    for root, folders, names in os.walk(folder, onerror=_refuse_to_list):
+        closed = {name for name in folders if name.startswith(".") or Path(root, name).is_symlink()}
+        folders[:] = sorted(name for name in folders if name not in closed)
+        for name in sorted([*names, *closed]):
+            yield Path(root, name)
+
+
+def _refuse_to_list(error: OSError) -> NoReturn:
+    raise PoolError(f"expected a folder that can be listed at {error.filename}: {error.strerror}")
+
+
+def _size_or_why(path: Path, name: str) -> int | str:
+    """Bytes of an image file, or why it is ignored."""
+    if path.name.startswith(".") and not path.name.startswith("._"):
+        return "(hidden)"
+    try:
+        found = path.stat()
+    except OSError:
+        return "(link that leads nowhere)" if path.is_symlink() else "(gone while it was listed)"
+    if stat.S_ISDIR(found.st_mode):
+        return "(link to a folder)"
+    if not stat.S_ISREG(found.st_mode):
+        return "(special file)"
+    return _why_ignored(name) or found.st_size
+
+
+Place = tuple[int, int, int]  # shard, offset, size
 
 
 class _Tars:
@@ -154,7 +239,7 @@ class _Tars:
 
     def __init__(self, paths: list[Path]) -> None:
         self._files: list[BinaryIO] = []
-        self.places: list[tuple[int, int, int]] = []  # shard, offset, size
+        self.places: list[Place] = []
         for path in paths:
             try:
                 self._files.append(path.open("rb"))
@@ -163,7 +248,10 @@ class _Tars:
 
     def read(self, row: int) -> bytes:
         shard, offset, size = self.places[row]
-        return os.pread(self._files[shard].fileno(), size, offset)
+        data = os.pread(self._files[shard].fileno(), size, offset)
+        if len(data) < size:
+            raise UnreadableImage(f"{self._files[shard].name} was cut off after it was opened")
+        return data
 
     def __del__(self) -> None:
         for file in self._files:
@@ -176,14 +264,16 @@ def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:
     notes: list[str] = []
     for shard, path in enumerate(paths):
         before = len(ids)
+        seen: dict[str, Place] = {}
         try:
-            for name, offset, size in _members(path):
-                suffix = PurePosixPath(name).suffix
-                if suffix.lower() in SUFFIXES:
-                    ids.append(name.removeprefix("./").removesuffix(suffix))
-                    reader.places.append((shard, offset, size))
-                else:
-                    ignored[suffix.lower() or "(no suffix)"] += 1
+            for member in _members(path):
+                place = _place_or_why(member, shard, seen)
+                if isinstance(place, str):
+                    ignored[place] += 1
+                    continue
+                ids.append(_id(member.name))
+                reader.places.append(place)
+                seen[ids[-1]] = place
         except tarfile.ReadError as error:
             cut = f"{path} is cut off or damaged after {len(ids) - before} images ({error})"
             if not allow_truncated:
@@ -194,8 +284,22 @@ def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:
     return Pool(source, ids, [size for _, _, size in reader.places], reader, dict(ignored), tuple(notes))
 
 
-def _members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield (name, offset of the bytes, size) of each regular member that lies whole in the file."""
+def _place_or_why(member: tarfile.TarInfo, shard: int, seen: Mapping[str, Place]) -> Place | str:
+    """Where the bytes of a member lie, or why it is ignored; `seen` has the images before it."""
+    why = _why_ignored(member.name)
+    if why:
+        return why
+    if member.issym():
+        return "(symbolic link)"
+    if member.islnk():
+        return seen.get(_id(member.linkname), "(hard link to no image)")
+    if member.issparse():
+        return "(sparse file)"  # its bytes do not lie in one piece
+    return (shard, member.offset_data, member.size) if member.isreg() else "(special file)"
+
+
+def _members(path: Path) -> Iterator[tarfile.TarInfo]:
+    """Yield each member, other than folders, that lies whole in the file."""
     length = path.stat().st_size
     try:
         archive = tarfile.open(path, "r:")  # noqa: SIM115
@@ -204,10 +308,10 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
     with archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep every member it has seen
-            if member.offset_data + member.size > length:
+            if member.isreg() and not member.issparse() and member.offset_data + member.size > length:
                 raise tarfile.ReadError(f"{member.name} should have {member.size} bytes")
-            if member.isfile():
-                yield member.name, member.offset_data, member.size
+            if not member.isdir():
+                yield member
         _check_end(path, archive.offset)
 
 
