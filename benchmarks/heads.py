@@ -30,7 +30,7 @@ def planted(rows: int, seed: int) -> TrainingRows:
     for label in range(CLASSES - 1):
         y[label * share : (label + 1) * share] = label
     centres = np.random.default_rng(0).normal(size=(CLASSES, DIM))
-    X = np.abs(random.normal(size=(rows, DIM)) + 0.12 * centres[y]).astype(np.float32)
+    X = np.abs(random.normal(size=(rows, DIM)) + 0.4 * centres[y]).astype(np.float32)
     return TrainingRows(X, y, class_weights(y, CLASSES, "weights")[y])
 
 
@@ -69,11 +69,12 @@ def measure(name: HeadName, trials: int, repeats: int) -> dict[str, float | int 
 def main() -> None:
     """Print a table; --json writes it too."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heads", description=__doc__)
+    parser.add_argument("--heads", default="linear,mlp")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    results = [measure(name, given.trials, given.repeats) for name in ("linear", "mlp")]
+    results = [measure(name, given.trials, given.repeats) for name in given.heads.split(",")]
     print("  ".join(f"{key:>12}" for key in results[0]))
     for result in results:
         print("  ".join(f"{value!s:>12}" for value in result.values()))

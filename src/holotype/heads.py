@@ -1,6 +1,6 @@
 """Heads on cached features: fit(X, y, weights) -> scores, which are not probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from holotype.errors import ModelError
 from holotype.settings import Balance, HeadName, HeadSettings
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+Watch = Callable[[int, float], None]  # is told the epoch and its validation loss
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,15 @@ def fit_head(
     validation: TrainingRows,
     classes: int,
     seed: int,
+    watch: Watch = lambda _epoch, _loss: None,
 ) -> Head:
-    """Fit a head with `classes` outputs (K + 1). The linear head does not look at `validation`."""
+    """Fit a head with `classes` outputs (K + 1). The linear head does not look at `validation`.
+
+    `watch` is told about each epoch of the mlp, and may raise to give up.
+    """
     if name == "linear":
         return _fit_linear(settings, fit, classes)
-    return _fit_mlp(settings, fit, validation, classes, seed)
+    return _fit_mlp(settings, fit, validation, classes, seed, watch)
 
 
 def _scaler(X: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -112,7 +117,7 @@ def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head
 
     X = unit(fit.X)
     mean, scale = _scaler(X)
-    model = LogisticRegression(C=settings.strength, max_iter=300)
+    model = LogisticRegression(C=settings.strength, max_iter=300, tol=1e-3)
     model.fit((X - mean) / scale, fit.y, sample_weight=fit.weights)
     weights = np.zeros((classes, X.shape[1]), np.float64)
     bias = np.full(classes, -30.0)
@@ -134,7 +139,9 @@ def _after_scaling(
     return folded.astype(np.float32), (bias - folded @ mean).astype(np.float32)
 
 
-def _fit_mlp(settings: HeadSettings, fit: TrainingRows, validation: TrainingRows, classes: int, seed: int) -> Head:
+def _fit_mlp(
+    settings: HeadSettings, fit: TrainingRows, validation: TrainingRows, classes: int, seed: int, watch: Watch
+) -> Head:
     """BatchNorm, Dropout, Dense, ReLU, BatchNorm, Dropout, Dense; Adam; stops early on the validation loss."""
     try:
         import torch
@@ -180,6 +187,7 @@ def _fit_mlp(settings: HeadSettings, fit: TrainingRows, validation: TrainingRows
                 best_state = {key: value.clone() for key, value in network.state_dict().items()}
             elif epoch - best_epoch >= settings.patience:
                 break
+            watch(epoch, history[-1])
         state = {key: value.double().numpy() for key, value in best_state.items()}
     return Head([_fold(state, 0, 2), _fold(state, 4, 6)], history)
 

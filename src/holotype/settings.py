@@ -41,7 +41,7 @@ class HeadSettings(Strict):
     units: int = Field(128, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    batch_size: int = Field(256, ge=2)
+    batch_size: int = Field(512, ge=2)
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1)
 
