@@ -342,3 +342,10 @@ def test_unknown_code_among_a_million() -> None:
 def test_find_does_not_guess() -> None:
     pool = pool_of("x/7", "y/7", "x/8")
     assert [pool.find(code) for code in ("8", "x/7.jpg", "7", "z/8", "9", "")] == [2, 0, None, None, None, None]
+
+
+def test_tars_and_loose_images_in_one_folder_are_refused(tmp_path: Path, jpeg: Jpeg, make_tar: MakeTar) -> None:
+    make_tar([("0.jpg", jpeg())], "pool/0.tar")
+    (tmp_path / "pool" / "1.jpg").write_bytes(jpeg())
+    with pytest.raises(PoolError, match=r"1 tars and also loose images \(1\.jpg\)"):
+        open_pool(tmp_path / "pool")

@@ -124,7 +124,7 @@ def search(
     images: str,
     exemplar: Annotated[list[str], typer.Option(help="ID or path/to.jpg; repeatable.")],
     embeddings: Annotated[Path | None, typer.Option(help="Search in these vectors: .npy, or a folder.")] = None,
-    vectors: Annotated[Path | None, typer.Option(help="Folder for the encoder's own vectors; used again.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Folder for the encoder's vectors (else the cache).")] = None,
     k: Annotated[int, typer.Option("-k", help="How many images.")] = 50,
     encoder: Encoder = LITE0,
     sheet: Annotated[Path | None, typer.Option(help="A PNG of the images found.")] = None,

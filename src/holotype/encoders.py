@@ -106,11 +106,20 @@ def _openvino(path: Path) -> _Opened:
     import openvino
 
     model = openvino.Core().compile_model(str(path), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    streams = int(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    queue = openvino.AsyncInferQueue(model, streams)
     shape = model.input(0).partial_shape
     last = model.output(0).partial_shape[1]
 
     def infer(pixels: Pixels) -> NDArray[np.float32]:
-        return np.array(model(pixels)[0], dtype=np.float32)
+        # one call keeps one stream busy, so each stream gets a part of the batch
+        parts = np.array_split(pixels, min(streams, len(pixels)))
+        features: dict[int, NDArray[np.float32]] = {}
+        queue.set_callback(lambda request, place: features.update({place: request.get_output_tensor().data.copy()}))
+        for place, part in enumerate(parts):
+            queue.start_async({0: part}, place)
+        queue.wait_all()
+        return np.concatenate([features[place] for place in range(len(parts))])
 
     return (
         infer,
@@ -182,8 +191,8 @@ REGISTRY = {
 
 
 def cache_folder() -> Path:
-    """The folder of exported encoders: $HOLOTYPE_CACHE, or ~/.cache/holotype."""
-    return Path(os.environ.get("HOLOTYPE_CACHE") or Path.home() / ".cache" / "holotype") / "encoders"
+    """What can be computed again is kept here: $HOLOTYPE_CACHE, or ~/.cache/holotype."""
+    return Path(os.environ.get("HOLOTYPE_CACHE") or Path.home() / ".cache" / "holotype")
 
 
 def load_encoder(name: str, runtime: str = "openvino") -> OnnxEncoder:
@@ -210,7 +219,7 @@ def load_encoder(name: str, runtime: str = "openvino") -> OnnxEncoder:
 
 
 def _cached(stem: str, make: Callable[[Path], None]) -> Path:
-    path = cache_folder() / f"{stem}-v{_FORMAT}.onnx"
+    path = cache_folder() / "encoders" / f"{stem}-v{_FORMAT}.onnx"
     if not path.exists():
         try:
             make(path)

@@ -1,5 +1,6 @@
 """Exemplars: the pictures that define the classes, from the pool or from files."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ class Exemplar:
     label: int
     row: int | None
     data: bytes
+
+    @property
+    def key(self) -> str:
+        """What its vector is kept under when it is not in the pool: its content, as a file may change."""
+        return f"file:{hashlib.sha256(self.data).hexdigest()[:16]}"
 
 
 def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar]:

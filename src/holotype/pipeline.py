@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from holotype import exemplars, files, similarity, training
 from holotype.classifier import Classifier
 from holotype.embeddings import Embeddings, EmbeddingStore, embed
-from holotype.encoders import OnnxEncoder, load_encoder
+from holotype.encoders import Encoder, OnnxEncoder, cache_folder, load_encoder
 from holotype.errors import EmbeddingsError, GroupError, HolotypeError, OutputError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
 from holotype.exemplars import Exemplar
@@ -35,6 +35,7 @@ SETTINGS = "holotype.toml"
 class Job:
     """What a run works on, opened and checked before anything is written.
 
+    encoders   those of the sweep
     supplied   vectors that somebody computed
     maker      the encoder that made them, where it is known
     """
@@ -43,6 +44,7 @@ class Job:
     pool: Pool
     exemplars: Sequence[Exemplar]
     test_set: TestSet | None
+    encoders: Sequence[OnnxEncoder]
     supplied: Embeddings | None
     maker: OnnxEncoder | None
 
@@ -74,7 +76,7 @@ def run(
     job = open_job(settings)
     prepare_folder(out, job.settings, force=force, resume=resume)
     progress.say(f"pool: {len(job.pool):,} images in {job.pool.source}")
-    stores = {name: _store(job, name, out) for name in settings.encoders}
+    stores = {encoder.name: _store(job.pool, encoder, out) for encoder in job.encoders}
     searches = {name: _search(job, store, progress) for name, store in stores.items()}
     groupings, failed = _group(job, searches)
     parts = training.plan(next(iter(searches.values())), list(groupings.values()), job.test_rows, settings.fit)
@@ -101,11 +103,12 @@ def open_job(settings: Settings) -> Job:
     supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
     if supplied is None and settings.search in ("embeddings", "both"):
         raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
+    encoders = [load_encoder(name, settings.fit.runtime) for name in settings.encoders]
     maker = None
     if supplied is not None and settings.embeddings_encoder is not None:
         maker = load_encoder(settings.embeddings_encoder, settings.fit.runtime)
         check_identity(supplied, pool, maker)
-    return Job(_absolute(settings, found), pool, found, test_set, supplied, maker)
+    return Job(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker)
 
 
 def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
@@ -134,9 +137,8 @@ def prepare_folder(out: Path, settings: Settings, *, force: bool = False, resume
     files.write(existing, settings.to_toml())
 
 
-def _store(job: Job, name: str, out: Path) -> EmbeddingStore:
-    encoder = load_encoder(name, job.settings.fit.runtime)
-    return EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, job.pool.fingerprint)
+def _store(pool: Pool, encoder: Encoder, out: Path) -> EmbeddingStore:
+    return EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, pool.fingerprint)
 
 
 def _search(job: Job, store: EmbeddingStore, progress: Progress) -> Search:
@@ -289,8 +291,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
     rows = read_test_set(test_set, list(settings.exemplars), pool)
     classifier = Classifier.load(out)
-    encoder = classifier.encoder_
-    store = EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, pool.fingerprint)
+    store = _store(pool, classifier.encoder_, out)
     _, evaluation, unreadable = _answer(classifier, pool, rows, store, progress or Silent())
     if evaluation is None:
         raise HolotypeError(f"no row of {test_set} can be evaluated: all {len(unreadable)} images are unreadable")
@@ -327,7 +328,7 @@ class Found:
         return [(self.pool.ids[row], float(self.scores[row])) for row in similarity.top_k(self.scores, k)]
 
     def sheet(self, k: int, path: Path) -> None:
-        """Write the `k` most similar images as one PNG."""
+        """Write the `k` most similar images as one PNG. Raises `UnreadableImage` for one that cannot be shown."""
         images = [decode(self.pool.read(int(row)), fit=128) for row in similarity.top_k(self.scores, k)]
         files.write(path, lambda file: contact_sheet(images).save(file, "PNG"))
 
@@ -343,18 +344,17 @@ def search_pool(
 ) -> Found:
     """Return the images of `source` by their cosine to the nearest of the exemplars `codes`; exemplars left out.
 
-    vectors      folder where the vectors of `encoder` are, or will be kept
+    vectors      folder where the vectors of `encoder` are, or will be kept; a folder of the cache if not given
     embeddings   vectors that somebody computed, to search in instead
     """
     pool = open_pool(source)
     found = exemplars.resolve(pool, {"exemplar": list(codes)})
     if embeddings is not None:
         searched = similarity.search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
-    elif vectors is not None:
-        network = load_encoder(encoder)
-        searched = similarity.search(embed(pool, network, vectors, progress), ["exemplar"], found, network)
     else:
-        raise EmbeddingsError("expected --embeddings to search in, or --vectors, a folder for those of the encoder")
+        network = load_encoder(encoder)
+        folder = vectors or cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
+        searched = similarity.search(embed(pool, network, folder, progress), ["exemplar"], found, network)
     column = searched.scores[:, 0]
     column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
     return Found(pool, column)

@@ -147,7 +147,7 @@ def open_pool(source: str | Path, *, allow_truncated: bool = False) -> Pool:
     paths = _expand(str(source))
     if len(paths) == 1 and paths[0].is_dir():
         inside = sorted(paths[0].glob("*.tar"))
-        pool = _open_tars(str(source), inside, allow_truncated) if inside else _open_folder(paths[0])
+        pool = _open_shards(paths[0], inside, allow_truncated) if inside else _open_folder(paths[0])
     else:
         pool = _open_tars(str(source), paths, allow_truncated)
     if not pool.ids:
@@ -155,6 +155,16 @@ def open_pool(source: str | Path, *, allow_truncated: bool = False) -> Pool:
         raise PoolError(f"expected images ({' '.join(sorted(SUFFIXES))}) in {source}, found {seen}")
     _refuse_duplicates(pool)
     return pool
+
+
+def _open_shards(folder: Path, tars: list[Path], allow_truncated: bool) -> Pool:
+    loose = next((path for path in _walk(folder) if _why_ignored(path.name) is None), None)
+    if loose is not None:
+        raise PoolError(
+            f"{folder} holds {len(tars)} tars and also loose images ({loose.relative_to(folder)}): expected the one or "
+            "the other; put them into folders of their own"
+        )
+    return _open_tars(str(folder), tars, allow_truncated)
 
 
 def _expand(source: str) -> list[Path]:

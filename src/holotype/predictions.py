@@ -114,8 +114,13 @@ def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: 
         elif layout == "csv":
             yield _csv_line(_cells(record, len(classes)))
         else:
-            told = ("UNREADABLE", record["error"]) if "error" in record else (record["label"], record["reason"])
-            yield f"{record['id']:24} {told[0]:16} {told[1]}\n"
+            yield _table_line(record)
+
+
+def _table_line(record: Mapping[str, Any]) -> str:
+    if "error" in record:
+        return f"{record['id']}  unreadable: {record['error']}\n"
+    return f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}\n"
 
 
 def _cells(record: Mapping[str, Any], count: int) -> list[Any]:

@@ -223,7 +223,7 @@ def _legend(axes: "Axes") -> None:
 
 
 def _caption(name: str, what: str, score: Score) -> str:
-    shown = f"undefined: {score.reason.removesuffix(' in the test set')}" if score.reason else f"{score.value:.3f}"
+    shown = "undefined" if score.reason else f"{score.value:.3f}"  # the report's text says why
     return f"{_plain(name)} ({what} {shown})"
 
 

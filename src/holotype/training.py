@@ -82,7 +82,7 @@ def build(
 
     Rows that these groups find doubtful are left out. Raises `GroupError` when nothing is left of a class.
     """
-    outside = {f"file:{e.name}": e for e in search.exemplars if e.row is None}
+    outside = {e.key: e for e in search.exemplars if e.row is None}
     labels = {pool.ids[row]: label for row, label in training_labels(groups).items()}
     labels |= {name: exemplar.label for name, exemplar in outside.items()}
 

@@ -1,0 +1,181 @@
+"""The command line: what it prints, its exit codes, and that an error is one line and loses nothing."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from holotype import Settings
+from holotype.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+Picture = Callable[[int], NDArray[np.uint8]]
+
+
+@pytest.fixture
+def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`holotype("run", ...)` returns (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["holotype", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def reference_job(data: Path, network: str, *more: object) -> list[object]:
+    exemplars = [word for name in ("red=0", "green=1", "blue=2") for word in ("--exemplar", name)]
+    fixed = ["--threshold", "0.9", "--set", "near_duplicate=0.99999", "--set", "doubtful_band=0.25"]
+    images = ["--images", data / "images.tar", "--test-set", data / "test.csv", "--encoder", network]
+    return ["run", *images, *exemplars, *fixed, "--out", data / "out", *more]
+
+
+def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Run, picture: Picture) -> None:
+    code, said, _ = holotype(*reference_job(data, network))
+    assert code == 0
+    assert f"report       {data / 'out' / 'report.html'}" in said
+    assert "red: " in said
+    assert "members at cosine 0.900 (given); test set: F1 " in said
+
+    code, _, error = holotype(*reference_job(data, network))
+    assert (code, error.count("\n")) == (1, 1)
+    assert "already holds a run; give --resume" in error
+
+    vectors = {path: path.stat().st_mtime_ns for path in (data / "out" / "vectors").rglob("*.npy")}
+    assert holotype(*reference_job(data, network, "--resume"))[0] == 0
+    assert holotype("run", data / "out")[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in vectors} == vectors  # nothing was encoded again
+    code, _, error = holotype(*reference_job(data, network, "--resume", "--head", "mlp"))
+    assert code == 1
+    assert "holds a run with other settings" in error
+
+    code, said, _ = holotype("evaluate", data / "out", "--test-set", data / "test.csv")
+    assert code == 0
+    assert json.loads(said) == json.loads((data / "out" / "metrics.json").read_text())["evaluation"]
+
+    Image.fromarray(picture(100)).save(data / "a red.png")
+    (data / "broken.jpg").write_bytes(b"no image")
+    code, said, _ = holotype("predict", data / "out", data / "a red.png", data / "broken.jpg", data / "images.tar")
+    records = [json.loads(line) for line in said.splitlines()]
+    assert code == 0
+    assert len(records) == 242  # an unreadable image has its line, too
+    assert (records[0]["label"], records[0]["vector"]) == ("red", [1.0, 0.0, 0.0])
+    assert records[1]["error"].startswith("not an image")
+    assert sum("error" in record for record in records) == 2
+    assert "label" not in records[1]
+
+    code, said, _ = holotype("predict", data / "out", data / "broken.jpg", "--format", "table")
+    assert code == 1
+    holotype("predict", data / "out", data / "images.tar", "--format", "csv", "--out", data / "all.csv")
+    with (data / "all.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["id"]: row["label"] for row in rows} == {r["id"]: r.get("label", "") for r in records[2:]}
+
+
+def test_tune_prints_what_it_found(data: Path, network: str, holotype: Run) -> None:
+    holotype(*reference_job(data, network))
+    code, said, _ = holotype("tune", data / "out", "--trials", "2")
+    assert code == 0
+    assert "after 2 trials" in said
+    assert (data / "out" / "study.db").exists()
+
+
+def test_embed_then_search_and_run_in_its_vectors(data: Path, network: str, holotype: Run) -> None:
+    code, said, _ = holotype("embed", data / "images.tar", "--encoder", network, "--out", data / "vectors")
+    assert code == 0
+    assert "239 vectors" in said
+    assert "unreadable  7  " in said
+    vectors = ["--embeddings", data / "vectors"]
+    code, said, _ = holotype("search", data / "images.tar", "--exemplar", 0, *vectors, "-k", 5)
+    assert code == 0
+    assert [int(line.split()[2]) % 10 for line in said.splitlines()] == [0] * 5
+    code, again, _ = holotype("search", data / "images.tar", "--exemplar", 0, "--encoder", network, "-k", 5)
+    assert again == said
+    job = reference_job(data, network, *vectors, "--embeddings-encoder", network, "--search", "both")
+    assert holotype(*job)[0] == 0
+    search = json.loads((data / "out" / "metrics.json").read_text())["search"]
+    assert search["images"] == 239
+    assert [row["overlap_at_k"]["100"] for row in search["rows"]] == [1.0, 1.0, 1.0]
+
+
+def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_trained(
+    data: Path, network: str, holotype: Run
+) -> None:
+    job = reference_job(data, network, "--threshold", "0.9,0.99999")
+    assert holotype(*job)[0] == 0
+    rows = json.loads((data / "out" / "metrics.json").read_text())["sweep"]
+    assert [(row["threshold"], row["failed"] == "", row["chosen"]) for row in rows] == [
+        (0.9, True, True),
+        (0.99999, False, False),
+    ]
+    assert "could not be trained: no image but the exemplar" in (data / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--exemplar", "cyan=9999"], 1, "exemplar cyan=9999: no image '9999'"),
+        (["--exemplar", "cyan"], 2, "expected NAME=ID"),
+        (["--exemplar", "none=5"], 1, '"none" is the name of the rejected class'),
+        (["--threshold", "high"], 2, "expected numbers or auto"),
+        (["--set", "negatives=many"], 1, "fit.negatives"),
+        (["--set", "no_such=1"], 1, "fit.no_such"),
+        (["--set", "threshold=0.5"], 1, "takes `thresholds`"),
+        (["--balance", "luck"], 1, "fit.balance"),
+        (["--head", "forest"], 1, "heads.0"),
+        (["--encoder", "no_such_net"], 1, "no encoder 'no_such_net': expected one of efficientnet_lite0"),
+        (["--images", "nowhere.tar"], 1, "nowhere.tar does not exist"),
+        (["--embeddings", "nowhere.npy"], 1, "no such file or folder"),
+        (["--test-set", "nowhere.csv"], 1, "cannot read the test set"),
+        (["--search", "both"], 1, "needs vectors to search in: give --embeddings"),
+    ],
+)
+def test_wrong_input_is_one_clear_line_and_nothing_is_written(
+    data: Path, network: str, holotype: Run, more: list[str], code: int, message: str
+) -> None:
+    found, said, error = holotype(*reference_job(data, network, *more))
+    assert (found, said) == (code, "")
+    assert message in error
+    assert "Traceback" not in error
+    assert not (data / "out").exists()
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(data: Path, network: str, holotype: Run) -> None:
+    (data / "out").mkdir()
+    (data / "out" / "diary.txt").write_text("mine")
+    for more in ([], ["--force"], ["--resume"]):
+        code, _, error = holotype(*reference_job(data, network, *more))
+        assert code == 1
+        assert "is not empty and holds no run" in error
+    assert [path.name for path in (data / "out").iterdir()] == ["diary.txt"]
+
+
+def test_a_run_can_be_repeated_from_any_folder(
+    data: Path, network: str, holotype: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data)
+    assert holotype(*reference_job(Path(), network))[0] == 0
+    (data / "elsewhere").mkdir()
+    monkeypatch.chdir(data / "elsewhere")
+    assert Path(Settings.load(data / "out" / "holotype.toml").images) == data / "images.tar"
+    assert holotype("run", data / "out")[0] == 0
+
+
+def test_encoders_say_what_works_offline(holotype: Run) -> None:
+    code, said, _ = holotype("encoders")
+    assert code == 0
+    lines = {line.split()[0]: line for line in said.splitlines()}
+    assert "offline" in lines["efficientnet_lite0"]
+    assert "needs the hub" in lines["resnet50"]
