@@ -1,5 +1,6 @@
 """Augmented views of training images: flip, crop, colour, rotation, erasing. Never of any other image."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ from holotype.errors import EncoderError
 from holotype.images import Pixels
 
 Load = Callable[[str], bytes]
+_one_at_a_time = threading.Lock()  # threads share torch's generator
 
 
 def views(pixels: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
@@ -19,7 +21,7 @@ def views(pixels: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
     except ImportError as error:
         raise EncoderError(f"augmentation needs {error.name}: pip install 'holotype[train]'") from None
     height, width = pixels.shape[:2]
-    with torch.random.fork_rng(), torch.no_grad():
+    with _one_at_a_time, torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         pipeline = ka.AugmentationSequential(
             ka.RandomHorizontalFlip(p=0.5),

@@ -79,6 +79,7 @@ def _threshold(
     hit = np.cumsum((weights * positive)[order])
     taken = np.cumsum(weights[order])
     f1 = 2 * hit / (taken + (weights * positive).sum())
+    f1[:-1][np.diff(chances[order]) > -1e-9] = -1  # equal chances are taken together
     best = int(f1.argmax())
     above = chances[order[best]]
     below = chances[order[best + 1]] if best + 1 < len(order) else 0.0

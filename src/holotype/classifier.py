@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from holotype import exemplars, files, similarity, training
 from holotype.calibration import Calibration, calibrate
 from holotype.embeddings import Embeddings, EmbeddingStore, embed, unit
-from holotype.encoders import Encoder, OnnxEncoder, load_encoder
+from holotype.encoders import Encoder, OnnxEncoder, fingerprint, load_encoder
 from holotype.errors import HolotypeError, ModelError, UnreadableImage
 from holotype.groups import Groups, group, thresholds_for
 from holotype.heads import Head, fit_head
@@ -27,6 +27,7 @@ from holotype.similarity import Search
 from holotype.splits import Split
 
 _FORMAT = 1
+_FILES = ("encoder.onnx", "head.onnx", "arrays.safetensors")
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _D = FitSettings()
 
@@ -135,24 +136,22 @@ class Classifier:
         progress: Progress,
     ) -> Self:
         """Train and calibrate on the rows of `parts`, labelled by `groups`: the second half of `fit`."""
-        encoder = store.encoder
-        self.training_ = training.build(parts, groups, searched, pool, store, self._settings(), progress)
-        self.groups_ = groups
-        self.classes_ = [*searched.classes, NONE]
-        self.encoder_ = encoder
-        self.counts_ = self.training_.counts
-        self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
-        pixels = np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars])
-        self.exemplar_vectors_ = unit(encoder.encode(pixels))
-        rows, count = self.training_, len(self.classes_)
-        self.head_ = fit_head(self.head, self.head_settings, rows.fit, rows.validation, count, self.seed)
-        weighted = np.bincount(rows.fit.y, rows.fit.weights, minlength=count)
-        self.calibration_ = calibrate(
-            self.head_.scores(rows.validation.X),
+        settings, encoder, classes = self._settings(), store.encoder, [*searched.classes, NONE]
+        rows = training.build(parts, groups, searched, pool, store, settings, progress)
+        vectors = encoder.encode(np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars]))
+        head = fit_head(settings.head, settings.head_settings, rows.fit, rows.validation, len(classes), settings.seed)
+        weighted = np.bincount(rows.fit.y, rows.fit.weights, minlength=len(classes))
+        calibration = calibrate(
+            head.scores(rows.validation.X),
             rows.validation.y,
             trained_prior=weighted / weighted.sum(),
             pool_prior=groups.prior,
         )
+        # only now: a fit that fails leaves the one before it whole
+        self.classes_, self.groups_, self.training_, self.counts_ = classes, groups, rows, rows.counts
+        self.encoder_, self.head_, self.calibration_ = encoder, head, calibration
+        self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
+        self.exemplar_vectors_ = unit(vectors)
         return self
 
     def _settings(self) -> FitSettings:
@@ -181,38 +180,43 @@ class Classifier:
     def predict(self, X: Any) -> Any:
         """Return the label of one image, or an array of labels of a list of images."""
         if isinstance(X, list | tuple):
-            return np.array([self.explain(one).labels[0] for one in X])
+            return np.array([self.explain(one).labels[0] for one in X], dtype=np.str_)
         return self.explain(X).labels[0]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return (n, K + 1) probabilities in the order of `classes_`; one image counts as n = 1."""
-        return np.concatenate([self.explain(one).probabilities for one in _listed(X)])
+        self._check_fitted()
+        return np.array([self.explain(one).probabilities[0] for one in _listed(X)]).reshape(-1, len(self.classes_))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return (n, K) margins: probability minus threshold of each class."""
-        return np.concatenate([self.explain(one).margins for one in _listed(X)])
+        self._check_fitted()
+        return np.array([self.explain(one).margins[0] for one in _listed(X)]).reshape(-1, len(self.classes_) - 1)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "head_"):
             raise ModelError("this Classifier is not fitted yet: call fit(pool, exemplars) first, or Classifier.load")
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the model to `folder`: JSON, safetensors and ONNX; it needs neither torch nor a network to load."""
         from safetensors.numpy import save
 
         self._check_fitted()
+        folder = Path(folder)
         arrays = {"exemplars": self.exemplar_vectors_, "shift": self.calibration_.shift}
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
         self.encoder_.save(folder / "encoder.onnx")
         files.write(folder / "head.onnx", self.head_.to_onnx())
         files.write(folder / "arrays.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        files.write(folder / "model.json", json.dumps(self._description(), indent=1))
+        digests = {name: fingerprint(folder / name) for name in _FILES}
+        files.write(folder / "model.json", json.dumps(self._description(digests), indent=1))
 
-    def _description(self) -> dict[str, Any]:
+    def _description(self, digests: dict[str, str]) -> dict[str, Any]:
         encoder = self.encoder_
         return {
             "format": _FORMAT,
+            "files": digests,
             "classes": self.classes_[:-1],
             "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint, "size": list(encoder.size)},
             "preprocessing": {
@@ -243,6 +247,7 @@ class Classifier:
         try:
             about = json.loads((folder / "model.json").read_text())
             _check_format(folder, about["format"])
+            _check_files(folder, about["files"])
             arrays = load_file(folder / "arrays.safetensors")
             settings = FitSettings(**about["settings"])
             encoder = OnnxEncoder(about["encoder"]["name"], folder / "encoder.onnx", settings.runtime)
@@ -251,8 +256,6 @@ class Classifier:
             raise
         except Exception as error:
             raise ModelError(f"the model in {folder} is not whole: {error}") from error
-        if encoder.fingerprint != about["encoder"]["fingerprint"]:
-            raise ModelError(f"{folder}/encoder.onnx is not the encoder that this model was trained with")
         self = cls(**dict(settings))
         self.classes_ = [*about["classes"], NONE]
         self.encoder_ = encoder
@@ -298,6 +301,15 @@ def versions() -> dict[str, str]:
 def _check_format(folder: Path, found: int) -> None:
     if found != _FORMAT:
         raise ModelError(f"{folder} has format {found}, this version reads format {_FORMAT}")
+
+
+def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    for name in _FILES:
+        if fingerprint(folder / name) != digests[name]:
+            raise ModelError(
+                f"{folder / name} is not the file that was saved with this model (it was cut off, or is another's); "
+                "copy the folder again"
+            )
 
 
 def _listed(X: Any) -> Sequence[Any]:

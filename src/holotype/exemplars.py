@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from holotype.errors import ExemplarError, PoolError, UnreadableImage
 from holotype.images import SUFFIXES, decode
 from holotype.pool import Pool
@@ -32,10 +30,14 @@ def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar
 
     Raises `ExemplarError` for one that is unknown, unreadable, or given for two classes.
     """
+    if not exemplars:
+        raise ExemplarError("expected at least one class with an exemplar, got none")
+    if "none" in exemplars:
+        raise ExemplarError('"none" is the name of the rejected class; call the class something else')
     found = [
         _resolve(pool, label, name, str(code))
         for label, (name, codes) in enumerate(exemplars.items())
-        for code in codes
+        for code in ([codes] if isinstance(codes, str) else codes)
     ]
     classes = list(exemplars)
     for number, name in enumerate(classes):
@@ -71,10 +73,9 @@ def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
         if not Path(code).is_file():
             raise ExemplarError(f"exemplar {name}={code}: {error}, nor is it a file") from None
         row = None
-    data = pool.read(row) if row is not None else Path(code).read_bytes()
     try:
-        image: Image.Image = decode(data, fit=64)
-    except UnreadableImage as error:
+        data = pool.read(row) if row is not None else Path(code).read_bytes()
+        decode(data, fit=64)
+    except (UnreadableImage, OSError) as error:
         raise ExemplarError(f"exemplar {name}={code} is unreadable: {error}") from None
-    del image
     return Exemplar(code if row is None else pool.ids[row], label, row, data)

@@ -53,7 +53,9 @@ class Groups:
     def prior(self) -> NDArray[np.float64]:
         """(K + 1,) share of the pool in each group; the last is the rest, the doubtful included."""
         sizes = np.array([len(self.members(k)) for k in range(len(self.classes))], dtype=np.float64)
-        return np.append(sizes, max(len(self.decision) - sizes.sum(), 1)) / len(self.decision)
+        sizes = np.append(sizes, max(len(self.decision) - sizes.sum(), 1))
+        shares: NDArray[np.float64] = sizes / sizes.sum()
+        return shares
 
     @property
     def background(self) -> NDArray[np.int64]:
@@ -73,8 +75,11 @@ def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto
 
     A number is taken as it is. "auto" takes the pool's own distribution: the cosine that a share of 1/1000 of a
     normal null (median and left-half deviation) would pass, and that at least five images reach. It is provisional:
-    without labels no threshold can promise a precision. `band` is in the same deviations.
+    without labels no threshold can promise a precision. `band` is in the same deviations. Raises `GroupError` when
+    there is no image to compare.
     """
+    if not len(scores) or np.isnan(scores).all():
+        raise GroupError("no image but the exemplars has a vector: the others are unreadable, or there are none")
     reach = NormalDist().inv_cdf(1 - _AUTO_NULL)
     found = []
     for column in scores.T:
@@ -85,7 +90,7 @@ def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto
         else:
             value = median + reach * deviation
             basis = f"provisional: median {median:.3f} + {reach:.1f} x deviation {deviation:.3f}"
-            least = np.sort(usable)[-min(_AUTO_LEAST + 1, len(usable))]
+            least = np.sort(usable)[-min(_AUTO_LEAST, len(usable))]
             if value > least:
                 value, basis = float(least), f"provisional: the {_AUTO_LEAST} most similar images"
             value = min(value, 0.9999)
@@ -103,7 +108,7 @@ def group(
     """Decide on every row.
 
     An image above several thresholds goes to the class with the greatest margin (cosine minus threshold), unless
-    the next margin is within `ambiguity`: then it is doubtful. exemplars: pool row -> class.
+    the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class.
     Raises `GroupError` when a class has no image but its exemplars.
     """
     values = np.array([t.value for t in thresholds], np.float32)
@@ -113,7 +118,8 @@ def group(
     label = np.where(known[:, None], margins, -np.inf).argmax(axis=1)
     above: NDArray[np.bool_] = known & (ordered[:, 0] >= 0)
     tie = above & _second_is_close(ordered, ambiguity)
-    near = known & ~above & (scores >= [t.doubtful for t in thresholds]).any(axis=1)
+    bands = scores >= [t.doubtful for t in thresholds]
+    near = known & ~above & bands.any(axis=1)
     decision = np.full(len(scores), "background", dtype="<U10")
     decision[above] = "member"
     decision[near | tie] = "doubtful"
@@ -121,7 +127,7 @@ def group(
     for row, own in exemplars.items():
         decision[row], label[row] = "exemplar", own
     groups = Groups(
-        classes, scores, label, decision, _reasons(classes, scores, values, label, decision, tie), thresholds
+        classes, scores, label, decision, _reasons(classes, scores, values, label, decision, tie, bands), thresholds
     )
     _refuse_empty(groups, exemplars)
     return groups
@@ -131,7 +137,9 @@ def _second_is_close(ordered: NDArray[np.float32], ambiguity: float) -> NDArray[
     if ordered.shape[1] == 1:
         return np.zeros(len(ordered), dtype=bool)
     with np.errstate(invalid="ignore"):
-        return (ordered[:, 1] >= 0) & (ordered[:, 0] - ordered[:, 1] < ambiguity)
+        apart = ordered[:, 0] - ordered[:, 1]
+        close: NDArray[np.bool_] = (ordered[:, 1] >= 0) & ((apart < ambiguity) | (apart == 0))
+    return close
 
 
 def _reasons(
@@ -141,6 +149,7 @@ def _reasons(
     label: NDArray[np.int64],
     decision: NDArray[np.str_],
     tie: NDArray[np.bool_],
+    bands: NDArray[np.bool_],
 ) -> list[str]:
     reasons = []
     for row, (own, what) in enumerate(zip(label.tolist(), decision.tolist(), strict=True)):
@@ -155,7 +164,8 @@ def _reasons(
             others = [classes[k] for k in np.flatnonzero(scores[row] >= values).tolist() if k != own]
             reasons.append(f"{here}; nearly as far above the threshold of {', '.join(others)}")
         else:
-            reasons.append(f"{here}{'; within the doubtful band' if what == 'doubtful' else ''}")
+            inside = ", ".join(classes[k] for k in np.flatnonzero(bands[row]).tolist())
+            reasons.append(f"{here}; within the doubtful band of {inside}" if what == "doubtful" else here)
     return reasons
 
 
@@ -163,9 +173,11 @@ def _refuse_empty(groups: Groups, exemplars: dict[int, int]) -> None:
     for number, name in enumerate(groups.classes):
         if np.any(groups.decision[groups.members(number)] == "member"):
             continue
-        others = np.delete(groups.scores[:, number], list(exemplars))
+        nearest = np.nanmax(np.delete(groups.scores[:, number], list(exemplars)))
+        threshold = groups.thresholds[number].value
+        taken = ", but is as far above the threshold of another class" if nearest >= threshold else ""
         raise GroupError(
-            f"no image but the exemplar is in the group of {name!r} at threshold "
-            f"{groups.thresholds[number].value:.3f}; the most similar image has a cosine of {np.nanmax(others):.3f}. "
+            f"no image but the exemplar is in the group of {name!r} at threshold {threshold:.3f}; the most similar "
+            f"image has a cosine of {nearest:.3f}{taken}. "
             "Lower --threshold, take --threshold auto, or give more exemplars"
         )

@@ -64,6 +64,8 @@ def class_weights(labels: NDArray[np.int64], count: int, balance: Balance) -> ND
 
     "weights" is inverse frequency; "effective" the inverse effective number (Cui et al., CVPR 2019, beta .999).
     """
+    if not len(labels):
+        return np.ones(count)
     sizes = np.maximum(np.bincount(labels, minlength=count), 1).astype(np.float64)
     if balance == "weights":
         weights = 1 / sizes
@@ -142,7 +144,11 @@ def _after_scaling(
 def _fit_mlp(
     settings: HeadSettings, fit: TrainingRows, validation: TrainingRows, classes: int, seed: int, watch: Watch
 ) -> Head:
-    """BatchNorm, Dropout, Dense, ReLU, BatchNorm, Dropout, Dense; Adam; stops early on the validation loss."""
+    """BatchNorm, Dropout, Dense, ReLU, BatchNorm, Dropout, Dense; Adam; stops early on the validation loss.
+
+    Where a group is too small to spare a validation row, the fit rows stand in.
+    """
+    validation = validation if len(validation.y) else fit
     try:
         import torch
     except ImportError:
@@ -170,7 +176,7 @@ def _fit_mlp(
         def loss(x: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
             return (nn.functional.cross_entropy(network(x), labels, reduction="none") * weights).sum() / weights.sum()
 
-        best, best_state, history = float("inf"), network.state_dict(), []
+        best, best_epoch, best_state, history = float("inf"), 0, network.state_dict(), []
         for epoch in range(settings.epochs):
             network.train()
             order = torch.randperm(len(X))

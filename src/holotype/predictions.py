@@ -132,5 +132,5 @@ def _cells(record: Mapping[str, Any], count: int) -> list[Any]:
 
 def _csv_line(cells: Sequence[Any]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # it quotes only what is in its line's end
+    return buffer.getvalue().removesuffix("\r\n") + "\n"

@@ -76,7 +76,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     usable = np.flatnonzero(~np.isnan(scores))
     k = min(k, len(usable))
     if k == 0:
-        return usable
+        return usable[:0]
     part = usable[np.argpartition(-scores[usable], k - 1)[:k]]
     return part[np.argsort(-scores[part], kind="stable")]
 

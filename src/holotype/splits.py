@@ -49,7 +49,7 @@ def split(
     cosine: float,
     seed: int,
 ) -> Split:
-    """Split `rows` by clusters of near-duplicates, `share` of each label's rows to validation.
+    """Split `rows` by clusters of near-duplicates, at most `share` of each label's rows to validation.
 
     rows, labels, vectors   (n,) pool rows, (n,) class numbers, (n, dim) unit-length vectors in the search space
     pinned                  rows that must fit (the exemplars), with all that is nearly the same
@@ -66,11 +66,12 @@ def split(
     free = ~shadow & ~fixed
     validates = np.zeros(len(rows), dtype=bool)
     random = np.random.default_rng(seed)
+    count = int(labels.max(initial=0)) + 1
+    targets = share * np.bincount(labels[~shadow], minlength=count)
     for label in np.unique(labels):
         own = free & (labels == label) & ~validates
-        target = share * np.sum((labels == label) & ~shadow)
         for cluster in random.permutation(np.unique(clusters[own])):
             inside = free & (clusters == cluster)
-            if np.sum(validates & (labels == label)) + np.sum(inside & (labels == label)) <= target:
+            if (np.bincount(labels[validates | inside], minlength=count) <= targets).all():
                 validates |= inside
     return Split(rows[~shadow & ~validates], rows[validates], dropped)

@@ -1,5 +1,6 @@
 """Training rows: chosen from the groups, split, encoded once, labelled, and augmented where asked."""
 
+import zlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -37,8 +38,13 @@ class Training:
     counts: dict[str, int]
 
     def judged_by(self, ids: Set[str]) -> tuple[TrainingRows, TrainingRows]:
-        """Return the fit rows, and the validation rows among `ids`, which weigh alike for each class."""
+        """Return the fit rows, and the validation rows among `ids`, which weigh alike for each class.
+
+        Raises `GroupError` when there is none.
+        """
         inside = np.array([name in ids for name in self.validation_ids], dtype=bool)
+        if not inside.any():
+            raise GroupError("no validation row is left to judge by: lower --threshold, or give more exemplars")
         rows = self.validation.take(inside)
         weights = class_weights(rows.y, int(self.fit.y.max()) + 1, "weights")
         return self.fit, TrainingRows(rows.X, rows.y, weights[rows.y])
@@ -54,7 +60,7 @@ def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], s
     members = np.unique(np.concatenate([groups.members(k) for groups in groupings for k in range(count)]))
     sampled = _sample(_background_in_all(groupings), held_out, settings)
     tested = np.array([row for row in held_out if search.embeddings.present[row]], dtype=np.int64)
-    pinned = [e.row for e in search.exemplars if e.row is not None and search.embeddings.present[e.row]]
+    members, pinned = members[search.embeddings.present[members]], _pinned(search)
     rows = np.unique(np.concatenate([members, sampled, tested, np.array(pinned, dtype=np.int64)]))
     labels = np.where(np.isin(rows, members), loosest.label[rows], count)
     return split(
@@ -82,7 +88,7 @@ def build(
 
     Rows that these groups find doubtful are left out. Raises `GroupError` when nothing is left of a class.
     """
-    outside = {e.key: e for e in search.exemplars if e.row is None}
+    outside = {e.key: e for e in search.exemplars if e.row not in _pinned(search)}
     labels = {pool.ids[row]: label for row, label in training_labels(groups).items()}
     labels |= {name: exemplar.label for name, exemplar in outside.items()}
 
@@ -130,6 +136,11 @@ def _background_in_all(groupings: Sequence[Groups]) -> NDArray[np.int64]:
     return np.flatnonzero(common)
 
 
+def _pinned(search: Search) -> list[int]:
+    """The rows of the exemplars that the search knows; the others are learnt from as if they came from outside."""
+    return [e.row for e in search.exemplars if e.row is not None and search.embeddings.present[e.row]]
+
+
 def _sample(background: NDArray[np.int64], held_out: Sequence[int], settings: FitSettings) -> NDArray[np.int64]:
     usable = np.setdiff1d(background, held_out)
     if not len(usable):
@@ -170,14 +181,13 @@ class _View:
         """Return views of the rarer classes' rows, until each class has as many as the largest, or `most` a row."""
         sizes = np.bincount(y, minlength=count)
         each = np.clip(sizes.max() // np.maximum(sizes, 1) - 1, 0, most)
-        wanted = [f"{name}#view{v}" for name, k in zip(ids, y, strict=True) for v in range(each[k])]
-        labels = [k for k in y for _ in range(each[k])]
-        self._store.ensure(wanted, self._pixels, progress, "encode views")
-        X, _ = self._store.take(wanted)
-        return X, np.array(labels, dtype=np.int64)
+        wanted = {f"{name}#view{v}": k for name, k in zip(ids, y, strict=True) for v in range(each[k])}
+        self._store.ensure(list(wanted), self._pixels, progress, "encode views")
+        X, unreadable = self._store.take(list(wanted))  # an image may be gone, its own vector being there
+        return X, np.array([k for name, k in wanted.items() if name not in unreadable], dtype=np.int64)
 
     def _pixels(self, name: str) -> Pixels:
-        source, _, number = name.rpartition("#view")
-        seed = self._seed * 1000 + int(number)
+        source = name.rpartition("#view")[0]
+        seed = zlib.crc32(f"{self._seed} {name}".encode())  # else the same change is made to each image
         pixels: Pixels = augment.views(self._store.encoder.prepare(self._load(source)), 1, seed)[0]
         return pixels

@@ -1,0 +1,202 @@
+"""Thresholds and groups: every row has a decision and a reason, and no class comes first by its place."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from holotype.errors import GroupError
+from holotype.groups import Groups, Threshold, group, robust_spread, thresholds_for
+
+Scores = NDArray[np.float32]
+
+
+def at(*values: float, band: float = 0.1) -> list[Threshold]:
+    return [Threshold(value, value - band, "given", False) for value in values]
+
+
+def table(*rows: list[float]) -> Scores:
+    return np.array(rows, np.float32)
+
+
+def decide(scores: Scores, thresholds: list[Threshold], ambiguity: float = 0.01, **exemplars: int) -> Groups:
+    """Exemplars as `r3=0`: row 3, class 0."""
+    own = {int(name[1:]): label for name, label in exemplars.items()}
+    return group(["a", "b", "c"][: scores.shape[1]], scores, thresholds, own, ambiguity)
+
+
+def pool(count: int = 2000, seed: int = 0) -> Scores:
+    """Two classes of different spread, with a few positives on the right."""
+    random = np.random.default_rng(seed)
+    scores = random.normal([0.1, 0.4], [0.1, 0.05], (count, 2))
+    scores[:20, 0] += 0.7
+    scores[20:40, 1] += 0.4
+    return np.clip(scores, -1, 1).astype(np.float32)
+
+
+def test_a_given_threshold_is_taken_as_it_is() -> None:
+    for found in thresholds_for(pool(), 0.75, band=2.0):
+        assert (found.value, found.basis, found.provisional) == (0.75, "given", False)
+    assert [found.doubtful for found in thresholds_for(pool(), 0.75, band=0.0)] == [0.75, 0.75]
+
+
+def test_the_band_is_in_deviations_of_the_class() -> None:
+    scores = pool()
+    for column, found in zip(scores.T, thresholds_for(scores, 0.75, band=2.0), strict=True):
+        assert found.value - found.doubtful == pytest.approx(2 * robust_spread(column)[1])
+    wide, narrow = thresholds_for(scores, 0.75, band=2.0)
+    assert wide.doubtful < narrow.doubtful  # the first class spreads more
+
+
+def test_positives_on_the_right_do_not_move_the_spread_much() -> None:
+    null = np.random.default_rng(0).normal(0.2, 0.1, 20_000).astype(np.float32)
+    median, deviation = robust_spread(np.concatenate([null, np.full(600, 0.95, np.float32)]))
+    assert median == pytest.approx(0.2, abs=0.01)
+    assert deviation == pytest.approx(0.1, abs=0.01)
+
+
+def test_an_automatic_threshold_is_provisional_and_lets_in_a_thousandth_of_a_normal_null() -> None:
+    null = np.random.default_rng(0).normal(0.2, [0.05, 0.1], (100_000, 2)).astype(np.float32)
+    found = thresholds_for(null, "auto", band=1.0)
+    assert found[0].value < found[1].value
+    for column, threshold in zip(null.T, found, strict=True):
+        assert threshold.provisional
+        assert threshold.basis.startswith("provisional: median 0.2")
+        assert 60 < (column >= threshold.value).sum() < 140
+
+
+def test_an_automatic_threshold_lets_in_five_images_at_the_least_and_says_so() -> None:
+    even = np.linspace(0.1, 0.2, 100, dtype=np.float32)[:, None]  # no image stands out
+    (found,) = thresholds_for(even, "auto", band=1.0)
+    assert found.basis == "provisional: the 5 most similar images"
+    assert (even >= found.value).sum() == 5
+    groups = decide(even, [found])
+    assert len(groups.members(0)) == 5
+
+
+def test_copies_of_the_exemplar_never_need_a_cosine_above_1() -> None:
+    copies = np.array([[0.1]] * 30 + [[1.0]] * 8, np.float32)
+    (found,) = thresholds_for(copies, "auto", band=1.0)
+    assert found.value < 1
+    assert len(decide(copies, [found]).members(0)) == 8
+
+
+def test_fewer_images_than_five_are_enough() -> None:
+    scores = table([0.1], [0.3], [0.2])
+    (found,) = thresholds_for(scores, "auto", band=1.0)
+    assert len(decide(scores, [found]).members(0)) >= 1
+
+
+def test_images_without_a_vector_do_not_count() -> None:
+    scores = pool()
+    gaps = np.insert(scores, [0, 5, 5, 700], np.nan, axis=0)
+    assert thresholds_for(gaps, "auto", 1.0) == thresholds_for(scores, "auto", 1.0)
+    found = decide(gaps, at(0.6, 0.7))
+    missing = np.isnan(gaps[:, 0])
+    assert (found.decision[missing] == "missing").all()
+    assert {found.reasons[row] for row in np.flatnonzero(missing).tolist()} == {
+        "the image has no vector: it is unreadable"
+    }
+    kept = np.flatnonzero(~missing)
+    assert found.decision[kept].tolist() == decide(scores, at(0.6, 0.7)).decision.tolist()
+
+
+def test_the_edges_belong_inside() -> None:
+    edge = np.float32(0.8)
+    under = np.nextafter(edge, np.float32(0))
+    scores = np.array([[edge], [under], [0.7], [np.nextafter(np.float32(0.7), np.float32(0))]], np.float32)
+    found = decide(scores, [Threshold(float(edge), float(np.float32(0.7)), "given", False)])
+    assert found.decision.tolist() == ["member", "doubtful", "doubtful", "background"]
+
+
+def test_the_class_with_the_greatest_margin_has_it_not_the_greatest_cosine() -> None:
+    found = decide(table([0.85, 0.75], [0.9, 0.65], [0.2, 0.75], [0.9, 0.55]), at(0.8, 0.5))
+    assert found.decision.tolist() == ["member"] * 4
+    assert found.label.tolist() == [1, 1, 1, 0]
+
+
+def test_two_margins_within_the_ambiguity_are_doubtful_and_the_reason_names_the_other() -> None:
+    scores = table([0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9], [0.90, 0.895, 0.1], [0.90, 0.88, 0.1])
+    found = decide(scores, at(0.8, 0.8, 0.8), ambiguity=0.01)
+    assert found.decision[3:].tolist() == ["doubtful", "member"]
+    assert found.reasons[3] == "a: cosine 0.900, threshold 0.800; nearly as far above the threshold of b"
+    assert decide(scores, at(0.8, 0.8, 0.8), ambiguity=0.03).decision[4] == "doubtful"
+
+
+def test_equal_margins_are_doubtful_even_without_ambiguity() -> None:
+    scores = table([0.9, 0.1], [0.1, 0.9], [0.95, 0.95])
+    assert decide(scores, at(0.8, 0.8), ambiguity=0.0).decision.tolist() == ["member", "member", "doubtful"]
+
+
+@pytest.mark.parametrize("ambiguity", [0.0, 0.01, 0.05])
+def test_the_order_of_the_classes_has_no_say(ambiguity: float) -> None:
+    random = np.random.default_rng(0)
+    scores = random.choice(np.linspace(0.5, 1, 26, dtype=np.float32), (500, 3))  # many ties
+    names, thresholds = np.array(["a", "b", "c"]), at(0.8, 0.8, 0.84)
+
+    def answer(order: list[int]) -> list[tuple[str, str]]:
+        exemplars = {0: order.index(0), 1: order.index(1), 2: order.index(2)}
+        found = group(
+            names[order].tolist(), scores[:, order], [thresholds[k] for k in order], exemplars, ambiguity=ambiguity
+        )
+        held = np.isin(found.decision, ["member", "exemplar"])
+        given = np.where(held, names[order][found.label], "")
+        return list(zip(found.decision.tolist(), given.tolist(), strict=True))
+
+    first = answer([0, 1, 2])
+    assert all(answer(order) == first for order in ([1, 0, 2], [2, 1, 0], [2, 0, 1]))
+
+
+def test_an_exemplar_keeps_its_class_whatever_its_cosine() -> None:
+    scores = table([1.0, 0.95], [0.97, 0.1], [0.1, 0.9], [0.1, 0.2])
+    found = decide(scores, at(0.8, 0.8), r0=1)
+    assert (found.decision[0], found.label[0]) == ("exemplar", 1)
+    assert found.reasons[0] == "given as an exemplar of b"
+    assert found.members(1).tolist() == [0, 2]
+    assert found.members(0).tolist() == [1]
+
+
+def test_every_row_is_in_one_place_with_a_reason_and_the_prior_adds_up_to_1() -> None:
+    scores = pool()
+    scores[7] = np.nan
+    found = decide(scores, thresholds_for(scores, "auto", 1.0), r0=0, r20=1)
+    places = [found.members(0), found.members(1), found.background, np.flatnonzero(found.decision == "doubtful")]
+    assert sorted(np.concatenate([*places, [7]]).tolist()) == list(range(len(scores)))
+    assert all(found.reasons)
+    assert len(found.reasons) == len(scores)
+    assert found.prior.sum() == pytest.approx(1)
+    assert found.prior[:2] == pytest.approx([len(places[0]) / 2000, len(places[1]) / 2000])
+
+
+def test_the_prior_adds_up_to_1_where_nothing_is_left_for_none() -> None:
+    found = decide(table([0.9, 0.1], [0.1, 0.9], [0.95, 0.2]), at(0.8, 0.8))
+    assert found.prior.sum() == pytest.approx(1)
+    assert (found.prior > 0).all()
+
+
+def test_the_reason_names_the_class_whose_band_it_is() -> None:
+    thresholds = [Threshold(0.8, 0.79, "given", False), Threshold(0.9, 0.5, "given", False)]
+    scores = table([0.9, 0.1], [0.1, 0.95], [0.75, 0.8], [0.795, 0.1])
+    found = decide(scores, thresholds)
+    assert found.decision.tolist() == ["member", "member", "doubtful", "doubtful"]
+    assert found.reasons[2] == "a: cosine 0.750, threshold 0.800; within the doubtful band of b"
+    assert found.reasons[3] == "a: cosine 0.795, threshold 0.800; within the doubtful band of a"
+
+
+def test_a_group_without_a_member_names_the_nearest_cosine() -> None:
+    scores = table([1.0, 0.1], [0.1, 1.0], [0.62, 0.9], [0.5, 0.2])
+    with pytest.raises(GroupError, match=r"group of 'a' at threshold 0\.800.* has a cosine of 0\.620"):
+        decide(scores, at(0.8, 0.8), r0=0, r1=1)
+
+
+def test_an_image_that_two_classes_want_fills_neither() -> None:
+    with pytest.raises(GroupError, match=r"'a'.* cosine of 0\.900, but is as far above the threshold of another"):
+        decide(table([1.0, 0.1], [0.1, 1.0], [0.9, 0.9]), at(0.8, 0.8), r0=0, r1=1)
+
+
+@pytest.mark.parametrize("threshold", [0.8, "auto"])
+def test_a_pool_where_only_the_exemplars_have_vectors(threshold: float) -> None:
+    scores = table([1.0], [np.nan], [np.nan])
+    with pytest.raises(GroupError, match="no image but the exemplars has a vector"):
+        thresholds_for(scores[1:], threshold, 1.0)
+    with pytest.raises(GroupError, match="no image but the exemplars has a vector"):
+        thresholds_for(scores[:0], threshold, 1.0)

@@ -1,0 +1,204 @@
+"""Heads equal what they are made of: scikit-learn's regression, torch's network, and their own ONNX file."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from holotype.calibration import softmax
+from holotype.embeddings import unit
+from holotype.heads import Head, TrainingRows, class_weights, fit_head
+from holotype.settings import Balance, HeadName, HeadSettings
+
+QUICK = HeadSettings(epochs=12, units=16, batch_size=64, learning_rate=5e-3)
+
+
+def rows(count: int, seed: int = 0, classes: int = 3, dim: int = 12, spread: float = 1.5) -> TrainingRows:
+    random = np.random.default_rng(seed)
+    y = random.integers(0, classes, count)
+    X = random.normal(size=(count, dim)) + np.eye(classes, dim)[y] * spread
+    return TrainingRows(X.astype(np.float32), y, random.uniform(0.5, 2, count))
+
+
+def fit(name: HeadName, settings: HeadSettings = QUICK, classes: int = 3, seed: int = 0, **more: Any) -> Head:
+    given = {"fit": rows(300, classes=classes), "validation": rows(100, 1, classes=classes)} | more
+    return fit_head(name, settings, given["fit"], given["validation"], classes, seed)
+
+
+def loss(head: Head, on: TrainingRows) -> float:
+    chances = softmax(head.scores(on.X))[np.arange(len(on.y)), on.y]
+    return float(-(on.weights * np.log(chances)).sum() / on.weights.sum())
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_onnx_file_is_the_same_function(name: HeadName, classes: int) -> None:
+    head = fit(name, classes=classes)
+    X = rows(50, seed=9).X * np.linspace(0.01, 100, 50, dtype=np.float32)[:, None]  # of any length
+    X[7] = 0
+    session = onnxruntime.InferenceSession(head.to_onnx(), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["scores"], {"features": X})
+    assert scores.shape == (50, classes)
+    assert np.allclose(scores, head.scores(X), atol=1e-4)
+    (none,) = session.run(["scores"], {"features": X[:0]})
+    assert none.shape == head.scores(X[:0]).shape == (0, classes)
+
+
+def test_the_same_head_gives_the_same_bytes() -> None:
+    assert fit("linear").to_onnx() == fit("linear").to_onnx()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_the_linear_head_is_scikit_learns_regression_on_standardised_features(classes: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    given = rows(300, classes=classes)
+    head = fit("linear", HeadSettings(strength=0.5), classes, fit=given)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, max_iter=300, tol=1e-3))
+    model.fit(unit(given.X), given.y, logisticregression__sample_weight=given.weights)
+    new = rows(200, seed=3, classes=classes).X
+    assert np.allclose(softmax(head.scores(new)), model.predict_proba(unit(new)), atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_a_weight_of_three_is_three_copies(name: HeadName) -> None:
+    given = rows(200)
+    weighted = TrainingRows(given.X, given.y, np.where(given.y == 2, 3.0, 1.0))
+    even = TrainingRows(given.X, given.y, np.ones(200))
+    new = rows(300, seed=4)
+    share = [softmax(fit(name, fit=one).scores(new.X))[:, 2].mean() for one in (even, weighted)]
+    assert share[1] > share[0] + 0.05
+    if name == "linear":
+        copies = given.take(np.repeat(np.arange(200), np.where(given.y == 2, 3, 1)))
+        copied = TrainingRows(copies.X, copies.y, np.ones(len(copies.y)))
+        # standardisation sees the copies, so the two agree closely, not exactly
+        difference = fit(name, fit=copied).scores(new.X) - fit(name, fit=weighted).scores(new.X)
+        assert np.abs(difference).max() < 0.25
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_a_class_without_a_row_is_never_the_answer(name: HeadName) -> None:
+    given, validation = rows(300, classes=4, spread=3), rows(100, 1, classes=4, spread=3)
+    part, held = given.take(given.y != 2), validation.take(validation.y != 2)
+    chances = softmax(fit(name, classes=4, fit=part, validation=held).scores(validation.X))
+    assert chances.shape == (100, 4)
+    assert (chances.argmax(axis=1) != 2).all()
+    assert (chances.argmax(axis=1) == validation.y)[validation.y != 2].mean() > 0.7
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_a_feature_that_never_varies_does_no_harm(name: HeadName) -> None:
+    given = rows(300)
+    head = fit(name, fit=TrainingRows(np.where(np.arange(12) == 5, 0, given.X), given.y, given.weights))
+    assert np.isfinite(head.scores(rows(100, 1).X)).all()
+
+
+def test_the_folded_mlp_is_torchs_own_network_in_evaluation_mode() -> None:
+    """The same network, built anew and trained step by step as the docstring says."""
+    given, validation = rows(130), rows(60, 1)
+    settings = HeadSettings(epochs=3, units=9, batch_size=43, dropout=0.2, learning_rate=0.01, patience=50)
+    head = fit("mlp", settings, seed=5, fit=given, validation=validation)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = nn.Sequential(
+            nn.BatchNorm1d(12), nn.Dropout(0.2), nn.Linear(12, 9), nn.ReLU(),
+            nn.BatchNorm1d(9), nn.Dropout(0.2), nn.Linear(9, 3),
+        )  # fmt: skip
+        optimiser = torch.optim.Adam(network.parameters(), lr=0.01, weight_decay=settings.weight_decay)
+        X, y, w = torch.from_numpy(unit(given.X)), torch.from_numpy(given.y), torch.from_numpy(given.weights).float()
+        states = []
+        for _ in range(3):
+            network.train()
+            for batch in torch.split(torch.randperm(130), 43):
+                if len(batch) == 1:
+                    continue
+                optimiser.zero_grad()
+                each = nn.functional.cross_entropy(network(X[batch]), y[batch], reduction="none")
+                ((each * w[batch]).sum() / w[batch].sum()).backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            network.eval()
+            with torch.no_grad():
+                states.append(network(torch.from_numpy(unit(validation.X))).numpy())
+    best = int(np.argmin(head.history))
+    assert np.allclose(head.scores(validation.X), states[best], atol=1e-4)
+
+
+def test_the_best_epoch_is_what_comes_back() -> None:
+    validation = rows(100, 1)
+    noisy = TrainingRows(rows(80).X, np.random.default_rng(0).integers(0, 3, 80), np.ones(80))  # overfits soon
+    head = fit("mlp", HeadSettings(epochs=40, learning_rate=0.02, units=64), fit=noisy, validation=validation)
+    assert head.history[-1] > min(head.history) + 0.01
+    assert loss(head, validation) == pytest.approx(min(head.history), abs=1e-4)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_it_stops_once_patience_is_spent(patience: int) -> None:
+    noisy = TrainingRows(rows(80).X, np.random.default_rng(0).integers(0, 3, 80), np.ones(80))
+    head = fit("mlp", HeadSettings(epochs=200, learning_rate=0.02, patience=patience), fit=noisy)
+    assert len(head.history) - 1 - int(np.argmin(head.history)) == patience
+    assert len(head.history) < 200
+
+
+def test_it_stops_at_the_last_epoch() -> None:
+    assert len(fit("mlp", HeadSettings(epochs=4, patience=100, learning_rate=1e-5)).history) == 4
+
+
+@pytest.mark.parametrize("count", [65, 64, 2])
+def test_a_last_batch_of_one_row_is_no_trouble(count: int) -> None:
+    head = fit("mlp", HeadSettings(epochs=2, batch_size=max(2, count - 1)), fit=rows(count))
+    assert np.isfinite(head.scores(rows(20, 1).X)).all()
+
+
+def test_without_validation_rows_the_mlp_still_learns() -> None:
+    given = rows(300, spread=3)
+    head = fit("mlp", fit=given, validation=given.take(np.zeros(0, int)))
+    new = rows(200, 2, spread=3)
+    assert (head.scores(new.X).argmax(axis=1) == new.y).mean() > 0.8
+    assert np.isfinite(head.history).all()
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_the_same_seed_gives_the_same_head_and_the_global_generators_are_left_alone(name: HeadName) -> None:
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    first = fit(name, seed=3)
+    assert torch.equal(torch.rand(3), wanted)
+    torch.manual_seed(99)
+    again, other = fit(name, seed=3), fit(name, seed=4)
+    X = rows(50, 2).X
+    assert np.array_equal(first.scores(X), again.scores(X))
+    assert np.array_equal(first.scores(X), other.scores(X)) == (name == "linear")
+
+
+def test_watch_is_told_each_epoch_and_may_give_up() -> None:
+    told: list[tuple[int, float]] = []
+
+    def watch(epoch: int, value: float) -> None:
+        told.append((epoch, value))
+        if epoch == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit_head("mlp", HeadSettings(epochs=20, learning_rate=1e-5), rows(90), rows(50, 1), 3, 0, watch)
+    assert [epoch for epoch, _ in told] == [0, 1, 2, 3]
+    assert len({value for _, value in told}) == 4
+
+
+@pytest.mark.parametrize("balance", ["weights", "effective", "augment", "none"])
+def test_class_weights_average_one_over_the_rows(balance: Balance) -> None:
+    labels: NDArray[np.int64] = np.repeat([0, 2], [10, 990])
+    weights = class_weights(labels, 3, balance)
+    assert weights[labels].mean() == pytest.approx(1)
+    assert np.isfinite(weights).all()
+    assert (weights[0] == weights[2]) == (balance in ("augment", "none"))
+
+
+def test_no_rows_have_no_weights_and_no_warning() -> None:
+    assert np.isfinite(class_weights(np.zeros(0, np.int64), 3, "weights")).all()

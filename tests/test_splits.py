@@ -1,0 +1,166 @@
+"""What is nearly the same stays on one side; exemplars fit; test rows and their like are out of reach."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from holotype.embeddings import unit
+from holotype.splits import Split, near_duplicates, split
+
+COSINE = 0.97
+Ints = NDArray[np.int64]
+
+
+def apart(count: int, dim: int = 128, seed: int = 0) -> NDArray[np.float32]:
+    """Vectors of which no two are near-duplicates."""
+    return unit(np.random.default_rng(seed).normal(size=(count, dim)))
+
+
+def clusters(sizes: list[int], seed: int = 0) -> NDArray[np.float32]:
+    """`sizes[i]` near-duplicates in cluster i."""
+    random = np.random.default_rng(seed)
+    return unit(np.repeat(apart(len(sizes), seed=seed), sizes, axis=0) + random.normal(0, 0.005, (sum(sizes), 128)))
+
+
+def chain(count: int, degrees: float) -> NDArray[np.float32]:
+    """Each is `degrees` away from the one before it."""
+    angles = np.radians(degrees) * np.arange(count)
+    vectors = np.zeros((count, 128), np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)
+    return vectors
+
+
+def divide(labels: Ints, vectors: NDArray[np.float32], **more: Any) -> Split:
+    rows = np.arange(len(labels)) * 3 + 1  # pool rows, not places
+    options: dict[str, Any] = {"pinned": [], "held_out": [], "share": 0.2, "cosine": COSINE, "seed": 0}
+    return split(rows, labels, vectors, **options | more)
+
+
+def places(rows: Ints) -> Ints:
+    return (rows - 1) // 3
+
+
+def test_a_chain_of_near_duplicates_is_one_cluster_though_its_ends_differ() -> None:
+    links = chain(12, 10)  # cos 10 degrees is .985
+    assert links[0] @ links[-1] < 0
+    assert len(set(near_duplicates(links, COSINE))) == 1
+    assert len(set(near_duplicates(chain(12, 20), COSINE))) == 12  # .940
+
+
+def test_clusters_are_those_of_all_pairs_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = clusters([1, 5, 2, 9, 30, 1, 3])
+    order = np.random.default_rng(0).permutation(len(vectors))
+    owner = np.repeat(np.arange(7), [1, 5, 2, 9, 30, 1, 3])[order]
+    monkeypatch.setattr("holotype.splits._BLOCK", 4)
+    found = near_duplicates(vectors[order], COSINE)
+    assert np.array_equal(found[:, None] == found, owner[:, None] == owner)
+    assert len(near_duplicates(vectors[:0], COSINE)) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_cluster_is_on_both_sides_and_every_row_is_in_one_part(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 8, 80)
+    labels = random.integers(0, 3, sizes.sum())  # a cluster may hold several labels
+    vectors = clusters(sizes.tolist(), seed)
+    cluster = np.repeat(np.arange(80), sizes)
+    parts = divide(labels, vectors, pinned=[1, 61], held_out=[100, 151], seed=seed)
+    fit, validation = places(parts.fit), places(parts.validation)
+    assert not set(cluster[fit]) & set(cluster[validation])
+    everything = [*parts.fit.tolist(), *parts.validation.tolist(), *parts.dropped]
+    assert sorted(everything) == (np.arange(len(labels)) * 3 + 1).tolist()
+    assert len(validation) > 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_the_share_of_each_label_is_met_within_one_cluster(share: float) -> None:
+    random = np.random.default_rng(0)
+    sizes = random.integers(1, 5, 300)
+    labels = np.repeat(random.choice(3, 300, p=[0.1, 0.2, 0.7]), sizes)
+    parts = divide(labels, clusters(sizes.tolist()), share=share)
+    for label in range(3):
+        target = share * (labels == label).sum()
+        assert target - sizes.max() < (labels[places(parts.validation)] == label).sum() <= target
+
+
+def test_without_near_duplicates_the_share_is_exact() -> None:
+    labels = np.repeat([0, 1, 2], [10, 50, 400])
+    parts = divide(labels, apart(460))
+    assert np.bincount(labels[places(parts.validation)]).tolist() == [2, 10, 80]
+
+
+def test_a_cluster_that_holds_most_of_another_label_does_not_take_it_along() -> None:
+    labels = np.array([*[0] * 20, *[1] * 30])
+    vectors = apart(50)
+    vectors[20:48] = clusters([28], seed=7)
+    vectors[0] = vectors[20]  # one row of label 0 links to nearly all of label 1
+    for seed in range(10):
+        parts = divide(labels, vectors, seed=seed)
+        counts = np.bincount(labels[places(parts.validation)], minlength=2)
+        assert counts[0] == 4
+        assert counts[1] <= 6
+
+
+def test_one_large_cluster_never_validates() -> None:
+    labels = np.array([*[0] * 40, *[1] * 20])
+    parts = divide(labels, np.concatenate([clusters([40]), apart(20, seed=3)]))
+    assert set(range(40)) <= set(places(parts.fit).tolist())
+    assert (labels[places(parts.validation)] == 1).sum() == 4
+
+
+def test_of_two_clusters_the_small_one_validates() -> None:
+    labels = np.zeros(30, np.int64)
+    for seed in range(5):
+        parts = divide(labels, clusters([25, 5]), seed=seed)
+        assert places(parts.validation).tolist() == list(range(25, 30))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_too_few_rows_to_share_all_fit(count: int) -> None:
+    assert len(divide(np.zeros(count, np.int64), apart(count)).fit) == count
+    assert len(divide(np.zeros(5, np.int64), apart(5)).validation) == 1
+
+
+def test_pinned_rows_fit_with_all_that_is_nearly_the_same() -> None:
+    labels = np.repeat([0, 1], [30, 60])
+    vectors = clusters([4, *[1] * 26, *[1] * 60])
+    for seed in range(10):
+        parts = divide(labels, vectors, pinned=[1, 1 + 3 * 50], share=0.5, seed=seed)
+        assert {0, 1, 2, 3, 50} <= set(places(parts.fit).tolist())
+
+
+def test_test_rows_and_their_like_are_dropped_with_the_reason() -> None:
+    labels = np.repeat([0, 1], [30, 60])
+    vectors = clusters([3, *[1] * 27, *[1] * 60])
+    vectors[40:46] = chain(6, 10)
+    parts = divide(labels, vectors, held_out=[1, 1 + 3 * 45])
+    assert {places(np.array(row)).item(): why for row, why in parts.dropped.items()} == {
+        0: "a test row",
+        **dict.fromkeys([1, 2, 40, 41, 42, 43, 44], "nearly the same as a test row"),
+        45: "a test row",
+    }
+    assert not set(parts.dropped) & {*parts.fit.tolist(), *parts.validation.tolist()}
+
+
+def test_an_exemplar_fits_even_where_it_is_a_test_row_but_its_like_do_not() -> None:
+    labels = np.repeat([0, 1], [30, 60])
+    parts = divide(labels, clusters([3, *[1] * 87]), pinned=[1], held_out=[1])
+    assert 1 in parts.fit
+    assert set(parts.dropped) == {4, 7}
+
+
+def test_a_test_row_that_is_not_there_changes_nothing() -> None:
+    labels, vectors = np.repeat([0, 1], [30, 60]), apart(90)
+    with_it, without = divide(labels, vectors, held_out=[2, 5000]), divide(labels, vectors)
+    assert np.array_equal(with_it.fit, without.fit)
+    assert with_it.dropped == {}
+
+
+def test_the_same_seed_gives_the_same_split_and_another_gives_another() -> None:
+    labels, vectors = np.repeat([0, 1], [30, 60]), apart(90)
+    first, again, other = (divide(labels, vectors, seed=seed).validation for seed in (4, 4, 5))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert len(first) == len(other)
