@@ -92,8 +92,10 @@ def test_a_head_that_is_right_already_is_left_as_it_is() -> None:
 
 def test_how_many_validation_rows_a_class_has_does_not_move_the_probabilities() -> None:
     few, many = world([500, 500, 500], 1), world([500, 2000, 4000], 1)
-    options = {"trained_prior": np.ones(3) / 3, "pool_prior": PRIOR}
-    first, second = (calibrate(KAPPA * w.X.astype(np.float64) @ CENTRES.T, w.y, **options) for w in (few, many))
+    first, second = (
+        calibrate(KAPPA * w.X.astype(np.float64) @ CENTRES.T, w.y, trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
+        for w in (few, many)
+    )
     assert first.temperature == pytest.approx(second.temperature, abs=0.1)
     assert np.array_equal(first.shift, second.shift)
 
@@ -129,13 +131,24 @@ def test_a_threshold_between_two_groups_stands_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
-def test_few_validation_rows_keep_one_half_and_say_so(count: int) -> None:
+def test_with_few_validation_rows_the_rows_learnt_from_count_too(count: int) -> None:
     labels = np.repeat([0, 1, 2], [count, 30, 100])
-    scores = np.random.default_rng(0).normal(size=(len(labels), 3)) + 3 * np.eye(3)[labels]
-    found = calibrate(scores, labels, trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
-    assert found.thresholds[0] == 0.5
-    assert found.basis[0] == f"one half: only {count} validation rows of the class"
-    assert found.basis[1].startswith("best F1 on 30")
+    scores = 4 * np.eye(3)[labels]
+    learnt = np.array([[1.0, 0, 0], [1.2, 0, 0], [-3, 0, 3], [-3, 0, 3]]), np.array([0, 0, 2, 2])
+    found = calibrate(scores, labels, trained_prior=np.ones(3) / 3, pool_prior=PRIOR, learnt=learnt)
+    own = found.probabilities(learnt[0])[:, 0]
+    assert found.thresholds[0] <= 0.5
+    assert own[:2].min() >= found.thresholds[0] > own[2:].max()
+    assert (
+        found.basis[0] == f"best F1 on {count + 2} rows of the class, those learnt from included: only {count} validate"
+    )
+    assert found.basis[1] == "best F1 on 30 validation rows of the class"
+
+
+def test_without_any_row_of_the_class_the_threshold_is_one_half() -> None:
+    labels = np.repeat([1, 2], [30, 100])
+    found = calibrate(3 * np.eye(3)[labels], labels, trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
+    assert (found.thresholds[0], found.basis[0]) == (0.5, "one half: no row of the class validates")
 
 
 def test_no_validation_rows_at_all() -> None:

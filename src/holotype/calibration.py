@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 5  # validation positives below which a class's threshold stays at one half
+_FEW = 5  # validation positives below which a class's threshold rests on the rows learnt from as well
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,15 @@ def calibrate(
     *,
     trained_prior: NDArray[np.float64],
     pool_prior: NDArray[np.float64],
+    learnt: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None,
 ) -> Calibration:
     """Fit on validation rows: scores (n, K + 1), labels (n,) class numbers with "none" last.
 
     A head trained with class weights answers for the weighted prior; its scores are shifted to the pool's
     (Saerens et al., 2002), and one temperature is fitted (Guo et al., ICML 2017), each label's rows weighted to
-    the pool's prior. Each threshold has the best F1 on these rows. They carry labels of the groups, not of a
-    person: both are provisional.
+    the pool's prior. Each threshold has the best F1 on these rows. With few of a class it rests on `learnt` too
+    (scores and labels of the fit rows), and is at most one half, which the best threshold for F1 never exceeds
+    (Lipton et al., ECML 2014). Labels come from the groups, not from a person: all this is provisional.
     """
     from scipy.optimize import minimize_scalar
 
@@ -63,18 +65,32 @@ def calibrate(
             return float(-(weights * np.log(np.maximum(chances, 1e-12))).sum())
 
         temperature = float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
-    chances = softmax(scores / temperature + shift) if len(labels) else np.zeros((0, len(pool_prior)))
-    found = [_threshold(chances[:, k], labels == k, weights) for k in range(len(pool_prior) - 1)]
-    thresholds = np.array([value for value, _ in found])
-    return Calibration(temperature, shift, thresholds, pool_prior, [basis for _, basis in found])
+    both = (scores, labels)
+    if learnt is not None:
+        both = (np.concatenate([scores, learnt[0]]), np.concatenate([labels, learnt[1]]))
+    thresholds, basis = np.full(len(pool_prior) - 1, 0.5), []
+    for k, count in enumerate(sizes[:-1]):
+        rows, most = ((scores, labels), 0.99) if count >= _FEW else (both, 0.5)
+        own = np.flatnonzero(rows[1] == k)
+        if len(own):
+            weight = (pool_prior / np.maximum(np.bincount(rows[1], minlength=len(pool_prior)), 1))[rows[1]]
+            thresholds[k] = _threshold(softmax(rows[0] / temperature + shift)[:, k], rows[1] == k, weight, most)
+        basis.append(_basis(int(count), len(own)))
+    return Calibration(temperature, shift, thresholds, pool_prior, basis)
+
+
+def _basis(validating: int, all_: int) -> str:
+    if validating >= _FEW:
+        return f"best F1 on {validating} validation rows of the class"
+    if all_:
+        return f"best F1 on {all_} rows of the class, those learnt from included: only {validating} validate"
+    return "one half: no row of the class validates"
 
 
 def _threshold(
-    chances: NDArray[np.float64], positive: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> tuple[float, str]:
-    count = int(positive.sum())
-    if count < _FEW:
-        return 0.5, f"one half: only {count} validation rows of the class"
+    chances: NDArray[np.float64], positive: NDArray[np.bool_], weights: NDArray[np.float64], most: float
+) -> float:
+    """Return the threshold with the best F1, between two chances that occur, and at most `most`."""
     order = np.argsort(-chances)
     hit = np.cumsum((weights * positive)[order])
     taken = np.cumsum(weights[order])
@@ -83,5 +99,4 @@ def _threshold(
     best = int(f1.argmax())
     above = chances[order[best]]
     below = chances[order[best + 1]] if best + 1 < len(order) else 0.0
-    middle = float(np.clip((above + below) / 2, 0.01, 0.99))
-    return middle, f"best F1 on {count} validation rows of the class"
+    return float(np.clip((above + below) / 2, min(0.001, above), most))

@@ -146,6 +146,7 @@ class Classifier:
             rows.validation.y,
             trained_prior=weighted / weighted.sum(),
             pool_prior=groups.prior,
+            learnt=(head.scores(rows.fit.X), rows.fit.y),
         )
         # only now: a fit that fails leaves the one before it whole
         self.classes_, self.groups_, self.training_, self.counts_ = classes, groups, rows, rows.counts
