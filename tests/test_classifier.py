@@ -95,7 +95,7 @@ def test_clone_copies_the_parameters_and_forgets_the_rest(fitted: Classifier) ->
 
 
 def test_an_unknown_parameter_is_a_value_error_that_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"no parameter 'treshold'; expected one of encoder, .*threshold"):
+    with pytest.raises(ValueError, match=r"no parameter 'treshold'; expected one of runtime, .*threshold"):
         Classifier().set_params(treshold=0.5)
     with pytest.raises(TypeError, match="treshold"):
         Classifier(treshold=0.5)  # type: ignore[call-arg]
@@ -289,7 +289,7 @@ def test_a_folder_without_a_model_and_one_of_another_format(saved: Path, tmp_pat
     shutil.copytree(saved, tmp_path / "model")
     about = json.loads((saved / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps(about | {"format": 99}))
-    with pytest.raises(ModelError, match="has format 99, this version reads format 1"):
+    with pytest.raises(ModelError, match="has format 99, this version reads format 2"):
         Classifier.load(tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text(json.dumps(["a", "list"]))
     with pytest.raises(ModelError, match="not whole"):

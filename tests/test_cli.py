@@ -61,6 +61,10 @@ def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Run, 
     assert code == 1
     assert "holds a run with other settings" in error
 
+    code, _, error = holotype("run", data / "out", "--head", "mlp")
+    assert code == 2
+    assert "heads cannot be given" in " ".join(error.replace("│", " ").split())
+
     code, said, _ = holotype("evaluate", data / "out", "--test-set", data / "test.csv")
     assert code == 0
     assert json.loads(said) == json.loads((data / "out" / "metrics.json").read_text())["evaluation"]
@@ -132,7 +136,8 @@ def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_traine
         (["--threshold", "high"], 2, "expected numbers or auto"),
         (["--set", "negatives=many"], 1, "fit.negatives"),
         (["--set", "no_such=1"], 1, "fit.no_such"),
-        (["--set", "threshold=0.5"], 1, "takes `thresholds`"),
+        (["--set", "threshold=0.5"], 1, "fit.threshold"),
+        (["--set", "head_settings=1", "--set", "head_settings.units=2"], 2, "is inside of head_settings"),
         (["--balance", "luck"], 1, "fit.balance"),
         (["--head", "forest"], 1, "heads.0"),
         (["--encoder", "no_such_net"], 1, "no encoder 'no_such_net': expected one of efficientnet_lite0"),
@@ -179,3 +184,92 @@ def test_encoders_say_what_works_offline(holotype: Run) -> None:
     lines = {line.split()[0]: line for line in said.splitlines()}
     assert "offline" in lines["efficientnet_lite0"]
     assert "needs the hub" in lines["resnet50"]
+
+
+def test_a_run_that_fails_leaves_the_one_before_it_whole(data: Path, network: str, holotype: Run) -> None:
+    holotype(*reference_job(data, network))
+    before = {path: path.read_bytes() for path in (data / "out").rglob("*") if path.is_file()}
+    other = ["--exemplar", "green=11", "--threshold", "0.9999999", "--force"]
+    code, _, error = holotype(*reference_job(data, network, *other))
+    assert code == 1
+    assert "no image but the exemplar" in error
+    assert {path: path.read_bytes() for path in before} == before
+    code, said, _ = holotype("evaluate", data / "out", "--test-set", data / "test.csv")
+    assert code == 0
+    assert json.loads(said) == json.loads((data / "out" / "metrics.json").read_text())["evaluation"]
+
+
+def test_a_first_run_that_fails_does_not_block_its_folder(data: Path, network: str, holotype: Run) -> None:
+    assert holotype(*reference_job(data, network, "--threshold", "0.9999999"))[0] == 1
+    assert holotype(*reference_job(data, network))[0] == 0
+    assert not (data / "out" / "unfinished.toml").exists()
+
+
+def test_force_leaves_nothing_of_the_run_before(data: Path, network: str, holotype: Run) -> None:
+    holotype(*reference_job(data, network))
+    assert (data / "out" / "predictions.csv").exists()
+    images = ["--images", data / "images.tar", "--encoder", network, "--threshold", "0.9"]
+    code, _, _ = holotype("run", *images, "--exemplar", "red=0", "--out", data / "out", "--force")
+    assert code == 0
+    assert not (data / "out" / "predictions.csv").exists()
+    assert sorted(path.name for path in (data / "out" / "figures").iterdir()) == ["score_histogram.png"]
+
+
+def test_test_rows_that_are_exemplars_or_copies_of_one_do_not_count(data: Path, network: str, holotype: Run) -> None:
+    from holotype import open_pool
+
+    pool = open_pool(data / "images.tar")
+    (data / "copy.jpg").write_bytes(pool.read(pool.row("31")))
+    with (data / "test.csv").open("a") as file:
+        file.write("0,1,0,0\n")
+    assert holotype(*reference_job(data, network, "--exemplar", f"green={data / 'copy.jpg'}"))[0] == 0
+    metrics = json.loads((data / "out" / "metrics.json").read_text())
+    assert metrics["not_counted"] == {"0": "an exemplar", "31": "nearly the same as an exemplar"}
+    assert metrics["evaluation"]["rows"] == 9
+    assert "2 test rows do not count" in (data / "out" / "report.html").read_text()
+    with (data / "out" / "predictions.csv").open() as file:
+        assert {"0", "31"} < {row["id"] for row in csv.DictReader(file)}  # they have an answer all the same
+
+
+def test_unreadable_doubtful_and_rejected_are_three_things(data: Path, network: str, holotype: Run) -> None:
+    import pyarrow.parquet as pq
+
+    holotype(*reference_job(data, network, "--set", "doubtful_band=1.0"))
+    rows = {row["id"]: row for row in pq.read_table(data / "out" / "groups.parquet").to_pylist()}
+    found = {(row["decision"], row["class"]) for row in rows.values()}
+    assert {("missing", None), ("doubtful", None), ("background", "none"), ("member", "red")} <= found
+    assert (rows["7"]["decision"], rows["7"]["nearest_class"], rows["7"]["probability"]) == ("missing", None, None)
+    assert rows["30"]["part"] == "left out: a test row"
+    assert {row["part"] for row in rows.values() if row["decision"] == "doubtful"} <= {None, "left out: a test row"}
+
+
+def test_vectors_of_embed_are_taken_back_and_not_computed_again(data: Path, network: str, holotype: Run) -> None:
+    holotype("embed", data / "images.tar", "--encoder", network, "--out", data / "vectors")
+    whole = {path: path.read_bytes() for path in (data / "vectors").rglob("*") if path.is_file()}
+    job = reference_job(data, network, "--embeddings", data / "vectors", "--exemplar", f"red={data / 'new.jpg'}")
+    from holotype import open_pool
+
+    (data / "new.jpg").write_bytes(open_pool(data / "images.tar").read(100))
+    code, _, said = holotype(*job)
+    assert code == 0  # what made the vectors is known from their folder, so a file can be an exemplar
+    assert "1/1" in said  # the only image that was encoded
+    assert "239/239" not in said
+    assert {path: path.read_bytes() for path in (data / "vectors").rglob("*") if path.is_file()} == whole
+
+
+def test_ctrl_c_is_one_line(data: Path, network: str, holotype: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("holotype.embeddings.EmbeddingStore.ensure", interrupted)
+    code, _, error = holotype("embed", data / "images.tar", "--encoder", network, "--out", data / "vectors")
+    assert code == 130
+    assert "stopped: vectors that are finished are kept" in error
+    assert "Traceback" not in error
+
+
+def test_a_wrong_source_stops_predict_before_it_starts(data: Path, network: str, holotype: Run) -> None:
+    holotype(*reference_job(data, network))
+    code, said, error = holotype("predict", data / "out", data / "images.tar", data / "nowhere.tar")
+    assert (code, said) == (1, "")
+    assert "does not exist" in error

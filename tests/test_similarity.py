@@ -146,7 +146,7 @@ def test_an_exemplar_from_outside_needs_the_encoder_of_the_vectors(
     pixels = np.stack([encoder.prepare(picture(row)) for row in range(20)])
     pool = Embeddings([encoder.encode(pixels)], np.arange(20), 20)
     outside = Exemplar("mario.png", 0, None, buffer.getvalue())
-    with pytest.raises(ExemplarError, match=r"mario\.png has no row in the embeddings.*--embeddings-encoder"):
+    with pytest.raises(ExemplarError, match=r"mario\.png has no row in the embeddings.*name their encoder"):
         search(pool, ["a"], [outside], None)
     scores = search(pool, ["a"], [outside], encoder).scores
     assert np.allclose(scores, search(pool, ["a"], [exemplar(0)], None).scores, atol=1e-3)

@@ -25,6 +25,7 @@ from holotype.similarity import Search, search
 from holotype.training import Training, agreed, build, plan, training_labels
 
 N = 120
+ROWS = np.arange(N)
 A, B = range(30), range(30, 45)  # what resembles the exemplars 0 and 30
 DOUBTFUL = range(45, 55)  # a little like a
 BROKEN = (5, 60, 61)
@@ -174,7 +175,7 @@ def test_each_grouping_labels_the_common_rows_in_its_own_way(pool: Pool, store: 
     assert numbers([*two.fit_ids, *two.validation_ids]) - numbers([*one.fit_ids, *one.validation_ids]) == set(DOUBTFUL)
     assert set(one.fit_ids) <= set(two.fit_ids)
     assert set(one.validation_ids) <= set(two.validation_ids)
-    common = {pool.ids[row] for row in agreed([strict, loose])}
+    common = {pool.ids[row] for row in agreed([strict, loose], ROWS)}
     assert not numbers(list(common)) & set(DOUBTFUL)
     (fit, judged), (_, judged_too) = one.judged_by(common), two.judged_by(common)
     assert fit is one.fit
@@ -189,9 +190,9 @@ def test_rows_agreed_on_are_those_that_each_labels_alike(pool: Pool) -> None:
     label, decision = strict.label.copy(), strict.decision.copy()
     label[3], decision[4], decision[100] = 1, "doubtful", "member"
     other = replace(strict, label=label, decision=decision)
-    assert agreed([one]) == set(training_labels(one)) == set(range(N)) - set(DOUBTFUL)
-    assert agreed([one, other]) == agreed([one]) - {3, 4, 100}
-    assert agreed([other, one]) == agreed([one, other])
+    assert agreed([one], ROWS) == set(training_labels(one, ROWS)) == set(range(N)) - set(DOUBTFUL)
+    assert agreed([one, other], ROWS) == agreed([one], ROWS) - {3, 4, 100}
+    assert agreed([other, one], ROWS) == agreed([one, other], ROWS)
 
 
 def test_judged_rows_weigh_alike_for_each_class(pool: Pool, store: EmbeddingStore) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 5  # validation positives below which a class's threshold rests on the rows learnt from as well
+_FEW = 5  # validation rows of a class; with fewer, its threshold rests on the rows learnt from as well
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Calibration:
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return exp(scores), scaled so that each row adds up to 1."""
-    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
     scaled: NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
     return scaled
 
@@ -48,42 +48,52 @@ def calibrate(
 
     A head trained with class weights answers for the weighted prior; its scores are shifted to the pool's
     (Saerens et al., 2002), and one temperature is fitted (Guo et al., ICML 2017), each label's rows weighted to
-    the pool's prior. Each threshold has the best F1 on these rows. With few of a class it rests on `learnt` too
+    the pool's prior. It stays 1 where a class has fewer than five rows: it would follow a handful of labels.
+
+    Each threshold has the best F1 on the validation rows. With fewer than five of the class it rests on `learnt` too
     (scores and labels of the fit rows), and is at most one half, which the best threshold for F1 never exceeds
     (Lipton et al., ECML 2014). Labels come from the groups, not from a person: all this is provisional.
     """
-    from scipy.optimize import minimize_scalar
-
     shift = np.log(np.maximum(pool_prior, 1e-12)) - np.log(np.maximum(trained_prior, 1e-12))
     sizes = np.bincount(labels, minlength=len(pool_prior))
-    weights = (pool_prior / np.maximum(sizes, 1))[labels]
-    temperature = 1.0
-    if len(labels) and (sizes[:-1] > 0).any():
-
-        def loss(log_temperature: float) -> float:
-            chances = softmax(scores / np.exp(log_temperature) + shift)[np.arange(len(labels)), labels]
-            return float(-(weights * np.log(np.maximum(chances, 1e-12))).sum())
-
-        temperature = float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    temperature = _temperature(scores, labels, shift, pool_prior) if sizes.min() >= _FEW else 1.0
     both = (scores, labels)
     if learnt is not None:
         both = (np.concatenate([scores, learnt[0]]), np.concatenate([labels, learnt[1]]))
-    thresholds, basis = np.full(len(pool_prior) - 1, 0.5), []
-    for k, count in enumerate(sizes[:-1]):
-        rows, most = ((scores, labels), 0.99) if count >= _FEW else (both, 0.5)
-        own = np.flatnonzero(rows[1] == k)
-        if len(own):
-            weight = (pool_prior / np.maximum(np.bincount(rows[1], minlength=len(pool_prior)), 1))[rows[1]]
-            thresholds[k] = _threshold(softmax(rows[0] / temperature + shift)[:, k], rows[1] == k, weight, most)
-        basis.append(_basis(int(count), len(own)))
-    return Calibration(temperature, shift, thresholds, pool_prior, basis)
+    thresholds, basis = [], []
+    for k, validating in enumerate(sizes[:-1].tolist()):
+        rows, most = ((scores, labels), 0.99) if validating >= _FEW else (both, 0.5)
+        chances, positive = softmax(rows[0] / temperature + shift)[:, k], rows[1] == k
+        thresholds.append(_threshold(chances, positive, _weights(rows[1], pool_prior), most))
+        basis.append(_basis(validating, int(positive.sum())))
+    return Calibration(temperature, shift, np.array(thresholds), pool_prior, basis)
 
 
-def _basis(validating: int, all_: int) -> str:
+def _weights(labels: NDArray[np.int64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (n,) weights with which the rows stand for the pool."""
+    weights: NDArray[np.float64] = (prior / np.maximum(np.bincount(labels, minlength=len(prior)), 1))[labels]
+    return weights
+
+
+def _temperature(
+    scores: NDArray[np.float64], labels: NDArray[np.int64], shift: NDArray[np.float64], prior: NDArray[np.float64]
+) -> float:
+    from scipy.optimize import minimize_scalar
+
+    weights = _weights(labels, prior)
+
+    def loss(log_temperature: float) -> float:
+        chances = softmax(scores / np.exp(log_temperature) + shift)[np.arange(len(labels)), labels]
+        return float(-(weights * np.log(np.maximum(chances, 1e-12))).sum())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def _basis(validating: int, rows: int) -> str:
     if validating >= _FEW:
         return f"best F1 on {validating} validation rows of the class"
-    if all_:
-        return f"best F1 on {all_} rows of the class, those learnt from included: only {validating} validate"
+    if rows:
+        return f"best F1 on {rows} rows of the class, those learnt from included: only {validating} validate"
     return "one half: no row of the class validates"
 
 
@@ -91,6 +101,8 @@ def _threshold(
     chances: NDArray[np.float64], positive: NDArray[np.bool_], weights: NDArray[np.float64], most: float
 ) -> float:
     """Return the threshold with the best F1, between two chances that occur, and at most `most`."""
+    if not positive.any():
+        return 0.5
     order = np.argsort(-chances)
     hit = np.cumsum((weights * positive)[order])
     taken = np.cumsum(weights[order])

@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype import exemplars, files, similarity, training
+from holotype import files, similarity, training
 from holotype.calibration import Calibration, calibrate
 from holotype.embeddings import Embeddings, EmbeddingStore, embed, unit
 from holotype.encoders import Encoder, OnnxEncoder, fingerprint, load_encoder
 from holotype.errors import HolotypeError, ModelError, UnreadableImage
+from holotype.exemplars import resolve
 from holotype.groups import Groups, group, thresholds_for
 from holotype.heads import Head, fit_head
 from holotype.pool import Pool
@@ -26,7 +27,7 @@ from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, Thre
 from holotype.similarity import Search
 from holotype.splits import Split
 
-_FORMAT = 1
+_FORMAT = 2
 _FILES = ("encoder.onnx", "head.onnx", "arrays.safetensors")
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _D = FitSettings()
@@ -89,7 +90,7 @@ class Classifier:
     def fit(
         self,
         pool: Pool,
-        exemplars_: Mapping[str, Sequence[str]],
+        exemplars: Mapping[str, Sequence[str]],
         *,
         embeddings: Embeddings | None = None,
         embeddings_encoder: Encoder | None = None,
@@ -99,7 +100,7 @@ class Classifier:
     ) -> Self:
         """Find what resembles the exemplars, group it, train and calibrate.
 
-        exemplars_          class -> pool ids or paths of images
+        exemplars           class -> pool ids or paths of images
         embeddings          vectors to search with; without them `encoder` encodes the whole pool
         embeddings_encoder  what made them, needed for exemplars that are not in the pool
         held_out            pool rows of a test set: neither they nor their near-duplicates are learnt from
@@ -107,13 +108,13 @@ class Classifier:
         """
         progress = progress or Silent()
         encoder = load_encoder(self._settings().encoder, self._settings().runtime)
-        found = exemplars.resolve(pool, exemplars_)
+        found = resolve(pool, exemplars)
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool.fingerprint)
             if embeddings is None:
                 embeddings, embeddings_encoder = embed(pool, encoder, store.folder, progress), encoder
-            searched = similarity.search(embeddings, list(exemplars_), found, embeddings_encoder)
+            searched = similarity.search(embeddings, list(exemplars), found, embeddings_encoder)
             groups = self.group(searched)
             parts = training.plan(searched, [groups], held_out, self._settings())
             return self.learn(searched, groups, parts, pool, store, progress)
@@ -140,13 +141,14 @@ class Classifier:
         rows = training.build(parts, groups, searched, pool, store, settings, progress)
         vectors = encoder.encode(np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars]))
         head = fit_head(settings.head, settings.head_settings, rows.fit, rows.validation, len(classes), settings.seed)
+        learnt = len(rows.fit_ids)  # the views behind them are not images of the pool
         weighted = np.bincount(rows.fit.y, rows.fit.weights, minlength=len(classes))
         calibration = calibrate(
             head.scores(rows.validation.X),
             rows.validation.y,
             trained_prior=weighted / weighted.sum(),
             pool_prior=groups.prior,
-            learnt=(head.scores(rows.fit.X), rows.fit.y),
+            learnt=(head.scores(rows.fit.X[:learnt]), rows.fit.y[:learnt]),
         )
         # only now: a fit that fails leaves the one before it whole
         self.classes_, self.groups_, self.training_, self.counts_ = classes, groups, rows, rows.counts

@@ -29,9 +29,8 @@ class Layout(StrEnum):
     TABLE = "table"
 
 
-Encoder = Annotated[str, typer.Option(help="One of `holotype encoders`.")]
+Encoder = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
-LITE0 = "efficientnet_lite0"
 
 
 @app.command()
@@ -64,35 +63,40 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> None:
     """The whole job: from a pool and one exemplar per class to a model, predictions and a report."""
-    from holotype import pipeline, results
+    from holotype import job, pipeline, results
     from holotype.progress import Terminal
     from holotype.settings import Settings
 
+    given = {
+        "images": images,
+        "exemplars": _exemplars(exemplar or [], exemplars),
+        "embeddings": None if embeddings is None else str(embeddings),
+        "embeddings_encoder": embeddings_encoder,
+        "search": search,
+        "test_set": None if test_set is None else str(test_set),
+        "thresholds": None if threshold is None else _thresholds(threshold),
+        "heads": head and head.split(","),
+        "encoders": encoder and encoder.split(","),
+        "trials": tune,
+        "tune_threshold": tune_threshold,
+        "allow_truncated": allow_truncated,
+        "fit": _options(option or []) | ({} if balance is None else {"balance": balance}),
+    }
+    given = {key: value for key, value in given.items() if value}
     if folder is not None:
-        if images is not None or exemplar or exemplars is not None:
-            raise typer.BadParameter("give either the folder of a run to repeat it, or --images and --exemplar")
-        settings = Settings.load(folder / pipeline.SETTINGS)
+        if given:
+            raise typer.BadParameter(
+                f"OUT repeats a run with its own settings, so {', '.join(given)} cannot be given; edit "
+                f"{folder / job.SETTINGS}, or give all options and another --out"
+            )
+        settings = job.settings_of(folder)
         target, resume = out or folder, resume or out is None
+    elif images is None or out is None:
+        raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")
+    elif "exemplars" not in given:
+        raise typer.BadParameter("give at least one --exemplar NAME=ID, or a folder with --exemplars")
     else:
-        if images is None or out is None:
-            raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")
-        given = {
-            "images": images,
-            "exemplars": _exemplars(exemplar or [], exemplars),
-            "embeddings": None if embeddings is None else str(embeddings),
-            "embeddings_encoder": embeddings_encoder,
-            "search": search,
-            "test_set": None if test_set is None else str(test_set),
-            "thresholds": None if threshold is None else _thresholds(threshold),
-            "heads": head and head.split(","),
-            "encoders": encoder and encoder.split(","),
-            "trials": tune,
-            "tune_threshold": tune_threshold,
-            "allow_truncated": allow_truncated,
-            "fit": _options(option or []) | ({} if balance is None else {"balance": balance}),
-        }
-        settings = Settings.parse({key: value for key, value in given.items() if value is not None})
-        target = out
+        settings, target = Settings.parse(given), out
     result = pipeline.run(settings, target, force=force, resume=resume, progress=Terminal())
     _print_lines(results.summary(result))
     _print_lines([f"report       {target / 'report.html'}", f"model        {target / 'model'}"])
@@ -104,7 +108,7 @@ def run(
 def embed(
     images: str,
     out: Annotated[Path, typer.Option(help="Folder for the vectors; give it again to go on after a stop.")],
-    encoder: Encoder = LITE0,
+    encoder: Encoder = None,
     allow_truncated: AllowTruncated = False,
 ) -> None:
     """Compute the vectors of a pool; a run takes them back with --embeddings."""
@@ -112,9 +116,10 @@ def embed(
     from holotype.encoders import load_encoder
     from holotype.pool import open_pool
     from holotype.progress import Terminal
+    from holotype.settings import ENCODER
 
     pool = open_pool(images, allow_truncated=allow_truncated)
-    embeddings = compute(pool, load_encoder(encoder), out, Terminal())
+    embeddings = compute(pool, load_encoder(encoder or ENCODER), out, Terminal())
     _print_lines([f"{len(embeddings.rows):,} vectors in {out}, {len(embeddings.unreadable):,} images unreadable"])
     _print_lines(f"unreadable  {name}  {reason}" for name, reason in embeddings.unreadable.items())
 
@@ -125,15 +130,18 @@ def search(
     exemplar: Annotated[list[str], typer.Option(help="ID or path/to.jpg; repeatable.")],
     embeddings: Annotated[Path | None, typer.Option(help="Search in these vectors: .npy, or a folder.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Folder for the encoder's vectors (else the cache).")] = None,
-    k: Annotated[int, typer.Option("-k", help="How many images.")] = 50,
-    encoder: Encoder = LITE0,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many images.")] = 50,
+    encoder: Encoder = None,
     sheet: Annotated[Path | None, typer.Option(help="A PNG of the images found.")] = None,
 ) -> None:
     """List the images of a pool that are most similar to the exemplars."""
     from holotype.pipeline import search_pool
     from holotype.progress import Terminal
+    from holotype.settings import ENCODER
 
-    found = search_pool(images, exemplar, encoder, vectors=vectors, embeddings=embeddings, progress=Terminal())
+    found = search_pool(
+        images, exemplar, encoder or ENCODER, vectors=vectors, embeddings=embeddings, progress=Terminal()
+    )
     _print_lines(f"{rank:4}  {score:.4f}  {name}" for rank, (name, score) in enumerate(found.best(k), start=1))
     if sheet is not None:
         found.sheet(k, sheet)
@@ -227,9 +235,11 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("stopped: what is finished is kept; give --resume to go on", file=sys.stderr)  # noqa: T201
-        raise SystemExit(130) from None
+    except SystemExit as stop:
+        if stop.code == 130:  # Ctrl-C, as typer ends it
+            said = "stopped: vectors that are finished are kept, and the same command goes on behind them"
+            print(said, file=sys.stderr)  # noqa: T201
+        raise
 
 
 def _exemplars(given: list[str], folder: Path | None) -> dict[str, list[str]]:
@@ -241,8 +251,6 @@ def _exemplars(given: list[str], folder: Path | None) -> dict[str, list[str]]:
         if not (name and equals and code):
             raise typer.BadParameter(f"expected NAME=ID or NAME=path/to.jpg, got {one!r}")
         found.setdefault(name, []).append(code)
-    if not found:
-        raise typer.BadParameter("give at least one --exemplar NAME=ID, or a folder with --exemplars")
     return found
 
 
@@ -268,6 +276,8 @@ def _options(given: list[str]) -> dict[str, Any]:
         inside = found
         for part in outer:
             inside = inside.setdefault(part, {})
+            if not isinstance(inside, dict):
+                raise typer.BadParameter(f"--set {name} is inside of {part}, which was given as a value")
         inside[last] = value
     return found
 

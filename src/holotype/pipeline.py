@@ -1,62 +1,36 @@
 """The main job: the stages in order, one function; the command line and Python both call it."""
 
 import json
+import os
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from holotype import exemplars, files, similarity, training
 from holotype.classifier import Classifier
-from holotype.embeddings import Embeddings, EmbeddingStore, embed
-from holotype.encoders import Encoder, OnnxEncoder, cache_folder, load_encoder
-from holotype.errors import EmbeddingsError, GroupError, HolotypeError, OutputError, UnreadableImage
+from holotype.embeddings import MANIFEST, EmbeddingStore, embed, read_manifest
+from holotype.encoders import Encoder, cache_folder, load_encoder
+from holotype.errors import GroupError, HolotypeError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
-from holotype.exemplars import Exemplar
 from holotype.groups import Groups
 from holotype.images import SUFFIXES, contact_sheet, decode
+from holotype.job import UNFINISHED, Job, open_job, prepare_folder, settings_of
 from holotype.pool import Pool, open_pool
+from holotype.predictions import Predictions
 from holotype.progress import Progress, Silent
-from holotype.results import Result, Sweep, write_results
+from holotype.results import Result, Sweep, read_learnt, write_results
 from holotype.settings import HeadName, HeadSettings, Settings, Threshold
 from holotype.similarity import Search
 from holotype.splits import Split
-from holotype.supplied import check_identity, import_embeddings
+from holotype.supplied import import_embeddings
 from holotype.tuning import tune
-
-SETTINGS = "holotype.toml"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run works on, opened and checked before anything is written.
-
-    encoders   those of the sweep
-    supplied   vectors that somebody computed
-    maker      the encoder that made them, where it is known
-    """
-
-    settings: Settings
-    pool: Pool
-    exemplars: Sequence[Exemplar]
-    test_set: TestSet | None
-    encoders: Sequence[OnnxEncoder]
-    supplied: Embeddings | None
-    maker: OnnxEncoder | None
-
-    @property
-    def classes(self) -> list[str]:
-        """The K classes."""
-        return list(self.settings.exemplars)
-
-    @property
-    def test_rows(self) -> list[int]:
-        """Pool rows that nothing may be learnt from."""
-        return self.test_set.rows if self.test_set else []
 
 
 def run(
@@ -76,69 +50,46 @@ def run(
     job = open_job(settings)
     prepare_folder(out, job.settings, force=force, resume=resume)
     progress.say(f"pool: {len(job.pool):,} images in {job.pool.source}")
-    stores = {encoder.name: _store(job.pool, encoder, out) for encoder in job.encoders}
+    stores = {encoder.name: _store(job, encoder, out) for encoder in job.encoders}
     searches = {name: _search(job, store, progress) for name, store in stores.items()}
+    spoiled = _spoiled(job, searches.values())
     groupings, failed = _group(job, searches)
     parts = training.plan(next(iter(searches.values())), list(groupings.values()), job.test_rows, settings.fit)
-    judged = _judged(job.pool, groupings)
+    judged = {job.pool.ids[row] for row in training.agreed(list(groupings.values()), parts.validation)}
+    task = Task(job, parts, judged, spoiled, progress)
     results = [
-        _learn(job, groups, parts, judged, searches[encoder], stores[encoder], head, threshold, progress)
+        _learn(task, groups, searches[encoder], stores[encoder], head, threshold)
         for (encoder, threshold), groups in groupings.items()
         for head in settings.heads
     ]
     chosen = max(results, key=lambda result: result.validation_f1)
     if settings.trials:
-        chosen = _tune(job, parts, judged, chosen, results, out, progress)
+        chosen = _tune(task, chosen, results, out)
         results.append(chosen)
     comparison = _compare(job, chosen, progress)
-    write_results(out, job.settings, job.pool, Sweep(results, chosen, failed, comparison))
+    write_results(out, job.settings, job.pool, Sweep(results, chosen, failed, comparison, spoiled))
+    (out / UNFINISHED).unlink(missing_ok=True)
     return chosen
 
 
-def open_job(settings: Settings) -> Job:
-    """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated."""
-    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-    found = exemplars.resolve(pool, settings.exemplars)
-    test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
-    supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
-    if supplied is None and settings.search in ("embeddings", "both"):
-        raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
-    encoders = [load_encoder(name, settings.fit.runtime) for name in settings.encoders]
-    maker = None
-    if supplied is not None and settings.embeddings_encoder is not None:
-        maker = load_encoder(settings.embeddings_encoder, settings.fit.runtime)
-        check_identity(supplied, pool, maker)
-    return Job(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker)
+def _store(job: Job, encoder: Encoder, out: Path) -> EmbeddingStore:
+    """The vectors of `encoder` in `out`; those that were supplied are taken over where it made them itself."""
+    folder = out / "vectors" / encoder.name_on_disk
+    source = Path(job.settings.embeddings or "")
+    if not folder.exists() and job.settings.embeddings and (source / MANIFEST).is_file():
+        made = read_manifest(source)
+        if (made.get("fingerprint"), made.get("pool")) == (encoder.fingerprint, job.pool.fingerprint):
+            with files.explain_full_disk(folder):
+                shutil.copytree(source, folder, copy_function=_link)
+    return EmbeddingStore(folder, encoder, job.pool.fingerprint)
 
 
-def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
-    codes: dict[str, list[str]] = {name: [] for name in settings.exemplars}
-    for exemplar in found:
-        name = list(codes)[exemplar.label]
-        codes[name].append(exemplar.name if exemplar.row is not None else str(Path(exemplar.name).absolute()))
-    paths = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
-    networks = [str(Path(name).absolute()) if Path(name).exists() else name for name in settings.encoders]
-    images = {"images": str(Path(settings.images).absolute()), "encoders": networks}
-    return settings.model_copy(update={"exemplars": codes} | paths | images)
-
-
-def prepare_folder(out: Path, settings: Settings, *, force: bool = False, resume: bool = False) -> None:
-    """Take `out` for a run and write its settings. Raises `OutputError` when it holds one already."""
-    existing = out / SETTINGS
-    if existing.exists() and not (force or resume):
-        raise OutputError(
-            f"{out} already holds a run; give --resume to go on with it, --force to write over it (vectors that were "
-            "computed are used again), or another --out"
-        )
-    if existing.exists() and resume and not force and Settings.load(existing) != settings:
-        raise OutputError(f"{out} holds a run with other settings; give --force to write over it, or another --out")
-    if not existing.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} is not empty and holds no run; give another --out")
-    files.write(existing, settings.to_toml())
-
-
-def _store(pool: Pool, encoder: Encoder, out: Path) -> EmbeddingStore:
-    return EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, pool.fingerprint)
+def _link(source: str, target: str) -> None:
+    """Shards are never changed in place, so a second name is as good as a copy, where the disk allows it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _search(job: Job, store: EmbeddingStore, progress: Progress) -> Search:
@@ -170,31 +121,56 @@ def _classifier(job: Job, encoder: str, **options: Any) -> Classifier:
     return Classifier(**dict(job.settings.fit) | {"encoder": encoder} | options)
 
 
-def _judged(pool: Pool, groupings: Mapping[Any, Groups]) -> set[str]:
-    """The images on which combinations can be compared: labels come from the groups, so only where all agree."""
-    return {pool.ids[row] for row in training.agreed(list(groupings.values()))}
+def _spoiled(job: Job, searches: Iterable[Search]) -> dict[str, str]:
+    """Test rows that prove nothing: id -> why. They are exemplars, or nearly the same as one."""
+    spoiled: dict[str, str] = {}
+    own = {exemplar.row for exemplar in job.exemplars}
+    for search in searches:
+        for row in job.test_rows:
+            if row in own:
+                spoiled[job.pool.ids[row]] = "an exemplar"
+            elif search.scores[row].max() >= job.settings.fit.near_duplicate:
+                spoiled.setdefault(job.pool.ids[row], "nearly the same as an exemplar")
+    return spoiled
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all combinations of a sweep share.
+
+    parts     rows to fit and to validate
+    judged    ids on which they can be compared: labels come from the groups, so only where all agree
+    spoiled   test rows that do not count: id -> why
+    """
+
+    job: Job
+    parts: Split
+    judged: set[str]
+    spoiled: dict[str, str]
+    progress: Progress
 
 
 def _learn(
-    job: Job,
+    task: Task,
     groups: Groups,
-    parts: Split,
-    judged: set[str],
     search: Search,
     store: EmbeddingStore,
     head: HeadName,
     threshold: Threshold,
-    progress: Progress,
     head_settings: HeadSettings | None = None,
 ) -> Result:
-    progress.say(f"train: {store.encoder.name}, {head}, threshold {threshold}")
+    job = task.job
+    task.progress.say(f"train: {store.encoder.name}, {head}, threshold {threshold}")
     started = time.perf_counter()
     options = {"threshold": threshold, "head": head, "head_settings": head_settings or job.settings.fit.head_settings}
     classifier = _classifier(job, store.encoder.name, **options)
-    classifier.learn(search, groups, parts, job.pool, store, progress)
-    score, seconds = validation_f1(classifier, judged), time.perf_counter() - started
+    classifier.learn(search, groups, task.parts, job.pool, store, task.progress)
+    score, seconds = validation_f1(classifier, task.judged), time.perf_counter() - started
     result = Result(store.encoder.name, head, threshold, classifier, search, store, score, seconds)
-    return _with_answers(job, result, progress)
+    if job.test_set is None:
+        return result
+    answers = _answer(classifier, job.pool, job.test_set, store, task.spoiled, task.progress)
+    return replace(result, predictions=answers[0], evaluation=answers[1], unreadable=answers[2])
 
 
 def validation_f1(classifier: Classifier, judged: set[str]) -> float:
@@ -210,34 +186,27 @@ def validation_f1(classifier: Classifier, judged: set[str]) -> float:
     return float(np.mean(scores)) if scores else 0.0
 
 
-def _with_answers(job: Job, result: Result, progress: Progress) -> Result:
-    """Add the predictions of the test rows and what they are worth."""
-    if job.test_set is None:
-        return result
-    predictions, evaluation, unreadable = _answer(result.classifier, job.pool, job.test_set, result.store, progress)
-    return replace(result, predictions=predictions, evaluation=evaluation, unreadable=unreadable)
-
-
 def _answer(
-    classifier: Classifier, pool: Pool, test_set: TestSet, store: EmbeddingStore, progress: Progress
-) -> tuple[Any, Evaluation | None, dict[str, str]]:
+    classifier: Classifier,
+    pool: Pool,
+    test_set: TestSet,
+    store: EmbeddingStore,
+    spoiled: Mapping[str, str],
+    progress: Progress,
+) -> tuple[Predictions, Evaluation | None, dict[str, str]]:
+    """Return predictions of the readable test rows, what those not `spoiled` are worth, and the unreadable."""
     store.ensure(test_set.ids, lambda name: pool.read(pool.rows[name]), progress, "encode test rows")
     features, unreadable = store.take(test_set.ids)
     kept = [place for place, name in enumerate(test_set.ids) if name not in unreadable]
     predictions = classifier.predict_images([test_set.ids[place] for place in kept], features)
-    return predictions, evaluate(predictions, test_set.truth[kept]) if kept else None, unreadable
+    counted = np.array([name not in spoiled for name in predictions.ids], dtype=bool)
+    truth = test_set.truth[kept][counted]
+    return predictions, evaluate(predictions[counted], truth) if counted.any() else None, unreadable
 
 
-def _tune(
-    job: Job,
-    parts: Split,
-    judged: set[str],
-    chosen: Result,
-    results: Sequence[Result],
-    out: Path,
-    progress: Progress,
-) -> Result:
+def _tune(task: Task, chosen: Result, results: Sequence[Result], out: Path) -> Result:
     """Tune the chosen head on its own training rows, and over the thresholds of the sweep if asked."""
+    job = task.job
     rivals = [chosen]
     if job.settings.tune_threshold:
         rivals += [
@@ -248,18 +217,16 @@ def _tune(
     tuned = tune(
         chosen.head,
         job.settings.fit.head_settings,
-        {one.threshold: one.classifier.training_.judged_by(judged) for one in rivals},
+        {one.threshold: one.classifier.training_.judged_by(task.judged) for one in rivals},
         len(job.classes) + 1,
         trials=job.settings.trials,
         study=out / "study.db",
         seed=job.settings.fit.seed,
-        progress=progress,
+        progress=task.progress,
     )
     best = next(one for one in rivals if one.threshold == tuned.threshold)
     groups = best.classifier.groups_
-    again = _learn(
-        job, groups, parts, judged, best.search, best.store, best.head, best.threshold, progress, tuned.settings
-    )
+    again = _learn(task, groups, best.search, best.store, best.head, best.threshold, tuned.settings)
     return replace(again, tuned=tuned)
 
 
@@ -278,7 +245,7 @@ def tune_run(out: Path, trials: int, thresholds: Sequence[Threshold] = (), progr
 
     Vectors are used again, and the study in `out`/study.db goes on where it stopped.
     """
-    settings = Settings.load(out / SETTINGS)
+    settings = settings_of(out)
     more: dict[str, Any] = {"trials": trials}
     if thresholds:
         more |= {"thresholds": list(thresholds), "tune_threshold": True}
@@ -286,15 +253,19 @@ def tune_run(out: Path, trials: int, thresholds: Sequence[Threshold] = (), progr
 
 
 def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) -> Evaluation:
-    """Evaluate the model of the run in `out` on another test set; writes `out`/evaluation.json."""
-    settings = Settings.load(out / SETTINGS)
+    """Evaluate the model of the run in `out` on another test set; writes `out`/evaluation.json.
+
+    Rows that the model learnt from, and its exemplars, do not count. Raises `HolotypeError` when no other is left.
+    """
+    settings, classifier = settings_of(out), Classifier.load(out)
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-    rows = read_test_set(test_set, list(settings.exemplars), pool)
-    classifier = Classifier.load(out)
-    store = _store(pool, classifier.encoder_, out)
-    _, evaluation, unreadable = _answer(classifier, pool, rows, store, progress or Silent())
+    rows = read_test_set(test_set, classifier.classes_[:-1], pool)
+    encoder = classifier.encoder_
+    store = EmbeddingStore(out / "vectors" / encoder.name_on_disk, encoder, pool.fingerprint)
+    learnt = read_learnt(out, settings.fit.near_duplicate)
+    _, evaluation, _ = _answer(classifier, pool, rows, store, learnt, progress or Silent())
     if evaluation is None:
-        raise HolotypeError(f"no row of {test_set} can be evaluated: all {len(unreadable)} images are unreadable")
+        raise HolotypeError(f"no row of {test_set} can be evaluated: each was learnt from, or is unreadable")
     files.write(out / "evaluation.json", json.dumps(evaluation.to_json(), indent=1, allow_nan=False))
     return evaluation
 
@@ -303,17 +274,22 @@ def predict_sources(
     classifier: Classifier, sources: Sequence[str], progress: Progress | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield a record for each image of `sources` (images, tars, folders); an unreadable one has an "error"."""
+    pools = {source: open_pool(source) for source in sources if not _is_image(source)}  # a wrong one stops us now
     for source in sources:
-        if Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir():
+        if source not in pools:
             try:
                 yield from classifier.explain(source, source).records()
             except UnreadableImage as error:
                 yield {"id": source, "error": str(error)}
             continue
-        pool = open_pool(source)
+        pool = pools[source]
         for predictions, unreadable in classifier.predict_pool(pool, range(len(pool)), progress):
             yield from predictions.records()
             yield from ({"id": name, "error": reason} for name, reason in unreadable.items())
+
+
+def _is_image(source: str) -> bool:
+    return Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir()
 
 
 @dataclass(frozen=True)
@@ -328,9 +304,15 @@ class Found:
         return [(self.pool.ids[row], float(self.scores[row])) for row in similarity.top_k(self.scores, k)]
 
     def sheet(self, k: int, path: Path) -> None:
-        """Write the `k` most similar images as one PNG. Raises `UnreadableImage` for one that cannot be shown."""
-        images = [decode(self.pool.read(int(row)), fit=128) for row in similarity.top_k(self.scores, k)]
+        """Write the `k` most similar images as one PNG; one that cannot be read leaves a grey cell."""
+        images = [self._picture(int(row)) for row in similarity.top_k(self.scores, k)]
         files.write(path, lambda file: contact_sheet(images).save(file, "PNG"))
+
+    def _picture(self, row: int) -> Image.Image:
+        try:
+            return decode(self.pool.read(row), fit=128)
+        except UnreadableImage:
+            return Image.new("RGB", (128, 128), "grey")
 
 
 def search_pool(

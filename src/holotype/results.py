@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,28 @@ from holotype.errors import UnreadableImage
 from holotype.evaluation import Evaluation
 from holotype.groups import Groups
 from holotype.images import decode, thumbnail
+from holotype.job import SETTINGS
 from holotype.pool import Pool
-from holotype.predictions import Predictions
+from holotype.predictions import NONE, Predictions
 from holotype.report import ReportContent, write_report
 from holotype.settings import HeadName, Settings, Threshold
 from holotype.similarity import Search, SearchComparison
 from holotype.tuning import Tuned
 
+# What a run leaves, the settings last: without them the folder holds no finished run.
+_LEFT = (
+    "groups.parquet",
+    "unreadable.csv",
+    "model",
+    "predictions.csv",
+    "tuning.json",
+    "sweep.csv",
+    "figures",
+    "report.html",
+    "metrics.json",
+    "evaluation.json",
+    SETTINGS,
+)
 _SHOWN = 12
 
 
@@ -57,16 +73,42 @@ class Sweep:
 
     failed       (encoder, threshold, reason)
     comparison   of the two ways to search, where both were taken
+    spoiled      test rows that do not count: id -> why
     """
 
     results: Sequence[Result]
     chosen: Result
     failed: Sequence[tuple[str, Threshold, str]]
     comparison: SearchComparison | None
+    spoiled: dict[str, str]
 
 
 def write_results(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> None:
-    """Write everything that a run leaves in `out`. Raises `OutputError` when the disk is full."""
+    """Write everything that a run leaves in `out`; what an earlier run left goes only when all of it is there.
+
+    Raises `OutputError` when it cannot be written.
+    """
+    new = out / ".new"
+    with files.explain_full_disk(new):
+        shutil.rmtree(new, ignore_errors=True)
+    _write_all(new, settings, pool, sweep)
+    with files.explain_full_disk(out):
+        for name in reversed(_LEFT):
+            _remove(out / name)
+        for name in _LEFT:
+            if (new / name).exists():
+                (new / name).rename(out / name)
+        new.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_all(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> None:
     chosen = sweep.chosen
     skipped = _skipped(pool, chosen)
     _write_groups(out / "groups.parquet", pool, chosen)
@@ -80,6 +122,7 @@ def write_results(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> No
     files.write(out / "sweep.csv", _csv(list(rows[0]), [list(row.values()) for row in rows]))
     metrics = {
         "evaluation": chosen.evaluation.to_json() if chosen.evaluation else None,
+        "not_counted": sweep.spoiled,
         "sweep": rows,
         "search": _search_table(sweep.comparison),
         "counts": chosen.classifier.training_.counts,
@@ -87,6 +130,7 @@ def write_results(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> No
     }
     write_report(out, _content(settings, pool, sweep, rows, skipped))
     files.write(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+    files.write(out / SETTINGS, settings.to_toml())
 
 
 def summary(result: Result) -> Iterator[str]:
@@ -103,26 +147,58 @@ def summary(result: Result) -> Iterator[str]:
 
 
 def _write_groups(path: Path, pool: Pool, chosen: Result) -> None:
-    """Write every pool row: id, class, score, probability (null: it was not encoded), decision, reason."""
+    """Write every pool row: id, class, score, probability, decision, reason, part.
+
+    The class is null where nothing was decided (doubtful, or without a vector), the probability where the image was
+    not encoded, and `part` where it had none in training.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     groups = chosen.classifier.groups_
     names = np.array(groups.classes, dtype=object)
-    belongs = np.isin(groups.decision, ["member", "exemplar"])
+    nearest = names[groups.label]
+    nearest[groups.decision == "missing"] = None
+    decided = nearest.copy()
+    decided[groups.decision == "doubtful"] = None
+    decided[groups.decision == "background"] = NONE
     best = groups.scores[np.arange(len(pool)), groups.label]
     table = pa.table(
         {
             "id": pool.ids,
-            "class": [name if own else "none" for name, own in zip(names[groups.label], belongs, strict=True)],
-            "nearest_class": names[groups.label].tolist(),
+            "class": pa.array(decided.tolist(), pa.string()),
+            "nearest_class": pa.array(nearest.tolist(), pa.string()),
             "score": pa.array(best, from_pandas=True),
             "probability": pa.array(_probabilities(pool, chosen), from_pandas=True),
             "decision": groups.decision.tolist(),
             "reason": list(groups.reasons),
+            "part": pa.array(_parts(pool, chosen).tolist(), pa.string()),
         }
     )
     files.write(path, lambda file: pq.write_table(table, file))
+
+
+def _parts(pool: Pool, chosen: Result) -> NDArray[np.object_]:
+    """What training did with each row: "fit", "validation", or why it was left out; None for the others."""
+    training, parts = chosen.classifier.training_, np.full(len(pool), None, dtype=object)
+    for ids, part in ((training.fit_ids, "fit"), (training.validation_ids, "validation")):
+        parts[[pool.rows[name] for name in ids if name in pool.rows]] = part
+    for name, why in training.dropped.items():
+        parts[pool.rows[name]] = f"left out: {why}"
+    return parts
+
+
+def read_learnt(out: Path, near_duplicate: float) -> dict[str, str]:
+    """Return id -> why of the images that prove nothing about the model of the run in `out`: it learnt from them."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(out / "groups.parquet", columns=["id", "decision", "score", "part"])
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return {
+        name: "learnt from, an exemplar, or nearly the same as one"
+        for name, decision, score, part in rows
+        if part in ("fit", "validation") or decision == "exemplar" or (score or 0) >= near_duplicate
+    }
 
 
 def _probabilities(pool: Pool, chosen: Result) -> NDArray[np.float64]:
@@ -228,7 +304,8 @@ def _facts(settings: Settings, chosen: Result) -> Iterator[tuple[str, Any]]:
     yield "Imbalance", f"met by {met[settings.fit.balance]}"
     yield from training.counts.items()
     yield "Left out as test rows or nearly the same", len(training.dropped)
-    yield "Temperature", round(calibration.temperature, 3)
+    few = " (not fitted: a class has too few validation rows)" if calibration.temperature == 1 else ""
+    yield "Temperature", f"{calibration.temperature:.3f}{few}"
     for name, value, basis in zip(classifier.classes_[:-1], calibration.thresholds, calibration.basis, strict=True):
         yield f"Probability threshold of {name}", f"{value:.3f} ({basis})"
 
@@ -245,8 +322,12 @@ def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
         if counts[f"validation {name}"] == 0:
             yield (
                 f"{name} has no validation row (its group has {counts[f'fit {name}']} images to learn from): nothing "
-                "here checks how it is told apart. A lower threshold or more exemplars would help."
+                "here checks how it is told apart. A lower threshold or more exemplars would help; or, if the images "
+                "are all alike, a higher --set near_duplicate, as what is nearly the same stays on one side."
             )
+    if sweep.spoiled:
+        named = ", ".join(f"{name} ({why})" for name, why in list(sweep.spoiled.items())[:10])
+        yield f"{len(sweep.spoiled)} test rows do not count, as they are among what was learnt from: {named}"
     for encoder, threshold, reason in sweep.failed:
         yield f"Threshold {threshold} with {encoder} could not be trained: {reason}"
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from holotype.errors import HolotypeError
 
 Threshold = float | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
+ENCODER = "efficientnet_lite0"
 Search = Literal["auto", "embeddings", "encoder", "both"]
 
 
@@ -46,15 +47,12 @@ class HeadSettings(Strict):
     patience: int = Field(5, ge=1)
 
 
-class FitSettings(Strict):
-    """What `Classifier` takes: everything between the similarity scores and the calibrated model.
+class TrainSettings(Strict):
+    """How one classifier is trained, but for what a run sweeps over.
 
-    encoder           the model space, by name or path of an .onnx file
-    runtime           what runs it
-    threshold         cosine above which an image joins a class, or "auto"
+    runtime           what runs the encoder
     doubtful_band     width of the band below a threshold, in robust standard deviations of the class's scores
     ambiguity         an image above two thresholds is doubtful when its margins differ by less than this (cosine)
-    head              "linear" or "mlp"
     balance           how imbalance is met: class weights (inverse frequency, or effective number), or augmentation
     views             most augmented views of one training image
     negatives         background images sampled as the class "none"
@@ -62,12 +60,9 @@ class FitSettings(Strict):
     near_duplicate    cosine (search space) from which two rows must stay on one side of the split
     """
 
-    encoder: str = "efficientnet_lite0"
     runtime: Literal["openvino", "onnxruntime"] = "openvino"
-    threshold: Threshold = "auto"
     doubtful_band: float = Field(1.0, ge=0)
     ambiguity: float = Field(0.01, ge=0)
-    head: HeadName = "linear"
     head_settings: HeadSettings = HeadSettings()
     balance: Balance = "weights"
     views: int = Field(8, ge=1)
@@ -77,10 +72,24 @@ class FitSettings(Strict):
     seed: int = 0
 
 
-class Settings(Strict):
-    """One run: its inputs, what is swept, and how each classifier is fitted.
+class FitSettings(TrainSettings):
+    """What `Classifier` takes: everything between the similarity scores and the calibrated model.
 
-    Every combination of `thresholds`, `heads` and `encoders` is trained; `fit` holds the rest.
+    encoder     the model space, by name or path of an .onnx file
+    threshold   cosine above which an image joins a class, or "auto"
+    head        "linear" or "mlp"
+    """
+
+    encoder: str = ENCODER
+    threshold: Threshold = "auto"
+    head: HeadName = "linear"
+
+
+class Settings(Strict):
+    """One run: its inputs, what is swept, and how each classifier is trained.
+
+    Every combination of `thresholds`, `heads` and `encoders` is trained; `fit` holds the rest. Of these, the best
+    on validation rows is chosen, and tuned with `trials` trials.
     """
 
     images: str
@@ -89,20 +98,13 @@ class Settings(Strict):
     embeddings_encoder: str | None = None
     search: Search = "auto"
     test_set: str | None = None
-    thresholds: list[Threshold] = Field(default=["auto"], min_length=1)
-    heads: list[HeadName] = Field(default=["linear"], min_length=1)
-    encoders: list[str] = Field(default=["efficientnet_lite0"], min_length=1)
+    thresholds: list[Threshold] = Field(default=[FitSettings().threshold], min_length=1)
+    heads: list[HeadName] = Field(default=[FitSettings().head], min_length=1)
+    encoders: list[str] = Field(default=[FitSettings().encoder], min_length=1)
     trials: int = Field(0, ge=0)
     tune_threshold: bool = False
     allow_truncated: bool = False
-    fit: FitSettings = FitSettings()
-
-    @model_validator(mode="after")
-    def _swept_not_fixed(self) -> Self:
-        for one, several in (("threshold", "thresholds"), ("head", "heads"), ("encoder", "encoders")):
-            if getattr(self.fit, one) != FitSettings.model_fields[one].default:
-                raise ValueError(f"a run takes `{several}`, a list, in place of `fit.{one}`")
-        return self
+    fit: TrainSettings = TrainSettings()
 
     @field_validator("exemplars")
     @classmethod
@@ -115,10 +117,10 @@ class Settings(Strict):
     def load(cls, path: Path) -> Self:
         """Read `holotype.toml`. Raises `HolotypeError` where it is missing or wrong."""
         try:
-            values = tomllib.loads(path.read_text())
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise HolotypeError(f"expected the settings of a run in {path}, and there is no such file") from None
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise HolotypeError(f"{path} is not valid TOML: {error}") from None
         return cls.parse(values)
 

@@ -53,8 +53,8 @@ def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None)
     if encoder is not None:
         return unit(encoder.encode(encoder.prepare(exemplar.data)[None])).ravel()
     raise ExemplarError(
-        f"{exemplar.name} has no row in the embeddings, and what made them is not known: name it with "
-        "--embeddings-encoder, give the id of an image in the pool, or search with --search encoder"
+        f"{exemplar.name} has no row in the embeddings, and what made them is not known: name their encoder, give the "
+        "id of an image in the pool, or search with an encoder of your own in place of them"
     )
 
 

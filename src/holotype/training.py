@@ -16,7 +16,7 @@ from holotype.images import Pixels
 from holotype.pool import Pool
 from holotype.predictions import NONE
 from holotype.progress import Progress
-from holotype.settings import FitSettings
+from holotype.settings import TrainSettings
 from holotype.similarity import Search
 from holotype.splits import Split, split
 
@@ -50,7 +50,7 @@ class Training:
         return self.fit, TrainingRows(rows.X, rows.y, weights[rows.y])
 
 
-def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], settings: FitSettings) -> Split:
+def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], settings: TrainSettings) -> Split:
     """Choose the rows to learn from and split them, once for all of `groupings` (one per threshold).
 
     Rows are the members of any grouping, and a sample of what is background in all of them.
@@ -81,7 +81,7 @@ def build(
     search: Search,
     pool: Pool,
     store: EmbeddingStore,
-    settings: FitSettings,
+    settings: TrainSettings,
     progress: Progress,
 ) -> Training:
     """Encode the rows of `parts` (only what is not there yet) and label them by `groups`.
@@ -89,7 +89,8 @@ def build(
     Rows that these groups find doubtful are left out. Raises `GroupError` when nothing is left of a class.
     """
     outside = {e.key: e for e in search.exemplars if e.row not in _pinned(search)}
-    labels = {pool.ids[row]: label for row, label in training_labels(groups).items()}
+    rows = np.concatenate([parts.fit, parts.validation])
+    labels = {pool.ids[row]: label for row, label in training_labels(groups, rows).items()}
     labels |= {name: exemplar.label for name, exemplar in outside.items()}
 
     def load(name: str) -> bytes:
@@ -119,15 +120,17 @@ def build(
     )
 
 
-def training_labels(groups: Groups) -> dict[int, int]:
-    """Return pool row -> class number ("none" last) of the rows that may be learnt from: no doubtful one."""
-    labels = {int(row): k for k in range(len(groups.classes)) for row in groups.members(k)}
-    return labels | dict.fromkeys(groups.background.tolist(), len(groups.classes))
+def training_labels(groups: Groups, rows: NDArray[np.int64]) -> dict[int, int]:
+    """Return pool row -> class number ("none" last) of those of `rows` that may be learnt from: no doubtful one."""
+    decision = groups.decision[rows]
+    labels = np.where(decision == "background", len(groups.classes), groups.label[rows])
+    usable = np.isin(decision, ["member", "exemplar", "background"])
+    return dict(zip(rows[usable].tolist(), labels[usable].tolist(), strict=True))
 
 
-def agreed(groupings: Sequence[Groups]) -> set[int]:
-    """Return the rows that every grouping labels alike: the ones on which they can be compared."""
-    first, *others = [training_labels(groups) for groups in groupings]
+def agreed(groupings: Sequence[Groups], rows: NDArray[np.int64]) -> set[int]:
+    """Return those of `rows` that every grouping labels alike: the ones on which they can be compared."""
+    first, *others = [training_labels(groups, rows) for groups in groupings]
     return {row for row, label in first.items() if all(other.get(row) == label for other in others)}
 
 
@@ -141,7 +144,7 @@ def _pinned(search: Search) -> list[int]:
     return [e.row for e in search.exemplars if e.row is not None and search.embeddings.present[e.row]]
 
 
-def _sample(background: NDArray[np.int64], held_out: Sequence[int], settings: FitSettings) -> NDArray[np.int64]:
+def _sample(background: NDArray[np.int64], held_out: Sequence[int], settings: TrainSettings) -> NDArray[np.int64]:
     usable = np.setdiff1d(background, held_out)
     if not len(usable):
         raise GroupError("no image is left as background for the class none; raise --threshold")
@@ -163,7 +166,7 @@ def _refuse_missing(classes: Sequence[str], y: NDArray[np.int64]) -> None:
     if missing:
         raise GroupError(
             f"no training row is left for {', '.join(missing)}: all are unreadable, test rows or near-duplicates "
-            "of test rows. Lower --threshold, or give other exemplars"
+            "of test rows. Lower --threshold, give other exemplars, or raise --set near_duplicate"
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holotype.calibration import softmax
+from holotype.errors import OutputError
 from holotype.heads import TrainingRows, Watch, fit_head
 from holotype.progress import Progress, Silent
 from holotype.settings import HeadName, HeadSettings, Threshold
@@ -72,6 +73,8 @@ def tune(
     """
     import optuna
 
+    if "?" in str(study):
+        raise OutputError(f"a study cannot be kept in {study}, as its path is part of an address: avoid the ? in it")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study.parent.mkdir(parents=True, exist_ok=True)
     keys = {str(threshold): threshold for threshold in candidates}
