@@ -10,6 +10,7 @@ from .drawings import Drawing, load
 from .plan import CLASSES
 from .rendering import Sitting, render
 from .sources import SOURCES, cache_folder, fetch
+from .tables import EXEMPLAR_ARTIST
 
 NEW_SEED = 1_000_003  # no build has it
 
@@ -27,18 +28,26 @@ def write_pictures(data: Path, settings: Settings) -> list[str]:
 
 
 def _of_the_pool(data: Path, labels: list[dict[str, str]]) -> dict[str, bytes]:
-    """One test row of each class that has any, filled up to five with others."""
+    """Of each class the first by the exemplar's artist, and the first two of the test rows that are none of them."""
+    with (data / "exemplars.csv").open(encoding="utf-8", newline="") as file:
+        exemplars = {int(row["index"]) for row in csv.DictReader(file)}
     with (data / "test_set.csv").open(encoding="utf-8", newline="") as file:
-        rows = [int(row["index"]) for row in csv.DictReader(file)]
-    firsts = [next((row for row in rows if labels[row]["class"] == name), None) for name in CLASSES]
-    chosen = [row for row in firsts if row is not None]
-    chosen += [row for row in rows if labels[row]["class"] not in CLASSES][: 5 - len(chosen)]
+        tested = [int(row["index"]) for row in csv.DictReader(file)]
+    chosen = [
+        next(
+            i
+            for i, row in enumerate(labels)
+            if (row["class"], row["artist"]) == (name, EXEMPLAR_ARTIST) and i not in exemplars
+        )
+        for name in CLASSES
+    ]
+    chosen += [row for row in tested if labels[row]["class"] not in CLASSES][:2]
     pool = open_pool(data / "images.tar")
     return {f"pool-{labels[row]['drawing']}.jpg": pool.read(pool.row(str(row))) for row in chosen}
 
 
 def _new(labels: list[dict[str, str]], settings: Settings) -> dict[str, bytes]:
-    """A new rendering of a drawing of each class, and two of the drawings that the pool lacks (or others anew)."""
+    """New pictures: another artist's drawing of each class, and two drawings that the pool lacks (or others anew)."""
     inside = {(row["artist"], row["drawing"]) for row in labels}
     drawings = load(fetch(SOURCES, cache_folder()))
     of_class = [next(d for d in drawings if d.class_name == name and d.artist == "twemoji") for name in CLASSES]

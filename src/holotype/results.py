@@ -118,7 +118,9 @@ def _write_all(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> None:
         files.write(out / "predictions.csv", chosen.predictions.to_csv())
     if chosen.tuned is not None:
         files.write(out / "tuning.json", json.dumps(chosen.tuned.to_json(), indent=1))
-    rows = _without_empty(list(_sweep_rows(sweep)), ("tuned", "failed"))
+    rows = list(_sweep_rows(sweep))
+    if not sweep.failed:
+        rows = [{key: value for key, value in row.items() if key != "failed"} for row in rows]
     files.write(out / "sweep.csv", _csv(list(rows[0]), [list(row.values()) for row in rows]))
     metrics = {
         "evaluation": chosen.evaluation.to_json() if chosen.evaluation else None,
@@ -221,9 +223,8 @@ def _sweep_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
     for one in sweep.results:
         yield {
             "encoder": one.encoder,
-            "head": one.head,
+            "head": f"{one.head}, tuned" if one.tuned else one.head,
             "threshold": one.threshold,
-            "tuned": one.tuned is not None,
             "members": sum(len(one.classifier.groups_.members(k)) for k in range(len(one.search.classes))),
             "validation macro-F1": round(one.validation_f1, 4),
             "test macro-F1": _rounded(one.evaluation, "f1"),
@@ -234,13 +235,8 @@ def _sweep_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
         }
     for encoder, threshold, reason in sweep.failed:
         numbers = ("members", "validation macro-F1", "test macro-F1", "test macro AUC", "seconds")
-        labels = {"encoder": encoder, "head": "-", "threshold": threshold, "tuned": False}
+        labels = {"encoder": encoder, "head": "-", "threshold": threshold}
         yield labels | dict.fromkeys(numbers) | {"failed": reason, "chosen": False}
-
-
-def _without_empty(rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
-    empty = [column for column in columns if not any(row[column] for row in rows)]
-    return [{key: value for key, value in row.items() if key not in empty} for row in rows]
 
 
 def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
@@ -351,23 +347,27 @@ def _sheet(pool: Pool, chosen: Result, k: int) -> dict[str, Any]:
         "threshold_basis": threshold.basis,
         "members": len(own),
         "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
-        "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, column),
-        "borderline": _pictures(pool, near[:_SHOWN], groups, column),
-        "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), groups, column),
+        "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, k),
+        "borderline": _pictures(pool, near[:_SHOWN], groups, k),
+        "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), groups, k),
     }
 
 
-def _pictures(
-    pool: Pool, rows: NDArray[np.int64], groups: Groups, scores: NDArray[np.float32]
-) -> list[tuple[str, str, bytes]]:
-    shown = []
+def _pictures(pool: Pool, rows: NDArray[np.int64], groups: Groups, k: int) -> list[tuple[str, str, bytes]]:
+    shown, scores = [], groups.scores[:, k]
     for row in rows:
         try:
             picture = thumbnail(decode(pool.read(int(row)), fit=128))
         except UnreadableImage:
             continue  # it stands in unreadable.csv
-        shown.append((pool.ids[row], f"{scores[row]:.3f} {groups.decision[row]}", picture))
+        shown.append((pool.ids[row], f"{scores[row]:.3f} {_decided(groups, row, k)}", picture))
     return shown
+
+
+def _decided(groups: Groups, row: int, k: int) -> str:
+    """The decision in words, for the sheet of class `k`: another class's member is called so."""
+    elsewhere = groups.label[row] != k and groups.decision[row] in ("member", "exemplar")
+    return f"{groups.decision[row]} of {groups.classes[groups.label[row]]}" if elsewhere else groups.decision[row]
 
 
 def _csv(header: list[str], rows: Sequence[Any]) -> str:
