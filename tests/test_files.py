@@ -1,13 +1,22 @@
-"""Files are whole or absent, and a full disk is named."""
+"""Files are whole or absent; what keeps one from being written is named, with what to do."""
 
 import errno
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from holotype.errors import OutputError
-from holotype.files import atomic, explain_full_disk, write
+from holotype.files import atomic, explain, locked, make_folder, write
 
 
 def fill_the_disk(file: BinaryIO) -> None:
@@ -53,19 +62,191 @@ def test_full_disk_in_write(tmp_path: Path) -> None:
 def test_full_disk_at_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match="MB free"),
-        explain_full_disk(tmp_path / "no" / "such" / "a"),
+        explain(tmp_path / "no" / "such" / "a"),
         (tmp_path / "half").open("wb") as file,
     ):
         fill_the_disk(file)
 
 
-def test_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as caught, explain_full_disk(tmp_path / "a"):
+def test_errors_of_other_files_pass(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic(tmp_path / "a"):
         (tmp_path / "missing").read_bytes()
     assert caught.value.errno == errno.ENOENT
+    with pytest.raises(OSError, match="of a library"), atomic(tmp_path / "a"):
+        raise OSError("of a library")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_inside_a_folder_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*out: it, or its folder, is not there"),
+        explain(tmp_path / "out"),
+    ):
+        (tmp_path / "out" / "gone").rename(tmp_path / "out" / "there")
 
 
 def test_atomic_without_a_file_written(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic(tmp_path / "a"):
+    with (
+        pytest.raises(OutputError, match=r"cannot write .*a: it, or its folder, is not there any more"),
+        atomic(tmp_path / "a"),
+    ):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    def writer(file: BinaryIO) -> None:
+        shutil.rmtree(tmp_path / "out")
+
+    with pytest.raises(OutputError, match="not there any more; give the same command again"):
+        write(tmp_path / "out" / "a", writer)
+
+
+@contextmanager
+def nobody() -> Iterator[Path]:
+    """A folder in which an ordinary user may write; root may write everywhere."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        Path(name).chmod(0o777)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            yield Path(name)
+        finally:
+            if user == 0:
+                os.seteuid(0)
+
+
+def test_permission_denied() -> None:
+    with nobody() as folder:
+        (folder / "closed").mkdir(mode=0o500)
+        (folder / "locked").touch(0o400)
+        refused = r"permission denied; choose another place, or let this user write there"
+        with pytest.raises(OutputError, match=rf"cannot write .*closed/a\.csv: {refused}"):
+            write(folder / "closed" / "a.csv", b"x")
+        with pytest.raises(OutputError, match=rf"cannot write .*closed/new: {refused}"):
+            write(folder / "closed" / "new" / "a.csv", b"x")
+        with (
+            pytest.raises(OutputError, match=rf"cannot write .*closed/\.lock: {refused}"),
+            locked(folder / "closed" / ".lock"),
+        ):
+            pass
+        assert not list((folder / "closed").iterdir())
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "deep" / "a"):
+        with pytest.raises(OutputError, match=rf"a file is where a folder should be \({tmp_path}/file\)"):
+            write(path, b"x")
+        with pytest.raises(OutputError, match=rf"a file is where a folder should be \({tmp_path}/file\)"):
+            make_folder(path.parent)
+    with pytest.raises(OutputError, match="a file is where a folder should be"), locked(tmp_path / "file" / ".lock"):
+        pass
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_folder_where_a_file_should_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"it is a folder; give the path of a file"), atomic(tmp_path):
+        pytest.fail("it began")
+
+
+def test_names_that_are_too_long(tmp_path: Path) -> None:
+    for path in (tmp_path / ("x" * 300), tmp_path / ("x" * 300) / "a"):
+        with pytest.raises(OutputError, match="the name is too long; give a shorter one"):
+            write(path, b"x")
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(OutputError, match="the links lead in a circle; remove the link"):
+        write(tmp_path / "a", b"x")
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+from holotype.errors import OutputError
+from holotype.files import write
+try:
+    write(Path(sys.argv[1]), b"x")
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    mount = 'mount -t tmpfs -o ro disk "$1" && shift && exec "$@"'
+    mounted = ["unshare", *become, "--mount", "sh", "-c", mount, "sh", str(tmp_path / "disk")]
+    if shutil.which("unshare") is None or subprocess.run([*mounted, "true"], check=False).returncode:
+        pytest.skip("a disk of our own cannot be mounted here")
+    script = [sys.executable, "-c", READ_ONLY, str(tmp_path / "disk" / "a")]
+    done = subprocess.run([*mounted, *script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"cannot write {tmp_path}/disk/a: the disk can only be read; choose another place\n"
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    for name in ("there", "not yet"):
+        link = tmp_path / f"link to {name}"
+        link.symlink_to(Path("elsewhere") / name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "there").write_bytes(b"old")
+    for name in ("there", "not yet"):
+        write(tmp_path / f"link to {name}", b"new")
+        assert (tmp_path / f"link to {name}").is_symlink()
+        assert (tmp_path / "elsewhere" / name).read_bytes() == b"new"
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 2
+
+
+def test_special_files_are_written_into(tmp_path: Path) -> None:
+    write(Path("/dev/null"), b"x")
+    (tmp_path / "null").symlink_to("/dev/null")
+    write(tmp_path / "null", b"x")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write(pipe, b"through")
+    reader.join()
+    assert got == [b"through"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with pytest.raises(OutputError, match="no space left on the disk of /dev"):
+        write(Path("/dev/full"), b"x")
+
+
+def test_a_pipe_that_nobody_reads_any_more(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+
+    def writer(file: BinaryIO) -> None:
+        os.close(reader)
+        file.write(b"x" * 10)
+
+    with pytest.raises(OutputError, match="nobody reads it any more"):
+        write(tmp_path / "pipe", writer)
+
+
+def test_text_that_cannot_be_stored(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*a: 'the class caf\\udce9' holds characters that utf-8 has"):
+        write(tmp_path / "a", "the class caf\udce9")
+    with pytest.raises(OutputError, match="rename it"), atomic(tmp_path / "a") as part, part.open("w") as file:
+        file.write("\udce9")
+    with pytest.raises(OutputError, match="holds characters"):
+        write(tmp_path / "\ud800", b"x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / ".lock"),
+        pytest.raises(OutputError, match=r"another process writes into .*; wait until it is done"),
+        locked(tmp_path / ".lock"),
+    ):
+        pass
+    with pytest.raises(FileNotFoundError), locked(tmp_path / ".lock"):
+        (tmp_path / "missing").read_bytes()

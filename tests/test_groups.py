@@ -1,5 +1,8 @@
 """Thresholds and groups: every row has a decision and a reason, and no class comes first by its place."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -200,3 +203,77 @@ def test_a_pool_where_only_the_exemplars_have_vectors(threshold: float) -> None:
         thresholds_for(scores[1:], threshold, 1.0)
     with pytest.raises(GroupError, match="no image but the exemplars has a vector"):
         thresholds_for(scores[:0], threshold, 1.0)
+
+
+def in_words(found: Groups, row: int, tie: bool) -> str:
+    """The reason of one row, told from its numbers the long way."""
+    names, cosines, own = found.classes, found.scores[row], found.label[row]
+    values = np.array([t.value for t in found.thresholds], np.float32)
+    if found.decision[row] == "missing":
+        return "the image has no vector: it is unreadable"
+    if found.decision[row] == "exemplar":
+        return f"given as an exemplar of {names[own]}"
+    here = f"{names[own]}: cosine {cosines[own]:.3f}, threshold {values[own]:.3f}"
+    if tie:
+        others = [names[k] for k in np.flatnonzero(cosines >= values).tolist() if k != own]
+        return f"{here}; nearly as far above the threshold of {', '.join(others)}"
+    if found.decision[row] == "doubtful":
+        inside = np.flatnonzero(cosines >= [t.doubtful for t in found.thresholds]).tolist()
+        return f"{here}; within the doubtful band of {', '.join(names[k] for k in inside)}"
+    return here
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_reasons_are_the_same_read_one_by_one_as_a_slice_or_all(count: int) -> None:
+    scores = np.random.default_rng(count).normal(0.3, 0.2, (25_000, count)).astype(np.float32).round(2)
+    scores[::97] = np.nan
+    found = decide(scores, at(0.6, 0.6, 0.65)[:count], r0=0, r5=count - 1)
+    ties = found.reasons.tie  # type: ignore[attr-defined]
+    assert ties.any() == (count > 1)
+    assert set(found.decision.tolist()) == {"exemplar", "member", "doubtful", "background", "missing"}
+    expected = [in_words(found, row, tie) for row, tie in enumerate(ties.tolist())]
+    assert list(found.reasons) == expected
+    assert found.reasons == expected
+    assert found.reasons[:] == expected
+    assert found.reasons[20:4:-3] == expected[20:4:-3]
+    assert [found.reasons[row] for row in range(-300, 300)] == [expected[row] for row in range(-300, 300)]
+
+
+def test_reasons_are_a_sequence() -> None:
+    found = decide(pool(), at(0.6, 0.7)).reasons
+    again = decide(pool(), at(0.6, 0.7)).reasons
+    assert len(found) == 2000
+    assert found[np.int64(3)] == found[3] == list(found)[3]  # type: ignore[call-overload]
+    assert found[5:5] == []
+    assert found == again
+    assert found != decide(pool(), at(0.6, 0.71)).reasons
+    assert found != list(again)[1:]
+    assert found != "text"
+    assert found[1999] in found
+    for outside in (2000, -2001):
+        with pytest.raises(IndexError):
+            found[outside]
+
+
+MILLION = """
+import time
+import numpy as np
+from holotype.groups import Threshold, group
+
+def megabytes(what):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what)) / 1024
+
+scores = np.random.default_rng(0).normal(0.2, 0.1, (1_000_000, 3)).astype(np.float32)
+before, started = megabytes("VmRSS"), time.perf_counter()
+found = [group(["a", "b", "c"], scores, [Threshold(t, t - 0.1, "given", False)] * 3, {0: 0}, 0.01) for t in (0.6, 0.5)]
+print(megabytes("VmHWM") - before, time.perf_counter() - started, sum(map(len, (g.reasons for g in found))))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_a_million_rows_cost_arrays_and_no_text() -> None:
+    done = subprocess.run([sys.executable, "-c", MILLION], capture_output=True, text=True, check=True)
+    grown, seconds, rows = map(float, done.stdout.split())
+    assert rows == 2_000_000
+    assert grown < 200  # two groupings of 50 MB each, and what is in use for a moment; 500 as text
+    assert seconds < 10  # half a second where nothing else runs; 20 as text

@@ -132,6 +132,31 @@ def test_a_table_names_each_image_its_vector_and_its_reason() -> None:
     assert "unreadable: cannot be decoded" in bad
 
 
+def test_a_table_has_one_line_per_image_whatever_is_in_the_names() -> None:
+    ids = ["two\nlines", "crlf\r\n", "tab\t", "\x1b[2Jclear", "line\u2028end", "\x85", "broken\udce9", "back\\slash"]
+    shown = [
+        r"two\nlines",
+        r"crlf\r\n",
+        r"tab\t",
+        r"\x1b[2Jclear",
+        r"line\u2028end",
+        r"\x85",
+        r"broken\udce9",
+        "back\\slash",
+    ]
+    for line, record, name in zip(lines(predictions(ids).records(), CLASSES, "table"), ids, shown, strict=True):
+        assert line.startswith(f"{name}  "), record
+        assert line.encode().decode().splitlines() == [line[:-1]]
+    (bad,) = lines([{"id": "a\nb", "error": "no\nimage"}], CLASSES, "table")
+    assert bad == "a\\nb  unreadable: no\\nimage\n"
+
+
+def test_a_table_leaves_other_scripts_and_emoji_alone() -> None:
+    names = ["日本 🎉", "👩\u200d👩\u200d👧", "heart ❤\ufe0f", "שלום", "nb\u00a0sp"]
+    for line, name in zip(lines(predictions(names).records(), CLASSES, "table"), names, strict=True):
+        assert line.startswith(f"{name}  ")
+
+
 @pytest.mark.parametrize("layout", ["jsonl", "csv", "table"])
 def test_no_records(layout: Layout) -> None:
     found = list(lines(predictions([]).records(), CLASSES, layout))

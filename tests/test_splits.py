@@ -1,5 +1,7 @@
 """What is nearly the same stays on one side; exemplars fit; test rows and their like are out of reach."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,57 @@ def test_clusters_are_those_of_all_pairs_across_blocks(monkeypatch: pytest.Monke
     found = near_duplicates(vectors[order], COSINE)
     assert np.array_equal(found[:, None] == found, owner[:, None] == owner)
     assert len(near_duplicates(vectors[:0], COSINE)) == 0
+
+
+def brute_force(vectors: NDArray[np.float32], cosine: float) -> list[int]:
+    """Union-find over all pairs; each row's number is the first row of its cluster."""
+    parent = list(range(len(vectors)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            row = parent[row]
+        return row
+
+    for left, right in np.argwhere(vectors @ vectors.T >= cosine):
+        a, b = sorted((root(left), root(right)))
+        parent[b] = a
+    return [root(row) for row in range(len(vectors))]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_clusters_are_those_of_a_union_find(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In few dimensions links form long chains; duplicates, exact and near, are planted among them."""
+    random = np.random.default_rng(seed)
+    monkeypatch.setattr("holotype.splits._BLOCK", int(random.integers(3, 90)))
+    found = random.normal(size=(300, [3, 4, 8, 64][seed % 4]))
+    for _ in range(150):
+        to, origin = random.integers(0, 300, 2)
+        found[to] = found[origin] + random.choice([0, 0.01]) * random.normal(size=found.shape[1])
+    vectors, cosine = unit(found), random.choice([0.97, 0.99, 0.995])
+    expected = brute_force(vectors, cosine)
+    assert 1 < len(set(expected)) < 300
+    assert near_duplicates(vectors, cosine).tolist() == np.unique(expected, return_inverse=True)[1].tolist()
+
+
+IDENTICAL = """
+import resource, sys
+import numpy as np
+from holotype.splits import near_duplicates
+vectors = np.zeros((int(sys.argv[1]), 64), np.float32)
+vectors[:, 0] = 1
+near_duplicates(vectors[:10], 0.97)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+clusters = near_duplicates(vectors, 0.97)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, len(set(clusters.tolist())))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes as Linux does")
+def test_memory_does_not_grow_with_the_square_of_identical_rows() -> None:
+    command = [sys.executable, "-c", IDENTICAL, "6000"]
+    grown, count = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(count) == 1
+    assert float(grown) < 150  # all pairs of them are more than a thousand
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -149,11 +149,11 @@ def read_reasons(path: Path) -> dict[str, str]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what `folder` says about its vectors. Raises `EmbeddingsError`."""
+    """Return what `folder` says about its vectors; of others' folders, "pool" may be None. Raises `EmbeddingsError`."""
     path = folder / MANIFEST
     with _explain_damage(path, folder):
         found = dict(json.loads(path.read_text()))
-        return {key: found[key] for key in ("encoder", "fingerprint", "pool", "dim")}
+        return {key: found[key] for key in ("encoder", "fingerprint", "dim")} | {"pool": found.get("pool")}
 
 
 def _beside(path: Path, kind: str, suffix: str) -> Path:
@@ -219,7 +219,7 @@ class EmbeddingStore:
         """Compute the vectors of those `ids` that are not there; `load(id)` gives what `encoder.prepare` takes.
 
         Interrupt it at any moment: finished shards stay, and the next call goes on behind them. Raises `OutputError`
-        when the disk is full, or another process writes into the folder.
+        when the folder cannot be written, or another process writes into it.
         """
         if not self._missing(ids)[0]:
             return
@@ -253,7 +253,8 @@ class EmbeddingStore:
             files.write(self.folder / MANIFEST, json.dumps(manifest, indent=1))
         for kind in ("img_emb", "metadata", "unreadable"):
             for part in (self.folder / kind).glob(f".{kind}_*.part"):
-                part.unlink()
+                with files.explain(part):
+                    part.unlink()
 
     def take(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, str]]:
         """Return the vectors (m, dim) of the readable `ids`, in order, and id -> reason of the others.

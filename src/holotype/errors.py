@@ -9,7 +9,7 @@ HolotypeError
 ├── GroupError           a class without a single similar image
 ├── TestSetError         a test CSV with unknown ids, columns or values
 ├── ModelError           a saved model that is not whole, or not ours
-└── OutputError          an output folder that is taken, or a full disk
+└── OutputError          an output that is taken or cannot be written
 """
 
 

@@ -1,77 +1,164 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there; what keeps one from being written is said in plain words."""
 
 import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from holotype.errors import OutputError
+
+_ELSEWHERE = "choose another place"
+_REASONS = {
+    errno.EACCES: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
+    errno.EPERM: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
+    errno.EROFS: ("the disk can only be read", _ELSEWHERE),
+    errno.ENOTDIR: ("a file is where a folder should be", f"{_ELSEWHERE}, or remove that file"),
+    errno.EEXIST: ("a file is where a folder should be", f"{_ELSEWHERE}, or remove that file"),
+    errno.EISDIR: ("it is a folder", "give the path of a file"),
+    errno.ENAMETOOLONG: ("the name is too long", "give a shorter one"),
+    errno.ELOOP: ("the links lead in a circle", "remove the link"),
+    errno.ENOENT: ("it, or its folder, is not there any more", "give the same command again"),
+    errno.EPIPE: ("nobody reads it any more", "start the reader again, or write to a file"),
+    errno.EFBIG: ("it is larger than a file may be there", f"{_ELSEWHERE}, or raise the limit (ulimit -f)"),
+}
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and takes the place of `path`.
 
-    Raises `OutputError` when the disk is full; nothing half-written is left either way.
+    A link is followed to its target. What is no file (/dev/null, a pipe) is yielded itself, to be written straight
+    into. Raises `OutputError` when it cannot be written; nothing half-written is left either way.
     """
-    with explain_full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with explain(path):
+        straight = _is_special(path)
+        target = path if straight else _follow(path)
+    if straight:
+        with explain(path):
+            yield path
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with explain_full_disk(path):
+        make_folder(target.parent)
+        with explain(target, temporary):
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, the error that says so goes on
+            temporary.unlink()
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return not stat.S_ISREG(mode)
+
+
+def _follow(path: Path) -> Path:
+    return path.resolve() if path.is_symlink() else path
 
 
 def write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
-    """Write `content` (bytes, text, or a function that fills an open file) to `path`, whole or not at all."""
+    """Write `content` (bytes, text, or a function that fills an open file) to `path`, whole or not at all.
+
+    Raises `OutputError`.
+    """
+    with explain(path):
+        ready = content.encode() if isinstance(content, str) else content
     with atomic(path) as temporary, temporary.open("wb") as file:
-        if callable(content):
-            content(file)
+        if callable(ready):
+            ready(file)
         else:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(ready)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it, where they are not there yet. Raises `OutputError`."""
+    with explain(folder, *folder.parents):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold `path` as a lock; the kernel releases it when the process ends, however it ends.
 
-    Raises `OutputError` when another process holds it.
+    Raises `OutputError` when another process holds it, or it cannot be written.
     """
-    with explain_full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    with explain(path):
         file = path.open("ab")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"another process writes into {path.parent}; wait until it is done, or choose another folder"
-            ) from None
+        with explain(path):
+            _lock(file, path.parent)
         yield
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(
+            f"another process writes into {folder}; wait until it is done, or choose another folder"
+        ) from None
 
 
 @contextmanager
-def explain_full_disk(path: Path) -> Iterator[None]:
-    """Turn "no space left" into an `OutputError` that says where, and that nothing was lost."""
+def explain(path: Path, *more: Path) -> Iterator[None]:
+    """Turn what keeps `path` from being written into an `OutputError`: which path, what happened, what to do.
+
+    Errors that name a file other than `path` and `more`, and not in them, or that no system call raised, pass.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno is None or not _is_about(error, (path, *more)):
             raise
+        raise OutputError(_no_space(path) if _is_full(error) else _reason(path, error)) from error
+    except UnicodeEncodeError as error:
+        around = ascii(error.object[max(0, error.start - 20) : error.end + 20])
         raise OutputError(
-            f"no space left on the disk of {path.parent} ({_free_megabytes(path.parent)} MB free) while writing "
-            f"{path.name}. What was finished is kept: free some space and give the same command again "
-            "(a run: with --resume)."
+            f"cannot write {path}: {around} holds characters that {error.encoding} has not; rename it (a file, a "
+            "class, a column) to plain text"
         ) from error
+
+
+def _is_about(error: OSError, paths: Sequence[Path]) -> bool:
+    return error.filename is None or any(Path(str(error.filename)).is_relative_to(path) for path in paths)
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _reason(path: Path, error: OSError) -> str:
+    unknown = (error.strerror or str(error), f"check the disk, or {_ELSEWHERE}")
+    what, remedy = _REASONS.get(error.errno or 0, unknown)
+    blocking = _file_above(path) if error.errno in (errno.ENOTDIR, errno.EEXIST) else None
+    return f"cannot write {path}: {what}{f' ({blocking})' if blocking else ''}; {remedy}"
+
+
+def _file_above(path: Path) -> Path | None:
+    """The first part of `path` that is there and no folder."""
+    return next((part for part in (*reversed(path.parents), path) if part.exists() and not part.is_dir()), None)
+
+
+def _no_space(path: Path) -> str:
+    return (
+        f"no space left on the disk of {path.parent} ({_free_megabytes(path.parent)} MB free) while writing "
+        f"{path.name}. What was finished is kept: free some space and give the same command again "
+        "(a run: with --resume)."
+    )
 
 
 def _free_megabytes(folder: Path) -> int:

@@ -1,9 +1,9 @@
 """From similarity to groups: each pool row joins a class, is doubtful, or is background, with the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ Decision = Literal["exemplar", "member", "doubtful", "background", "missing"]
 
 _AUTO_NULL = 1e-3  # share of a normal null that may pass an automatic threshold
 _AUTO_LEAST = 5  # images that an automatic threshold lets in at the least
+_BLOCK = 10_000  # rows that are put into words at a time
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,64 @@ class Threshold:
     provisional: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Reasons(Sequence[str]):
+    """Why each of n rows was decided as it was: arrays, put into words only where a row is looked at.
+
+    tie  (n,) bool: nearly as far above a second threshold; the other fields are those of `Groups`
+    """
+
+    classes: Sequence[str]
+    scores: NDArray[np.float32]
+    label: NDArray[np.int64]
+    decision: NDArray[np.str_]
+    tie: NDArray[np.bool_]
+    thresholds: Sequence[Threshold]
+
+    def __len__(self) -> int:
+        return len(self.decision)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return list(self._words(range(len(self))[index]))
+        row = range(len(self))[index]
+        return next(self._words(range(row, row + 1)))
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _BLOCK):
+            yield from self._words(range(start, min(start + _BLOCK, len(self))))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reasons | list | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def _words(self, rows: range) -> Iterator[str]:
+        values = _values(self.thresholds).tolist()
+        columns = (array[rows].tolist() for array in (self.label, self.decision, self.tie, self.scores))
+        for own, what, tie, cosines in zip(*columns, strict=True):
+            if what == "missing":
+                yield "the image has no vector: it is unreadable"
+            elif what == "exemplar":
+                yield f"given as an exemplar of {self.classes[own]}"
+            else:
+                here = f"{self.classes[own]}: cosine {cosines[own]:.3f}, threshold {values[own]:.3f}"
+                yield f"{here}{self._doubt(own, tie, cosines, values) if what == 'doubtful' else ''}"
+
+    def _doubt(self, own: int, tie: bool, cosines: list[float], values: list[float]) -> str:
+        if tie:
+            others = [self.classes[k] for k, value in enumerate(values) if cosines[k] >= value and k != own]
+            return f"; nearly as far above the threshold of {', '.join(others)}"
+        bands = enumerate(threshold.doubtful for threshold in self.thresholds)
+        return f"; within the doubtful band of {', '.join(self.classes[k] for k, edge in bands if cosines[k] >= edge)}"
+
+
 @dataclass(frozen=True)
 class Groups:
     """One entry per pool row.
@@ -34,7 +93,7 @@ class Groups:
     scores      (n, K) cosine, nan where the image has no vector
     label       (n,) int: the class whose margin is best; only members and exemplars belong to it
     decision    (n,) of Decision
-    reasons     (n,) in words
+    reasons     (n,) in words, which `Reasons` finds when they are read
     thresholds  K
     """
 
@@ -111,26 +170,28 @@ def group(
     the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class.
     Raises `GroupError` when a class has no image but its exemplars.
     """
-    values = np.array([t.value for t in thresholds], np.float32)
-    margins = scores - values
+    margins = scores - _values(thresholds)
     known: NDArray[np.bool_] = np.asarray(~np.isnan(scores).any(axis=1))
     ordered = np.sort(np.where(known[:, None], margins, -np.inf), axis=1)[:, ::-1]
     label = np.where(known[:, None], margins, -np.inf).argmax(axis=1)
     above: NDArray[np.bool_] = known & (ordered[:, 0] >= 0)
     tie = above & _second_is_close(ordered, ambiguity)
-    bands = scores >= [t.doubtful for t in thresholds]
-    near = known & ~above & bands.any(axis=1)
+    near = known & ~above & (scores >= [t.doubtful for t in thresholds]).any(axis=1)
     decision = np.full(len(scores), "background", dtype="<U10")
     decision[above] = "member"
     decision[near | tie] = "doubtful"
     decision[~known] = "missing"
     for row, own in exemplars.items():
         decision[row], label[row] = "exemplar", own
-    groups = Groups(
-        classes, scores, label, decision, _reasons(classes, scores, values, label, decision, tie, bands), thresholds
-    )
+    reasons = Reasons(classes, scores, label, decision, tie, thresholds)
+    groups = Groups(classes, scores, label, decision, reasons, thresholds)
     _refuse_empty(groups, exemplars)
     return groups
+
+
+def _values(thresholds: Sequence[Threshold]) -> NDArray[np.float32]:
+    """The thresholds in the precision of the scores."""
+    return np.array([threshold.value for threshold in thresholds], np.float32)
 
 
 def _second_is_close(ordered: NDArray[np.float32], ambiguity: float) -> NDArray[np.bool_]:
@@ -140,33 +201,6 @@ def _second_is_close(ordered: NDArray[np.float32], ambiguity: float) -> NDArray[
         apart = ordered[:, 0] - ordered[:, 1]
         close: NDArray[np.bool_] = (ordered[:, 1] >= 0) & ((apart < ambiguity) | (apart == 0))
     return close
-
-
-def _reasons(
-    classes: Sequence[str],
-    scores: NDArray[np.float32],
-    values: NDArray[np.float32],
-    label: NDArray[np.int64],
-    decision: NDArray[np.str_],
-    tie: NDArray[np.bool_],
-    bands: NDArray[np.bool_],
-) -> list[str]:
-    reasons = []
-    for row, (own, what) in enumerate(zip(label.tolist(), decision.tolist(), strict=True)):
-        if what == "missing":
-            reasons.append("the image has no vector: it is unreadable")
-            continue
-        if what == "exemplar":
-            reasons.append(f"given as an exemplar of {classes[own]}")
-            continue
-        here = f"{classes[own]}: cosine {scores[row, own]:.3f}, threshold {values[own]:.3f}"
-        if tie[row]:
-            others = [classes[k] for k in np.flatnonzero(scores[row] >= values).tolist() if k != own]
-            reasons.append(f"{here}; nearly as far above the threshold of {', '.join(others)}")
-        else:
-            inside = ", ".join(classes[k] for k in np.flatnonzero(bands[row]).tolist())
-            reasons.append(f"{here}; within the doubtful band of {inside}" if what == "doubtful" else here)
-    return reasons
 
 
 def _refuse_empty(groups: Groups, exemplars: dict[int, int]) -> None:

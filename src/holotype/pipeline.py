@@ -79,7 +79,7 @@ def _store(job: Job, encoder: Encoder, out: Path) -> EmbeddingStore:
     if not folder.exists() and job.settings.embeddings and (source / MANIFEST).is_file():
         made = read_manifest(source)
         if (made.get("fingerprint"), made.get("pool")) == (encoder.fingerprint, job.pool.fingerprint):
-            with files.explain_full_disk(folder):
+            with files.explain(folder):
                 shutil.copytree(source, folder, copy_function=_link)
     return EmbeddingStore(folder, encoder, job.pool.fingerprint)
 

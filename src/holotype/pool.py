@@ -6,16 +6,21 @@ import os
 import re
 import stat
 import tarfile
-from collections import Counter
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 from holotype.errors import PoolError, UnreadableImage
 from holotype.images import SUFFIXES
+
+_SAMPLED = 2000  # images that the fingerprint looks into
+_PIECES, _PIECE = 8, 4096  # of a sampled image, spread evenly; a smaller one is read whole
+_OPEN_TARS = 32  # well below the 256 files that some systems let a process open
 
 
 class Reader(Protocol):
@@ -23,6 +28,14 @@ class Reader(Protocol):
 
     def read(self, row: int) -> bytes:
         """Return the encoded image of `row`."""
+
+
+@runtime_checkable
+class PieceReader(Reader, Protocol):
+    """A reader that need not read an image whole."""
+
+    def read_piece(self, row: int, start: int, size: int) -> bytes:
+        """Return `size` bytes of the image from `start` on, or what is there of them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,10 @@ class Pool:
         return len(self.ids)
 
     def read(self, row: int) -> bytes:
-        """Return the encoded bytes of `row`. Raises `UnreadableImage` when they are not there any more."""
+        """Return the encoded bytes of `row`.
+
+        Raises `UnreadableImage` when they are not there any more, `PoolError` when its tar has changed.
+        """
         try:
             return self.reader.read(row)
         except OSError as error:
@@ -59,11 +75,26 @@ class Pool:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when an id, the order or the size of an image does."""
+        """Changes when an id, the order, a size or the content does, and not when the pool is copied elsewhere.
+
+        Of up to 2,000 images spread evenly, all of a smaller pool, 32 kB each are looked at: small images whole.
+        """
         digest = hashlib.sha256()
         for name, size in zip(self.ids, self.sizes, strict=True):
             digest.update(f"{name}\0{size}\n".encode())
+        for row in _spread(len(self), _SAMPLED):
+            digest.update(self._pieces(row))
         return digest.hexdigest()
+
+    def _pieces(self, row: int) -> bytes:
+        size = self.sizes[row]
+        try:
+            if size <= _PIECES * _PIECE or not isinstance(self.reader, PieceReader):
+                return self.read(row)
+            starts = _spread(size - _PIECE + 1, _PIECES)
+            return b"".join(self.reader.read_piece(row, start, _PIECE) for start in starts)
+        except (UnreadableImage, OSError):
+            return b"unreadable"
 
     @cached_property
     def _last_parts(self) -> dict[str, int]:
@@ -113,6 +144,13 @@ class Pool:
         whole = islice((name for name in self.ids if part in name), 300)
         begun = islice((name for name in self.ids if start in name), 300)
         return list(dict.fromkeys([*whole, *begun]))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `count`, evenly spaced, with the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return [place * (count - 1) // (most - 1) for place in range(most)]
 
 
 def _printable(name: str) -> str:
@@ -197,6 +235,10 @@ class _Files:
     def read(self, row: int) -> bytes:
         return self._paths[row].read_bytes()
 
+    def read_piece(self, row: int, start: int, size: int) -> bytes:
+        with self._paths[row].open("rb") as file:
+            return os.pread(file.fileno(), size, start)
+
 
 def _open_folder(folder: Path) -> Pool:
     paths: list[Path] = []
@@ -244,28 +286,73 @@ def _size_or_why(path: Path, name: str) -> int | str:
 Place = tuple[int, int, int]  # shard, offset, size
 
 
-class _Tars:
-    """Members by offset; `os.pread` needs no lock and moves no file position."""
+class _Tar:
+    """An open tar, closed when the last thread that reads it lets it go."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self._files: list[BinaryIO] = []
-        self.places: list[Place] = []
-        for path in paths:
-            try:
-                self._files.append(path.open("rb"))
-            except OSError as error:
-                raise PoolError(f"expected a tar at {path}, which cannot be read: {error.strerror}") from None
+    file = -1
 
-    def read(self, row: int) -> bytes:
-        shard, offset, size = self.places[row]
-        data = os.pread(self._files[shard].fileno(), size, offset)
-        if len(data) < size:
-            raise UnreadableImage(f"{self._files[shard].name} was cut off after it was opened")
-        return data
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            self.file = os.dup(file.fileno())  # a bare number, as Python warns of a file object that is let go
+        self.state = (found.st_size, found.st_mtime_ns)
 
     def __del__(self) -> None:
-        for file in self._files:
-            file.close()
+        if self.file >= 0:
+            os.close(self.file)
+
+
+class _Tars:
+    """Members by offset, of many tars of which few are open; `os.pread` needs no lock and moves no file position."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+        self._open = OrderedDict[int, _Tar]()  # the one used last is at the end
+        self._lock = threading.Lock()
+        self._states: list[tuple[int, int]] = []
+        self.places: list[Place] = []
+        for shard, path in enumerate(paths):
+            try:
+                self._keep(shard, _Tar(path))
+            except OSError as error:
+                raise PoolError(f"expected a tar at {path}, which cannot be read: {error.strerror}") from None
+            self._states.append(self._open[shard].state)
+
+    def read(self, row: int) -> bytes:
+        return self.read_piece(row, 0, self.places[row][2])
+
+    def read_piece(self, row: int, start: int, size: int) -> bytes:
+        shard, offset, whole = self.places[row]
+        wanted = min(size, whole - start)
+        tar = self._tar(shard)  # held by name until it is read: another thread may push it out of those kept open
+        data = os.pread(tar.file, wanted, offset + start)
+        if len(data) < wanted:
+            raise UnreadableImage(f"{self._paths[shard]} was cut off after it was opened")
+        return data
+
+    def _tar(self, shard: int) -> _Tar:
+        with self._lock:
+            if shard in self._open:
+                self._open.move_to_end(shard)
+            else:
+                self._keep(shard, self._open_again(shard))
+            return self._open[shard]
+
+    def _keep(self, shard: int, tar: _Tar) -> None:
+        self._open[shard] = tar
+        if len(self._open) > _OPEN_TARS:
+            self._open.popitem(last=False)
+
+    def _open_again(self, shard: int) -> _Tar:
+        """Another file may have taken the place of the tar since its members were listed."""
+        path = self._paths[shard]
+        try:
+            tar = _Tar(path)
+        except OSError as error:
+            raise PoolError(f"{path} cannot be read any more: {error.strerror}; give the same command again") from None
+        if tar.state != self._states[shard]:
+            raise PoolError(f"{path} was changed while it was in use; give the same command again")
+        return tar
 
 
 def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 NONE = "none"
 Layout = Literal["jsonl", "csv", "table"]
+_UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrogates, line and paragraph ends
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: 
     """Yield one line per record; an unreadable image is a record of "id" and "error", and has its line too.
 
     "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason.
+    "table" is for the eye: a control character is escaped, as `\\n` is.
     """
     if layout == "csv":
         names = [*classes, *(f"p_{name}" for name in [*classes, NONE])]
@@ -119,8 +122,18 @@ def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: 
 
 def _table_line(record: Mapping[str, Any]) -> str:
     if "error" in record:
-        return f"{record['id']}  unreadable: {record['error']}\n"
-    return f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}\n"
+        return _one_line(f"{record['id']}  unreadable: {record['error']}") + "\n"
+    return _one_line(f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}") + "\n"
+
+
+def _one_line(text: str) -> str:
+    """Return `text` with what would end the line, command the terminal or not be printable at all as `\\n`, `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _UNPRINTABLE else character
+        for character in text
+    )
 
 
 def _cells(record: Mapping[str, Any], count: int) -> list[Any]:

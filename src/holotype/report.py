@@ -1,10 +1,13 @@
 """The report: one HTML file that opens offline, and its figures as PNG."""
 
 import base64
+import logging
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +42,9 @@ FIGURES = {
 SWEEP_LABELS = ("encoder", "head", "threshold")
 PANELS = 4
 RUNS = 40
+MANY = 13  # curves or classes from which a figure is laid out for many
+DPI = 130
+CSS_DPI = 96
 
 
 @dataclass(frozen=True)
@@ -89,16 +95,19 @@ def write_report(out: Path, content: ReportContent) -> None:
 
 def draw_figures(content: ReportContent) -> dict[str, bytes]:
     """Return the PNG of each figure that `content` has numbers for, by name."""
-    drawn: dict[str, Figure] = {}
+    with _quiet_matplotlib():
+        return {name: _png(figure) for name, figure in _draw(content)}
+
+
+def _draw(content: ReportContent) -> Iterator[tuple[str, "Figure"]]:
     if content.evaluation is not None:
-        drawn["roc"] = _draw_roc(content.evaluation)
-        drawn["precision_recall"] = _draw_precision_recall(content.evaluation)
-        drawn["confusion"] = _draw_confusion(content.evaluation)
+        yield "roc", _draw_roc(content.evaluation)
+        yield "precision_recall", _draw_precision_recall(content.evaluation)
+        yield "confusion", _draw_confusion(content.evaluation)
     if len(content.sweep) > 1 and _numeric(content.sweep):
-        drawn["sweep"] = _draw_sweep(content.sweep)
+        yield "sweep", _draw_sweep(content.sweep)
     if content.scores.size:
-        drawn["score_histogram"] = _draw_histogram(content)
-    return {name: _png(figure) for name, figure in drawn.items()}
+        yield "score_histogram", _draw_histogram(content)
 
 
 def render(content: ReportContent, figures: Mapping[str, bytes]) -> str:
@@ -112,7 +121,7 @@ def render(content: ReportContent, figures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": _cell, "score": _score, "interval": _interval, "data": _data}
+    environment.filters |= {"cell": _cell, "score": _score, "interval": _interval, "data": _data, "width": _width}
     return environment.get_template("report.html.j2").render(
         content=content,
         evaluation=content.evaluation,
@@ -120,6 +129,9 @@ def render(content: ReportContent, figures: Mapping[str, bytes]) -> str:
         captions=FIGURES,
         titles=TITLES,
         undefined_cells=_undefined_cells(content.evaluation),
+        warnings=_warnings(content.evaluation),
+        numbered=_class_names(content.classes) != [_plain(name) for name in content.classes],
+        scrolled={"confusion"} if len(content.classes) >= MANY else set(),
         sweep_columns=_sweep_columns(content.sweep),
         overlaps=_overlaps(content.search),
     )
@@ -147,6 +159,31 @@ def _interval(score: Score) -> str:
 def _data(image: bytes) -> str:
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _width(png: bytes) -> int:
+    """Return the width in CSS pixels at which the figure's text has the size that it was drawn for."""
+    return round(int.from_bytes(png[16:20]) * CSS_DPI / DPI)
+
+
+def _warnings(evaluation: Evaluation | None) -> list[str]:
+    """Return the evaluation's warnings; those about a mean of some classes as a sentence per number of classes."""
+    if evaluation is None:
+        return []
+    about_means = tuple(f"{metric}: macro over " for metric in METRICS)
+    sentences = [warning for warning in evaluation.warnings if not warning.startswith(about_means)]
+    classes, by_count = len(evaluation.classes) - 1, dict[int, list[str]]()
+    for metric in METRICS:
+        by_count.setdefault(evaluation.macro_over[metric], []).append(TITLES[metric])
+    for count, titles in by_count.items():
+        if count < classes:
+            mean = f"is the mean over {count} of {classes} classes" if count else f"has none of {classes} classes"
+            sentences.append(f"The macro figure of {_and(titles)} {mean}, as the rest is undefined.")
+    return sentences
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _undefined_cells(evaluation: Evaluation | None) -> list[str]:
@@ -185,24 +222,71 @@ def _overlaps(search: Mapping[str, Any] | None) -> list[Any]:
     return sorted({k for row in search["rows"] for k in row["overlap_at_k"]}, key=int) if search else []
 
 
-def _figure(width: float, height: float) -> "Figure":
+@contextmanager
+def _quiet_matplotlib() -> Iterator[None]:
+    """Keep its log (where its cache is, that it lists the fonts) off the terminal."""
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _panels(down: int, across: int, size: tuple[float, float], gaps: tuple[float, float]) -> "list[Axes]":
+    """Return `down` x `across` axes, each of `size` (width, height) with `gaps` between them, in inches.
+
+    The size is that of the plots themselves: `_png` adds as much room as their labels take.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+    (width, height), (beside, below) = size, gaps
+    figure = Figure((across * (width + beside) - beside, down * (height + below) - below), dpi=DPI)
+    filled = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": beside / width, "hspace": below / height}
+    return list(figure.subplots(down, across, squeeze=False, gridspec_kw=filled).ravel())
+
+
+def _figure_of(axes: "Axes") -> "Figure":
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # noqa: S101 - for the type
+    return figure
 
 
 def _png(figure: "Figure") -> bytes:
     buffer = BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a class may have a name in any script
-        figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12)
     return buffer.getvalue()
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """The characters that the font of the figures has."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
+def _shape(character: str) -> str:
+    """Return `character`, or a box where the font has none; what only changes its neighbour is left out."""
+    if ord(character) in _drawable():
+        return character
+    return "" if unicodedata.category(character) in ("Cf", "Mn") else "□"
 
 
 def _plain(name: str, longest: int = 28) -> str:
     """Return `name` for a figure: not read as a formula, not hidden from the legend, not too long."""
-    short = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    drawn = "".join(map(_shape, name))
+    short = drawn if len(drawn) <= longest else f"{drawn[: longest - 1]}…"
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
+
+
+def _class_names(names: Sequence[str], longest: int = 28) -> list[str]:
+    """Return the classes' names for a figure, with their number where the font cannot draw one, or two look alike."""
+    plain = [_plain(name, longest) for name in names]
+    return [
+        f"{k}: {shown}" if "□" in shown or plain.count(shown) > 1 else shown for k, shown in enumerate(plain, start=1)
+    ]
 
 
 def _line(k: int, results: Sequence[ClassResult]) -> dict[str, Any]:
@@ -219,65 +303,82 @@ def _tidy(axes: "Axes", x: str, y: str) -> None:
 
 
 def _legend(axes: "Axes") -> None:
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, borderaxespad=0)
+    """A legend of few curves stands beside the plot; of many, below it, where it can grow."""
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+    if len(axes.lines) > MANY:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 2}
+    axes.legend(frameon=False, handlelength=3, **place)
 
 
-def _caption(name: str, what: str, score: Score) -> str:
-    shown = "undefined" if score.reason else f"{score.value:.3f}"  # the report's text says why
-    return f"{_plain(name)} ({what} {shown})"
+def _curve_axes(count: int) -> "Axes":
+    side = 4.2 if count <= MANY else 5.6
+    return _panels(1, 1, (side, side), (0, 0))[0]
+
+
+def _captions(evaluation: Evaluation, what: str, metric: str) -> list[str]:
+    names = _class_names([result.name for result in evaluation.classes])
+    scores = [result.score(metric) for result in evaluation.classes]
+    shown = ["undefined" if score.reason else f"{score.value:.3f}" for score in scores]  # the text says why
+    return [f"{name} ({what} {value})" for name, value in zip(names, shown, strict=True)]
 
 
 def _draw_roc(evaluation: Evaluation) -> "Figure":
-    figure = _figure(8.4, 4.8)
-    axes = figure.subplots()
+    axes = _curve_axes(len(evaluation.classes) + 1)
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":", linewidth=1, label="chance")
-    for k, result in enumerate(evaluation.classes):
-        label = _caption(result.name, "AUC", result.roc_auc)
-        axes.plot(*result.roc.T, label=label, clip_on=False, **_line(k, evaluation.classes))
+    for k, label in enumerate(_captions(evaluation, "AUC", "roc_auc")):
+        axes.plot(*evaluation.classes[k].roc.T, label=label, clip_on=False, **_line(k, evaluation.classes))
     _tidy(axes, "False positive rate", "True positive rate")
     axes.set_title("ROC, each class against the rest")
     _legend(axes)
-    return figure
+    return _figure_of(axes)
 
 
 def _draw_precision_recall(evaluation: Evaluation) -> "Figure":
-    figure = _figure(8.4, 4.8)
-    axes = figure.subplots()
-    for k, result in enumerate(evaluation.classes):
-        label = _caption(result.name, "AP", result.average_precision)
-        look = _line(k, evaluation.classes)
-        axes.plot(*result.pr.T, label=label, drawstyle="steps-post", clip_on=False, **look)
+    axes = _curve_axes(len(evaluation.classes))
+    for k, label in enumerate(_captions(evaluation, "AP", "average_precision")):
+        look = _line(k, evaluation.classes) | {"drawstyle": "steps-post", "clip_on": False}
+        axes.plot(*evaluation.classes[k].pr.T, label=label, **look)
     _tidy(axes, "Recall", "Precision")
     axes.set_title("Precision and recall, each class against the rest")
     _legend(axes)
-    return figure
+    return _figure_of(axes)
 
 
 def _draw_confusion(evaluation: Evaluation) -> "Figure":
-    names = [_plain(result.name) for result in evaluation.classes]
-    counts = evaluation.confusion
-    side = max(4.2, 0.62 * len(names) + 2.2)
-    figure = _figure(side + 0.6, side)
-    axes = figure.subplots()
+    names = _class_names([result.name for result in evaluation.classes])
+    counts, many = evaluation.confusion, len(names) > MANY
+    size = 8 if many else 10
+    cell = max(0.34 if many else 0.62, 0.011 * size * len(str(counts.max())))
+    side = max(1.8, cell * len(names))
+    (axes,) = _panels(1, 1, (side, side), (0, 0))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), count in np.ndenumerate(counts):
-        axes.text(j, i, f"{count}", ha="center", va="center", color="white" if shares[i, j] > 0.55 else "black")
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="Answer", ylabel="Truth", title="Rows of the test set")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return figure
+    for i, j in np.argwhere(counts > 0 if many else counts >= 0):
+        ink = "white" if shares[i, j] > 0.55 else "black"
+        axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=ink, fontsize=size)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    _rule(axes, len(names))
+    axes.set(xlabel="Answer", ylabel="Truth", title=f"Rows of the test set{'; an empty cell is 0' if many else ''}")
+    return _figure_of(axes)
+
+
+def _rule(axes: "Axes", count: int) -> None:
+    """Draw thin lines between the cells, for the eye to follow."""
+    edges = np.arange(1, count) - 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(which="minor", color="#dddddd", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_color("#dddddd")
 
 
 def _draw_sweep(sweep: Sequence[Mapping[str, Any]]) -> "Figure":
     columns = _numeric(sweep)[:PANELS]
     sweep = [run for i, run in enumerate(sweep) if i < RUNS or run.get("chosen")]
     names = [_plain(" / ".join(_cell(run.get(key)) for key in SWEEP_LABELS), 48) for run in sweep]
-    figure = _figure(3 + 2.1 * len(columns), 1.1 + 0.32 * len(sweep))
     colours = [COLOURS[1] if run.get("chosen") else COLOURS[0] for run in sweep]
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    panels = _panels(1, len(columns), (1.8, 0.32 * len(sweep)), (0.25, 0))
     for axes, column in zip(panels, columns, strict=True):
         values = [float(run[column]) if _finite(run.get(column)) else math.nan for run in sweep]
         bars = axes.barh(range(len(sweep)), np.nan_to_num(values), color=colours, height=0.7)
@@ -286,37 +387,39 @@ def _draw_sweep(sweep: Sequence[Mapping[str, Any]]) -> "Figure":
         axes.locator_params(axis="x", nbins=3)
         axes.set_title(_plain(column), fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(range(len(sweep)), names, fontsize=8)
-    panels[0].invert_yaxis()
-    return figure
+        axes.set_yticks(range(len(sweep)), names if axes is panels[0] else [""] * len(sweep), fontsize=8)
+        axes.set_ylim(len(sweep) - 0.5, -0.5)
+    return _figure_of(panels[0])
 
 
 def _draw_histogram(content: ReportContent) -> "Figure":
     k = len(content.classes)
     across = min(k, 3)
-    down = math.ceil(k / across)
-    figure = _figure(3.4 * across + 0.4, 2.6 * down + 0.3)
-    panels = figure.subplots(down, across, squeeze=False).ravel()
+    panels = _panels(math.ceil(k / across), across, (2.8, 1.8), (0.6, 0.75))
     finite = content.scores[np.isfinite(content.scores)]
     bins = np.linspace(finite.min() - 1e-6, finite.max() + 1e-6, 61) if finite.size else 10
+    names = _class_names(content.classes)
     for i, axes in enumerate(panels):
         if i < k:
             _draw_scores(axes, content, i, bins)
+            axes.set_title(f"{names[i]}{_threshold(content.thresholds[i])}", fontsize=9)
+            axes.set_xlabel("Cosine" if i + across >= k else "")
+            axes.set_ylabel("" if i % across else "Images")
         else:
             axes.set_visible(False)
-    figure.supxlabel("Cosine", fontsize=10)
-    figure.supylabel("Images", fontsize=10)
-    return figure
+    return _figure_of(panels[0])
+
+
+def _threshold(value: float) -> str:
+    return f"\nthreshold {value:.3f}" if math.isfinite(value) else ""
 
 
 def _draw_scores(axes: "Axes", content: ReportContent, k: int, bins: Any) -> None:
     scores, threshold = content.scores[:, k], float(content.thresholds[k])
-    axes.hist(scores[np.isfinite(scores)], bins=bins, color=COLOURS[k % len(COLOURS)], alpha=0.8)
+    counts, edges = np.histogram(scores[np.isfinite(scores)], bins)
+    axes.stairs(counts, edges, fill=True, color=COLOURS[k % len(COLOURS)], alpha=0.8)
     axes.set_yscale("symlog", linthresh=1)  # a few hundred members beside a million others
     axes.set_ylim(bottom=0)
-    title = _plain(content.classes[k])
     if math.isfinite(threshold):
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2)
-        title += f", threshold {threshold:.3f}"
-    axes.set_title(title, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)

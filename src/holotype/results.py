@@ -89,10 +89,10 @@ def write_results(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> No
     Raises `OutputError` when it cannot be written.
     """
     new = out / ".new"
-    with files.explain_full_disk(new):
+    with files.explain(new):
         shutil.rmtree(new, ignore_errors=True)
     _write_all(new, settings, pool, sweep)
-    with files.explain_full_disk(out):
+    with files.explain(out):
         for name in reversed(_LEFT):
             _remove(out / name)
         for name in _LEFT:

@@ -23,19 +23,38 @@ class Split:
 
 
 def near_duplicates(vectors: NDArray[np.float32], cosine: float) -> NDArray[np.int64]:
-    """Return (n,) cluster numbers: rows of `vectors` (unit length) linked by a cosine of at least `cosine`."""
+    """Return (n,) cluster numbers: rows of `vectors` (unit length) linked by a cosine of at least `cosine`.
+
+    The clusters are numbered by their first rows. Memory is that of one block of cosines, whatever the links.
+    """
+    clusters = np.arange(len(vectors))
+    starts = range(0, len(vectors), _BLOCK)
+    for above in starts:
+        for left in starts[: above // _BLOCK + 1]:
+            close = vectors[left : left + _BLOCK] @ vectors[above : above + _BLOCK].T >= cosine
+            clusters = _join(clusters, close, left, above)
+    return clusters
+
+
+def _join(clusters: NDArray[np.int64], close: NDArray[np.bool_], row: int, column: int) -> NDArray[np.int64]:
+    """Join the clusters that `close` links; its corner is the pair of rows (`row`, `column`).
+
+    As in Boruvka's method, of each row and column only the first link to another cluster is followed in a round, so
+    that there are few links at a time, and each round leaves at most half of the clusters that have any.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    left, right = [], []
-    for start in range(0, len(vectors), _BLOCK):
-        close = vectors[start : start + _BLOCK] @ vectors[start:].T >= cosine
-        rows, columns = np.nonzero(close)
-        left.append(rows + start)
-        right.append(columns + start)
-    pairs = (np.concatenate(left), np.concatenate(right)) if left else (np.zeros(0, int), np.zeros(0, int))
-    graph = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(vectors), len(vectors)))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    rows, columns = slice(row, row + close.shape[0]), slice(column, column + close.shape[1])
+    while close.any():
+        close &= clusters[rows, None] != clusters[None, columns]
+        down, across = np.flatnonzero(close.any(axis=1)), np.flatnonzero(close.any(axis=0))
+        left = clusters[rows][np.concatenate([down, close[:, across].argmax(axis=0)])]
+        right = clusters[columns][np.concatenate([close[down].argmax(axis=1), across])]
+        count = int(clusters.max()) + 1
+        graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(count, count))
+        clusters = connected_components(graph, directed=False)[1].astype(np.int64)[clusters]
+    return clusters
 
 
 def split(

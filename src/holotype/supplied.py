@@ -21,20 +21,23 @@ from holotype.embeddings import (
 )
 from holotype.encoders import Encoder
 from holotype.errors import EmbeddingsError, UnreadableImage
-from holotype.images import Pixels
+from holotype.images import Pixels, decode
 from holotype.pool import Pool
 
 _COLUMNS = ("image_path", "key", "id")  # clip-retrieval's own come first: an "id" beside them is of the data set
 _LEAST_COSINE = 0.9
 _NOISE = 1e-3  # of a cosine, between two computations of one vector
 _STRANGERS = 1 / 8
+_DECODED = 1000  # images without a vector, or one in a hundred, which are looked at
+_SIDE = 512  # pixels; a JPEG need not be decoded at more to see whether it is whole
 
 
 def import_embeddings(source: Path, pool: Pool) -> Embeddings:
     """Take vectors that somebody computed: a bare .npy, or a folder in clip-retrieval's layout.
 
-    In a bare .npy, row `i` belongs to the image with id `i`, or to line `i` of `<name>.ids.txt` beside it.
-    Raises `EmbeddingsError` where count, ids, rank, type or values do not fit the pool.
+    In a bare .npy, row `i` belongs to the image with id `i`, or to line `i` of `<name>.ids.txt` beside it. Where ids
+    are given, images that cannot be decoded need no vector. Raises `EmbeddingsError` where count, ids, rank, type or
+    values do not fit the pool.
     """
     if not source.exists():
         raise EmbeddingsError(f"expected embeddings at {source}, and there is no such file or folder")
@@ -47,7 +50,8 @@ def _from_file(source: Path, pool: Pool) -> Embeddings:
     if len(codes) != len(array):
         raise EmbeddingsError(f"{source} has {len(array)} vectors and {len(codes)} ids; each vector needs one")
     _refuse_bad_rows(source, array)
-    return Embeddings([array], _align(source, codes, pool, {}), len(pool))
+    rows, unreadable = _align(source, codes, pool, {})
+    return Embeddings([array], rows, len(pool), None, unreadable)
 
 
 def _from_folder(source: Path, pool: Pool) -> Embeddings:
@@ -60,16 +64,27 @@ def _from_folder(source: Path, pool: Pool) -> Embeddings:
     if len(set(dims.values())) > 1:
         some = ", ".join(f"{name} has {dim}" for name, dim in list(dims.items())[:4])
         raise EmbeddingsError(f"the vectors in {source} differ in their dimensions ({some}): they are of two encoders")
-    encoder: str | None = None
-    unreadable: dict[str, str] = {}
-    if (source / MANIFEST).exists():
-        encoder = read_manifest(source)["encoder"]
-        for path in paths:
-            unreadable |= read_reasons(path)
-    rows = _align(source, [code for _, codes in opened for code in codes], pool, unreadable)
+    encoder, reasons = _described(source, paths, pool)
+    rows, unreadable = _align(source, [code for _, codes in opened for code in codes], pool, reasons)
     for path, shard in zip(paths, shards, strict=True):
         _refuse_bad_rows(path, shard)
     return Embeddings(shards, rows, len(pool), encoder, unreadable)
+
+
+def _described(source: Path, paths: Sequence[Path], pool: Pool) -> tuple[str | None, dict[str, str]]:
+    """The encoder, and id -> reason of what could not be read, as far as a manifest says so."""
+    if not (source / MANIFEST).exists():
+        return None, {}
+    manifest = read_manifest(source)
+    if manifest["pool"] is None:
+        return manifest["encoder"], {}
+    if manifest["pool"] != pool.fingerprint:
+        raise EmbeddingsError(
+            f"{source} holds vectors of another pool (pool {str(manifest['pool'])[:12]}, expected "
+            f"{pool.fingerprint[:12]}): the images of {pool.source} are others, or in another order, than those that "
+            f"{manifest['encoder']} embedded there; embed these, or give the pool that was embedded"
+        )
+    return manifest["encoder"], {name: why for path in paths for name, why in read_reasons(path).items()}
 
 
 def _sidecar_ids(source: Path) -> list[str] | None:
@@ -86,7 +101,8 @@ def _integer_ids(source: Path, pool: Pool, count: int) -> list[str]:
     if count != len(pool):
         raise EmbeddingsError(
             f"{source} has {count} rows and {pool.source} has {len(pool)} images: they do not belong together, or "
-            f"one is not whole. If ids are given for the rows, put them line by line into {source.stem}.ids.txt"
+            "one is not whole. If broken images were left out when the vectors were computed, or the rows are in "
+            f"another order, put the id of each row line by line into {source.stem}.ids.txt beside it"
         )
     by_number = {name.rpartition("/")[2].lstrip("0") or "0": name for name in pool.ids}
     missing = [i for i in range(count) if str(i) not in by_number]
@@ -99,8 +115,13 @@ def _integer_ids(source: Path, pool: Pool, count: int) -> list[str]:
     return [by_number[str(i)] for i in range(count)]
 
 
-def _align(source: Path, codes: Sequence[str], pool: Pool, unreadable: dict[str, str]) -> NDArray[np.int64]:
-    """Return the pool row of each vector. Raises `EmbeddingsError` unless each image has one, or a reason."""
+def _align(
+    source: Path, codes: Sequence[str], pool: Pool, reasons: dict[str, str]
+) -> tuple[NDArray[np.int64], dict[str, str]]:
+    """Return the pool row of each vector, and id -> reason of the images without one.
+
+    Raises `EmbeddingsError` when an image that can be read has none.
+    """
     found = [_row(pool, code) for code in codes]
     unknown = [code for code, row in zip(codes, found, strict=True) if row is None]
     rows = [row for row in found if row is not None]
@@ -108,13 +129,29 @@ def _align(source: Path, codes: Sequence[str], pool: Pool, unreadable: dict[str,
     if twice:
         raise EmbeddingsError(f"{source} names an id more than once ({', '.join(twice[:3])}); ids must be unique")
     there = set(rows)
-    without = [name for row, name in enumerate(pool.ids) if row not in there and name not in unreadable]
-    if unknown or without:
+    without = [name for row, name in enumerate(pool.ids) if row not in there and name not in reasons]
+    if unknown or len(without) > max(_DECODED, len(pool) // 100):
         raise EmbeddingsError(
             f"{source} does not fit {pool.source}: {len(unknown)} ids are not in the pool{_some(unknown)}, "
             f"{len(without)} images have no vector{_some(without)}"
         )
-    return np.array(rows, np.int64)
+    return np.array(rows, np.int64), reasons | _why_skipped(source, pool, without)
+
+
+def _why_skipped(source: Path, pool: Pool, without: Sequence[str]) -> dict[str, str]:
+    """Id -> reason of images without a vector: others' tools leave out what they cannot decode, and do not say so."""
+    reasons: dict[str, str] = {}
+    for name in without:
+        try:
+            decode(pool.read(pool.rows[name]), fit=_SIDE)
+        except UnreadableImage as error:
+            reasons[name] = str(error)
+            continue
+        raise EmbeddingsError(
+            f"{source} does not fit {pool.source}: {len(without)} images have no vector{_some(without)}, and {name} "
+            "can be read, so that it was not left out as broken; compute its vector, or leave the image out of the pool"
+        )
+    return reasons
 
 
 def _some(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holotype import files
 from holotype.calibration import softmax
 from holotype.errors import OutputError
 from holotype.heads import TrainingRows, Watch, fit_head
@@ -76,7 +77,7 @@ def tune(
     if "?" in str(study):
         raise OutputError(f"a study cannot be kept in {study}, as its path is part of an address: avoid the ? in it")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(study.parent)
     keys = {str(threshold): threshold for threshold in candidates}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
