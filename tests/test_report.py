@@ -1,15 +1,19 @@
 import dataclasses
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from holotype.evaluation import Evaluation, evaluate
 from holotype.predictions import Predictions
-from holotype.report import ReportContent, write_report
+from holotype.report import ReportContent, _class_names, draw_figures, render, write_report
 
 CLASSES = ["<b>cat</b> $x$", "_dog", "owl"]
 
@@ -23,6 +27,17 @@ def make_evaluation() -> Evaluation:
     ids = [f"i{i}" for i in range(120)]
     predictions = Predictions(ids, CLASSES, p, np.full(3, 0.5), ids, np.zeros(120))
     return evaluate(predictions, np.eye(4, dtype=np.int64)[labels][:, :3])
+
+
+def make_evaluation_of(classes: list[str]) -> Evaluation:
+    """Ten rows of each class and of none."""
+    k = len(classes)
+    labels = np.arange(10 * (k + 1)) % (k + 1)
+    logits = np.random.default_rng(0).normal(size=(len(labels), k + 1)) + 2 * np.eye(k + 1)[labels]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    ids = [f"i{i}" for i in range(len(labels))]
+    predictions = Predictions(ids, classes, p, np.full(k, 0.3), ids, np.zeros(len(ids)))
+    return evaluate(predictions, np.eye(k + 1, dtype=np.int64)[labels][:, :k])
 
 
 def make_jpeg(colour: str) -> bytes:
@@ -134,3 +149,107 @@ def test_a_report_without_test_set_sweep_or_search(tmp_path: Path) -> None:
 
 def test_scores_that_are_all_missing_still_give_a_report(tmp_path: Path) -> None:
     assert "Groups" in report(tmp_path, scores=np.full((4, 3), np.nan), classes=["猫", "b", "c"])
+
+
+HARD = [
+    "W" * 40,
+    "a rather long name of a class, cut",
+    "猫と犬",
+    "Жёлтый ёж",
+    "🐈 cat",
+    "$x_1$ 100%",
+    "_id",
+    "שלום",
+    "e\u0301",
+]
+
+
+def make_many(count: int) -> ReportContent:
+    """`count` classes of long names in many scripts."""
+    names = [f"{HARD[i % len(HARD)]}{i // len(HARD) or ''}" for i in range(count)]
+    scores = np.clip(np.random.default_rng(1).normal(0.3, 0.1, (500, count)), -1, 1)
+    thresholds, evaluation = np.full(count, 0.6), make_evaluation_of(names)
+    return dataclasses.replace(
+        make_content(), classes=names, evaluation=evaluation, groups=[], scores=scores, thresholds=thresholds
+    )
+
+
+def pixels(png: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("L"))
+
+
+def longest_line(grey: NDArray[np.uint8]) -> int:
+    """Pixels of the longest upright dark line: an axis of a plot."""
+    runs = ("".join("#" if value < 80 else " " for value in column).split() for column in grey.T)
+    return max(len(run) for column in runs for run in column)
+
+
+@pytest.mark.parametrize("count", [1, 3, 12, 30])
+def test_no_count_of_classes_shrinks_a_plot_or_cuts_a_name(count: int) -> None:
+    content = make_many(count)
+    figures = draw_figures(content)  # a warning is an error
+    drawn = {name: pixels(png) for name, png in figures.items()}
+    for name, grey in drawn.items():
+        rim = np.concatenate([grey[:4].ravel(), grey[-4:].ravel(), grey[:, :4].ravel(), grey[:, -4:].ravel()])
+        assert rim.min() == 255, name
+        assert max(grey.shape) < 6000
+    for name in ("roc", "precision_recall"):
+        assert longest_line(drawn[name]) >= 4 * 130, name
+        assert drawn[name].shape[1] < 1800
+    assert min(drawn["confusion"].shape) >= 0.33 * 130 * (count + 1)  # a cell holds its number
+    shown = re.findall(r'class="figure scrolled" width="(\d+)"', render(content, figures))
+    assert [int(width) > 0.33 * 96 * (count + 1) for width in shown] == [True] * (
+        count > 12
+    )  # nor does a page shrink it
+
+
+def test_a_name_that_the_font_lacks_or_that_looks_like_another_has_its_number() -> None:
+    found = _class_names(["猫", "犬", "owl", "a" * 40 + "b", "a" * 40 + "c", "none"])
+    assert found[:3] == ["1: □", "2: □", "owl"]
+    assert found[3] != found[4]
+    assert _class_names(["Lae'zel", "$x$", "_dog", "ёж", "none"]) == ["Lae'zel", r"\$x\$", " _dog", "ёж", "none"]
+
+
+def test_the_report_says_what_a_number_before_a_class_is() -> None:
+    note = "A number before a class in a figure is its place in this report"
+    assert note not in render(make_content(), {})
+    assert note in render(dataclasses.replace(make_content(), classes=["猫", "犬", "owl"]), {})
+
+
+QUIET = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_report import draw_figures, make_many
+draw_figures(make_many(4))
+"""
+
+
+def test_figures_write_nothing_to_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {"MPLCONFIGDIR": str(tmp_path / "file"), "PYTHONWARNINGS": "always"}  # no folder: matplotlib says so
+    command = [sys.executable, "-c", QUIET, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_means_over_some_classes_are_one_sentence_per_count() -> None:
+    page = render(make_content(), {})
+    assert "macro over" not in page
+    assert page.count("as the rest is undefined") == 1
+    metrics = "Recall, F1, Average precision and ROC AUC"
+    assert f"The macro figure of {metrics} is the mean over 2 of 3 classes, as the rest is undefined." in page
+    assert "owl: no 95% intervals (no positive row in the test set)" in page
+    assert any(warning.startswith("f1: macro over 2 of 3") for warning in make_evaluation().warnings)  # JSON has these
+
+
+def test_means_over_no_class_and_over_all() -> None:
+    chances = np.array([[0.1, 0.9], [0.2, 0.8]])
+    nothing = evaluate(
+        Predictions(["a", "b"], ["x"], chances, np.array([0.5]), ["e", "e"], np.zeros(2)), np.zeros((2, 1), int)
+    )
+    titles = "Precision, Recall, F1, Average precision and ROC AUC"
+    whole = f"The macro figure of {titles} is undefined: it is over 0 of 1 classes, as the rest is undefined."
+    assert whole in render(dataclasses.replace(make_content(), evaluation=nothing), {})
+    complete = dataclasses.replace(make_content(), evaluation=make_evaluation_of(["x", "y"]))
+    assert "The macro figure" not in render(complete, {})

@@ -79,7 +79,8 @@ def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
     codes: dict[str, list[str]] = {name: [] for name in settings.exemplars}
     for exemplar in found:
         name = list(codes)[exemplar.label]
-        codes[name].append(exemplar.name if exemplar.row is not None else str(Path(exemplar.name).expanduser().absolute()))
+        path = Path(exemplar.name).expanduser().absolute()
+        codes[name].append(exemplar.name if exemplar.row is not None else str(path))
     paths = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
     more: dict[str, Any] = {"exemplars": codes, "images": str(Path(settings.images).absolute())}
     more["encoders"] = [_absolute_encoder(name) for name in settings.encoders]

@@ -42,7 +42,7 @@ FIGURES = {
 SWEEP_LABELS = ("encoder", "head", "threshold")
 PANELS = 4
 RUNS = 40
-MANY = 13  # curves or classes from which a figure is laid out for many
+MANY = 13  # classes, none included, above which a figure is laid out for many
 DPI = 130
 CSS_DPI = 96
 
@@ -131,7 +131,7 @@ def render(content: ReportContent, figures: Mapping[str, bytes]) -> str:
         undefined_cells=_undefined_cells(content.evaluation),
         warnings=_warnings(content.evaluation),
         numbered=_class_names(content.classes) != [_plain(name) for name in content.classes],
-        scrolled={"confusion"} if len(content.classes) >= MANY else set(),
+        scrolled={"confusion"} if len(content.classes) + 1 > MANY else set(),
         sweep_columns=_sweep_columns(content.sweep),
         overlaps=_overlaps(content.search),
     )
@@ -175,10 +175,11 @@ def _warnings(evaluation: Evaluation | None) -> list[str]:
     classes, by_count = len(evaluation.classes) - 1, dict[int, list[str]]()
     for metric in METRICS:
         by_count.setdefault(evaluation.macro_over[metric], []).append(TITLES[metric])
+    by_count.pop(classes, None)
     for count, titles in by_count.items():
-        if count < classes:
-            mean = f"is the mean over {count} of {classes} classes" if count else f"has none of {classes} classes"
-            sentences.append(f"The macro figure of {_and(titles)} {mean}, as the rest is undefined.")
+        over = f"over {count} of {classes} classes, as the rest is undefined"
+        what = f"the mean {over}" if count else f"undefined: it is {over}"
+        sentences.append(f"The macro figure of {_and(titles)} is {what}.")
     return sentences
 
 
@@ -302,10 +303,10 @@ def _tidy(axes: "Axes", x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(axes: "Axes") -> None:
-    """A legend of few curves stands beside the plot; of many, below it, where it can grow."""
+def _legend(axes: "Axes", count: int) -> None:
+    """The legend of `count` classes: of few, it stands beside the plot; of many, below it, where it can grow."""
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
-    if len(axes.lines) > MANY:
+    if count > MANY:
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1), "ncols": 2}
     axes.legend(frameon=False, handlelength=3, **place)
 
@@ -323,13 +324,13 @@ def _captions(evaluation: Evaluation, what: str, metric: str) -> list[str]:
 
 
 def _draw_roc(evaluation: Evaluation) -> "Figure":
-    axes = _curve_axes(len(evaluation.classes) + 1)
+    axes = _curve_axes(len(evaluation.classes))
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":", linewidth=1, label="chance")
     for k, label in enumerate(_captions(evaluation, "AUC", "roc_auc")):
         axes.plot(*evaluation.classes[k].roc.T, label=label, clip_on=False, **_line(k, evaluation.classes))
     _tidy(axes, "False positive rate", "True positive rate")
     axes.set_title("ROC, each class against the rest")
-    _legend(axes)
+    _legend(axes, len(evaluation.classes))
     return _figure_of(axes)
 
 
@@ -340,7 +341,7 @@ def _draw_precision_recall(evaluation: Evaluation) -> "Figure":
         axes.plot(*evaluation.classes[k].pr.T, label=label, **look)
     _tidy(axes, "Recall", "Precision")
     axes.set_title("Precision and recall, each class against the rest")
-    _legend(axes)
+    _legend(axes, len(evaluation.classes))
     return _figure_of(axes)
 
 
@@ -378,7 +379,7 @@ def _draw_sweep(sweep: Sequence[Mapping[str, Any]]) -> "Figure":
     sweep = [run for i, run in enumerate(sweep) if i < RUNS or run.get("chosen")]
     names = [_plain(" / ".join(_cell(run.get(key)) for key in SWEEP_LABELS), 48) for run in sweep]
     colours = [COLOURS[1] if run.get("chosen") else COLOURS[0] for run in sweep]
-    panels = _panels(1, len(columns), (1.8, 0.32 * len(sweep)), (0.25, 0))
+    panels = _panels(1, len(columns), (1.8, 0.32 * len(sweep)), (0.35, 0))
     for axes, column in zip(panels, columns, strict=True):
         values = [float(run[column]) if _finite(run.get(column)) else math.nan for run in sweep]
         bars = axes.barh(range(len(sweep)), np.nan_to_num(values), color=colours, height=0.7)
@@ -419,6 +420,7 @@ def _draw_scores(axes: "Axes", content: ReportContent, k: int, bins: Any) -> Non
     counts, edges = np.histogram(scores[np.isfinite(scores)], bins)
     axes.stairs(counts, edges, fill=True, color=COLOURS[k % len(COLOURS)], alpha=0.8)
     axes.set_yscale("symlog", linthresh=1)  # a few hundred members beside a million others
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0)
     if math.isfinite(threshold):
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2)
