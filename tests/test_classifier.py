@@ -361,7 +361,7 @@ def test_one_exemplar_may_stand_without_a_list(pool: Pool, network: str, vectors
         ({"red": []}, "class 'red' has no exemplar"),
         ({"none": ["000"]}, '"none" is the name of the rejected class'),
         ({"red": ["000"], "blue": ["000.png"]}, "one class only"),
-        ({"red": ["/no/such/file.png"]}, "nor is it a file"),
+        ({"red": ["/no/such/file.png"]}, "there is no file"),
     ],
 )
 def test_exemplars_that_cannot_be_used(
