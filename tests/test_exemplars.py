@@ -48,7 +48,7 @@ def test_a_path_is_a_file_although_the_pool_has_the_id(pool: Pool, here: Path, j
 
 @pytest.mark.parametrize("code", ["./0.jpg", "../0.jpg", "~/0.jpg", "/0.jpg", "~nobody-has-this-name/0.jpg"])
 def test_a_path_without_a_file_is_refused_though_it_ends_in_an_id(pool: Pool, here: Path, code: str) -> None:
-    with pytest.raises(ExemplarError, match="written as a path, so it is no id, nor is it a file"):
+    with pytest.raises(ExemplarError, match="there is no file"):
         resolve(pool, {"red": [code]})
 
 

@@ -143,7 +143,7 @@ def _row(pool: Pool, code: str) -> int | None:
     start, slash, last = code.rpartition("/")
     known = slash and pool.find(last) is not None
     hint = f"; without {start + slash!r} it would be an image of the pool" if known else ""
-    raise ExemplarError(f"it is written as a path, so it is no id, nor is it a file{hint}")
+    raise ExemplarError(f"there is no file {_path(code)}{hint}")
 
 
 def _refuse_other_file(code: str, id_: str, data: bytes) -> None:
