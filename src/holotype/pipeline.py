@@ -51,7 +51,7 @@ def run(
     prepare_folder(out, job.settings, force=force, resume=resume)
     progress.say(f"pool: {len(job.pool):,} images in {job.pool.source}")
     stores = {encoder.name: _store(job, encoder, out) for encoder in job.encoders}
-    searches = {name: _search(job, store, progress) for name, store in stores.items()}
+    searches = _searches(job, stores, progress)
     spoiled = _spoiled(job, searches.values())
     groupings, failed = _group(job, searches)
     parts = training.plan(next(iter(searches.values())), list(groupings.values()), job.test_rows, settings.fit)
@@ -92,12 +92,16 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _search(job: Job, store: EmbeddingStore, progress: Progress) -> Search:
-    """Search in the supplied vectors (way 2), or in this encoder's own (way 1)."""
+def _searches(job: Job, stores: Mapping[str, EmbeddingStore], progress: Progress) -> dict[str, Search]:
+    """Search once in the supplied vectors (way 2), for all encoders, or in each encoder's own (way 1)."""
     if job.supplied is not None and job.settings.search != "encoder":
-        return similarity.search(job.supplied, job.classes, job.exemplars, job.maker)
-    own = embed(job.pool, store.encoder, store.folder, progress)
-    return similarity.search(own, job.classes, job.exemplars, store.encoder)
+        return dict.fromkeys(stores, similarity.search(job.supplied, job.classes, job.exemplars, job.maker))
+    return {
+        name: similarity.search(
+            embed(job.pool, store.encoder, store.folder, progress), job.classes, job.exemplars, store.encoder
+        )
+        for name, store in stores.items()
+    }
 
 
 def _group(
@@ -234,10 +238,13 @@ def _compare(job: Job, chosen: Result, progress: Progress) -> similarity.SearchC
     """Way 1 (the encoder's features) against way 2 (the supplied vectors), over the images that both have."""
     if job.supplied is None:
         return None
+    if job.settings.search == "encoder":
+        other = similarity.search(job.supplied, job.classes, job.exemplars, job.maker)
+        return similarity.compare(chosen.search, other)
     store = chosen.store
     own = embed(job.pool, store.encoder, store.folder, progress) if job.settings.search == "both" else None
-    one = similarity.search(own or store.open(job.pool), job.classes, job.exemplars, store.encoder)
-    return similarity.compare(one, similarity.search(job.supplied, job.classes, job.exemplars, job.maker))
+    other = similarity.search(own or store.open(job.pool), job.classes, job.exemplars, store.encoder)
+    return similarity.compare(other, chosen.search)
 
 
 def tune_run(out: Path, trials: int, thresholds: Sequence[Threshold] = (), progress: Progress | None = None) -> Result:

@@ -110,12 +110,12 @@ def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: 
     """
     if layout == "csv":
         names = [*classes, *(f"p_{name}" for name in [*classes, NONE])]
-        yield _csv_line(["id", "label", *names, "margin", "reason"])
+        yield csv_line(["id", "label", *names, "margin", "reason"])
     for record in records:
         if layout == "jsonl":
             yield json.dumps(record, ensure_ascii=False) + "\n"
         elif layout == "csv":
-            yield _csv_line(_cells(record, len(classes)))
+            yield csv_line(_cells(record, len(classes)))
         else:
             yield _table_line(record)
 
@@ -143,7 +143,8 @@ def _cells(record: Mapping[str, Any], count: int) -> list[Any]:
     return [record["id"], record["label"], *record["vector"], *chances, f"{record['margin']:.6f}", record["reason"]]
 
 
-def _csv_line(cells: Sequence[Any]) -> str:
+def csv_line(cells: Sequence[Any]) -> str:
+    """Return one line of a CSV; cells with line ends of any kind come back as they were."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # it quotes only what is in its line's end
     return buffer.getvalue().removesuffix("\r\n") + "\n"

@@ -1,7 +1,5 @@
 """What a run leaves in its folder: groups, predictions, figures and the report, the model, the metrics."""
 
-import csv
-import io
 import json
 import math
 import shutil
@@ -22,7 +20,7 @@ from holotype.groups import Groups
 from holotype.images import decode, thumbnail
 from holotype.job import SETTINGS
 from holotype.pool import Pool
-from holotype.predictions import NONE, Predictions
+from holotype.predictions import NONE, Predictions, csv_line
 from holotype.report import ReportContent, write_report
 from holotype.settings import HeadName, Settings, Threshold
 from holotype.similarity import Search, SearchComparison
@@ -371,8 +369,4 @@ def _decided(groups: Groups, row: int, k: int) -> str:
 
 
 def _csv(header: list[str], rows: Sequence[Any]) -> str:
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    return buffer.getvalue()
+    return "".join(map(csv_line, [header, *rows]))
