@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ Jpeg = Callable[..., bytes]
 MakeTar = Callable[..., Path]
 Picture = Callable[[int], NDArray[np.uint8]]
 Job = Callable[..., Settings]
+OnOwnDisk = Callable[[Path, str], list[str]]
 
 COLOURS = {"red": (200, 30, 40), "green": (30, 180, 60), "blue": (40, 50, 210)}
 N = 240
@@ -130,3 +134,19 @@ def job(data: Path, network: str) -> Job:
         return Settings.parse(values | more)
 
     return settings
+
+
+@pytest.fixture
+def on_own_disk() -> OnOwnDisk:
+    """`on_own_disk(folder, options)` returns the words before a command that sees a new tmpfs at `folder`."""
+
+    def mount(folder: Path, options: str) -> list[str]:
+        folder.mkdir()
+        become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        script = f'mount -t tmpfs -o {options} disk "$1" && shift && exec "$@"'
+        words = ["unshare", *become, "--mount", "sh", "-c", script, "sh", str(folder)]
+        if shutil.which("unshare") is None or subprocess.run([*words, "true"], check=False).returncode:
+            pytest.skip("a disk of our own cannot be mounted here")
+        return words
+
+    return mount

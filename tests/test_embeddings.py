@@ -284,16 +284,16 @@ for pages in range(14):
 
 
 def test_full_disk(
-    make_tar: MakeTar, network: str, encoder: OnnxEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_tar: MakeTar,
+    network: str,
+    encoder: OnnxEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    on_own_disk: Callable[[Path, str], list[str]],
 ) -> None:
     """On a real disk with one page more each time, so that each kind of file is once the one that fails."""
     path, disk = make_tar(mixed(130)), tmp_path / "disk"
-    disk.mkdir()
-    become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    mount = 'mount -t tmpfs -o size=2m disk "$1" && shift && exec "$@"'
-    mounted = ["unshare", *become, "--mount", "sh", "-c", mount, "sh", str(disk)]
-    if shutil.which("unshare") is None or subprocess.run([*mounted, "true"], check=False).returncode:
-        pytest.skip("a disk of our own cannot be mounted here")
+    mounted = on_own_disk(disk, "size=2m")
     shard = 64  # its vectors fill more than a page
     script = [sys.executable, "-c", FULL, str(path), network, str(disk), str(shard)]
     done = subprocess.run([*mounted, *script], capture_output=True, text=True, check=False)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -177,13 +177,8 @@ except OutputError as error:
 """
 
 
-def test_a_disk_that_can_only_be_read(tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    mount = 'mount -t tmpfs -o ro disk "$1" && shift && exec "$@"'
-    mounted = ["unshare", *become, "--mount", "sh", "-c", mount, "sh", str(tmp_path / "disk")]
-    if shutil.which("unshare") is None or subprocess.run([*mounted, "true"], check=False).returncode:
-        pytest.skip("a disk of our own cannot be mounted here")
+def test_a_disk_that_can_only_be_read(tmp_path: Path, on_own_disk: Callable[[Path, str], list[str]]) -> None:
+    mounted = on_own_disk(tmp_path / "disk", "ro")
     script = [sys.executable, "-c", READ_ONLY, str(tmp_path / "disk" / "a")]
     done = subprocess.run([*mounted, *script], capture_output=True, text=True, check=True)
     assert done.stdout == f"cannot write {tmp_path}/disk/a: the disk can only be read; choose another place\n"
