@@ -25,7 +25,7 @@ from .archive import write_tar
 from .drawings import Drawing, load
 from .plan import choose
 from .rendering import Picture, Sitting, render_all
-from .sources import SOURCES, cache_folder, fetch
+from .sources import SOURCES, Source, cache_folder, fetch
 
 RECIPE = 1  # raise it when the same settings would give other files
 MARK = "build.json"  # written last: without it a folder is not finished
@@ -40,6 +40,7 @@ class Settings:
     variant: str
     seed: int
     sides: tuple[int, int]
+    sources: tuple[Source, ...] = SOURCES
 
     def record(self) -> dict[str, Any]:
         """Return everything that decides the bytes of a build."""
@@ -48,7 +49,7 @@ class Settings:
             "variant": self.variant,
             "seed": self.seed,
             "size": list(self.sides),
-            "packages": [source.package for source in SOURCES],
+            "packages": [source.package for source in self.sources],
             "software": {name: importlib.metadata.version(name) for name in ("numpy", "pillow", "resvg-py")},
         }
 
@@ -68,7 +69,7 @@ def build(out: Path, settings: Settings) -> bool:
     """
     if is_built(out, settings):
         return False
-    chosen = choose(load(fetch(SOURCES, cache_folder())), settings.variant, settings.seed)
+    chosen = choose(load(fetch(settings.sources, cache_folder())), settings.variant, settings.seed)
     build_from(chosen, out, settings)
     return True
 
@@ -84,14 +85,24 @@ def is_built(out: Path, settings: Settings) -> bool:
 
 def build_from(chosen: Sequence[Drawing], out: Path, settings: Settings) -> Gallery:
     """Render `chosen` in order and write every file of the reference shape to `out`."""
+    gallery = render_to(out, chosen, settings)
+    exemplars = tables.choose_exemplars(gallery.drawings)
+    tables.write_exemplars(out / "exemplars.csv", exemplars)
+    rows = tables.choose_test_rows(gallery.drawings, exemplars, settings.seed)
+    tables.write_test_set(out / "test_set.csv", gallery.drawings, rows)
+    write_mark(out, gallery, settings)
+    return gallery
+
+
+def render_to(out: Path, chosen: Sequence[Drawing], settings: Settings) -> Gallery:
+    """Render `chosen` in order to `out`/images.tar, with `labels.csv`; what was there before is removed first."""
     out.mkdir(parents=True, exist_ok=True)
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / "vectors", ignore_errors=True)
     gallery = Gallery()
     write_tar(out / "images.tar", _jpegs(chosen, settings, gallery))
-    _write_tables(out, gallery.drawings, settings.seed)
-    _write_mark(out, gallery, settings)
+    tables.write_labels(out / "labels.csv", gallery.drawings)
     return gallery
 
 
@@ -106,14 +117,8 @@ def _jpegs(chosen: Sequence[Drawing], settings: Settings, gallery: Gallery) -> I
             yield picture.jpeg
 
 
-def _write_tables(out: Path, drawings: Sequence[Drawing], seed: int) -> None:
-    exemplars = tables.choose_exemplars(drawings)
-    tables.write_labels(out / "labels.csv", drawings)
-    tables.write_exemplars(out / "exemplars.csv", exemplars)
-    tables.write_test_set(out / "test_set.csv", drawings, tables.choose_test_rows(drawings, exemplars, seed))
-
-
-def _write_mark(out: Path, gallery: Gallery, settings: Settings) -> None:
+def write_mark(out: Path, gallery: Gallery, settings: Settings) -> None:
+    """Say that `out` is finished, and with which settings."""
     mark = {"settings": settings.record(), "images": len(gallery.drawings), "unrendered": gallery.unrendered}
     part = out / f"{MARK}.part"
     part.write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")

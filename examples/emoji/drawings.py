@@ -10,6 +10,7 @@ from typing import Any
 from .errors import EmojiError
 from .naming import class_of
 
+_UNITS = 16  # an iconify drawing that says no size is so wide and high
 _SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
     'viewBox="0 0 {width} {height}" width="{width}" height="{height}">{body}</svg>'
@@ -55,7 +56,7 @@ def _load_one(archive: Path) -> list[Drawing]:
 
 def _drawing(icons: dict[str, Any], name: str) -> Drawing:
     icon = icons["icons"][name]
-    width = icon.get("width", icons["width"])
-    height = icon.get("height", icons["height"])
+    width = icon.get("width", icons.get("width", _UNITS))
+    height = icon.get("height", icons.get("height", _UNITS))
     svg = _SVG.format(width=width, height=height, body=icon["body"])
     return Drawing(icons["prefix"], name, svg, width, height)

@@ -51,6 +51,8 @@ def render(sitting: Sitting) -> bytes:
     width, height = _canvas_size(rng, sitting.sides)
     figure = _figure(rng, sitting.drawing, min(width, height))
     page = Image.fromarray(_background(rng, width, height))
+    if "currentColor" in sitting.drawing.svg:
+        figure = _inked(rng, figure, page)
     left = int(rng.integers(0, width - figure.width + 1))
     top = int(rng.integers(0, height - figure.height + 1))
     page.paste(figure, (left, top), mask=figure)
@@ -89,6 +91,15 @@ def _figure(rng: np.random.Generator, drawing: Drawing, room: int) -> Image.Imag
     if figure.getchannel("A").getbbox() is None:
         raise ValueError("the drawing shows nothing")
     return figure
+
+
+def _inked(rng: np.random.Generator, figure: Image.Image, page: Image.Image) -> Image.Image:
+    """Return a drawing that brings no colour of its own in one that can be seen on `page`."""
+    dark = np.asarray(page).mean() > 127
+    ink = rng.uniform(0, 70, 3) if dark else rng.uniform(185, 255, 3)
+    inked = Image.new("RGBA", figure.size, (*(int(channel) for channel in ink), 255))
+    inked.putalpha(figure.getchannel("A"))
+    return inked
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
