@@ -13,6 +13,7 @@ Threshold = float | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
 ENCODER = "efficientnet_lite0"
+SpaceName = Literal["raw", "whitened", "neighbours"]
 Search = Literal["auto", "embeddings", "encoder", "both"]
 
 
@@ -45,6 +46,20 @@ class HeadSettings(Strict):
     batch_size: int = Field(512, ge=2)
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1)
+
+
+class RankSettings(Strict):
+    """How an automatic threshold finds a class; each stage can be switched off.
+
+    space          what the pool is compared in: "raw" vectors, "whitened", or "neighbours" (see `space.fit_space`)
+    diffusion      rank along the graph of the pool; without it, by cosine in the space
+    self_training  start once more from the surest images too
+    """
+
+    space: SpaceName = "neighbours"
+    diffusion: bool = True
+    self_training: bool = True
+    seed: int = 0
 
 
 class TrainSettings(Strict):

@@ -1,0 +1,186 @@
+"""The rivals and ourselves: each takes vectors and exemplars, and answers with the rows it takes for each class."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.pools import Truth
+from holotype.embeddings import Embeddings
+from holotype.groups import thresholds_for
+from holotype.ranking import rank
+from holotype.settings import RankSettings
+from holotype.space import Space, fit_space
+
+Rows = NDArray[np.int64]
+CEILING_NEGATIVES = 4000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method says about each of K classes.
+
+    chosen   per class the rows it takes
+    scores   (n, K) by which it ranks, -inf for rows it does not rank
+    sure     (n, K) estimated probabilities, where it states any
+    """
+
+    chosen: Sequence[Rows]
+    scores: NDArray[np.float64]
+    sure: NDArray[np.float64] | None = None
+
+
+Exemplars = Sequence[Rows]
+Method = Callable[["Spaces", Exemplars], Answer]
+
+
+@dataclass
+class Spaces:
+    """A pool's vectors, and the same in each space, computed once for all episodes."""
+
+    truth: Truth
+    seconds: dict[str, float] = field(default_factory=dict)
+    _found: dict[str, Embeddings] = field(default_factory=dict)
+
+    def embeddings(self, name: str) -> Embeddings:
+        """Return the pool in the space `name`."""
+        if name not in self._found:
+            plain = Embeddings([self.truth.vectors], np.arange(len(self.truth.vectors)), len(self.truth.vectors))
+            space = fit_space(plain, name)  # type: ignore[arg-type]
+            moved = np.concatenate([space.transform(block) for _, block in plain.blocks()])
+            self._found[name] = Embeddings([moved], plain.rows, plain.size)
+        return self._found[name]
+
+    def cosine(self, name: str, exemplars: Exemplars) -> NDArray[np.float64]:
+        """Return (n, K) cosine to the nearest exemplar of each class in the space `name`; -inf for the exemplars."""
+        vectors = np.asarray(self.embeddings(name).shards[0])
+        scores = np.stack([(vectors @ vectors[rows].T).max(axis=1) for rows in exemplars], axis=1).astype(np.float64)
+        scores[np.concatenate(exemplars)] = -np.inf
+        return scores
+
+
+def fixed(threshold: float) -> Method:
+    """Everything above a fixed cosine, in the raw vectors: the method that users know."""
+
+    def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
+        scores = spaces.cosine("raw", exemplars)
+        best = scores.argmax(axis=1)
+        above = scores.max(axis=1) >= threshold
+        return Answer([np.flatnonzero(above & (best == k)) for k in range(len(exemplars))], scores)
+
+    return method
+
+
+def null_threshold(space: str) -> Method:
+    """Cosine in a space, with a threshold from the median and the left half of the scores."""
+
+    def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
+        scores = spaces.cosine(space, exemplars)
+        finite = np.delete(scores, np.concatenate(exemplars), axis=0).astype(np.float32)
+        cuts = [threshold.value for threshold in thresholds_for(finite, "auto", 1.0)]
+        return Answer([np.flatnonzero(scores[:, k] >= cut) for k, cut in enumerate(cuts)], scores)
+
+    return method
+
+
+def expansion(spaces: Spaces, exemplars: Exemplars) -> Answer:
+    """Whitened vectors, two rounds of query expansion (top 20, cosine ** 3), threshold from the null."""
+    vectors = np.asarray(spaces.embeddings("whitened").shards[0])
+    columns = []
+    for rows in exemplars:
+        query = vectors[rows].mean(axis=0)
+        for _ in range(2):
+            cosine = vectors @ (query / np.linalg.norm(query))
+            top = np.argpartition(-cosine, 20)[:20]
+            query = (np.maximum(cosine[top], 0) ** 3) @ vectors[top]
+        columns.append(vectors @ (query / np.linalg.norm(query)))
+    scores = np.stack(columns, axis=1).astype(np.float64)
+    own = np.concatenate(exemplars)
+    cuts = [t.value for t in thresholds_for(np.delete(scores, own, axis=0).astype(np.float32), "auto", 1.0)]
+    scores[own] = -np.inf
+    return Answer([np.flatnonzero(scores[:, k] >= cut) for k, cut in enumerate(cuts)], scores)
+
+
+def pseudo_labels(spaces: Spaces, exemplars: Exemplars) -> Answer:
+    """Logistic regression on the 30 most similar against 1,000 of the less similar half; p >= .5."""
+    from sklearn.linear_model import LogisticRegression
+
+    vectors, cosine = spaces.truth.vectors, spaces.cosine("raw", exemplars)
+    columns = []
+    for k, rows in enumerate(exemplars):
+        order = np.argsort(-cosine[:, k])
+        top, bottom = order[:30], np.random.default_rng(0).choice(order[len(order) // 2 :], 1000, replace=False)
+        X = vectors[np.concatenate([rows, top, bottom])]
+        y = np.repeat([1, 0], [len(rows) + len(top), len(bottom)])
+        head = LogisticRegression(C=10, class_weight="balanced", max_iter=200).fit(X, y)
+        columns.append(head.decision_function(vectors))
+    scores = np.stack(columns, axis=1)
+    scores[np.concatenate(exemplars)] = -np.inf
+    best = scores.argmax(axis=1)
+    chosen = [np.flatnonzero((scores[:, k] > 0) & (best == k)) for k in range(len(exemplars))]
+    return Answer(chosen, scores)
+
+
+def label_spreading(spaces: Spaces, exemplars: Exemplars) -> Answer:
+    """scikit-learn's LabelSpreading (kNN) over the 1,000 nearest of each class; 200 far images are "none"."""
+    from sklearn.semi_supervised import LabelSpreading
+
+    vectors, cosine = spaces.truth.vectors, spaces.cosine("raw", exemplars)
+    own, count = np.concatenate(exemplars), len(exemplars)
+    near = np.unique(np.argpartition(-cosine, 1000, axis=0)[:1000])
+    far = np.argsort(cosine.max(axis=1))[len(own) :]
+    far = np.setdiff1d(np.random.default_rng(0).choice(far[: len(far) // 2], 200, replace=False), near)
+    rows = np.concatenate([own, np.setdiff1d(near, own), far])
+    y = np.full(len(rows), -1)
+    y[: len(own)] = np.repeat(np.arange(count), [len(one) for one in exemplars])
+    y[len(rows) - len(far) :] = count
+    model = LabelSpreading(kernel="knn", n_neighbors=10, alpha=0.2, max_iter=60, tol=1e-2).fit(vectors[rows], y)
+    reached = model.label_distributions_
+    scores = np.full((len(vectors), count), -np.inf)
+    scores[rows] = reached[:, :count]
+    scores[own] = -np.inf
+    label = np.where(reached.sum(axis=1) > 0, reached.argmax(axis=1), count)
+    return Answer([np.setdiff1d(rows[label == k], own) for k in range(count)], scores)
+
+
+def ours(settings: RankSettings) -> Method:
+    """`holotype run` with an automatic threshold, without the head: what its groups hold."""
+
+    def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
+        embeddings = spaces.embeddings(settings.space)
+        plain = Space(False, np.zeros(embeddings.dim, np.float32), None)  # it has been applied
+        vectors = [embeddings.take(rows) for rows in exemplars]
+        ranking = rank(embeddings, vectors, np.concatenate(exemplars).tolist(), settings, plain)
+        scores = np.full((embeddings.size, len(exemplars)), -np.inf)
+        scores[ranking.candidates] = ranking.density
+        sure = np.zeros((embeddings.size, len(exemplars)))
+        sure[ranking.candidates] = ranking.chances
+        return Answer([ranking.members(k) for k in range(len(exemplars))], scores, sure)
+
+    return method
+
+
+def ceiling(spaces: Spaces, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Return per class the scores (n,) of logistic regressions on all labels, out of four folds, whitened vectors.
+
+    Each learns from all positives and 4,000 others of the three folds that it does not answer.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    vectors, classes = np.asarray(spaces.embeddings("whitened").shards[0]), spaces.truth.classes
+    rng = np.random.default_rng(0)
+    fold = rng.integers(0, 4, len(vectors))
+    found = {}
+    for name in names:
+        scores = np.empty(len(vectors))
+        for part in range(4):
+            positive = np.flatnonzero((classes == name) & (fold != part))
+            others = np.flatnonzero((classes != name) & (fold != part))
+            negative = rng.choice(others, min(CEILING_NEGATIVES, len(others)), replace=False)
+            X = vectors[np.concatenate([positive, negative])]
+            y = np.repeat([1, 0], [len(positive), len(negative)])
+            head = LogisticRegression(C=10, class_weight="balanced", max_iter=100).fit(X, y)
+            scores[fold == part] = head.decision_function(vectors[fold == part])
+        found[name] = scores
+    return found

@@ -1,0 +1,353 @@
+"""python -m benchmarks.quality: how good the groups are with one exemplar per class and no label, beside every rival.
+
+An episode is a pool, three report classes, one exemplar of each and a draw. Macro-F1 is over the three classes, on all
+pool rows but the exemplars ("all"), and without the positives by an exemplar's own artist ("other artists").
+"""
+
+import argparse
+import json
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import methods
+from benchmarks.methods import Answer, Exemplars, Method, Spaces
+from benchmarks.pools import ENCODERS, POOLS, Truth, load
+from holotype.settings import RankSettings
+
+CLASSES = 3
+LOOK_ALIKES = 200  # the most similar images to an exemplar that show something else
+SEED = 20261124
+NAIVE, OURS = "naive, cosine .75", "ours"
+
+MAIN: dict[str, Method] = {
+    "naive, cosine .70": methods.fixed(0.70),
+    NAIVE: methods.fixed(0.75),
+    "naive, cosine .80": methods.fixed(0.80),
+    "raw cosine, null threshold": methods.null_threshold("raw"),
+    "whitened, query expansion": methods.expansion,
+    "logistic, pseudo-labels": methods.pseudo_labels,
+    "LabelSpreading": methods.label_spreading,
+    OURS: methods.ours(RankSettings()),
+}
+ABLATIONS: dict[str, Method] = {
+    "without self-training": methods.ours(RankSettings(self_training=False)),
+    "space whitened": methods.ours(RankSettings(space="whitened")),
+    "space raw": methods.ours(RankSettings(space="raw")),
+    "without diffusion": methods.null_threshold("neighbours"),
+}
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Three classes, and `exemplars[k]` rows of each: the first is the one exemplar, the others follow it."""
+
+    triple: int
+    names: Sequence[str]
+    exemplars: Sequence[NDArray[np.int64]]
+
+    def first(self, count: int) -> Exemplars:
+        """Return the first `count` exemplars of each class."""
+        return [rows[:count] for rows in self.exemplars]
+
+
+def episodes(truth: Truth, names: Sequence[str], triples: int, draws: int) -> Iterator[Episode]:
+    """Yield `triples` times `draws` episodes, the draws of a triple one after the other."""
+    rng = np.random.default_rng(SEED)
+    for triple in range(triples):
+        chosen = rng.choice(np.array(names), CLASSES, replace=False).tolist()
+        for _ in range(draws):
+            rows = [rng.permutation(np.flatnonzero(truth.classes == name))[:5] for name in chosen]
+            yield Episode(triple, chosen, rows)
+
+
+def judge(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+    """Return the figures of one answer, averaged over its classes."""
+    found = [_judge_class(truth, name, k, exemplars, answer) for k, name in enumerate(episode.names)]
+    figures = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    return figures | _false_alarms(truth, episode, exemplars, answer)
+
+
+def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+    own = np.concatenate(exemplars)
+    positive = truth.classes == name
+    positive[own] = False
+    same = positive & np.isin(truth.artists, truth.artists[exemplars[k]])
+    other = positive & ~same
+    chosen = np.setdiff1d(answer.chosen[k], own)
+    order = np.argsort(-answer.scores[:, k], kind="stable")[:3000]
+    order = order[np.isfinite(answer.scores[order, k])]
+    return {
+        "f1": _f1(positive, chosen),
+        "f1 other artists": _f1(other, chosen[~same[chosen]]),
+        "oracle f1": _best_f1(positive, order),
+        "oracle f1 other artists": _best_f1(other, order[~same[order]]),
+        "ap": _average_precision(positive, order),
+        "precision": float(positive[chosen].mean()) if len(chosen) else 0.0,
+        "recall": float(positive[chosen].sum() / positive.sum()),
+        "found": float(len(chosen)),
+    }
+
+
+def _f1(positive: NDArray[np.bool_], chosen: NDArray[np.int64]) -> float:
+    return float(2 * positive[chosen].sum() / max(len(chosen) + positive.sum(), 1))
+
+
+def _best_f1(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
+    hits = np.cumsum(positive[order])
+    return float((2 * hits / (np.arange(1, len(order) + 1) + positive.sum())).max(initial=0.0))
+
+
+def _average_precision(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
+    hits = positive[order]
+    precision = np.cumsum(hits) / np.arange(1, len(order) + 1)
+    return float((precision * hits).sum() / max(positive.sum(), 1))
+
+
+def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+    """False alarms per 1,000 rows that are none of the classes: look-alikes, and the others."""
+    none = ~np.isin(truth.classes, episode.names)
+    cosine = np.stack([(truth.vectors @ truth.vectors[rows[:1]].T)[:, 0] for rows in exemplars], axis=1)
+    near = np.unique(np.argsort(-np.where(none[:, None], cosine, -1), axis=0)[:LOOK_ALIKES])
+    alike = np.zeros(len(none), dtype=bool)
+    alike[near] = True
+    taken = np.zeros(len(none), dtype=bool)
+    for rows in answer.chosen:
+        taken[rows] = True
+    return {
+        "false alarms, look-alikes": 1000 * float(taken[none & alike].mean()),
+        "false alarms, others": 1000 * float(taken[none & ~alike].mean()),
+    }
+
+
+def calibration(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
+    """Return (estimate, truth) of every candidate whose estimated probability is above .01."""
+    pairs: list[tuple[float, bool]] = []
+    if answer.sure is not None:
+        for k, name in enumerate(episode.names):
+            rows = np.flatnonzero(answer.sure[:, k] > 0.01)
+            pairs += zip(answer.sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
+    return pairs
+
+
+def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Return the expected calibration error over ten equal bins."""
+    if not pairs:
+        return float("nan")
+    stated, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
+    bins = np.minimum((stated * 10).astype(int), 9)
+    gaps = [abs(stated[bins == b].mean() - true[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
+    return float(sum(gaps))
+
+
+def gap_closed(ours: NDArray[np.float64], naive: NDArray[np.float64], best: NDArray[np.float64]) -> Any:
+    """Return per episode the share of the way from naive to the ceiling."""
+    return (ours - naive) / np.maximum(best - naive, 1e-9)
+
+
+def interval(values: NDArray[np.float64], triples: NDArray[np.int64], statistic: Callable[..., Any]) -> list[float]:
+    """Return the 95 % bootstrap interval of `statistic`: triples are drawn again, and their draws."""
+    rng, names, drawn = np.random.default_rng(0), np.unique(triples), []
+    groups = {name: values[triples == name] for name in names}
+    for _ in range(1000):
+        again = [groups[name] for name in rng.choice(names, len(names))]
+        drawn.append(statistic(np.concatenate([rng.choice(group, len(group)) for group in again])))
+    return [float(bound) for bound in np.percentile(drawn, [2.5, 97.5])]
+
+
+def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: int) -> dict[str, Any]:
+    """Return all figures of one pool and encoder; ablations and the curve take the first `side` draws of a triple."""
+    spaces = Spaces(truth)
+    seconds = {name: _timed(lambda name=name: spaces.embeddings(name))[1] for name in ("raw", "whitened", "neighbours")}
+    done = list(episodes(truth, names, triples, draws))
+    best = _ceilings(spaces, done)
+    figures: dict[str, list[dict[str, float]]] = {}
+    stated: list[tuple[float, bool]] = []
+    started = time.perf_counter()
+    for number, episode in enumerate(done):
+        for name, method in MAIN.items():
+            answer = _record(figures, name, method, spaces, episode, 1)
+            if name == OURS:
+                stated += calibration(truth, episode, answer)
+        if number % draws < side:
+            for name, method in ABLATIONS.items():
+                _record(figures, name, method, spaces, episode, 1)
+            for count in (2, 5):
+                _record(figures, f"{OURS}, {count} exemplars", MAIN[OURS], spaces, episode, count)
+                _record(figures, f"{NAIVE}, {count} exemplars", MAIN[NAIVE], spaces, episode, count)
+        _say(f"{truth.name}: episode {number + 1} of {len(done)}, {time.perf_counter() - started:.0f} s")
+    memory = {name: _peak(method, spaces, done[0]) for name, method in (MAIN | ABLATIONS).items()}
+    return _summary(truth, done, figures, best, draws, side) | {
+        "classes to draw from": len(names),
+        "seconds to fit and apply a space": seconds,
+        "peak MB": memory,
+        "calibration error": calibration_error(stated),
+    }
+
+
+def _record(
+    figures: dict[str, list[dict[str, float]]],
+    name: str,
+    method: Method,
+    spaces: Spaces,
+    episode: Episode,
+    count: int,
+) -> Answer:
+    exemplars = episode.first(count)
+    answer, seconds = _timed(lambda: method(spaces, exemplars))
+    figures.setdefault(name, []).append(judge(spaces.truth, episode, exemplars, answer) | {"seconds": seconds})
+    return answer
+
+
+def _ceilings(spaces: Spaces, done: Sequence[Episode]) -> list[dict[str, float]]:
+    names = sorted({name for episode in done for name in episode.names})
+    _say(f"{spaces.truth.name}: ceiling of {len(names)} classes")
+    scores = methods.ceiling(spaces, names)
+    found = []
+    for episode in done:
+        columns = np.stack([scores[name] for name in episode.names], axis=1)
+        found.append(judge(spaces.truth, episode, episode.first(1), Answer([np.empty(0, int)] * CLASSES, columns)))
+    return found
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.perf_counter()
+    found = work()
+    return found, time.perf_counter() - started
+
+
+def _peak(method: Method, spaces: Spaces, episode: Episode) -> float:
+    """Return the peak memory in MB of what `method` allocates for one episode, the spaces being there."""
+    tracemalloc.start()
+    method(spaces, episode.first(1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return round(peak / 1e6, 1)
+
+
+def _summary(
+    truth: Truth,
+    done: Sequence[Episode],
+    figures: dict[str, list[dict[str, float]]],
+    best: Sequence[dict[str, float]],
+    draws: int,
+    side: int,
+) -> dict[str, Any]:
+    triples = np.array([episode.triple for episode in done])
+    early = np.arange(len(done)) % draws < side
+    rows = {"ceiling, all labels, oracle threshold": _means(best)}
+    for name, found in figures.items():
+        kept = np.ones(len(done), dtype=bool) if len(found) == len(done) else early
+        rows[name] = _means(found)
+        for key, top in (("f1", "oracle f1"), ("f1 other artists", "oracle f1 other artists")):
+            high = np.array([one[top] for one in best])[kept]
+            low = np.array([one[key] for one in figures[NAIVE]])[kept]
+            closed = gap_closed(np.array([one[key] for one in found]), low, high)
+            part = key.removeprefix("f1").strip() or "all"
+            rows[name][f"gap closed, {part}"] = float(np.median(closed))
+            rows[name][f"gap closed, {part}, interval"] = interval(closed, triples[kept], np.median)
+            rows[name][f"gap closed, {part}, p10"] = float(np.percentile(closed, 10))
+    return {
+        "pool": truth.name,
+        "images": len(truth.vectors),
+        "episodes": len(done),
+        "methods": rows,
+        "ours minus": _differences(figures, triples),
+    }
+
+
+def _means(found: Sequence[dict[str, float]]) -> dict[str, Any]:
+    return {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+
+
+def _differences(figures: dict[str, list[dict[str, float]]], triples: NDArray[np.int64]) -> dict[str, Any]:
+    """Mean of F1 (ours minus the rival's) with its interval, episode by episode."""
+    own = np.array([one["f1"] for one in figures[OURS]])
+    found = {}
+    for name in MAIN:
+        if name != OURS:
+            apart = own - np.array([one["f1"] for one in figures[name]])
+            found[name] = {"mean": float(apart.mean()), "interval": interval(apart, triples, np.mean)}
+    return found
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the results as Markdown."""
+    lines = []
+    for result in results:
+        lines += [
+            f"### {result['pool']}: {result['images']:,} images, {result['episodes']} episodes",
+            "",
+            "| method | F1 all | F1 other artists | oracle F1 | gap closed, all | p10 | other artists | precision | "
+            "false alarms / 1,000: look-alikes, others | s | MB |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [_line(name, row, result["peak MB"].get(name)) for name, row in result["methods"].items()]
+        lines += ["", f"Calibration error of our estimate on candidates: {result['calibration error']:.3f}", ""]
+    return "\n".join(lines)
+
+
+def _line(name: str, row: dict[str, Any], memory: float | None) -> str:
+    own = "seconds" in row
+    cells = [
+        name,
+        f"{row['f1']:.3f}" if own else "",
+        f"{row['f1 other artists']:.3f}" if own else "",
+        f"{row['oracle f1']:.3f}, {row['oracle f1 other artists']:.3f}",
+        _closed(row, "all") if own else "",
+        f"{row['gap closed, all, p10']:.2f}" if own else "",
+        _closed(row, "other artists") if own else "",
+        f"{row['precision']:.2f}" if own else "",
+        f"{row['false alarms, look-alikes']:.0f}, {row['false alarms, others']:.2f}" if own else "",
+        f"{row['seconds']:.2f}" if own else "",
+        f"{memory:.0f}" if memory is not None else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _closed(row: dict[str, Any], part: str) -> str:
+    low, high = row[f"gap closed, {part}, interval"]
+    return f"{row[f'gap closed, {part}']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _say(line: str) -> None:
+    print(line, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what the arguments ask for; print the table, and write it beside the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one pool and encoder, few episodes: under 3 minutes")
+    parser.add_argument("--development", action="store_true", help="on the classes that the method may be built with")
+    parser.add_argument("--pool", choices=POOLS, action="append", help="only this pool (may be repeated)")
+    parser.add_argument("--encoder", choices=ENCODERS, action="append", help="only this encoder (may be repeated)")
+    parser.add_argument("--triples", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=20, help="of each triple (default 20)")
+    parser.add_argument("--side", type=int, default=3, help="draws that the ablations and the curve take (default 3)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
+    given = parser.parse_args(arguments)
+    pools, encoders = given.pool or list(POOLS), given.encoder or list(ENCODERS)
+    if given.quick:
+        pools, encoders, given.triples, given.draws, given.side = pools[:1], encoders[:1], 4, 2, 1
+    results = []
+    for pool in pools:
+        for encoder in encoders:
+            truth = load(pool, encoder)
+            names = truth.development if given.development else truth.report
+            results.append(measure(truth, names, given.triples, given.draws, given.side))
+            given.out.parent.mkdir(parents=True, exist_ok=True)
+            given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            given.out.with_suffix(".md").write_text(table(results) + "\n", encoding="utf-8")
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The space that a pool is ranked in: what tells its images apart counts, what varies between near twins does not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.embeddings import Embeddings, unit
+from holotype.settings import SpaceName
+
+_SAMPLE = 16_384  # rows of the pool that a space is fitted on
+_COARSE = 256  # directions in which neighbours are looked for
+_NEIGHBOURS = 5
+_DIRECTIONS = 256  # at most so many are kept
+_SHRINKAGE = 0.05  # of the scatter within pairs towards its mean eigenvalue, where pairs abound
+_LEAST = 256  # rows below which nothing but the centre can be fitted
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Unit vectors (n, dim) to unit vectors (n, directions): root, centre, project.
+
+    power        whether the square root is taken first, of features that are never negative
+    mean         (dim,) of the rooted pool
+    projection   (dim, directions), None where vectors are only centred
+    """
+
+    power: bool
+    mean: Matrix
+    projection: Matrix | None
+
+    def transform(self, vectors: Matrix) -> Matrix:
+        """Return the unit vectors of `vectors` in this space."""
+        moved = (np.sqrt(np.maximum(vectors, 0)) if self.power else vectors) - self.mean
+        return unit(moved if self.projection is None else moved @ self.projection)
+
+    def arrays(self) -> dict[str, Matrix]:
+        """What a saved model holds of this space; `from_arrays` takes it back."""
+        found = {"space_mean": self.mean, "space_power": np.array([self.power], np.float32)}
+        return found if self.projection is None else found | {"space_projection": self.projection}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> "Space":
+        """Return the space whose `arrays` these are."""
+        return cls(bool(arrays["space_power"][0]), arrays["space_mean"], arrays.get("space_projection"))
+
+
+def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int = 0) -> Space:
+    """Fit a space on a sample of at most 16,384 rows of the pool.
+
+    raw         nothing is changed
+    whitened    the pool's covariance, shrunk by its mean eigenvalue, is divided out
+    neighbours  a discriminant analysis whose classes are pairs of mutual neighbours: the scatter within the pairs is
+                divided out, and the directions in which the pool varies most against it are kept (at most 256)
+
+    All but raw take the square root of features that are never negative, and centre. A pool of fewer than 256 images
+    is only centred.
+    """
+    if name == "raw":
+        return Space(False, np.zeros(embeddings.dim, np.float32), None)
+    rows = np.random.default_rng(seed).permutation(embeddings.rows)[:_SAMPLE]
+    vectors = embeddings.take(np.sort(rows))
+    power = bool(vectors.min() >= 0)
+    vectors = np.sqrt(vectors) if power else vectors
+    mean = vectors.mean(axis=0)
+    vectors = vectors - mean
+    if len(vectors) < _LEAST:
+        return Space(power, mean, None)
+    total = vectors.T @ vectors / np.float32(len(vectors))
+    whitening = _inverse_root(total, 1.0)
+    if name == "whitened":
+        return Space(power, mean, whitening)
+    coarse = unit(vectors @ whitening[:, -_COARSE:])
+    return Space(power, mean, _discriminant(vectors, total, *mutual_neighbours(coarse, _NEIGHBOURS)[:2]))
+
+
+def _discriminant(vectors: Matrix, total: Matrix, i: NDArray[np.int64], j: NDArray[np.int64]) -> Matrix:
+    apart = vectors[i] - vectors[j]
+    within = apart.T @ apart / np.float32(2 * max(len(apart), 1))
+    shrinkage = max(_SHRINKAGE, vectors.shape[1] / max(len(apart), 1))
+    whitening = _inverse_root(within, shrinkage)
+    _, axes = np.linalg.eigh(whitening.T @ total @ whitening)
+    kept = min(_DIRECTIONS, len(vectors) // 8)
+    return np.ascontiguousarray(whitening @ axes[:, ::-1][:, :kept], dtype=np.float32)
+
+
+def _inverse_root(scatter: Matrix, shrinkage: float) -> Matrix:
+    """Return the eigenvectors (d, d) of `scatter`, scaled so that it becomes white; the strongest come last."""
+    values, axes = np.linalg.eigh(scatter)
+    return np.asarray(axes / np.sqrt(np.maximum(values, 0) + shrinkage * values.mean() + 1e-12), dtype=np.float32)
+
+
+def mutual_neighbours(
+    vectors: Matrix, k: int, block: int = 1024
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Matrix]:
+    """Return (i, j, cosine) of the pairs i < j of unit `vectors` (n, d) that are among each other's `k` nearest."""
+    count = len(vectors)
+    k = min(k, count - 1)
+    nearest = np.empty((count, k), np.int64)
+    cosine = np.empty((count, k), np.float32)
+    for start in range(0, count, block):
+        scores = vectors[start : start + block] @ vectors.T
+        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
+        found = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k else np.empty((len(scores), 0), np.int64)
+        nearest[start : start + block] = found
+        cosine[start : start + block] = np.take_along_axis(scores, found, axis=1)
+    one, other = np.repeat(np.arange(count), k), nearest.ravel()
+    both = np.isin(one * count + other, other * count + one) & (one < other)
+    return one[both], other[both], cosine.ravel()[both]
