@@ -38,10 +38,9 @@ SOURCES = (
 COUNT = 16_000
 LEAST, ARTISTS = 20, 5  # a class has at least so many icons, by at least so many artists
 
-_STYLES = frozenset(
-    "outline outlined filled fill line linear rounded round sharp bold thin light duotone broken regular solid alt "
-    "variant color glyph".split()
-)
+_WEIGHTS = frozenset({"bold", "broken", "duotone", "light", "regular", "thin"})
+_OUTLINES = frozenset({"fill", "filled", "glyph", "line", "linear", "outline", "outlined", "solid"})
+_STYLES = _WEIGHTS | _OUTLINES | {"alt", "color", "round", "rounded", "sharp", "variant"}
 _OTHER_SIZE = re.compile(r"-(10|12|16|20|28|32|48)-")  # fluent draws each icon anew for seven sizes; one is enough
 
 

@@ -151,7 +151,7 @@ def ours(settings: RankSettings) -> Method:
         embeddings = spaces.embeddings(settings.space)
         plain = Space(False, np.zeros(embeddings.dim, np.float32), None)  # it has been applied
         vectors = [embeddings.take(rows) for rows in exemplars]
-        ranking = rank(embeddings, vectors, np.concatenate(exemplars).tolist(), settings, plain)
+        ranking = rank(embeddings, vectors, np.concatenate(exemplars).tolist(), settings, space=plain)
         scores = np.full((embeddings.size, len(exemplars)), -np.inf)
         scores[ranking.candidates] = ranking.density
         sure = np.zeros((embeddings.size, len(exemplars)))

@@ -278,6 +278,21 @@ def _differences(figures: dict[str, list[dict[str, float]]], triples: NDArray[np
     return found
 
 
+_COLUMNS = (
+    "method",
+    "F1 all",
+    "F1 other artists",
+    "oracle F1: all, other artists",
+    "gap closed, all",
+    "p10",
+    "gap closed, other artists",
+    "precision",
+    "false alarms / 1,000: look-alikes, others",
+    "s",
+    "MB",
+)
+
+
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the results as Markdown."""
     lines = []
@@ -285,9 +300,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         lines += [
             f"### {result['pool']}: {result['images']:,} images, {result['episodes']} episodes",
             "",
-            "| method | F1 all | F1 other artists | oracle F1 | gap closed, all | p10 | other artists | precision | "
-            "false alarms / 1,000: look-alikes, others | s | MB |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            f"| {' | '.join(_COLUMNS)} |",
+            "|---" * len(_COLUMNS) + "|",
         ]
         lines += [_line(name, row, result["peak MB"].get(name)) for name, row in result["methods"].items()]
         lines += ["", f"Calibration error of our estimate on candidates: {result['calibration error']:.3f}", ""]

@@ -18,12 +18,13 @@ from holotype.embeddings import Embeddings, EmbeddingStore, embed, unit
 from holotype.encoders import Encoder, OnnxEncoder, fingerprint, load_encoder
 from holotype.errors import HolotypeError, ModelError, UnreadableImage
 from holotype.exemplars import resolve
-from holotype.groups import Groups, group, thresholds_for
+from holotype.groups import Groups, group, group_ranked, thresholds_for
 from holotype.heads import Head, fit_head
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions
 from holotype.progress import Progress, Silent
-from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, Threshold
+from holotype.ranking import rank
+from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.similarity import Search
 from holotype.splits import Split
 
@@ -52,6 +53,7 @@ class Classifier:
         threshold: Threshold = _D.threshold,
         doubtful_band: float = _D.doubtful_band,
         ambiguity: float = _D.ambiguity,
+        rank: RankSettings = _D.rank,
         head: HeadName = _D.head,
         head_settings: HeadSettings = _D.head_settings,
         balance: Balance = _D.balance,
@@ -66,6 +68,7 @@ class Classifier:
         self.threshold = threshold
         self.doubtful_band = doubtful_band
         self.ambiguity = ambiguity
+        self.rank = rank
         self.head = head
         self.head_settings = head_settings
         self.balance = balance
@@ -120,9 +123,11 @@ class Classifier:
             return self.learn(searched, groups, parts, pool, store, progress)
 
     def group(self, searched: Search) -> Groups:
-        """Return the groups at `threshold`; the exemplars do not count for an automatic one."""
-        settings = self._settings()
-        own = {e.row: e.label for e in searched.exemplars if e.row is not None}
+        """Return the groups at `threshold`. An automatic one ranks the pool along its graph, unless that is off."""
+        settings, own = self._settings(), searched.own
+        if settings.threshold == "auto" and settings.rank.diffusion:
+            ranking = rank(searched.embeddings, searched.queries, list(own), settings.rank, seed=settings.seed)
+            return group_ranked(searched.classes, ranking, own, settings.doubtful_band, settings.ambiguity)
         others = np.delete(searched.scores, list(own), axis=0)
         thresholds = thresholds_for(others, settings.threshold, settings.doubtful_band)
         return group(searched.classes, searched.scores, thresholds, own, settings.ambiguity)

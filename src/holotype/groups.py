@@ -9,17 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import GroupError
+from holotype.ranking import Ranking
 
 Decision = Literal["exemplar", "member", "doubtful", "background", "missing"]
 
+Measure = Literal["cosine", "estimate"]
+
 _AUTO_NULL = 1e-3  # share of a normal null that may pass an automatic threshold
 _AUTO_LEAST = 5  # images that an automatic threshold lets in at the least
+_NOTHING = "no image but the exemplars has a vector: the others are unreadable, or there are none"
 _BLOCK = 10_000  # rows that are put into words at a time
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A class's cosine threshold, the lower edge of its doubtful band, and where both come from."""
+    """A class's threshold, the lower edge of its doubtful band, and where both come from."""
 
     value: float
     doubtful: float
@@ -31,7 +35,10 @@ class Threshold:
 class Reasons(Sequence[str]):
     """Why each of n rows was decided as it was: arrays, put into words only where a row is looked at.
 
-    tie  (n,) bool: nearly as far above a second threshold; the other fields are those of `Groups`
+    tie     (n,) bool: nearly as far above a second threshold
+    rounds  (n,) int8: the round of the ranking in which a row was reached, 0 for none
+
+    The other fields are those of `Groups`.
     """
 
     classes: Sequence[str]
@@ -40,6 +47,8 @@ class Reasons(Sequence[str]):
     decision: NDArray[np.str_]
     tie: NDArray[np.bool_]
     thresholds: Sequence[Threshold]
+    measure: Measure
+    rounds: NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.decision)
@@ -67,22 +76,23 @@ class Reasons(Sequence[str]):
 
     def _words(self, rows: range) -> Iterator[str]:
         values = _values(self.thresholds).tolist()
-        columns = (array[rows].tolist() for array in (self.label, self.decision, self.tie, self.scores))
-        for own, what, tie, cosines in zip(*columns, strict=True):
+        columns = (array[rows].tolist() for array in (self.label, self.decision, self.tie, self.scores, self.rounds))
+        for own, what, tie, scores, turn in zip(*columns, strict=True):
             if what == "missing":
                 yield "the image has no vector: it is unreadable"
             elif what == "exemplar":
                 yield f"given as an exemplar of {self.classes[own]}"
             else:
-                here = f"{self.classes[own]}: cosine {cosines[own]:.3f}, threshold {values[own]:.3f}"
-                yield f"{here}{self._doubt(own, tie, cosines, values) if what == 'doubtful' else ''}"
+                here = f"{self.classes[own]}: {self.measure} {scores[own]:.3f}, threshold {values[own]:.3f}"
+                turned = f", reached in round {turn}" if turn else ""
+                yield f"{here}{turned}{self._doubt(own, tie, scores, values) if what == 'doubtful' else ''}"
 
-    def _doubt(self, own: int, tie: bool, cosines: list[float], values: list[float]) -> str:
+    def _doubt(self, own: int, tie: bool, scores: list[float], values: list[float]) -> str:
         if tie:
-            others = [self.classes[k] for k, value in enumerate(values) if cosines[k] >= value and k != own]
+            others = [self.classes[k] for k, value in enumerate(values) if scores[k] >= value and k != own]
             return f"; nearly as far above the threshold of {', '.join(others)}"
         bands = enumerate(threshold.doubtful for threshold in self.thresholds)
-        return f"; within the doubtful band of {', '.join(self.classes[k] for k, edge in bands if cosines[k] >= edge)}"
+        return f"; within the doubtful band of {', '.join(self.classes[k] for k, edge in bands if scores[k] >= edge)}"
 
 
 @dataclass(frozen=True)
@@ -90,11 +100,13 @@ class Groups:
     """One entry per pool row.
 
     classes     K names
-    scores      (n, K) cosine, nan where the image has no vector
+    scores      (n, K) by `measure`, nan where the image has no vector
     label       (n,) int: the class whose margin is best; only members and exemplars belong to it
     decision    (n,) of Decision
     reasons     (n,) in words, which `Reasons` finds when they are read
     thresholds  K
+    measure     what scores and thresholds are: cosine, or an estimated probability
+    ranking     what the estimate rests on
     """
 
     classes: Sequence[str]
@@ -103,6 +115,8 @@ class Groups:
     decision: NDArray[np.str_]
     reasons: Sequence[str]
     thresholds: Sequence[Threshold]
+    measure: Measure = "cosine"
+    ranking: Ranking | None = None
 
     def members(self, label: int) -> NDArray[np.int64]:
         """Return the rows of class `label`, its exemplars included."""
@@ -130,7 +144,7 @@ def robust_spread(scores: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto"], band: float) -> list[Threshold]:
-    """Return the threshold of each class of `scores` (n, K).
+    """Return the cosine threshold of each class of `scores` (n, K).
 
     A number is taken as it is. "auto" takes the pool's own distribution: the cosine that a share of 1/1000 of a
     normal null (median and left-half deviation) would pass, and that at least five images reach. It is provisional:
@@ -138,7 +152,7 @@ def thresholds_for(scores: NDArray[np.float32], threshold: float | Literal["auto
     there is no image to compare.
     """
     if not len(scores) or np.isnan(scores).all():
-        raise GroupError("no image but the exemplars has a vector: the others are unreadable, or there are none")
+        raise GroupError(_NOTHING)
     reach = NormalDist().inv_cdf(1 - _AUTO_NULL)
     found = []
     for column in scores.T:
@@ -163,17 +177,21 @@ def group(
     thresholds: Sequence[Threshold],
     exemplars: dict[int, int],
     ambiguity: float,
+    ranking: Ranking | None = None,
 ) -> Groups:
     """Decide on every row.
 
-    An image above several thresholds goes to the class with the greatest margin (cosine minus threshold), unless
-    the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class.
-    Raises `GroupError` when a class has no image but its exemplars.
+    An image above several thresholds goes to the class with the greatest margin (score minus threshold), unless
+    the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class; ranking: where
+    the scores are its estimates. Raises `GroupError` when a class has no image but its exemplars.
     """
     margins = scores - _values(thresholds)
     known: NDArray[np.bool_] = np.asarray(~np.isnan(scores).any(axis=1))
     ordered = np.sort(np.where(known[:, None], margins, -np.inf), axis=1)[:, ::-1]
     label = np.where(known[:, None], margins, -np.inf).argmax(axis=1)
+    if ranking is not None:
+        unreached = known & (scores.max(axis=1) == 0)
+        label[unreached] = ranking.cosine[unreached].argmax(axis=1)
     above: NDArray[np.bool_] = known & (ordered[:, 0] >= 0)
     tie = above & _second_is_close(ordered, ambiguity)
     near = known & ~above & (scores >= [t.doubtful for t in thresholds]).any(axis=1)
@@ -183,10 +201,93 @@ def group(
     decision[~known] = "missing"
     for row, own in exemplars.items():
         decision[row], label[row] = "exemplar", own
-    reasons = Reasons(classes, scores, label, decision, tie, thresholds)
-    groups = Groups(classes, scores, label, decision, reasons, thresholds)
+    measure: Measure = "cosine" if ranking is None else "estimate"
+    rounds = np.zeros(len(scores), np.int8) if ranking is None else _rounds(ranking, label)
+    reasons = Reasons(classes, scores, label, decision, tie, thresholds, measure, rounds)
+    groups = Groups(classes, scores, label, decision, reasons, thresholds, measure, ranking)
     _refuse_empty(groups, exemplars)
     return groups
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a ranking says about one class, without any label: no guarantee.
+
+    found       members, without the exemplars
+    precision   estimated share of them that shows the class; nan without members
+    size        estimated images of the class in the pool, its exemplars included
+    below, tied images left out as doubtful: just below the cut, and nearly as far inside another class
+    confused    (class, images) that most images are in reach of as well; None where no image is
+    """
+
+    found: int
+    precision: float
+    size: float
+    below: int
+    tied: int
+    confused: tuple[str, int] | None
+
+
+def estimates(groups: Groups) -> list[Estimate]:
+    """Return what is estimated about each class; nothing where the groups come from cosine thresholds."""
+    if groups.ranking is None:
+        return []
+    scores, count = np.nan_to_num(groups.scores), len(groups.classes)
+    decision, edges = groups.decision, [threshold.doubtful for threshold in groups.thresholds]
+    near = (scores >= np.array(edges, np.float32)) & (decision != "exemplar")[:, None]
+    above = (scores >= _values(groups.thresholds)).sum(axis=1) > 1
+    found = []
+    for k in range(count):
+        own = groups.label == k
+        members, doubtful = own & (decision == "member"), own & (decision == "doubtful")
+        both = {groups.classes[j]: int((near[:, k] & near[:, j]).sum()) for j in range(count) if j != k}
+        worst = max(both.items(), key=lambda pair: pair[1], default=("", 0))
+        found.append(
+            Estimate(
+                int(members.sum()),
+                float(scores[members, k].mean()) if members.any() else float("nan"),
+                float(scores[decision != "exemplar", k].sum()) + float((own & (decision == "exemplar")).sum()),
+                int((doubtful & ~above).sum()),
+                int((doubtful & above).sum()),
+                worst if worst[1] else None,
+            )
+        )
+    return found
+
+
+def group_ranked(
+    classes: Sequence[str], ranking: Ranking, exemplars: dict[int, int], band: float, ambiguity: float
+) -> Groups:
+    """Decide on every row by what the exemplars reach: inside a class's cut, it is a member.
+
+    The scores are estimated probabilities, 0 out of reach. Doubtful is what is below the cut, and above the estimate
+    there halved `band` times. Raises `GroupError` as `group` does.
+    """
+    if not len(ranking.candidates):
+        raise GroupError(_NOTHING)
+    scores = np.where(np.isnan(ranking.cosine), np.nan, 0).astype(np.float32)
+    scores[ranking.candidates] = ranking.chances
+    thresholds = [
+        Threshold(limit, limit * 0.5**band, f"provisional: {_basis(ranking, k)}", True)
+        for k, limit in enumerate(ranking.limits.tolist())
+    ]
+    return group(classes, scores, thresholds, exemplars, ambiguity, ranking)
+
+
+def _basis(ranking: Ranking, k: int) -> str:
+    cut = ranking.cuts[k]
+    taught = ", after self-training" if ranking.rounds[k] > 1 else ""
+    return f"where {100 * cut.conductance:.0f} % of the edges among similar images lead out of the class{taught}"
+
+
+def _rounds(ranking: Ranking, label: NDArray[np.int64]) -> NDArray[np.int8]:
+    """The round in which each pool row came into the cut of its class, 0 where it is outside."""
+    found = np.zeros(len(label), np.int8)
+    places, own = np.arange(len(ranking.candidates)), label[ranking.candidates]
+    last = np.array(ranking.rounds, np.int8)[own]
+    turn = np.where(ranking.first[places, own], np.int8(1), last)
+    found[ranking.candidates] = np.where(ranking.inside()[places, own], turn, 0)
+    return found
 
 
 def _values(thresholds: Sequence[Threshold]) -> NDArray[np.float32]:
@@ -212,6 +313,6 @@ def _refuse_empty(groups: Groups, exemplars: dict[int, int]) -> None:
         taken = ", but is as far above the threshold of another class" if nearest >= threshold else ""
         raise GroupError(
             f"no image but the exemplar is in the group of {name!r} at threshold {threshold:.3f}; the most similar "
-            f"image has a cosine of {nearest:.3f}{taken}. "
+            f"image has {'a cosine' if groups.measure == 'cosine' else 'an estimate'} of {nearest:.3f}{taken}. "
             "Lower --threshold, take --threshold auto, or give more exemplars"
         )

@@ -114,7 +114,7 @@ class Ranking:
     def members(self, k: int) -> NDArray[np.int64]:
         """Return the pool rows inside the cut of class `k` that are not further inside another."""
         margins = np.where(self.inside(), self.chances - self.limits, -1.0)
-        return self.candidates[(margins[:, k] >= 0) & (margins.argmax(axis=1) == k)]
+        return np.asarray(self.candidates[(margins[:, k] >= 0) & (margins.argmax(axis=1) == k)])
 
 
 def rank(
@@ -122,6 +122,8 @@ def rank(
     exemplars: Sequence[Matrix],
     own: Sequence[int],
     settings: RankSettings,
+    *,
+    seed: int = 0,
     space: Space | None = None,
 ) -> Ranking:
     """Rank the pool for each class.
@@ -130,9 +132,9 @@ def rank(
     own         pool rows of exemplars, which are no candidates
     space       where it is known already
     """
-    space = space or fit_space(embeddings, settings.space, settings.seed)
+    space = space or fit_space(embeddings, settings.space, seed)
     anchors = [space.transform(vectors) for vectors in exemplars]
-    cosine, sample = _cosine(embeddings, space, anchors, settings.seed)
+    cosine, sample = _cosine(embeddings, space, anchors, seed)
     candidates = _candidates(cosine, own)
     vectors = np.concatenate([*anchors, space.transform(embeddings.take(candidates))])
     owners = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])

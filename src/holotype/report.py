@@ -37,7 +37,7 @@ FIGURES = {
     "precision_recall": "Precision against recall, each class against the rest",
     "confusion": "Confusion matrix: truth in lines, answer in columns",
     "sweep": "Runs of the sweep (the first 40 and the chosen); the chosen run is orange",
-    "score_histogram": "Cosine of the pool's images to each class, with the threshold",
+    "score_histogram": "Score of the pool's images for each class, with the threshold",
 }
 SWEEP_LABELS = ("encoder", "head", "threshold")
 PANELS = 4
@@ -52,10 +52,11 @@ class ReportContent:
     """What the report shows, for n images of the pool and K classes.
 
     evaluation  None when no test set was given
-    groups      per class: name, exemplars [(id, jpeg)], threshold, threshold_basis, members, doubtful, and
-                best, borderline, rejected, each [(id, caption, jpeg)]
-    scores      (n, K) float cosine, nan where missing
-    thresholds  (K,) float cosine from which an image is a member
+    groups      per class: name, exemplars [(id, jpeg)], threshold, threshold_basis, explained (sentences), members,
+                doubtful, and best, borderline, rejected, each [(id, caption, jpeg)]
+    scores      (n, K) float, nan where missing
+    measure     what the scores are, in words
+    thresholds  (K,) float score from which an image is a member
     sweep       a dict per run: encoder, head, threshold, then numbers or None; the chosen one has chosen=True
     search      the two ways to search: rows [{name, overlap_at_k {k: share}, spearman}] and
                 seconds {way: seconds}, images that both can see; None when they were not compared
@@ -71,6 +72,7 @@ class ReportContent:
     evaluation: Evaluation | None
     groups: list[dict[str, Any]]
     scores: NDArray[np.float64]
+    measure: str
     thresholds: NDArray[np.float64]
     sweep: list[dict[str, Any]]
     search: dict[str, Any] | None
@@ -404,7 +406,7 @@ def _draw_histogram(content: ReportContent) -> "Figure":
         if i < k:
             _draw_scores(axes, content, i, bins)
             axes.set_title(f"{names[i]}{_threshold(content.thresholds[i])}", fontsize=9)
-            axes.set_xlabel("Cosine" if i + across >= k else "")
+            axes.set_xlabel(content.measure if i + across >= k else "")
             axes.set_ylabel("" if i % across else "Images")
         else:
             axes.set_visible(False)

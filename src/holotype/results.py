@@ -16,7 +16,7 @@ from holotype.classifier import Classifier, versions
 from holotype.embeddings import EmbeddingStore
 from holotype.errors import UnreadableImage
 from holotype.evaluation import Evaluation
-from holotype.groups import Groups
+from holotype.groups import Estimate, Groups, estimates
 from holotype.images import decode, thumbnail
 from holotype.job import SETTINGS
 from holotype.pool import Pool
@@ -137,7 +137,7 @@ def summary(result: Result) -> Iterator[str]:
     """Yield a line per class: how many were found, at which threshold, and what the answers are worth."""
     groups = result.classifier.groups_
     for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
-        found = f"{len(groups.members(k)):,} members at cosine {threshold.value:.3f} ({threshold.basis})"
+        found = f"{len(groups.members(k)):,} members at {groups.measure} {threshold.value:.3f} ({threshold.basis})"
         worth = ""
         if result.evaluation is not None:
             f1, area = result.evaluation.classes[k].f1, result.evaluation.classes[k].roc_auc
@@ -147,10 +147,11 @@ def summary(result: Result) -> Iterator[str]:
 
 
 def _write_groups(path: Path, pool: Pool, chosen: Result) -> None:
-    """Write every pool row: id, class, score, probability, decision, reason, part.
+    """Write every pool row: id, class, score, cosine, probability, decision, reason, part.
 
-    The class is null where nothing was decided (doubtful, or without a vector), the probability where the image was
-    not encoded, and `part` where it had none in training.
+    The score is what was grouped by: an estimated probability, or the cosine. The class is null where nothing was
+    decided (doubtful, or without a vector), the probability where the image was not encoded, and `part` where it had
+    none in training.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -162,13 +163,14 @@ def _write_groups(path: Path, pool: Pool, chosen: Result) -> None:
     decided = nearest.copy()
     decided[groups.decision == "doubtful"] = None
     decided[groups.decision == "background"] = NONE
-    best = groups.scores[np.arange(len(pool)), groups.label]
+    own = np.arange(len(pool)), groups.label
     table = pa.table(
         {
             "id": pool.ids,
             "class": pa.array(decided.tolist(), pa.string()),
             "nearest_class": pa.array(nearest.tolist(), pa.string()),
-            "score": pa.array(best, from_pandas=True),
+            "score": pa.array(groups.scores[own], from_pandas=True),
+            "cosine": pa.array(chosen.search.scores[own], from_pandas=True),
             "probability": pa.array(_probabilities(pool, chosen), from_pandas=True),
             "decision": groups.decision.tolist(),
             "reason": list(groups.reasons),
@@ -192,12 +194,12 @@ def read_learnt(out: Path, near_duplicate: float) -> dict[str, str]:
     """Return id -> why of the images that prove nothing about the model of the run in `out`: it learnt from them."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(out / "groups.parquet", columns=["id", "decision", "score", "part"])
+    table = pq.read_table(out / "groups.parquet", columns=["id", "decision", "cosine", "part"])
     rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
     return {
         name: "learnt from, an exemplar, or nearly the same as one"
-        for name, decision, score, part in rows
-        if part in ("fit", "validation") or decision == "exemplar" or (score or 0) >= near_duplicate
+        for name, decision, cosine, part in rows
+        if part in ("fit", "validation") or decision == "exemplar" or (cosine or 0) >= near_duplicate
     }
 
 
@@ -268,6 +270,7 @@ def _content(
         evaluation=sweep.chosen.evaluation,
         groups=[_sheet(pool, sweep.chosen, k) for k in range(len(groups.classes))],
         scores=groups.scores.astype(np.float64),
+        measure="Cosine" if groups.measure == "cosine" else "Estimated probability",
         thresholds=np.array([t.value for t in groups.thresholds]),
         sweep=rows,
         search=_search_table(sweep.comparison),
@@ -309,7 +312,7 @@ def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
     groups, counts = sweep.chosen.classifier.groups_, sweep.chosen.classifier.training_.counts
     if any(threshold.provisional for threshold in groups.thresholds):
         yield (
-            "The cosine thresholds are provisional: they come from the pool's own scores. Without labels no threshold "
+            "The thresholds are provisional: they come from the pool itself. Without labels no threshold "
             "can promise a precision; look at the borderline images."
         )
     for name in groups.classes:
@@ -343,12 +346,32 @@ def _sheet(pool: Pool, chosen: Result, k: int) -> dict[str, Any]:
         ],
         "threshold": threshold.value,
         "threshold_basis": threshold.basis,
+        "explained": [*_explained(groups.classes[k], found[k])] if (found := estimates(groups)) else [],
         "members": len(own),
         "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
         "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, k),
         "borderline": _pictures(pool, near[:_SHOWN], groups, k),
         "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), groups, k),
     }
+
+
+def _explained(name: str, found: Estimate) -> Iterator[str]:
+    """Say what is estimated about a class, on which basis, what was left out, and what it may be confused with."""
+    if found.found:
+        yield (
+            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} members show {name}, and about "
+            f"{found.size:,.0f} images of the pool do. Both rest on how the images are connected, by a formula that "
+            "was fitted on other pools; on a new pool it may be off by half. Only looking at some of them can tell."
+        )
+    yield (
+        f"Left out as doubtful: {found.below:,} just below the threshold, {found.tied:,} nearly as far above that of "
+        "another class."
+    )
+    if found.confused is None:
+        yield "No other class is in reach of the same images."
+    else:
+        other, count = found.confused
+        yield f"Most often confused with {other}: {count:,} images are members or doubtful for both."
 
 
 def _pictures(pool: Pool, rows: NDArray[np.int64], groups: Groups, k: int) -> list[tuple[str, str, bytes]]:

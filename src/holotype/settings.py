@@ -59,15 +59,16 @@ class RankSettings(Strict):
     space: SpaceName = "neighbours"
     diffusion: bool = True
     self_training: bool = True
-    seed: int = 0
 
 
 class TrainSettings(Strict):
     """How one classifier is trained, but for what a run sweeps over.
 
     runtime           what runs the encoder
-    doubtful_band     width of the band below a threshold, in robust standard deviations of the class's scores
-    ambiguity         an image above two thresholds is doubtful when its margins differ by less than this (cosine)
+    doubtful_band     width of the band below a threshold, in robust standard deviations of the class's cosines; of an
+                      automatic one, how often the estimated probability may halve
+    ambiguity         an image above two thresholds is doubtful when its margins differ by less than this
+    rank              how an automatic threshold finds a class
     balance           how imbalance is met: class weights (inverse frequency, or effective number), or augmentation
     views             most augmented views of one training image
     negatives         background images sampled as the class "none"
@@ -78,6 +79,7 @@ class TrainSettings(Strict):
     runtime: Literal["openvino", "onnxruntime"] = "openvino"
     doubtful_band: float = Field(1.0, ge=0)
     ambiguity: float = Field(0.01, ge=0)
+    rank: RankSettings = RankSettings()
     head_settings: HeadSettings = HeadSettings()
     balance: Balance = "weights"
     views: int = Field(8, ge=1)

@@ -24,6 +24,7 @@ class Search:
     embeddings  the search space
     scores      (n, K) float32 cosine to the nearest exemplar of each class, nan without a vector
     seconds     what it took, the embeddings being there
+    queries     per class the unit vectors (exemplars of the class, dim)
     """
 
     classes: Sequence[str]
@@ -31,6 +32,12 @@ class Search:
     embeddings: Embeddings
     scores: NDArray[np.float32]
     seconds: float
+    queries: Sequence[NDArray[np.float32]] = ()
+
+    @property
+    def own(self) -> dict[int, int]:
+        """The exemplars that are in the pool: row -> class."""
+        return {e.row: e.label for e in self.exemplars if e.row is not None}
 
 
 def search(
@@ -43,8 +50,9 @@ def search(
     started = time.perf_counter()
     vectors = np.stack([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
     labels = np.array([exemplar.label for exemplar in exemplars])
-    scores = cosine(embeddings, [vectors[labels == k] for k in range(len(classes))])
-    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started)
+    queries = [unit(vectors[labels == k]) for k in range(len(classes))]
+    scores = cosine(embeddings, queries)
+    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries)
 
 
 def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None) -> NDArray[np.float32]:

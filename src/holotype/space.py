@@ -70,7 +70,7 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
     vectors = vectors - mean
     if len(vectors) < _LEAST:
         return Space(power, mean, None)
-    total = vectors.T @ vectors / np.float32(len(vectors))
+    total = np.asarray(vectors.T @ vectors / len(vectors), dtype=np.float32)
     whitening = _inverse_root(total, 1.0)
     if name == "whitened":
         return Space(power, mean, whitening)
@@ -80,7 +80,7 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
 
 def _discriminant(vectors: Matrix, total: Matrix, i: NDArray[np.int64], j: NDArray[np.int64]) -> Matrix:
     apart = vectors[i] - vectors[j]
-    within = apart.T @ apart / np.float32(2 * max(len(apart), 1))
+    within = np.asarray(apart.T @ apart / (2 * max(len(apart), 1)), dtype=np.float32)
     shrinkage = max(_SHRINKAGE, vectors.shape[1] / max(len(apart), 1))
     whitening = _inverse_root(within, shrinkage)
     _, axes = np.linalg.eigh(whitening.T @ total @ whitening)
@@ -99,7 +99,7 @@ def mutual_neighbours(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Matrix]:
     """Return (i, j, cosine) of the pairs i < j of unit `vectors` (n, d) that are among each other's `k` nearest."""
     count = len(vectors)
-    k = min(k, count - 1)
+    k = max(min(k, count - 1), 0)
     nearest = np.empty((count, k), np.int64)
     cosine = np.empty((count, k), np.float32)
     for start in range(0, count, block):

@@ -56,7 +56,7 @@ def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], s
     Rows are the members of any grouping, and a sample of what is background in all of them.
     """
     count = len(search.classes)
-    loosest = min(groupings, key=lambda groups: sum(t.value for t in groups.thresholds))
+    loosest = max(groupings, key=lambda groups: sum(len(groups.members(k)) for k in range(count)))
     members = np.unique(np.concatenate([groups.members(k) for groups in groupings for k in range(count)]))
     sampled = _sample(_background_in_all(groupings), held_out, settings)
     tested = np.array([row for row in held_out if search.embeddings.present[row]], dtype=np.int64)

@@ -1,0 +1,109 @@
+"""The space that a pool is ranked in."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from holotype.embeddings import Embeddings, unit
+from holotype.space import Space, fit_space, mutual_neighbours
+
+
+def pool_of(vectors: NDArray[np.float32]) -> Embeddings:
+    half = len(vectors) // 2
+    return Embeddings([vectors[:half], vectors[half:]], np.arange(len(vectors)), len(vectors))
+
+
+def noisy_twins(count: int = 300, each: int = 4, dim: int = 48) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """`count` things, each seen `each` times; what varies most has nothing to do with the thing."""
+    rng = np.random.default_rng(0)
+    things = rng.normal(size=(count, dim)) * np.where(np.arange(dim) < 32, 1.0, 0.05)
+    nuisance = rng.normal(size=(count * each, dim)) * np.where(np.arange(dim) < 32, 0.35, 2.0)
+    labels = np.repeat(np.arange(count), each)
+    order = rng.permutation(len(labels))
+    return (things[labels] + nuisance)[order].astype(np.float32), labels[order]
+
+
+def share_of_twins(vectors: NDArray[np.float32], labels: NDArray[np.int64], each: int = 4) -> float:
+    cosine = vectors @ vectors.T
+    np.fill_diagonal(cosine, -2)
+    nearest = np.argsort(-cosine, axis=1)[:, : each - 1]
+    return float((labels[nearest] == labels[:, None]).mean())
+
+
+def test_what_varies_between_twins_is_divided_out() -> None:
+    vectors, labels = noisy_twins()
+    pool = pool_of(vectors)
+    found = {
+        name: share_of_twins(fit_space(pool, name).transform(unit(vectors)), labels)  # type: ignore[arg-type]
+        for name in ("raw", "whitened", "neighbours")
+    }
+    assert found["neighbours"] > found["whitened"] > found["raw"]
+    assert found["neighbours"] > found["raw"] + 0.2
+
+
+def test_raw_changes_nothing() -> None:
+    vectors = unit(noisy_twins()[0])
+    assert np.allclose(fit_space(pool_of(vectors), "raw").transform(vectors), vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["whitened", "neighbours"])
+@pytest.mark.parametrize("count", [1, 2, 30, 255])
+def test_a_small_pool_is_only_centred(name: str, count: int) -> None:
+    vectors = np.random.default_rng(0).normal(size=(count, 600)).astype(np.float32)
+    space = fit_space(pool_of(vectors), name)  # type: ignore[arg-type]
+    assert space.projection is None
+    assert space.transform(unit(vectors)).shape == (count, 600)
+    assert np.isfinite(space.transform(unit(vectors))).all()
+
+
+def test_the_root_is_taken_only_of_what_is_never_negative() -> None:
+    vectors = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
+    assert not fit_space(pool_of(vectors)).power
+    assert fit_space(pool_of(np.abs(vectors))).power
+
+
+def test_dimensions_that_are_always_zero_do_no_harm() -> None:
+    vectors = np.abs(noisy_twins()[0])
+    vectors[:, 40:] = 0
+    moved = fit_space(pool_of(vectors)).transform(unit(vectors))
+    assert np.isfinite(moved).all()
+    assert np.allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-4)
+
+
+def test_a_pool_of_copies_gives_finite_vectors() -> None:
+    vectors = np.tile(np.random.default_rng(0).normal(size=(1, 24)), (400, 1)).astype(np.float32)
+    assert np.isfinite(fit_space(pool_of(vectors)).transform(unit(vectors))).all()
+
+
+def test_a_space_comes_back_from_its_arrays() -> None:
+    vectors = unit(noisy_twins()[0])
+    for count in (len(vectors), 100):
+        space = fit_space(pool_of(vectors[:count]))
+        again = Space.from_arrays(space.arrays())
+        assert np.array_equal(again.transform(vectors), space.transform(vectors))
+
+
+def test_the_same_seed_gives_the_same_space() -> None:
+    pool = pool_of(noisy_twins()[0])
+    one, two = fit_space(pool, seed=3), fit_space(pool, seed=3)
+    assert one.projection is not None
+    assert two.projection is not None
+    assert np.array_equal(one.projection, two.projection)
+
+
+@pytest.mark.parametrize("block", [7, 1024])
+def test_mutual_neighbours_are_those_of_a_plain_search(block: int) -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(60, 8)))
+    cosine = vectors @ vectors.T
+    np.fill_diagonal(cosine, -2)
+    nearest = [set(row[:4].tolist()) for row in np.argsort(-cosine, axis=1)]
+    expected = {(i, j) for i in range(60) for j in nearest[i] if i < j and i in nearest[j]}
+    one, other, found = mutual_neighbours(vectors, 4, block)
+    assert set(zip(one.tolist(), other.tolist(), strict=True)) == expected
+    assert np.allclose(found, cosine[one, other], atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_vectors_have_few_neighbours(count: int) -> None:
+    one, _, _ = mutual_neighbours(unit(np.eye(4)[:count]), 5)
+    assert len(one) == max(count - 1, 0)
