@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 Mass = NDArray[np.float64]
 
-_FEWEST, _MOST = 1000, 5000  # candidates of a class: a fiftieth of the pool, within these
+_FEWEST, _MOST = 1000, 5000  # candidates of a class: a twentieth of the pool, within these
 _NEIGHBOURS = 30
 _SHARPNESS = 3  # an edge weighs cosine ** 3
 _RESTART = 0.1
 _STEPS = 60
 _FALL = (0.6, 0.3)  # a class ends where the density has fallen to between these, of that of the third best image
+_REACH = 1e-4  # of that density: what is below is out of reach
+_ALONE = 0.02  # conductance below which a class stands alone, and is cut farther out
 _THIRD = 2
 _LEAST = 5  # images of a class at the least, if so many are reached
 _SUREST = 40  # images that self-training starts from
@@ -141,11 +143,12 @@ def rank(
     graph = build_graph(vectors, len(owners))
     seeds = np.zeros((len(vectors), len(anchors)))
     seeds[np.arange(len(owners)), owners] = 1 / np.bincount(owners)[owners]
-    first = [_walk(graph, seeds[:, k], len(owners)) for k in range(len(anchors))]
+    largest = max(_among(len(embeddings.rows)) // 2, _LEAST)  # farther out, the graph ends as if the class did
+    first = [_walk(graph, seeds[:, k], len(owners), largest) for k in range(len(anchors))]
     found, rounds = list(first), [1] * len(anchors)
     if settings.self_training:
         for k, walk in enumerate(first):
-            again = _walk(graph, _surer(walk, seeds[:, k], vectors, sample, len(owners)), len(owners))
+            again = _walk(graph, _surer(walk, seeds[:, k], vectors, sample, len(owners)), len(owners), largest)
             if _holds(walk[1], again[1]):
                 found[k], rounds[k] = again, 2
     inside = np.zeros((len(candidates), len(anchors)), dtype=bool)
@@ -171,11 +174,16 @@ def _cosine(embeddings: Embeddings, space: Space, anchors: Sequence[Matrix], see
 
 def _candidates(cosine: Matrix, own: Sequence[int]) -> NDArray[np.int64]:
     usable = np.setdiff1d(np.flatnonzero(~np.isnan(cosine[:, 0])), own)
-    count = min(max(len(usable) // 50, _FEWEST), _MOST, len(usable))
+    count = _among(len(usable))
     if not count:
         return usable[:0]
     nearest = np.argpartition(-cosine[usable], count - 1, axis=0)[:count]
     return np.unique(usable[nearest])
+
+
+def _among(count: int) -> int:
+    """How many of `count` images are candidates of a class."""
+    return min(max(count // 20, _FEWEST), _MOST, count)
 
 
 def build_graph(vectors: Matrix, exemplars: int = 0) -> Graph:
@@ -215,32 +223,34 @@ def diffuse(graph: Graph, seeds: Mass) -> Mass:
     return found
 
 
-def _walk(graph: Graph, seeds: Mass, count: int) -> tuple[Mass, Cut]:
+def _walk(graph: Graph, seeds: Mass, count: int, largest: int) -> tuple[Mass, Cut]:
     """Diffuse, and cut; the first `count` nodes are exemplars, which are left out of what is returned."""
     density = diffuse(graph, seeds) / np.sqrt(graph.degree)
     third = np.sort(density[count:])[-_THIRD - 1 :].min(initial=np.inf)
     density = density / max(float(third), 1e-12)
-    return density[count:], sweep_cut(graph, density, count)
+    return density[count:], sweep_cut(graph, density, count, largest)
 
 
-def sweep_cut(graph: Graph, density: Mass, count: int) -> Cut:
+def sweep_cut(graph: Graph, density: Mass, count: int, largest: int) -> Cut:
     """Cut where the least part of the edges leads outside (Andersen, Chung and Lang, FOCS 2006).
 
-    Nodes are taken in order of `density` (m,), and the cut is looked for where it has fallen to .6 to .3. The first
-    `count` nodes are exemplars: always inside, and not among the rows of the cut.
+    Nodes are taken in order of `density` (m,). The cut is looked for where it has fallen to .6 to .3; farther out only
+    if hardly any edge leads outside there, as with a large class that stands alone. The first `count` nodes are
+    exemplars: always inside, and not among the rows of the cut.
     """
-    order = np.argsort(-density[count:], kind="stable") + count
-    order = order[density[order] >= _FALL[1]]
+    order = np.argsort(-density[count:], kind="stable")[:largest] + count
+    order = order[density[order] > _REACH]
     inside = np.concatenate([np.arange(count), order])
     kept = 2 * np.cumsum(_tril_sums(graph, inside))
     leaving = (1 - kept / np.cumsum(graph.degree[inside]))[count:]
     if len(order) < _LEAST:
         return Cut(order - count, float(leaving[-1]) if len(order) else 1.0, 1.0)
-    fallen = np.minimum.accumulate(density[order])
-    allowed = fallen <= _FALL[0]
-    allowed[: _LEAST - 1] = False
-    allowed[-1] = True
-    best = int(np.where(allowed, leaving, np.inf).argmin())
+    near = max(int((density[order] >= _FALL[1]).sum()), _LEAST)
+    first = max(min(int((density[order] > _FALL[0]).sum()), near - 1), _LEAST - 1)
+    best = first + int(leaving[first:near].argmin())
+    farther = first + int(leaving[first:].argmin())
+    if leaving[farther] < _ALONE:
+        best = farther
     return Cut(order[: best + 1] - count, float(leaving[best]), float(density[order[best]]))
 
 
