@@ -58,12 +58,10 @@ class Cut:
 
     rows          candidates inside, the surest first
     conductance   share of their edges' weight that leads outside
-    fall          density of the last one inside, of that of the third best
     """
 
     rows: NDArray[np.int64]
     conductance: float
-    fall: float
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Ranking:
         """(m, K) estimated probability that a candidate shows a class.
 
         A logistic regression on density and conductance, fitted once on the development classes of the benchmark's
-        pools (`python -m benchmarks.quality --estimate`): an estimate, not a guarantee.
+        pools (`python -m benchmarks.estimate`): an estimate, not a guarantee.
         """
         base, by_density, by_conductance = _ESTIMATE
         outside = np.array([cut.conductance for cut in self.cuts])
@@ -244,14 +242,14 @@ def sweep_cut(graph: Graph, density: Mass, count: int, largest: int) -> Cut:
     kept = 2 * np.cumsum(_tril_sums(graph, inside))
     leaving = (1 - kept / np.cumsum(graph.degree[inside]))[count:]
     if len(order) < _LEAST:
-        return Cut(order - count, float(leaving[-1]) if len(order) else 1.0, 1.0)
+        return Cut(order - count, float(leaving[-1]) if len(order) else 1.0)
     near = max(int((density[order] >= _FALL[1]).sum()), _LEAST)
     first = max(min(int((density[order] > _FALL[0]).sum()), near - 1), _LEAST - 1)
     best = first + int(leaving[first:near].argmin())
     farther = first + int(leaving[first:].argmin())
     if leaving[farther] < _ALONE:
         best = farther
-    return Cut(order[: best + 1] - count, float(leaving[best]), float(density[order[best]]))
+    return Cut(order[: best + 1] - count, float(leaving[best]))
 
 
 def _tril_sums(graph: Graph, order: NDArray[np.int64]) -> Mass:
