@@ -1,5 +1,6 @@
 """Heads equal what they are made of: scikit-learn's regression, torch's network, and their own ONNX file."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from holotype.calibration import softmax
-from holotype.embeddings import unit
+from holotype.embeddings import Embeddings, unit
 from holotype.heads import Head, TrainingRows, class_weights, fit_head
-from holotype.settings import Balance, HeadName, HeadSettings
+from holotype.settings import Balance, HeadName, HeadSettings, SpaceName
+from holotype.space import fit_space
 
 QUICK = HeadSettings(epochs=12, units=16, batch_size=64, learning_rate=5e-3)
 
@@ -46,6 +48,24 @@ def test_the_onnx_file_is_the_same_function(name: HeadName, classes: int) -> Non
     assert np.allclose(scores, head.scores(X), atol=1e-4)
     (none,) = session.run(["scores"], {"features": X[:0]})
     assert none.shape == head.scores(X[:0]).shape == (0, classes)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+@pytest.mark.parametrize("space", ["whitened", "neighbours"])
+@pytest.mark.parametrize("negative", [True, False])
+@pytest.mark.parametrize("count", [100, 300])  # only centred, and projected
+def test_a_head_in_a_space_takes_plain_features_and_so_does_its_onnx_file(
+    name: HeadName, space: SpaceName, negative: bool, count: int
+) -> None:
+    plain = rows(count)
+    X = plain.X if negative else np.abs(plain.X)
+    fitted = fit_space(Embeddings([X], np.arange(count), count), space)
+    head = fit(name, fit=dataclasses.replace(plain, X=X, space=fitted))
+    new = rows(50, seed=9).X if negative else np.abs(rows(50, seed=9).X)
+    session = onnxruntime.InferenceSession(head.to_onnx(), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["scores"], {"features": new * 7})
+    assert np.allclose(scores, head.scores(new), atol=1e-3)
+    assert head.layers[0][0].shape[1] == fitted.transform(unit(new)).shape[1]
 
 
 def test_the_same_head_gives_the_same_bytes() -> None:

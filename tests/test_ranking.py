@@ -149,7 +149,7 @@ def test_the_cut_is_between_two_halves() -> None:
     np.fill_diagonal(weights, 0)
     degree = weights.sum(axis=1)
     graph = Graph(csr_array(weights), degree, csr_array(weights / np.sqrt(np.outer(degree, degree))))
-    density = 1 - 0.025 * np.arange(40)
+    density = np.linspace(1, 0.025, 40)
     cut = sweep_cut(graph, density, 1, 30)
     assert cut.rows.tolist() == list(range(19))
     assert cut.conductance == pytest.approx(0.5 / degree[:20].sum())

@@ -34,7 +34,7 @@ def test_what_varies_between_twins_is_divided_out() -> None:
     vectors, labels = noisy_twins()
     pool = pool_of(vectors)
     found = {
-        name: share_of_twins(fit_space(pool, name).transform(unit(vectors)), labels)  # type: ignore[arg-type]
+        name: share_of_twins(fit_space(pool, name).transform(unit(vectors)), labels)
         for name in ("raw", "whitened", "neighbours")
     }
     assert found["neighbours"] > found["whitened"] > found["raw"]

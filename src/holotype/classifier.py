@@ -26,9 +26,10 @@ from holotype.progress import Progress, Silent
 from holotype.ranking import rank
 from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.similarity import Search
+from holotype.space import Space
 from holotype.splits import Split
 
-_FORMAT = 2
+_FORMAT = 3
 _FILES = ("encoder.onnx", "head.onnx", "arrays.safetensors")
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _D = FitSettings()
@@ -214,6 +215,7 @@ class Classifier:
         arrays = {"exemplars": self.exemplar_vectors_, "shift": self.calibration_.shift}
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
+        arrays |= self.head_.space.arrays() if self.head_.space is not None else {}
         self.encoder_.save(folder / "encoder.onnx")
         files.write(folder / "head.onnx", self.head_.to_onnx())
         files.write(folder / "arrays.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
@@ -267,7 +269,7 @@ class Classifier:
         self = cls(**dict(settings))
         self.classes_ = [*about["classes"], NONE]
         self.encoder_ = encoder
-        self.head_ = Head(layers)
+        self.head_ = Head(layers, space=Space.from_arrays(arrays) if "space_mean" in arrays else None)
         self.exemplar_names_, self.exemplar_vectors_ = about["exemplars"], arrays["exemplars"]
         self.counts_ = about["counts"]
         self.calibration_ = Calibration(

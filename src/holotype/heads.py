@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from holotype.embeddings import unit
 from holotype.errors import ModelError
 from holotype.settings import Balance, HeadName, HeadSettings
+from holotype.space import Space
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 Watch = Callable[[int, float], None]  # is told the epoch and its validation loss
@@ -17,18 +18,20 @@ Watch = Callable[[int, float], None]  # is told the epoch and its validation los
 
 @dataclass(frozen=True)
 class Head:
-    """Affine layers with ReLU between them, on features of unit length: what every fitted head comes down to.
+    """Affine layers with ReLU between them, on features in a space: what every fitted head comes down to.
 
     layers    (weights (out, in), bias (out,)) float32; the last has K + 1 outputs, "none" last
     history   validation loss per epoch (the MLP's)
+    space     that features of unit length are taken to first; None for none
     """
 
     layers: Sequence[Layer]
     history: Sequence[float] = ()
+    space: Space | None = None
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return (n, K + 1) scores of (n, dim) features."""
-        x = unit(features)
+        x = _moved(features, self.space)
         for number, (weights, bias) in enumerate(self.layers):
             x = (np.maximum(x, 0) if number else x) @ weights.T + bias
         return x.astype(np.float64)
@@ -37,8 +40,27 @@ class Head:
         """Return the same function as an ONNX model: `features` (n, dim) in, `scores` (n, K + 1) out."""
         from onnx import TensorProto, helper, numpy_helper
 
-        nodes = [helper.make_node("LpNormalization", ["features"], ["x0"], axis=1, p=2)]
+        nodes: list[Any] = []
         tensors = []
+
+        def then(operator: str, out: str, **more: Any) -> None:
+            """Add a node behind the last; a constant that it takes goes by the name of its output."""
+            constant = more.pop("constant", None)
+            last = [nodes[-1].output[0] if nodes else "features"]
+            if constant is not None:
+                tensors.append(numpy_helper.from_array(constant, f"{out}_with"))
+                last.append(f"{out}_with")
+            nodes.append(helper.make_node(operator, last, [out], **more))
+
+        then("LpNormalization", "unit" if self.space else "x0", axis=1, p=2)
+        if self.space is not None:
+            if self.space.power:
+                then("Relu", "positive")
+                then("Sqrt", "root")
+            then("Sub", "centred", constant=self.space.mean)
+            if self.space.projection is not None:
+                then("MatMul", "projected", constant=self.space.projection)
+            then("LpNormalization", "x0", axis=1, p=2)
         for i, (weights, bias) in enumerate(self.layers):
             source = f"x{i}"
             if i:
@@ -47,7 +69,8 @@ class Head:
             target = "scores" if i == len(self.layers) - 1 else f"x{i + 1}"
             tensors += [numpy_helper.from_array(weights, f"w{i}"), numpy_helper.from_array(bias, f"b{i}")]
             nodes.append(helper.make_node("Gemm", [source, f"w{i}", f"b{i}"], [target], transB=1))
-        first, last = self.layers[0][0].shape[1], self.layers[-1][0].shape[0]
+        first = self.layers[0][0].shape[1] if self.space is None else len(self.space.mean)
+        last = self.layers[-1][0].shape[0]
         graph = helper.make_graph(
             nodes,
             "head",
@@ -57,6 +80,10 @@ class Head:
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
         return bytes(model.SerializeToString(deterministic=True))
+
+
+def _moved(features: NDArray[np.float32], space: Space | None) -> NDArray[np.float32]:
+    return unit(features) if space is None else space.transform(unit(features))
 
 
 def class_weights(labels: NDArray[np.int64], count: int, balance: Balance) -> NDArray[np.float64]:
@@ -79,15 +106,19 @@ def class_weights(labels: NDArray[np.int64], count: int, balance: Balance) -> ND
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Features and labels: X (n, dim) float32, y (n,) class numbers with "none" last, weights (n,)."""
+    """Features and labels: X (n, dim) float32, y (n,) class numbers with "none" last, weights (n,).
+
+    space   that a head learns the features in; None for features of unit length as they are
+    """
 
     X: NDArray[np.float32]
     y: NDArray[np.int64]
     weights: NDArray[np.float64]
+    space: Space | None = None
 
     def take(self, rows: NDArray[Any]) -> "TrainingRows":
         """Return the rows of an index or a mask."""
-        return TrainingRows(self.X[rows], self.y[rows], self.weights[rows])
+        return TrainingRows(self.X[rows], self.y[rows], self.weights[rows], self.space)
 
 
 def fit_head(
@@ -117,7 +148,7 @@ def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head
     """Multinomial logistic regression with an L2 penalty, on standardised features."""
     from sklearn.linear_model import LogisticRegression
 
-    X = unit(fit.X)
+    X = _moved(fit.X, fit.space)
     mean, scale = _scaler(X)
     model = LogisticRegression(C=settings.strength, max_iter=300, tol=1e-3)
     model.fit((X - mean) / scale, fit.y, sample_weight=fit.weights)
@@ -127,7 +158,7 @@ def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head
         weights[model.classes_[1]], bias[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
     else:
         weights[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
-    return Head([_after_scaling(weights, bias, mean, scale)])
+    return Head([_after_scaling(weights, bias, mean, scale)], space=fit.space)
 
 
 def _after_scaling(
@@ -157,7 +188,7 @@ def _fit_mlp(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        X, held = torch.from_numpy(unit(fit.X)), torch.from_numpy(unit(validation.X))
+        X, held = (torch.from_numpy(_moved(rows.X, fit.space)) for rows in (fit, validation))
         y, held_y = torch.from_numpy(fit.y), torch.from_numpy(validation.y)
         w, held_w = (torch.from_numpy(rows.weights).float() for rows in (fit, validation))
         network = nn.Sequential(
@@ -195,7 +226,7 @@ def _fit_mlp(
                 break
             watch(epoch, history[-1])
         state = {key: value.double().numpy() for key, value in best_state.items()}
-    return Head([_fold(state, 0, 2), _fold(state, 4, 6)], history)
+    return Head([_fold(state, 0, 2), _fold(state, 4, 6)], history, fit.space)
 
 
 def _fold(state: dict[str, NDArray[np.float64]], norm: int, dense: int) -> Layer:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import augment
-from holotype.embeddings import EmbeddingStore
+from holotype.embeddings import Embeddings, EmbeddingStore
 from holotype.errors import GroupError
 from holotype.groups import Groups
 from holotype.heads import TrainingRows, class_weights
@@ -18,6 +18,7 @@ from holotype.predictions import NONE
 from holotype.progress import Progress
 from holotype.settings import TrainSettings
 from holotype.similarity import Search
+from holotype.space import fit_space
 from holotype.splits import Split, split
 
 
@@ -47,7 +48,7 @@ class Training:
             raise GroupError("no validation row is left to judge by: lower --threshold, or give more exemplars")
         rows = self.validation.take(inside)
         weights = class_weights(rows.y, int(self.fit.y.max()) + 1, "weights")
-        return self.fit, TrainingRows(rows.X, rows.y, weights[rows.y])
+        return self.fit, TrainingRows(rows.X, rows.y, weights[rows.y], rows.space)
 
 
 def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], settings: TrainSettings) -> Split:
@@ -102,6 +103,8 @@ def build(
     validation_ids, X_val, y_val, bad_val = _labelled(store, names["val"], labels)
     classes = [*groups.classes, NONE]
     _refuse_missing(classes, y_fit)
+    learnt = Embeddings([X_fit], np.arange(len(X_fit)), len(X_fit))
+    space = None if settings.rank.space == "raw" else fit_space(learnt, settings.rank.space, settings.seed)
     if settings.balance == "augment":
         views = _View(store, load, settings.seed)
         X_more, y_more = views.encode(fit_ids, y_fit, len(classes), settings.views, progress)
@@ -112,8 +115,8 @@ def build(
     return Training(
         fit_ids,
         validation_ids,
-        TrainingRows(X_fit, y_fit, weights[y_fit]),
-        TrainingRows(X_val, y_val, weights[y_val]),
+        TrainingRows(X_fit, y_fit, weights[y_fit], space),
+        TrainingRows(X_val, y_val, weights[y_val], space),
         {pool.ids[row]: why for row, why in parts.dropped.items()},
         bad_fit | bad_val,
         counts | {"augmented views": len(y_fit) - len(fit_ids)},
