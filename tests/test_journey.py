@@ -15,6 +15,7 @@ from holotype import Classifier, Settings, load_encoder, open_pool, run
 from holotype.embeddings import EmbeddingStore, embed
 from holotype.errors import EmbeddingsError, ExemplarError, GroupError, OutputError
 from holotype.pipeline import search_pool, tune_run
+from holotype.settings import RankSettings, TrainSettings
 from holotype.supplied import import_embeddings
 
 N = 240  # pictures in `data`
@@ -37,6 +38,35 @@ def test_the_whole_job(data: Path, job: Job, picture: Picture) -> None:
     answers = [model.explain(image).vectors[0].tolist() for image in images]
     assert answers == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     assert model.predict(picture(100)) == chosen.classifier.predict(picture(100)) == "red"
+
+
+def test_the_report_says_what_is_estimated_without_labels(data: Path, job: Job) -> None:
+    chosen = run(job(thresholds=["auto"]), data / "out")
+    assert chosen.evaluation is not None
+    assert chosen.evaluation.macro["f1"].value >= 0.8
+    groups = chosen.classifier.groups_
+    stated = json.loads((data / "out" / "metrics.json").read_text())["estimates"]
+    assert [row["name"] for row in stated] == groups.classes
+    page = (data / "out" / "report.html").read_text()
+    for k, row in enumerate(stated):
+        assert row["found"] == (groups.decision[groups.members(k)] == "member").sum()
+        assert f"An estimated {100 * row['precision']:.0f} % of the {row['found']:,} members show {row['name']}" in page
+        assert f"Left out as doubtful: {row['below']:,} just below the threshold" in page
+    given = run(job(), data / "given")
+    assert given.classifier.groups_.measure == "cosine"
+    assert json.loads((data / "given" / "metrics.json").read_text())["estimates"] == []
+    assert "An estimated" not in (data / "given" / "report.html").read_text()
+
+
+def test_each_stage_of_the_ranking_can_be_switched_off(data: Path, job: Job) -> None:
+    for rank, measure in (
+        (RankSettings(space="raw"), "estimate"),
+        (RankSettings(self_training=False), "estimate"),
+        (RankSettings(diffusion=False), "cosine"),
+    ):
+        fit = TrainSettings(rank=rank, near_duplicate=0.99999)
+        chosen = run(job(thresholds=["auto"], fit=fit), data / f"{rank.space}-{measure}-{rank.self_training}")
+        assert chosen.classifier.groups_.measure == measure
 
 
 def test_the_saved_model_predicts_without_torch(data: Path, job: Job, picture: Picture) -> None:

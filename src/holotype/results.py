@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,7 @@ def _write_all(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> None:
         "sweep": rows,
         "search": _search_table(sweep.comparison),
         "counts": chosen.classifier.training_.counts,
+        "estimates": _estimate_table(chosen.classifier.groups_),
         "versions": versions(),
     }
     write_report(out, _content(settings, pool, sweep, rows, skipped))
@@ -242,6 +243,17 @@ def _sweep_rows(sweep: Sweep) -> Iterator[dict[str, Any]]:
 def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
     value = evaluation.macro[metric].value if evaluation else math.nan
     return None if math.isnan(value) else round(value, 4)
+
+
+def _estimate_table(groups: Groups) -> list[dict[str, Any]]:
+    """What is estimated about each class, without any label."""
+    rows = []
+    for name, found in zip(groups.classes, estimates(groups), strict=False):
+        row = {"name": name} | asdict(found)
+        if math.isnan(found.precision):
+            row |= {"precision": None, "precision_reason": "no image but the exemplars was found"}
+        rows.append(row)
+    return rows
 
 
 def _search_table(comparison: SearchComparison | None) -> dict[str, Any] | None:
