@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from holotype.embeddings import Embeddings, unit
-from holotype.groups import estimates, group_ranked
+from holotype.errors import GroupError
+from holotype.groups import estimates, group_ranked, refuse_nothing
 from holotype.ranking import Graph, Ranking, build_graph, diffuse, rank, sweep_cut
 from holotype.settings import RankSettings
 
@@ -76,6 +77,21 @@ def test_more_exemplars_are_all_started_from() -> None:
     ranking = ranking_of(ends)
     assert all(f1(ranking.members(k), k) > 0.75 for k in range(len(SIZES)))
     assert not np.isin(np.ravel(ends), ranking.candidates).any()
+
+
+def test_other_classes_do_not_change_where_a_class_ends() -> None:
+    rng = np.random.default_rng(0)
+    heaps = unit(rng.normal(size=(30, DIM)))
+    vectors = unit(np.repeat(heaps, 20, axis=0) + 0.1 * rng.normal(size=(600, DIM)))
+    pool = Embeddings([vectors], np.arange(600), 600)
+    alone, many = ranking_of([[0]], pool=pool), ranking_of([[20 * k] for k in range(30)], pool=pool)
+    assert many.cuts[0].conductance == pytest.approx(alone.cuts[0].conductance, abs=0.1)
+    assert set(many.members(0)) == set(range(1, 20))
+
+
+def test_without_any_image_that_has_a_vector_the_error_says_so() -> None:
+    with pytest.raises(GroupError, match="no image but the exemplars has a vector"):
+        refuse_nothing(np.array([[0.5], [np.nan]], np.float32), [0])
 
 
 def test_an_exemplar_that_is_like_nothing_still_reaches_its_nearest() -> None:
@@ -150,6 +166,6 @@ def test_the_cut_is_between_two_halves() -> None:
     degree = weights.sum(axis=1)
     graph = Graph(csr_array(weights), degree, csr_array(weights / np.sqrt(np.outer(degree, degree))))
     density = np.linspace(1, 0.025, 40)
-    cut = sweep_cut(graph, density, 1, 30)
+    cut = sweep_cut(graph, density, np.array([0]), 1, 30)
     assert cut.rows.tolist() == list(range(19))
     assert cut.conductance == pytest.approx(0.5 / degree[:20].sum())

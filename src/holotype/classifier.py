@@ -18,15 +18,15 @@ from holotype.embeddings import Embeddings, EmbeddingStore, embed, unit
 from holotype.encoders import Encoder, OnnxEncoder, fingerprint, load_encoder
 from holotype.errors import HolotypeError, ModelError, UnreadableImage
 from holotype.exemplars import resolve
-from holotype.groups import Groups, group, group_ranked, thresholds_for
+from holotype.groups import Groups, group, group_ranked, refuse_nothing, thresholds_for
 from holotype.heads import Head, fit_head
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions
 from holotype.progress import Progress, Silent
-from holotype.ranking import rank
+from holotype.ranking import cosine_in, rank
 from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.similarity import Search
-from holotype.space import Space
+from holotype.space import Space, fit_space
 from holotype.splits import Split
 
 _FORMAT = 3
@@ -126,12 +126,17 @@ class Classifier:
     def group(self, searched: Search) -> Groups:
         """Return the groups at `threshold`. An automatic one ranks the pool along its graph, unless that is off."""
         settings, own = self._settings(), searched.own
+        refuse_nothing(searched.scores, own)
         if settings.threshold == "auto" and settings.rank.diffusion:
             ranking = rank(searched.embeddings, searched.queries, list(own), settings.rank, seed=settings.seed)
             return group_ranked(searched.classes, ranking, own, settings.doubtful_band, settings.ambiguity)
-        others = np.delete(searched.scores, list(own), axis=0)
+        scores = searched.scores
+        if settings.threshold == "auto":
+            space = fit_space(searched.embeddings, settings.rank.space, settings.seed)
+            scores, _ = cosine_in(space, searched.embeddings, [space.transform(one) for one in searched.queries])
+        others = np.delete(scores, list(own), axis=0)
         thresholds = thresholds_for(others, settings.threshold, settings.doubtful_band)
-        return group(searched.classes, searched.scores, thresholds, own, settings.ambiguity)
+        return group(searched.classes, scores, thresholds, own, settings.ambiguity)
 
     def learn(
         self,

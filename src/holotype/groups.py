@@ -1,6 +1,6 @@
 """From similarity to groups: each pool row joins a class, is doubtful, or is background, with the reason."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, overload
@@ -136,6 +136,13 @@ class Groups:
         return np.flatnonzero(self.decision == "background")
 
 
+def refuse_nothing(scores: NDArray[np.float32], exemplars: Collection[int]) -> None:
+    """Raise `GroupError` when no row of `scores` (n, K) but the `exemplars` has a vector."""
+    others = np.delete(scores, list(exemplars), axis=0)
+    if np.isnan(others).any(axis=1).all():
+        raise GroupError(_NOTHING)
+
+
 def robust_spread(scores: NDArray[np.float32]) -> tuple[float, float]:
     """Return median and standard deviation, the latter from the left half alone: positives lie on the right."""
     median = float(np.median(scores))
@@ -263,8 +270,6 @@ def group_ranked(
     The scores are estimated probabilities, 0 out of reach. Doubtful is what is below the cut, and above the estimate
     there halved `band` times. Raises `GroupError` as `group` does.
     """
-    if not len(ranking.candidates):
-        raise GroupError(_NOTHING)
     scores = np.where(np.isnan(ranking.cosine), np.nan, 0).astype(np.float32)
     scores[ranking.candidates] = ranking.chances
     thresholds = [
@@ -311,8 +316,11 @@ def _refuse_empty(groups: Groups, exemplars: dict[int, int]) -> None:
         nearest = np.nanmax(np.delete(groups.scores[:, number], list(exemplars)))
         threshold = groups.thresholds[number].value
         taken = ", but is as far above the threshold of another class" if nearest >= threshold else ""
+        advice = "Lower --threshold, take --threshold auto, or give more exemplars"
+        if groups.measure == "estimate":
+            advice = "Give other exemplars (two classes may show the same), or a cosine as --threshold"
         raise GroupError(
             f"no image but the exemplar is in the group of {name!r} at threshold {threshold:.3f}; the most similar "
             f"image has {'a cosine' if groups.measure == 'cosine' else 'an estimate'} of {nearest:.3f}{taken}. "
-            "Lower --threshold, take --threshold auto, or give more exemplars"
+            f"{advice}"
         )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Mass = NDArray[np.float64]
 
 _FEWEST, _MOST = 1000, 5000  # candidates of a class: a twentieth of the pool, within these
+_MOST_IN_ALL = 30_000  # candidates of all classes together
 _NEIGHBOURS = 30
 _SHARPNESS = 3  # an edge weighs cosine ** 3
 _RESTART = 0.1
@@ -109,7 +110,7 @@ class Ranking:
     def limits(self) -> Mass:
         """(K,) the estimated probability of the last image inside each cut."""
         chances, inside = self.chances, self.inside()
-        return np.where(inside.any(axis=0), np.where(inside, chances, 1.0).min(axis=0), 1.0)
+        return np.where(inside.any(axis=0), np.where(inside, chances, 1.0).min(axis=0, initial=1.0), 1.0)
 
     def members(self, k: int) -> NDArray[np.int64]:
         """Return the pool rows inside the cut of class `k` that are not further inside another."""
@@ -134,7 +135,7 @@ def rank(
     """
     space = space or fit_space(embeddings, settings.space, seed)
     anchors = [space.transform(vectors) for vectors in exemplars]
-    cosine, sample = _cosine(embeddings, space, anchors, seed)
+    cosine, sample = cosine_in(space, embeddings, anchors, seed)
     candidates = _candidates(cosine, own)
     vectors = np.concatenate([*anchors, space.transform(embeddings.take(candidates))])
     owners = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
@@ -156,8 +157,11 @@ def rank(
     return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, inside)
 
 
-def _cosine(embeddings: Embeddings, space: Space, anchors: Sequence[Matrix], seed: int) -> tuple[Matrix, Matrix]:
-    """One pass over the pool: the cosine (n, K) to the nearest exemplar, and a sample of the pool in `space`."""
+def cosine_in(space: Space, embeddings: Embeddings, anchors: Sequence[Matrix], seed: int = 0) -> tuple[Matrix, Matrix]:
+    """Pass over the pool: the cosine (n, K) in `space` to the nearest of each class's `anchors`, nan without a vector.
+
+    The second is a sample of the pool, in `space`.
+    """
     queries = np.concatenate(anchors)
     starts = np.cumsum([0, *(len(vectors) for vectors in anchors[:-1])])
     scores = np.full((embeddings.size, len(anchors)), np.nan, np.float32)
@@ -172,11 +176,12 @@ def _cosine(embeddings: Embeddings, space: Space, anchors: Sequence[Matrix], see
 
 def _candidates(cosine: Matrix, own: Sequence[int]) -> NDArray[np.int64]:
     usable = np.setdiff1d(np.flatnonzero(~np.isnan(cosine[:, 0])), own)
-    count = _among(len(usable))
+    count = min(_among(len(usable)), max(_MOST_IN_ALL // cosine.shape[1], 1))
     if not count:
         return usable[:0]
-    nearest = np.argpartition(-cosine[usable], count - 1, axis=0)[:count]
-    return np.unique(usable[nearest])
+    columns = (cosine[usable, k] for k in range(cosine.shape[1]))
+    nearest = [np.argpartition(column, len(column) - count)[-count:] for column in columns]
+    return np.unique(usable[np.concatenate(nearest)])
 
 
 def _among(count: int) -> int:
@@ -226,21 +231,21 @@ def _walk(graph: Graph, seeds: Mass, count: int, largest: int) -> tuple[Mass, Cu
     density = diffuse(graph, seeds) / np.sqrt(graph.degree)
     third = np.sort(density[count:])[-_THIRD - 1 :].min(initial=np.inf)
     density = density / max(float(third), 1e-12)
-    return density[count:], sweep_cut(graph, density, count, largest)
+    return density[count:], sweep_cut(graph, density, np.flatnonzero(seeds[:count]), count, largest)
 
 
-def sweep_cut(graph: Graph, density: Mass, count: int, largest: int) -> Cut:
+def sweep_cut(graph: Graph, density: Mass, own: NDArray[np.int64], count: int, largest: int) -> Cut:
     """Cut where the least part of the edges leads outside (Andersen, Chung and Lang, FOCS 2006).
 
     Nodes are taken in order of `density` (m,). The cut is looked for where it has fallen to .6 to .3; farther out only
     if hardly any edge leads outside there, as with a large class that stands alone. The first `count` nodes are
-    exemplars: always inside, and not among the rows of the cut.
+    exemplars, and not among the rows of the cut; those of the class, `own`, are always inside.
     """
     order = np.argsort(-density[count:], kind="stable")[:largest] + count
     order = order[density[order] > _REACH]
-    inside = np.concatenate([np.arange(count), order])
+    inside = np.concatenate([own, order])
     kept = 2 * np.cumsum(_tril_sums(graph, inside))
-    leaving = (1 - kept / np.cumsum(graph.degree[inside]))[count:]
+    leaving = (1 - kept / np.cumsum(graph.degree[inside]))[len(own) :]
     if len(order) < _LEAST:
         return Cut(order - count, float(leaving[-1]) if len(order) else 1.0)
     near = max(int((density[order] >= _FALL[1]).sum()), _LEAST)

@@ -148,7 +148,7 @@ def summary(result: Result) -> Iterator[str]:
 
 
 def _write_groups(path: Path, pool: Pool, chosen: Result) -> None:
-    """Write every pool row: id, class, score, cosine, probability, decision, reason, part.
+    """Write every pool row: id, class, score, cosine (to the nearest exemplar), probability, decision, reason, part.
 
     The score is what was grouped by: an estimated probability, or the cosine. The class is null where nothing was
     decided (doubtful, or without a vector), the probability where the image was not encoded, and `part` where it had
@@ -165,13 +165,14 @@ def _write_groups(path: Path, pool: Pool, chosen: Result) -> None:
     decided[groups.decision == "doubtful"] = None
     decided[groups.decision == "background"] = NONE
     own = np.arange(len(pool)), groups.label
+    cosine = np.max(np.nan_to_num(chosen.search.scores, nan=-2), axis=1)
     table = pa.table(
         {
             "id": pool.ids,
             "class": pa.array(decided.tolist(), pa.string()),
             "nearest_class": pa.array(nearest.tolist(), pa.string()),
             "score": pa.array(groups.scores[own], from_pandas=True),
-            "cosine": pa.array(chosen.search.scores[own], from_pandas=True),
+            "cosine": pa.array(np.where(cosine < -1.5, np.nan, cosine), from_pandas=True),
             "probability": pa.array(_probabilities(pool, chosen), from_pandas=True),
             "decision": groups.decision.tolist(),
             "reason": list(groups.reasons),
@@ -276,11 +277,12 @@ def _content(
     skipped: list[tuple[str, str]],
 ) -> ReportContent:
     groups = sweep.chosen.classifier.groups_
+    stated = estimates(groups)
     return ReportContent(
         title=f"{', '.join(groups.classes)}, or none",
         classes=list(groups.classes),
         evaluation=sweep.chosen.evaluation,
-        groups=[_sheet(pool, sweep.chosen, k) for k in range(len(groups.classes))],
+        groups=[_sheet(pool, sweep.chosen, k, stated[k : k + 1]) for k in range(len(groups.classes))],
         scores=groups.scores.astype(np.float64),
         measure="Cosine" if groups.measure == "cosine" else "Estimated probability",
         thresholds=np.array([t.value for t in groups.thresholds]),
@@ -341,14 +343,15 @@ def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
         yield f"Threshold {threshold} with {encoder} could not be trained: {reason}"
 
 
-def _sheet(pool: Pool, chosen: Result, k: int) -> dict[str, Any]:
+def _sheet(pool: Pool, chosen: Result, k: int, stated: Sequence[Estimate]) -> dict[str, Any]:
     """One class's best, borderline (around the threshold) and rejected images, as pictures."""
     groups = chosen.classifier.groups_
     column = groups.scores[:, k]
     members, threshold = groups.members(k), groups.thresholds[k]
     own = members[groups.decision[members] == "member"]
-    near = np.argsort(np.abs(np.where(groups.decision == "exemplar", np.nan, column) - threshold.value))
-    rejected = np.where((groups.label == k) & (groups.decision == "background"), column, np.nan)
+    reached = column if groups.ranking is None else np.where(column > 0, column, np.nan)
+    near = np.abs(np.where(groups.decision == "exemplar", np.nan, reached) - threshold.value)
+    rejected = np.where((groups.label == k) & (groups.decision == "background"), reached, np.nan)
     return {
         "name": groups.classes[k],
         "exemplars": [
@@ -358,11 +361,11 @@ def _sheet(pool: Pool, chosen: Result, k: int) -> dict[str, Any]:
         ],
         "threshold": threshold.value,
         "threshold_basis": threshold.basis,
-        "explained": [*_explained(groups.classes[k], found[k])] if (found := estimates(groups)) else [],
+        "explained": [sentence for found in stated for sentence in _explained(groups.classes[k], found)],
         "members": len(own),
         "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
         "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, k),
-        "borderline": _pictures(pool, near[:_SHOWN], groups, k),
+        "borderline": _pictures(pool, similarity.top_k(-near, _SHOWN), groups, k),
         "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), groups, k),
     }
 
@@ -383,7 +386,7 @@ def _explained(name: str, found: Estimate) -> Iterator[str]:
         yield "No other class is in reach of the same images."
     else:
         other, count = found.confused
-        yield f"Most often confused with {other}: {count:,} images are members or doubtful for both."
+        yield f"Most often confused with {other}: {count:,} images are above or just below the thresholds of both."
 
 
 def _pictures(pool: Pool, rows: NDArray[np.int64], groups: Groups, k: int) -> list[tuple[str, str, bytes]]:

@@ -102,10 +102,13 @@ def mutual_neighbours(
     k = max(min(k, count - 1), 0)
     nearest = np.empty((count, k), np.int64)
     cosine = np.empty((count, k), np.float32)
+    block = max(min(block, 2**25 // max(count, 1)), 1)
     for start in range(0, count, block):
         scores = vectors[start : start + block] @ vectors.T
         scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
-        found = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k else np.empty((len(scores), 0), np.int64)
+        found = (
+            np.argpartition(scores, count - k, axis=1)[:, count - k :] if k else np.empty((len(scores), 0), np.int64)
+        )
         nearest[start : start + block] = found
         cosine[start : start + block] = np.take_along_axis(scores, found, axis=1)
     one, other = np.repeat(np.arange(count), k), nearest.ravel()
