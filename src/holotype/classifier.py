@@ -23,7 +23,7 @@ from holotype.heads import Head, fit_head
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions
 from holotype.progress import Progress, Silent
-from holotype.ranking import cosine_in, rank
+from holotype.ranking import rank
 from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.similarity import Search
 from holotype.space import Space, fit_space
@@ -133,7 +133,7 @@ class Classifier:
         scores = searched.scores
         if settings.threshold == "auto":
             space = fit_space(searched.embeddings, settings.rank.space, settings.seed)
-            scores, _ = cosine_in(space, searched.embeddings, [space.transform(one) for one in searched.queries])
+            scores = similarity.cosine(searched.embeddings, searched.queries, space)
         others = np.delete(scores, list(own), axis=0)
         thresholds = thresholds_for(others, settings.threshold, settings.doubtful_band)
         return group(searched.classes, scores, thresholds, own, settings.ambiguity)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype import similarity
 from holotype.embeddings import Embeddings
 from holotype.settings import RankSettings
 from holotype.space import Matrix, Space, fit_space, mutual_neighbours
@@ -101,10 +102,7 @@ class Ranking:
 
     def inside(self) -> NDArray[np.bool_]:
         """(m, K) whether a candidate is inside the cut of a class."""
-        found = np.zeros(self.density.shape, dtype=bool)
-        for k, cut in enumerate(self.cuts):
-            found[cut.rows, k] = True
-        return found
+        return _inside(self.cuts, len(self.candidates))
 
     @property
     def limits(self) -> Mass:
@@ -135,7 +133,7 @@ def rank(
     """
     space = space or fit_space(embeddings, settings.space, seed)
     anchors = [space.transform(vectors) for vectors in exemplars]
-    cosine, sample = cosine_in(space, embeddings, anchors, seed)
+    cosine, sample = similarity.cosine(embeddings, exemplars, space), _sample(embeddings, space, seed)
     candidates = _candidates(cosine, own)
     vectors = np.concatenate([*anchors, space.transform(embeddings.take(candidates))])
     owners = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
@@ -150,28 +148,24 @@ def rank(
             again = _walk(graph, _surer(walk, seeds[:, k], vectors, sample, len(owners)), len(owners), largest)
             if _holds(walk[1], again[1]):
                 found[k], rounds[k] = again, 2
-    inside = np.zeros((len(candidates), len(anchors)), dtype=bool)
-    for k, (_, cut) in enumerate(first):
-        inside[cut.rows, k] = True
+    before = _inside([cut for _, cut in first], len(candidates))
     density = np.stack([density for density, _ in found], axis=1)
-    return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, inside)
+    return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, before)
 
 
-def cosine_in(space: Space, embeddings: Embeddings, anchors: Sequence[Matrix], seed: int = 0) -> tuple[Matrix, Matrix]:
-    """Pass over the pool: the cosine (n, K) in `space` to the nearest of each class's `anchors`, nan without a vector.
+def _inside(cuts: Sequence[Cut], count: int) -> NDArray[np.bool_]:
+    """(count, K) whether a candidate is among the rows of each cut."""
+    found = np.zeros((count, len(cuts)), dtype=bool)
+    for k, cut in enumerate(cuts):
+        found[cut.rows, k] = True
+    return found
 
-    The second is a sample of the pool, in `space`.
-    """
-    queries = np.concatenate(anchors)
-    starts = np.cumsum([0, *(len(vectors) for vectors in anchors[:-1])])
-    scores = np.full((embeddings.size, len(anchors)), np.nan, np.float32)
-    rng, sample = np.random.default_rng(seed), []
+
+def _sample(embeddings: Embeddings, space: Space, seed: int) -> Matrix:
+    """Return about 2,000 vectors of the pool, in `space`."""
     share = min(1.0, _NEGATIVES / max(len(embeddings.rows), 1))
-    for rows, block in embeddings.blocks():
-        moved = space.transform(block)
-        scores[rows] = np.maximum.reduceat(moved @ queries.T, starts, axis=1)
-        sample.append(moved[rng.random(len(moved)) < share])
-    return scores, np.concatenate(sample)
+    drawn = np.random.default_rng(seed).random(len(embeddings.rows)) < share
+    return space.transform(embeddings.take(embeddings.rows[drawn]))
 
 
 def _candidates(cosine: Matrix, own: Sequence[int]) -> NDArray[np.int64]:

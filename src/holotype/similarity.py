@@ -11,6 +11,7 @@ from holotype.embeddings import Embeddings, unit
 from holotype.encoders import Encoder
 from holotype.errors import ExemplarError
 from holotype.exemplars import Exemplar
+from holotype.space import Space
 
 TOP = (10, 50, 100)
 
@@ -66,16 +67,20 @@ def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None)
     )
 
 
-def cosine(embeddings: Embeddings, exemplars: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def cosine(
+    embeddings: Embeddings, exemplars: Sequence[NDArray[np.float32]], space: Space | None = None
+) -> NDArray[np.float32]:
     """Return (pool rows, K) float32: the cosine to the nearest exemplar of each class, nan without a vector.
 
-    exemplars: per class an array (exemplars of the class, dim).
+    exemplars: per class an array (exemplars of the class, dim). With `space`, all are compared there.
     """
     queries = unit(np.concatenate(exemplars))
+    queries = queries if space is None else space.transform(queries)
     starts = np.cumsum([0, *(len(vectors) for vectors in exemplars[:-1])])
     scores = np.full((embeddings.size, len(exemplars)), np.nan, np.float32)
     for rows, block in embeddings.blocks():
-        scores[rows] = np.maximum.reduceat(block @ queries.T, starts, axis=1)
+        moved = block if space is None else space.transform(block)
+        scores[rows] = np.maximum.reduceat(moved @ queries.T, starts, axis=1)
     return scores
 
 
