@@ -10,12 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.methods import Spaces
+from benchmarks.methods import Spaces, ranked
 from benchmarks.pools import ENCODERS, POOLS, Truth, load
 from benchmarks.quality import calibration_error, episodes
-from holotype.ranking import rank
 from holotype.settings import RankSettings
-from holotype.space import Space
 
 TRIPLES, DRAWS = 8, 3
 REACHED = 0.003  # density below which an image is not looked at
@@ -24,13 +22,10 @@ Rows = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 def rows_of(truth: Truth) -> Rows:
     """Return (log10 density, conductance) of what is reached in development episodes, and whether it is right."""
-    embeddings = Spaces(truth).embeddings("neighbours")
-    applied = Space(False, np.zeros(embeddings.dim, np.float32), None)
+    spaces = Spaces(truth)
     seen, right = [], []
     for episode in episodes(truth, truth.development, TRIPLES, DRAWS):
-        exemplars = episode.first(1)
-        own = np.concatenate(exemplars).tolist()
-        ranking = rank(embeddings, [embeddings.take(one) for one in exemplars], own, RankSettings(), space=applied)
+        ranking = ranked(spaces, episode.first(1), RankSettings())
         for k, name in enumerate(episode.names):
             density = ranking.density[:, k]
             kept = density > REACHED

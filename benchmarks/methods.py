@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from benchmarks.pools import Truth
 from holotype.embeddings import Embeddings
 from holotype.groups import thresholds_for
-from holotype.ranking import rank
+from holotype.ranking import Ranking, rank
 from holotype.settings import RankSettings
+from holotype.similarity import Search
 from holotype.space import Space, fit_space
 
 Rows = NDArray[np.int64]
@@ -41,15 +42,19 @@ class Spaces:
 
     truth: Truth
     seconds: dict[str, float] = field(default_factory=dict)
-    _found: dict[str, Embeddings] = field(default_factory=dict)
+    _found: dict[str, tuple[Space, Embeddings]] = field(default_factory=dict)
 
     def embeddings(self, name: str) -> Embeddings:
         """Return the pool in the space `name`."""
+        return self.fitted(name)[1]
+
+    def fitted(self, name: str) -> tuple[Space, Embeddings]:
+        """Return the space `name`, and the pool in it."""
         if name not in self._found:
             plain = Embeddings([self.truth.vectors], np.arange(len(self.truth.vectors)), len(self.truth.vectors))
             space = fit_space(plain, name)  # type: ignore[arg-type]
             moved = np.concatenate([space.transform(block) for _, block in plain.blocks()])
-            self._found[name] = Embeddings([moved], plain.rows, plain.size)
+            self._found[name] = space, Embeddings([moved], plain.rows, plain.size)
         return self._found[name]
 
     def cosine(self, name: str, exemplars: Exemplars) -> NDArray[np.float64]:
@@ -144,14 +149,23 @@ def label_spreading(spaces: Spaces, exemplars: Exemplars) -> Answer:
     return Answer([np.setdiff1d(rows[label == k], own) for k in range(count)], scores)
 
 
+def ranked(spaces: Spaces, exemplars: Exemplars, settings: RankSettings) -> Ranking:
+    """Rank the pool as `holotype run` does, in a space that has been applied to it already."""
+    space, embeddings = spaces.fitted(settings.space)
+    applied = Space(False, np.zeros(embeddings.dim, np.float32), None)
+    queries = [spaces.truth.vectors[rows] for rows in exemplars]
+    views = [spaces.truth.views(rows) for rows in exemplars]
+    search = Search([], [], embeddings, np.empty(0, np.float32), 0.0, queries, views)
+    anchors = [space.transform(vectors) for vectors in search.anchors(settings.exemplar_views)]
+    return rank(embeddings, anchors, np.concatenate(exemplars).tolist(), settings, space=applied)
+
+
 def ours(settings: RankSettings) -> Method:
     """`holotype run` with an automatic threshold, without the head: what its groups hold."""
 
     def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
+        ranking = ranked(spaces, exemplars, settings)
         embeddings = spaces.embeddings(settings.space)
-        plain = Space(False, np.zeros(embeddings.dim, np.float32), None)  # it has been applied
-        vectors = [embeddings.take(rows) for rows in exemplars]
-        ranking = rank(embeddings, vectors, np.concatenate(exemplars).tolist(), settings, space=plain)
         scores = np.full((embeddings.size, len(exemplars)), -np.inf)
         scores[ranking.candidates] = ranking.density
         sure = np.zeros((embeddings.size, len(exemplars)))

@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from benchmarks import icons
 from examples.emoji import build as emoji
 from examples.emoji.sources import cache_folder
 from holotype import load_encoder, open_pool
-from holotype.embeddings import embed
+from holotype.embeddings import embed, unit
+from holotype.images import decode, middle
 from holotype.progress import Terminal
 
 
@@ -26,6 +28,7 @@ class Truth:
     classes   (n,) what each image shows
     artists   (n,) who drew it
     development, report   names of the classes that episodes are drawn from
+    views     gives the unit vectors (rows, dim) of the middle of images
     """
 
     name: str
@@ -34,6 +37,7 @@ class Truth:
     artists: NDArray[np.str_]
     development: list[str]
     report: list[str]
+    views: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def load(name: str, encoder: str) -> Truth:
     recipe, folder = POOLS[name], cache_folder().parent / "benchmarks" / name
     recipe.build(folder)
     pool = open_pool(folder / "images.tar")
-    embeddings = embed(pool, load_encoder(encoder), folder / "vectors" / encoder, Terminal())
+    network = load_encoder(encoder)
+    embeddings = embed(pool, network, folder / "vectors" / encoder, Terminal())
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["index"]: row for row in csv.DictReader(file)}
     shown = [rows[pool.ids[row]] for row in embeddings.rows]
@@ -64,7 +69,17 @@ def load(name: str, encoder: str) -> Truth:
     names = _eligible(classes, artists, recipe)
     development = [one for one in names if is_development(one)]
     report = [one for one in names if not is_development(one)]
-    return Truth(f"{name}, {encoder}", embeddings.take(embeddings.rows), classes, artists, development, report)
+
+    @cache
+    def view(row: int) -> NDArray[np.float32]:
+        image = middle(decode(pool.read(int(embeddings.rows[row]))))
+        return unit(network.encode(network.prepare(image)[None])).ravel()
+
+    def views(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.stack([view(row) for row in rows.tolist()])
+
+    vectors = embeddings.take(embeddings.rows)
+    return Truth(f"{name}, {encoder}", vectors, classes, artists, development, report, views)
 
 
 def is_development(name: str) -> bool:

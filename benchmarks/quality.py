@@ -39,6 +39,8 @@ MAIN: dict[str, Method] = {
 }
 ABLATIONS: dict[str, Method] = {
     "without self-training": methods.ours(RankSettings(self_training=False)),
+    "without exemplar views": methods.ours(RankSettings(exemplar_views=False)),
+    "space pairs": methods.ours(RankSettings(space="pairs")),
     "space whitened": methods.ours(RankSettings(space="whitened")),
     "space raw": methods.ours(RankSettings(space="raw")),
     "without diffusion": methods.null_threshold("neighbours"),

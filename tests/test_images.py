@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype.errors import UnreadableImage
-from holotype.images import contact_sheet, decode, letterbox, thumbnail
+from holotype.images import contact_sheet, decode, letterbox, middle, thumbnail
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -136,6 +136,15 @@ def test_letterbox_keeps_the_aspect_ratio(jpeg: Jpeg, size: tuple[int, int], row
     dark: NDArray[np.bool_] = pixels.max(axis=2) < 128
     assert dark.any(axis=1).sum() == rows
     assert dark.any(axis=0).all()
+
+
+@pytest.mark.parametrize(("size", "kept"), [((40, 20), (30, 15)), ((1, 1), (1, 1)), ((3, 2), (2, 2))])
+def test_the_middle_is_cut_evenly_from_all_sides(size: tuple[int, int], kept: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "red")
+    image.paste("blue", (size[0] // 2, size[1] // 2, size[0] // 2 + 1, size[1] // 2 + 1))
+    found = middle(image)
+    assert found.size == kept
+    assert found.getpixel((kept[0] // 2, kept[1] // 2)) == (0, 0, 255)
 
 
 def test_letterbox_of_a_wide_target() -> None:

@@ -51,12 +51,12 @@ def test_a_class_is_followed_to_looks_that_its_exemplar_does_not_have() -> None:
         cosine[FIRST] = -1
         best = max(f1(np.flatnonzero(cosine >= threshold), k) for threshold in np.linspace(0.1, 0.95, 60))
         assert f1(ranking.members(k), k) > 0.8
-        assert f1(ranking.members(k), k) > best + 0.05
+        assert f1(ranking.members(k), k) > best + 0.02
 
 
 def test_each_stage_can_be_switched_off() -> None:
     assert set(ranking_of([[row] for row in FIRST], RankSettings(self_training=False)).rounds) == {1}
-    for name in ("raw", "whitened", "neighbours"):
+    for name in ("raw", "whitened", "pairs", "neighbours"):
         ranking = ranking_of([[row] for row in FIRST], RankSettings(space=name))
         assert all(f1(ranking.members(k), k) > 0.6 for k in range(len(SIZES)))
 

@@ -9,10 +9,11 @@ from conftest import Picture
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype.embeddings import Embeddings
+from holotype.embeddings import Embeddings, unit
 from holotype.encoders import load_encoder
 from holotype.errors import ExemplarError
 from holotype.exemplars import Exemplar
+from holotype.images import decode, middle
 from holotype.similarity import Search, compare, cosine, search, top_k
 
 Vectors = NDArray[np.float32]
@@ -30,6 +31,12 @@ def embeddings(found: Vectors, cuts: tuple[int, ...] = (), missing: int = 0) -> 
 
 def exemplar(row: int | None, label: int = 0, data: bytes = b"") -> Exemplar:
     return Exemplar(f"picture {row}", label, row, data)
+
+
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def of(scores: list[list[float]]) -> Search:
@@ -141,11 +148,10 @@ def test_an_exemplar_from_outside_needs_the_encoder_of_the_vectors(
 ) -> None:
     monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path))
     encoder = load_encoder(network)
-    buffer = io.BytesIO()
-    Image.fromarray(picture(0)).save(buffer, "PNG")
+    data = as_png(picture(0))
     pixels = np.stack([encoder.prepare(picture(row)) for row in range(20)])
     pool = Embeddings([encoder.encode(pixels)], np.arange(20), 20)
-    outside = Exemplar("mario.png", 0, None, buffer.getvalue())
+    outside = Exemplar("mario.png", 0, None, data)
     with pytest.raises(ExemplarError, match=r"mario\.png has no row in the embeddings.*name their encoder"):
         search(pool, ["a"], [outside], None)
     scores = search(pool, ["a"], [outside], encoder).scores
@@ -154,6 +160,21 @@ def test_an_exemplar_from_outside_needs_the_encoder_of_the_vectors(
     part = Embeddings([pool.shards[0][1:]], np.arange(1, 20), 20)
     with pytest.raises(ExemplarError, match="picture 0 has no row"):
         search(part, ["a"], [exemplar(0)], None)
-    again = search(part, ["a"], [Exemplar("0", 0, 0, buffer.getvalue())], encoder).scores
+    again = search(part, ["a"], [Exemplar("0", 0, 0, data)], encoder).scores
     assert np.isnan(again[0, 0])
     assert np.allclose(again[1:], scores[1:], atol=1e-3)
+
+
+def test_the_middle_of_an_exemplar_is_looked_at_where_an_encoder_is_at_hand(picture: Picture, network: str) -> None:
+    encoder, found = load_encoder(network), [as_png(picture(number)) for number in (1, 2, 3)]
+    pool = Embeddings([vectors(40, 48)], np.arange(40), 40)
+    given = [exemplar(None, label, data) for label, data in zip((0, 0, 1), found, strict=True)]
+    searched = search(pool, ["a", "b"], given, encoder)
+    closer = unit(encoder.encode(np.stack([encoder.prepare(middle(decode(data))) for data in found])))
+    assert [len(views) for views in searched.views] == [2, 1]
+    assert np.allclose(np.concatenate(searched.views), closer, atol=1e-5)
+    both = unit(np.concatenate(searched.queries) + closer)
+    assert np.allclose(np.concatenate(searched.anchors(True)), both, atol=1e-5)
+    assert searched.anchors(False) is searched.queries
+    without = search(pool, ["a"], [exemplar(3)], None)
+    assert without.anchors(True) is without.queries

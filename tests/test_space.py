@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from holotype.embeddings import Embeddings, unit
-from holotype.space import Space, fit_space, mutual_neighbours
+from holotype.space import Space, fit_space, mutual_neighbours, nearest_neighbours
 
 
 def pool_of(vectors: NDArray[np.float32]) -> Embeddings:
@@ -35,9 +35,10 @@ def test_what_varies_between_twins_is_divided_out() -> None:
     pool = pool_of(vectors)
     found = {
         name: share_of_twins(fit_space(pool, name).transform(unit(vectors)), labels)
-        for name in ("raw", "whitened", "neighbours")
+        for name in ("raw", "whitened", "pairs", "neighbours")
     }
-    assert found["neighbours"] > found["whitened"] > found["raw"]
+    assert found["pairs"] > found["whitened"] > found["raw"]
+    assert found["neighbours"] > found["whitened"]
     assert found["neighbours"] > found["raw"] + 0.2
 
 
@@ -46,7 +47,7 @@ def test_raw_changes_nothing() -> None:
     assert np.allclose(fit_space(pool_of(vectors), "raw").transform(vectors), vectors, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["whitened", "neighbours"])
+@pytest.mark.parametrize("name", ["whitened", "pairs", "neighbours"])
 @pytest.mark.parametrize("count", [1, 2, 30, 255])
 def test_a_small_pool_is_only_centred(name: str, count: int) -> None:
     vectors = np.random.default_rng(0).normal(size=(count, 600)).astype(np.float32)
@@ -91,16 +92,24 @@ def test_the_same_seed_gives_the_same_space() -> None:
     assert np.array_equal(one.projection, two.projection)
 
 
-@pytest.mark.parametrize("block", [7, 1024])
-def test_mutual_neighbours_are_those_of_a_plain_search(block: int) -> None:
+def test_mutual_neighbours_are_those_of_a_plain_search() -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(60, 8)))
     cosine = vectors @ vectors.T
     np.fill_diagonal(cosine, -2)
     nearest = [set(row[:4].tolist()) for row in np.argsort(-cosine, axis=1)]
     expected = {(i, j) for i in range(60) for j in nearest[i] if i < j and i in nearest[j]}
-    one, other, found = mutual_neighbours(vectors, 4, block)
+    one, other, found = mutual_neighbours(vectors, 4)
     assert set(zip(one.tolist(), other.tolist(), strict=True)) == expected
     assert np.allclose(found, cosine[one, other], atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_neighbours_are_the_same_in_any_blocks(block: int) -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(60, 8)))
+    expected = np.argsort(-(vectors @ vectors.T - 3 * np.eye(60)), axis=1)[:, :4]
+    nearest, cosine = nearest_neighbours(vectors, 4, block)
+    assert np.array_equal(np.sort(nearest, axis=1), np.sort(expected, axis=1))
+    assert np.allclose(cosine, (vectors[:, None] * vectors[nearest]).sum(axis=2), atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -127,13 +127,14 @@ class Classifier:
         """Return the groups at `threshold`. An automatic one ranks the pool along its graph, unless that is off."""
         settings, own = self._settings(), searched.own
         refuse_nothing(searched.scores, own)
+        anchors = searched.anchors(settings.rank.exemplar_views)
         if settings.threshold == "auto" and settings.rank.diffusion:
-            ranking = rank(searched.embeddings, searched.queries, list(own), settings.rank, seed=settings.seed)
+            ranking = rank(searched.embeddings, anchors, list(own), settings.rank, seed=settings.seed)
             return group_ranked(searched.classes, ranking, own, settings.doubtful_band, settings.ambiguity)
         scores = searched.scores
         if settings.threshold == "auto":
             space = fit_space(searched.embeddings, settings.rank.space, settings.seed)
-            scores = similarity.cosine(searched.embeddings, searched.queries, space)
+            scores = similarity.cosine(searched.embeddings, anchors, space)
         others = np.delete(scores, list(own), axis=0)
         thresholds = thresholds_for(others, settings.threshold, settings.doubtful_band)
         return group(searched.classes, scores, thresholds, own, settings.ambiguity)

@@ -62,6 +62,13 @@ def _undecodable(error: Exception) -> UnreadableImage:
     return UnreadableImage(f"cannot be decoded: {str(error) or type(error).__name__}")
 
 
+def middle(image: Image.Image, share: float = 0.75) -> Image.Image:
+    """Return the middle of `image`: `share` of its width and of its height."""
+    width, height = max(round(image.width * share), 1), max(round(image.height * share), 1)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
 def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, int]) -> Pixels:
     """Fit `image` into (height, width), keeping its aspect ratio; the rest is `fill`. Returns h x w x 3 uint8."""
     height, width = size

@@ -13,7 +13,7 @@ Threshold = float | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
 ENCODER = "efficientnet_lite0"
-SpaceName = Literal["raw", "whitened", "neighbours"]
+SpaceName = Literal["raw", "whitened", "pairs", "neighbours"]
 Search = Literal["auto", "embeddings", "encoder", "both"]
 
 
@@ -51,12 +51,14 @@ class HeadSettings(Strict):
 class RankSettings(Strict):
     """How an automatic threshold finds a class; each stage can be switched off.
 
-    space          what the pool is compared in: "raw" vectors, "whitened", or "neighbours" (see `space.fit_space`)
-    diffusion      rank along the graph of the pool; without it, by cosine in the space
-    self_training  start once more from the surest images too
+    space           what the pool is compared in: "raw", "whitened", "pairs" or "neighbours" (`space.fit_space`)
+    exemplar_views  average each exemplar with a view of its middle, where its encoder is at hand
+    diffusion       rank along the graph of the pool; without it, by cosine in the space
+    self_training   start once more from the surest images too
     """
 
     space: SpaceName = "neighbours"
+    exemplar_views: bool = True
     diffusion: bool = True
     self_training: bool = True
 

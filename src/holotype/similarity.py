@@ -11,6 +11,7 @@ from holotype.embeddings import Embeddings, unit
 from holotype.encoders import Encoder
 from holotype.errors import ExemplarError
 from holotype.exemplars import Exemplar
+from holotype.images import Source, decode, middle
 from holotype.space import Space
 
 TOP = (10, 50, 100)
@@ -26,6 +27,7 @@ class Search:
     scores      (n, K) float32 cosine to the nearest exemplar of each class, nan without a vector
     seconds     what it took, the embeddings being there
     queries     per class the unit vectors (exemplars of the class, dim)
+    views       the same of the middle of each exemplar; empty where no encoder is at hand
     """
 
     classes: Sequence[str]
@@ -34,11 +36,18 @@ class Search:
     scores: NDArray[np.float32]
     seconds: float
     queries: Sequence[NDArray[np.float32]] = ()
+    views: Sequence[NDArray[np.float32]] = ()
 
     @property
     def own(self) -> dict[int, int]:
         """The exemplars that are in the pool: row -> class."""
         return {e.row: e.label for e in self.exemplars if e.row is not None}
+
+    def anchors(self, views: bool) -> Sequence[NDArray[np.float32]]:
+        """Return what ranking starts from: `queries`, with `views` each averaged with its view where there is one."""
+        if not (views and self.views):
+            return self.queries
+        return [unit(plain + closer) for plain, closer in zip(self.queries, self.views, strict=True)]
 
 
 def search(
@@ -49,18 +58,26 @@ def search(
     Raises `ExemplarError` where that encoder is not known.
     """
     started = time.perf_counter()
-    vectors = np.stack([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
     labels = np.array([exemplar.label for exemplar in exemplars])
-    queries = [unit(vectors[labels == k]) for k in range(len(classes))]
+
+    def by_class(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        return [unit(np.stack(vectors)[labels == k]) for k in range(len(classes))]
+
+    queries = by_class([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
+    views = by_class([_encoded(middle(decode(e.data)), encoder) for e in exemplars]) if encoder else ()
     scores = cosine(embeddings, queries)
-    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries)
+    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries, views)
+
+
+def _encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:
+    return unit(encoder.encode(encoder.prepare(source)[None])).ravel()
 
 
 def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None) -> NDArray[np.float32]:
     if exemplar.row is not None and embeddings.present[exemplar.row]:
         return embeddings.take([exemplar.row]).ravel()
     if encoder is not None:
-        return unit(encoder.encode(encoder.prepare(exemplar.data)[None])).ravel()
+        return _encoded(exemplar.data, encoder)
     raise ExemplarError(
         f"{exemplar.name} has no row in the embeddings, and what made them is not known: name their encoder, give the "
         "id of an image in the pool, or search with an encoder of your own in place of them"

@@ -12,7 +12,9 @@ from holotype.settings import SpaceName
 
 _SAMPLE = 16_384  # rows of the pool that a space is fitted on
 _COARSE = 256  # directions in which neighbours are looked for
-_NEIGHBOURS = 5
+_PAIRED, _PAIRED_AGAIN = 5, 10  # neighbours that are pairs, in the first round and in the second
+_AVERAGED, _PER = 2, 8192  # before the second round an image is averaged with a neighbour for every 8,192, at most 2
+_SHARPNESS = 3  # they weigh cosine ** 3
 _DIRECTIONS = 256  # at most so many are kept
 _SHRINKAGE = 0.05  # of the scatter within pairs towards its mean eigenvalue, where pairs abound
 _LEAST = 256  # rows below which nothing but the centre can be fitted
@@ -54,8 +56,10 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
 
     raw         nothing is changed
     whitened    the pool's covariance, shrunk by its mean eigenvalue, is divided out
-    neighbours  a discriminant analysis whose classes are pairs of mutual neighbours: the scatter within the pairs is
+    pairs       a discriminant analysis whose classes are pairs of mutual neighbours: the scatter within the pairs is
                 divided out, and the directions in which the pool varies most against it are kept (at most 256)
+    neighbours  the same again, after each image has been averaged with its neighbours there: what is particular to
+                one picture fades, so the pairs of this round show what differs between pictures of the same thing
 
     All but raw take the square root of features that are never negative, and centre. A pool of fewer than 256 images
     is only centred.
@@ -75,10 +79,27 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
     if name == "whitened":
         return Space(power, mean, whitening)
     coarse = unit(vectors @ whitening[:, -_COARSE:])
-    return Space(power, mean, _discriminant(vectors, total, *mutual_neighbours(coarse, _NEIGHBOURS)[:2]))
+    first = _discriminant(vectors, *mutual_neighbours(coarse, _PAIRED)[:2])
+    if name == "pairs":
+        return Space(power, mean, first)
+    moved = unit(vectors @ first)
+    nearest, cosine = nearest_neighbours(moved, min(max(len(moved) // _PER, 1), _AVERAGED))
+    weights = np.maximum(cosine, 0) ** _SHARPNESS
+    calm, calm_moved = _averaged(vectors, nearest, weights), unit(_averaged(moved, nearest, weights))
+    return Space(power, mean, _discriminant(calm, *mutual_neighbours(calm_moved, _PAIRED_AGAIN)[:2]))
 
 
-def _discriminant(vectors: Matrix, total: Matrix, i: NDArray[np.int64], j: NDArray[np.int64]) -> Matrix:
+def _averaged(vectors: Matrix, nearest: NDArray[np.int64], weights: Matrix) -> Matrix:
+    """Return each of `vectors` with those of its `nearest` (n, k) added, by their `weights` (n, k)."""
+    found = vectors.copy()
+    for column, weight in zip(nearest.T, weights.T, strict=True):
+        found += weight[:, None] * vectors[column]
+    return found
+
+
+def _discriminant(vectors: Matrix, i: NDArray[np.int64], j: NDArray[np.int64]) -> Matrix:
+    """Return the directions (d, directions) in which `vectors` (n, d) vary most against what differs in pairs."""
+    total = np.asarray(vectors.T @ vectors / len(vectors), dtype=np.float32)
     apart = vectors[i] - vectors[j]
     within = np.asarray(apart.T @ apart / (2 * max(len(apart), 1)), dtype=np.float32)
     shrinkage = max(_SHRINKAGE, vectors.shape[1] / max(len(apart), 1))
@@ -94,23 +115,25 @@ def _inverse_root(scatter: Matrix, shrinkage: float) -> Matrix:
     return np.asarray(axes / np.sqrt(np.maximum(values, 0) + shrinkage * values.mean() + 1e-12), dtype=np.float32)
 
 
-def mutual_neighbours(
-    vectors: Matrix, k: int, block: int = 1024
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Matrix]:
+def mutual_neighbours(vectors: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Matrix]:
     """Return (i, j, cosine) of the pairs i < j of unit `vectors` (n, d) that are among each other's `k` nearest."""
-    count = len(vectors)
-    k = max(min(k, count - 1), 0)
-    nearest = np.empty((count, k), np.int64)
-    cosine = np.empty((count, k), np.float32)
-    block = max(min(block, 2**25 // max(count, 1)), 1)
-    for start in range(0, count, block):
-        scores = vectors[start : start + block] @ vectors.T
-        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
-        found = (
-            np.argpartition(scores, count - k, axis=1)[:, count - k :] if k else np.empty((len(scores), 0), np.int64)
-        )
-        nearest[start : start + block] = found
-        cosine[start : start + block] = np.take_along_axis(scores, found, axis=1)
+    nearest, cosine = nearest_neighbours(vectors, k)
+    count, k = nearest.shape
     one, other = np.repeat(np.arange(count), k), nearest.ravel()
     both = np.isin(one * count + other, other * count + one) & (one < other)
     return one[both], other[both], cosine.ravel()[both]
+
+
+def nearest_neighbours(vectors: Matrix, k: int, block: int = 1024) -> tuple[NDArray[np.int64], Matrix]:
+    """Return (nearest, cosine), both (n, k): for each of the unit `vectors` (n, d) its `k` nearest, in no order."""
+    count = len(vectors)
+    k = max(min(k, count - 1), 0)
+    nearest, cosine = np.empty((count, k), np.int64), np.empty((count, k), np.float32)
+    block = max(min(block, 2**25 // max(count, 1)), 1)
+    for start in range(0, count if k else 0, block):
+        scores = vectors[start : start + block] @ vectors.T
+        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
+        found = np.argpartition(scores, count - k, axis=1)[:, count - k :]
+        nearest[start : start + block] = found
+        cosine[start : start + block] = np.take_along_axis(scores, found, axis=1)
+    return nearest, cosine
