@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.pools import Truth
+from holotype import Classifier
 from holotype.embeddings import Embeddings
+from holotype.errors import GroupError
 from holotype.groups import thresholds_for
 from holotype.ranking import Ranking, rank
 from holotype.settings import RankSettings
@@ -164,15 +166,31 @@ def ours(settings: RankSettings) -> Method:
     """`holotype run` with an automatic threshold, without the head: what its groups hold."""
 
     def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
-        ranking = ranked(spaces, exemplars, settings)
-        embeddings = spaces.embeddings(settings.space)
-        scores = np.full((embeddings.size, len(exemplars)), -np.inf)
-        scores[ranking.candidates] = ranking.density
-        sure = np.zeros((embeddings.size, len(exemplars)))
-        sure[ranking.candidates] = ranking.chances
-        return Answer([ranking.members(k) for k in range(len(exemplars))], scores, sure)
+        return answered(ranked(spaces, exemplars, settings), len(spaces.truth.vectors))
 
     return method
+
+
+def answered(ranking: Ranking, count: int) -> Answer:
+    """Return what a `ranking` of a pool of `count` images says."""
+    shape = (count, len(ranking.cuts))
+    scores, sure = np.full(shape, -np.inf), np.zeros(shape)
+    scores[ranking.candidates], sure[ranking.candidates] = ranking.density, ranking.chances
+    return Answer([ranking.members(k) for k in range(shape[1])], scores, sure)
+
+
+def model(spaces: Spaces, exemplars: Exemplars) -> Answer:
+    """What the trained model answers that `holotype run` saves: the head on our groups, at its own thresholds."""
+    truth = spaces.truth
+    given = {f"class {k}": [truth.pool.ids[row] for row in rows] for k, rows in enumerate(exemplars)}
+    classifier = Classifier(encoder=truth.encoder.name)
+    embeddings = Embeddings([truth.vectors], np.arange(len(truth.vectors)), len(truth.vectors))
+    try:
+        classifier.fit(truth.pool, given, embeddings=embeddings, embeddings_encoder=truth.encoder, cache=truth.folder)
+    except GroupError:  # a class without any image but its exemplar
+        return Answer([np.empty(0, np.int64)] * len(given), np.full((len(truth.vectors), len(given)), -np.inf))
+    found = classifier.predict_images(truth.pool.ids, truth.features)
+    return Answer([np.flatnonzero(found.numbers == k) for k in range(len(given))], found.probabilities[:, :-1])
 
 
 def ceiling(spaces: Spaces, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:

@@ -5,7 +5,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,11 @@ from benchmarks import icons
 from examples.emoji import build as emoji
 from examples.emoji.sources import cache_folder
 from holotype import load_encoder, open_pool
-from holotype.embeddings import embed, unit
+from holotype.embeddings import EmbeddingStore, embed, unit
+from holotype.encoders import OnnxEncoder
+from holotype.errors import HolotypeError
 from holotype.images import decode, middle
+from holotype.pool import Pool
 from holotype.progress import Terminal
 
 
@@ -28,7 +31,8 @@ class Truth:
     classes   (n,) what each image shows
     artists   (n,) who drew it
     development, report   names of the classes that episodes are drawn from
-    views     gives the unit vectors (rows, dim) of the middle of images
+    pool, encoder   the images, and what made the vectors of all of them
+    folder    where the raw vectors are, in one named after the encoder
     """
 
     name: str
@@ -37,7 +41,27 @@ class Truth:
     artists: NDArray[np.str_]
     development: list[str]
     report: list[str]
-    views: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    pool: Pool
+    encoder: OnnxEncoder
+    folder: Path
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """(n, dim) raw vectors of the images."""
+        store = EmbeddingStore(self.folder / self.encoder.name_on_disk, self.encoder, self.pool.fingerprint)
+        return store.take(self.pool.ids)[0]
+
+    @cached_property
+    def _views(self) -> dict[int, NDArray[np.float32]]:
+        return {}
+
+    def views(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the unit vectors (rows, dim) of the middle of images."""
+        for row in rows.tolist():
+            if row not in self._views:
+                pixels = self.encoder.prepare(middle(decode(self.pool.read(row))))
+                self._views[row] = unit(self.encoder.encode(pixels[None])).ravel()
+        return np.stack([self._views[row] for row in rows.tolist()])
 
 
 @dataclass(frozen=True)
@@ -60,26 +84,25 @@ def load(name: str, encoder: str) -> Truth:
     recipe.build(folder)
     pool = open_pool(folder / "images.tar")
     network = load_encoder(encoder)
-    embeddings = embed(pool, network, folder / "vectors" / encoder, Terminal())
+    embeddings = embed(pool, network, folder / "vectors" / network.name_on_disk, Terminal())
+    if len(embeddings.rows) < len(pool):
+        raise HolotypeError(f"expected a pool of readable images in {folder}, {embeddings.unreadable} are not")
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["index"]: row for row in csv.DictReader(file)}
-    shown = [rows[pool.ids[row]] for row in embeddings.rows]
-    classes = np.array([row["class"] for row in shown])
-    artists = np.array([row["artist"] for row in shown])
+    classes = np.array([rows[name]["class"] for name in pool.ids])
+    artists = np.array([rows[name]["artist"] for name in pool.ids])
     names = _eligible(classes, artists, recipe)
-    development = [one for one in names if is_development(one)]
-    report = [one for one in names if not is_development(one)]
-
-    @cache
-    def view(row: int) -> NDArray[np.float32]:
-        image = middle(decode(pool.read(int(embeddings.rows[row]))))
-        return unit(network.encode(network.prepare(image)[None])).ravel()
-
-    def views(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.stack([view(row) for row in rows.tolist()])
-
-    vectors = embeddings.take(embeddings.rows)
-    return Truth(f"{name}, {encoder}", vectors, classes, artists, development, report, views)
+    return Truth(
+        f"{name}, {encoder}",
+        embeddings.take(range(len(pool))),
+        classes,
+        artists,
+        [one for one in names if is_development(one)],
+        [one for one in names if not is_development(one)],
+        pool,
+        network,
+        folder / "vectors",
+    )
 
 
 def is_development(name: str) -> bool:

@@ -9,8 +9,7 @@ import json
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import methods
-from benchmarks.methods import Answer, Exemplars, Method, Spaces
+from benchmarks.episodes import CLASSES, Episode, episodes
+from benchmarks.figures import calibration, calibration_error, judge, log_loss
+from benchmarks.methods import Answer, Method, Spaces
 from benchmarks.pools import ENCODERS, POOLS, Truth, load
 from holotype.settings import RankSettings
 
-CLASSES = 3
-LOOK_ALIKES = 200  # the most similar images to an exemplar that show something else
-SEED = 20261124
 NAIVE, OURS = "naive, cosine .75", "ours"
 
 MAIN: dict[str, Method] = {
@@ -38,6 +36,7 @@ MAIN: dict[str, Method] = {
     OURS: methods.ours(RankSettings()),
 }
 ABLATIONS: dict[str, Method] = {
+    "ours, the trained model": methods.model,
     "without self-training": methods.ours(RankSettings(self_training=False)),
     "without exemplar views": methods.ours(RankSettings(exemplar_views=False)),
     "space pairs": methods.ours(RankSettings(space="pairs")),
@@ -45,108 +44,6 @@ ABLATIONS: dict[str, Method] = {
     "space raw": methods.ours(RankSettings(space="raw")),
     "without diffusion": methods.null_threshold("neighbours"),
 }
-
-
-@dataclass(frozen=True)
-class Episode:
-    """Three classes, and `exemplars[k]` rows of each: the first is the one exemplar, the others follow it."""
-
-    triple: int
-    names: Sequence[str]
-    exemplars: Sequence[NDArray[np.int64]]
-
-    def first(self, count: int) -> Exemplars:
-        """Return the first `count` exemplars of each class."""
-        return [rows[:count] for rows in self.exemplars]
-
-
-def episodes(truth: Truth, names: Sequence[str], triples: int, draws: int) -> Iterator[Episode]:
-    """Yield `triples` times `draws` episodes, the draws of a triple one after the other."""
-    rng = np.random.default_rng(SEED)
-    for triple in range(triples):
-        chosen = rng.choice(np.array(names), CLASSES, replace=False).tolist()
-        for _ in range(draws):
-            rows = [rng.permutation(np.flatnonzero(truth.classes == name))[:5] for name in chosen]
-            yield Episode(triple, chosen, rows)
-
-
-def judge(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
-    """Return the figures of one answer, averaged over its classes."""
-    found = [_judge_class(truth, name, k, exemplars, answer) for k, name in enumerate(episode.names)]
-    figures = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
-    return figures | _false_alarms(truth, episode, exemplars, answer)
-
-
-def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
-    own = np.concatenate(exemplars)
-    positive = truth.classes == name
-    positive[own] = False
-    same = positive & np.isin(truth.artists, truth.artists[exemplars[k]])
-    other = positive & ~same
-    chosen = np.setdiff1d(answer.chosen[k], own)
-    order = np.argsort(-answer.scores[:, k], kind="stable")[:3000]
-    order = order[np.isfinite(answer.scores[order, k])]
-    return {
-        "f1": _f1(positive, chosen),
-        "f1 other artists": _f1(other, chosen[~same[chosen]]),
-        "oracle f1": _best_f1(positive, order),
-        "oracle f1 other artists": _best_f1(other, order[~same[order]]),
-        "ap": _average_precision(positive, order),
-        "precision": float(positive[chosen].mean()) if len(chosen) else 0.0,
-        "recall": float(positive[chosen].sum() / positive.sum()),
-        "found": float(len(chosen)),
-    }
-
-
-def _f1(positive: NDArray[np.bool_], chosen: NDArray[np.int64]) -> float:
-    return float(2 * positive[chosen].sum() / max(len(chosen) + positive.sum(), 1))
-
-
-def _best_f1(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
-    hits = np.cumsum(positive[order])
-    return float((2 * hits / (np.arange(1, len(order) + 1) + positive.sum())).max(initial=0.0))
-
-
-def _average_precision(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
-    hits = positive[order]
-    precision = np.cumsum(hits) / np.arange(1, len(order) + 1)
-    return float((precision * hits).sum() / max(positive.sum(), 1))
-
-
-def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
-    """False alarms per 1,000 rows that are none of the classes: look-alikes, and the others."""
-    none = ~np.isin(truth.classes, episode.names)
-    cosine = np.stack([(truth.vectors @ truth.vectors[rows[:1]].T)[:, 0] for rows in exemplars], axis=1)
-    near = np.unique(np.argsort(-np.where(none[:, None], cosine, -1), axis=0)[:LOOK_ALIKES])
-    alike = np.zeros(len(none), dtype=bool)
-    alike[near] = True
-    taken = np.zeros(len(none), dtype=bool)
-    for rows in answer.chosen:
-        taken[rows] = True
-    return {
-        "false alarms, look-alikes": 1000 * float(taken[none & alike].mean()),
-        "false alarms, others": 1000 * float(taken[none & ~alike].mean()),
-    }
-
-
-def calibration(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
-    """Return (estimate, truth) of every candidate whose estimated probability is above .01."""
-    pairs: list[tuple[float, bool]] = []
-    if answer.sure is not None:
-        for k, name in enumerate(episode.names):
-            rows = np.flatnonzero(answer.sure[:, k] > 0.01)
-            pairs += zip(answer.sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
-    return pairs
-
-
-def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
-    """Return the expected calibration error over ten equal bins."""
-    if not pairs:
-        return float("nan")
-    stated, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
-    bins = np.minimum((stated * 10).astype(int), 9)
-    gaps = [abs(stated[bins == b].mean() - true[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    return float(sum(gaps))
 
 
 def gap_closed(ours: NDArray[np.float64], naive: NDArray[np.float64], best: NDArray[np.float64]) -> Any:
@@ -191,6 +88,7 @@ def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: 
         "seconds to fit and apply a space": seconds,
         "peak MB": memory,
         "calibration error": calibration_error(stated),
+        "log-loss": log_loss(stated),
     }
 
 
@@ -289,7 +187,10 @@ _COLUMNS = (
     "p10",
     "gap closed, other artists",
     "precision",
-    "false alarms / 1,000: look-alikes, others",
+    "false alarms / 1,000: look-alikes, others, far",
+    "AUROC",
+    "FPR at .95",
+    "OSCR",
     "s",
     "MB",
 )
@@ -306,8 +207,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             "|---" * len(_COLUMNS) + "|",
         ]
         lines += [_line(name, row, result["peak MB"].get(name)) for name, row in result["methods"].items()]
-        lines += ["", f"Calibration error of our estimate on candidates: {result['calibration error']:.3f}", ""]
+        lines += ["", f"{_stated(result)}", ""]
     return "\n".join(lines)
+
+
+def _stated(result: dict[str, Any]) -> str:
+    error, loss = result["calibration error"], result["log-loss"]
+    return f"Our estimate on candidates: calibration error {error:.3f}, log-loss {loss:.3f}"
 
 
 def _line(name: str, row: dict[str, Any], memory: float | None) -> str:
@@ -321,7 +227,10 @@ def _line(name: str, row: dict[str, Any], memory: float | None) -> str:
         f"{row['gap closed, all, p10']:.2f}" if own else "",
         _closed(row, "other artists") if own else "",
         f"{row['precision']:.2f}" if own else "",
-        f"{row['false alarms, look-alikes']:.0f}, {row['false alarms, others']:.2f}" if own else "",
+        ", ".join(f"{row[f'false alarms, {part}']:.3g}" for part in ("look-alikes", "others", "far")) if own else "",
+        f"{row['auroc']:.3f}",
+        f"{row['fpr at recall .95']:.3f}",
+        f"{row['oscr']:.3f}",
         f"{row['seconds']:.2f}" if own else "",
         f"{memory:.0f}" if memory is not None else "",
     ]
@@ -351,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     pools, encoders = given.pool or list(POOLS), given.encoder or list(ENCODERS)
     if given.quick:
-        pools, encoders, given.triples, given.draws, given.side = pools[:1], encoders[:1], 4, 2, 1
+        pools, encoders, given.triples, given.draws, given.side = pools[:1], encoders[:1], 3, 2, 1
     results = []
     for pool in pools:
         for encoder in encoders:

@@ -144,7 +144,8 @@ def test_the_middle_is_cut_evenly_from_all_sides(size: tuple[int, int], kept: tu
     image.paste("blue", (size[0] // 2, size[1] // 2, size[0] // 2 + 1, size[1] // 2 + 1))
     found = middle(image)
     assert found.size == kept
-    assert found.getpixel((kept[0] // 2, kept[1] // 2)) == (0, 0, 255)
+    left, top = (size[0] - kept[0]) // 2, (size[1] - kept[1]) // 2
+    assert found.getpixel((size[0] // 2 - left, size[1] // 2 - top)) == (0, 0, 255)
 
 
 def test_letterbox_of_a_wide_target() -> None:

@@ -36,7 +36,7 @@ _LEAST = 5  # images of a class at the least, if so many are reached
 _SUREST = 40  # images that self-training starts from
 _NEGATIVES = 2000
 _RIDGE = 0.003
-_ESTIMATE = (0.16, 2.36, -3.67)  # base, per decade of density, per unit of conductance
+_ESTIMATE = (0.0, 2.27, -3.64)  # base, per decade of density, per unit of conductance
 _FAITH = 0.4  # of the mass of the second round stays with the exemplars
 
 

@@ -1,0 +1,122 @@
+"""What an answer is worth: each figure of one episode."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.episodes import Episode
+from benchmarks.methods import Answer, Exemplars
+from benchmarks.pools import Truth
+
+LOOK_ALIKES = 200  # the most similar images to an exemplar that show something else
+
+
+def judge(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+    """Return the figures of one answer, averaged over its classes."""
+    found = [_judge_class(truth, name, k, exemplars, answer) for k, name in enumerate(episode.names)]
+    figures = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    return (
+        figures | _false_alarms(truth, episode, exemplars, answer) | {"oscr": _oscr(truth, episode, exemplars, answer)}
+    )
+
+
+def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+    own = np.concatenate(exemplars)
+    positive = truth.classes == name
+    positive[own] = False
+    same = positive & np.isin(truth.artists, truth.artists[exemplars[k]])
+    other = positive & ~same
+    chosen = np.setdiff1d(answer.chosen[k], own)
+    order = np.argsort(-answer.scores[:, k], kind="stable")[:3000]
+    order = order[np.isfinite(answer.scores[order, k])]
+    return {
+        "f1": _f1(positive, chosen),
+        "f1 other artists": _f1(other, chosen[~same[chosen]]),
+        "oracle f1": _best_f1(positive, order),
+        "oracle f1 other artists": _best_f1(other, order[~same[order]]),
+        "ap": _average_precision(positive, order),
+        "precision": float(positive[chosen].mean()) if len(chosen) else 0.0,
+        "recall": float(positive[chosen].sum() / positive.sum()),
+        "found": float(len(chosen)),
+    } | _separation(np.delete(positive, own), np.delete(answer.scores[:, k], own))
+
+
+def _separation(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:
+    """AUROC, and the share of the others above what 95 % of the positives reach; what is not ranked ties, last."""
+    from scipy.stats import rankdata
+
+    places, hits = rankdata(scores), int(positive.sum())
+    area = (places[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(places) - hits))
+    reached = np.quantile(places[positive], 0.05, method="lower")
+    return {"auroc": float(area), "fpr at recall .95": float((places[~positive] >= reached).mean())}
+
+
+def _oscr(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> float:
+    """Area under the share of the classes' images that are answered rightly, over the share of the others answered.
+
+    Dhamija et al., NeurIPS 2018. An image that no class ranks is not answered.
+    """
+    best, label = answer.scores.max(axis=1), answer.scores.argmax(axis=1)
+    known, right = np.isin(truth.classes, episode.names), truth.classes == np.array(episode.names)[label]
+    best[np.concatenate(exemplars)] = -np.inf
+    order = np.argsort(-best, kind="stable")[: np.isfinite(best).sum()]
+    answered = np.cumsum(np.append(0, right[order])) / max(known.sum() - sum(map(len, exemplars)), 1)
+    alarms = np.cumsum(np.append(0, ~known[order])) / np.count_nonzero(~known)
+    return float(np.trapezoid(np.append(answered, answered[-1]), np.append(alarms, 1.0)))
+
+
+def _f1(positive: NDArray[np.bool_], chosen: NDArray[np.int64]) -> float:
+    return float(2 * positive[chosen].sum() / max(len(chosen) + positive.sum(), 1))
+
+
+def _best_f1(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
+    hits = np.cumsum(positive[order])
+    return float((2 * hits / (np.arange(1, len(order) + 1) + positive.sum())).max(initial=0.0))
+
+
+def _average_precision(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
+    hits = positive[order]
+    precision = np.cumsum(hits) / np.arange(1, len(order) + 1)
+    return float((precision * hits).sum() / max(positive.sum(), 1))
+
+
+def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+    """False alarms per 1,000 rows that are none of the classes: look-alikes, the half farthest away, and the others."""
+    none = ~np.isin(truth.classes, episode.names)
+    cosine = np.stack([(truth.vectors @ truth.vectors[rows[:1]].T)[:, 0] for rows in exemplars], axis=1)
+    alike, far = np.zeros(len(none), dtype=bool), cosine.max(axis=1) < np.median(cosine.max(axis=1))
+    alike[np.argsort(-np.where(none[:, None], cosine, -1), axis=0)[:LOOK_ALIKES]] = True
+    taken = np.zeros(len(none), dtype=bool)
+    for rows in answer.chosen:
+        taken[rows] = True
+    parts = {"look-alikes": alike, "others": ~alike & ~far, "far": far & ~alike}
+    return {f"false alarms, {name}": 1000 * float(taken[none & part].mean()) for name, part in parts.items()}
+
+
+def calibration(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
+    """Return (estimate, truth) of every candidate whose estimated probability is above .01."""
+    pairs: list[tuple[float, bool]] = []
+    if answer.sure is not None:
+        for k, name in enumerate(episode.names):
+            rows = np.flatnonzero(answer.sure[:, k] > 0.01)
+            pairs += zip(answer.sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
+    return pairs
+
+
+def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Return the expected calibration error over ten equal bins."""
+    if not pairs:
+        return float("nan")
+    stated, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
+    bins = np.minimum((stated * 10).astype(int), 9)
+    gaps = [abs(stated[bins == b].mean() - true[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
+    return float(sum(gaps))
+
+
+def log_loss(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Return the mean log-loss, in nats."""
+    if not pairs:
+        return float("nan")
+    stated = np.clip([p for p, _ in pairs], 1e-6, 1 - 1e-6)
+    return float(-np.mean(np.log(np.where([t for _, t in pairs], stated, 1 - stated))))
