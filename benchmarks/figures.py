@@ -28,8 +28,8 @@ def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: 
     same = positive & np.isin(truth.artists, truth.artists[exemplars[k]])
     other = positive & ~same
     chosen = np.setdiff1d(answer.chosen[k], own)
-    order = np.argsort(-answer.scores[:, k], kind="stable")[:3000]
-    order = order[np.isfinite(answer.scores[order, k])]
+    order = np.argsort(-answer.scores[:, k], kind="stable")
+    order = order[np.isfinite(answer.scores[order, k]) & ~np.isin(order, own)][:3000]
     return {
         "f1": _f1(positive, chosen),
         "f1 other artists": _f1(other, chosen[~same[chosen]]),
@@ -48,7 +48,7 @@ def _separation(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> dic
 
     places, hits = rankdata(scores), int(positive.sum())
     area = (places[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(places) - hits))
-    reached = np.quantile(places[positive], 0.05, method="lower")
+    reached = np.sort(places[positive])[hits // 20]
     return {"auroc": float(area), "fpr at recall .95": float((places[~positive] >= reached).mean())}
 
 
@@ -82,7 +82,7 @@ def _average_precision(positive: NDArray[np.bool_], order: NDArray[np.int64]) ->
 
 
 def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
-    """False alarms per 1,000 rows that are none of the classes: look-alikes, the half farthest away, and the others."""
+    """False alarms per 1,000 rows that are none of the classes: look-alikes, the farther half, the rest; and all."""
     none = ~np.isin(truth.classes, episode.names)
     cosine = np.stack([(truth.vectors @ truth.vectors[rows[:1]].T)[:, 0] for rows in exemplars], axis=1)
     alike, far = np.zeros(len(none), dtype=bool), cosine.max(axis=1) < np.median(cosine.max(axis=1))
@@ -90,7 +90,7 @@ def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: 
     taken = np.zeros(len(none), dtype=bool)
     for rows in answer.chosen:
         taken[rows] = True
-    parts = {"look-alikes": alike, "others": ~alike & ~far, "far": far & ~alike}
+    parts = {"look-alikes": alike, "near": ~alike & ~far, "far": far & ~alike, "all": none}
     return {f"false alarms, {name}": 1000 * float(taken[none & part].mean()) for name, part in parts.items()}
 
 
@@ -100,6 +100,15 @@ def calibration(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[fl
     if answer.sure is not None:
         for k, name in enumerate(episode.names):
             rows = np.flatnonzero(answer.sure[:, k] > 0.01)
+            pairs += zip(answer.sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
+    return pairs
+
+
+def stated_of_members(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
+    """Return (estimate, truth) of every image that a class takes."""
+    pairs: list[tuple[float, bool]] = []
+    if answer.sure is not None:
+        for k, (name, rows) in enumerate(zip(episode.names, answer.chosen, strict=True)):
             pairs += zip(answer.sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
     return pairs
 
@@ -118,5 +127,5 @@ def log_loss(pairs: Sequence[tuple[float, bool]]) -> float:
     """Return the mean log-loss, in nats."""
     if not pairs:
         return float("nan")
-    stated = np.clip([p for p, _ in pairs], 1e-6, 1 - 1e-6)
-    return float(-np.mean(np.log(np.where([t for _, t in pairs], stated, 1 - stated))))
+    stated, true = np.clip([p for p, _ in pairs], 1e-6, 1 - 1e-6), np.array([t for _, t in pairs])
+    return float(-np.mean(np.log(np.where(true, stated, 1 - stated))))

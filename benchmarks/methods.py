@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 
 from benchmarks.pools import Truth
 from holotype import Classifier
-from holotype.embeddings import Embeddings
+from holotype.embeddings import Embeddings, unit
 from holotype.errors import GroupError
 from holotype.groups import thresholds_for
 from holotype.ranking import Ranking, rank
 from holotype.settings import RankSettings
-from holotype.similarity import Search
 from holotype.space import Space, fit_space
 
 Rows = NDArray[np.int64]
@@ -43,7 +42,6 @@ class Spaces:
     """A pool's vectors, and the same in each space, computed once for all episodes."""
 
     truth: Truth
-    seconds: dict[str, float] = field(default_factory=dict)
     _found: dict[str, tuple[Space, Embeddings]] = field(default_factory=dict)
 
     def embeddings(self, name: str) -> Embeddings:
@@ -155,10 +153,10 @@ def ranked(spaces: Spaces, exemplars: Exemplars, settings: RankSettings) -> Rank
     """Rank the pool as `holotype run` does, in a space that has been applied to it already."""
     space, embeddings = spaces.fitted(settings.space)
     applied = Space(False, np.zeros(embeddings.dim, np.float32), None)
-    queries = [spaces.truth.vectors[rows] for rows in exemplars]
-    views = [spaces.truth.views(rows) for rows in exemplars]
-    search = Search([], [], embeddings, np.empty(0, np.float32), 0.0, queries, views)
-    anchors = [space.transform(vectors) for vectors in search.anchors(settings.exemplar_views)]
+    anchors = [spaces.truth.vectors[rows] for rows in exemplars]
+    if settings.exemplar_views:  # as `similarity.Search.anchors`
+        anchors = [unit(plain + spaces.truth.views(rows)) for plain, rows in zip(anchors, exemplars, strict=True)]
+    anchors = [space.transform(vectors) for vectors in anchors]
     return rank(embeddings, anchors, np.concatenate(exemplars).tolist(), settings, space=applied)
 
 

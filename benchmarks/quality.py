@@ -11,17 +11,17 @@ import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import methods
 from benchmarks.episodes import CLASSES, Episode, episodes
-from benchmarks.figures import calibration, calibration_error, judge, log_loss
+from benchmarks.figures import calibration, calibration_error, judge, log_loss, stated_of_members
 from benchmarks.methods import Answer, Method, Spaces
 from benchmarks.pools import ENCODERS, POOLS, Truth, load
-from holotype.settings import RankSettings
+from holotype.settings import RankSettings, SpaceName
 
 NAIVE, OURS = "naive, cosine .75", "ours"
 
@@ -42,7 +42,7 @@ ABLATIONS: dict[str, Method] = {
     "space pairs": methods.ours(RankSettings(space="pairs")),
     "space whitened": methods.ours(RankSettings(space="whitened")),
     "space raw": methods.ours(RankSettings(space="raw")),
-    "without diffusion": methods.null_threshold("neighbours"),
+    "without diffusion and views": methods.null_threshold("neighbours"),
 }
 
 
@@ -64,17 +64,19 @@ def interval(values: NDArray[np.float64], triples: NDArray[np.int64], statistic:
 def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: int) -> dict[str, Any]:
     """Return all figures of one pool and encoder; ablations and the curve take the first `side` draws of a triple."""
     spaces = Spaces(truth)
-    seconds = {name: _timed(lambda name=name: spaces.embeddings(name))[1] for name in ("raw", "whitened", "neighbours")}
+    seconds = {name: _timed(lambda name=name: spaces.embeddings(name))[1] for name in get_args(SpaceName)}
     done = list(episodes(truth, names, triples, draws))
     best = _ceilings(spaces, done)
     figures: dict[str, list[dict[str, float]]] = {}
     stated: list[tuple[float, bool]] = []
+    members: list[tuple[float, bool]] = []
     started = time.perf_counter()
     for number, episode in enumerate(done):
         for name, method in MAIN.items():
             answer = _record(figures, name, method, spaces, episode, 1)
             if name == OURS:
                 stated += calibration(truth, episode, answer)
+                members += stated_of_members(truth, episode, answer)
         if number % draws < side:
             for name, method in ABLATIONS.items():
                 _record(figures, name, method, spaces, episode, 1)
@@ -87,8 +89,19 @@ def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: 
         "classes to draw from": len(names),
         "seconds to fit and apply a space": seconds,
         "peak MB": memory,
+        "estimates": _estimates(stated, members),
+    }
+
+
+def _estimates(stated: list[tuple[float, bool]], members: list[tuple[float, bool]]) -> dict[str, float]:
+    share = float(np.mean([true for _, true in stated]))
+    return {
         "calibration error": calibration_error(stated),
         "log-loss": log_loss(stated),
+        "log-loss of the share": log_loss([(share, true) for _, true in stated]),
+        "stated of members": float(np.mean([p for p, _ in members])),
+        "right of members": float(np.mean([true for _, true in members])),
+        "calibration error of members": calibration_error(members),
     }
 
 
@@ -145,7 +158,8 @@ def _summary(
     rows = {"ceiling, all labels, oracle threshold": _means(best)}
     for name, found in figures.items():
         kept = np.ones(len(done), dtype=bool) if len(found) == len(done) else early
-        rows[name] = _means(found)
+        same = [one for one, taken in zip(figures[OURS], kept, strict=True) if taken]
+        rows[name] = _means(found) | {f"{key}, ours there": _means(same)[key] for key in ("f1", "f1 other artists")}
         for key, top in (("f1", "oracle f1"), ("f1 other artists", "oracle f1 other artists")):
             high = np.array([one[top] for one in best])[kept]
             low = np.array([one[key] for one in figures[NAIVE]])[kept]
@@ -182,12 +196,13 @@ _COLUMNS = (
     "method",
     "F1 all",
     "F1 other artists",
+    "ours in the same episodes",
     "oracle F1: all, other artists",
     "gap closed, all",
     "p10",
     "gap closed, other artists",
     "precision",
-    "false alarms / 1,000: look-alikes, others, far",
+    "false alarms / 1,000: all; look-alikes, near, far",
     "AUROC",
     "FPR at .95",
     "OSCR",
@@ -212,8 +227,14 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _stated(result: dict[str, Any]) -> str:
-    error, loss = result["calibration error"], result["log-loss"]
-    return f"Our estimate on candidates: calibration error {error:.3f}, log-loss {loss:.3f}"
+    """What our estimates are worth, in words."""
+    found = result["estimates"]
+    return (
+        f"Our estimate on candidates above .01: calibration error {found['calibration error']:.3f}, log-loss "
+        f"{found['log-loss']:.3f} (of their share of hits alone: {found['log-loss of the share']:.3f}); on members: "
+        f"stated {found['stated of members']:.2f}, right {found['right of members']:.2f}, calibration error "
+        f"{found['calibration error of members']:.3f}"
+    )
 
 
 def _line(name: str, row: dict[str, Any], memory: float | None) -> str:
@@ -222,12 +243,15 @@ def _line(name: str, row: dict[str, Any], memory: float | None) -> str:
         name,
         f"{row['f1']:.3f}" if own else "",
         f"{row['f1 other artists']:.3f}" if own else "",
+        f"{row['f1, ours there']:.3f}, {row['f1 other artists, ours there']:.3f}" if own else "",
         f"{row['oracle f1']:.3f}, {row['oracle f1 other artists']:.3f}",
         _closed(row, "all") if own else "",
         f"{row['gap closed, all, p10']:.2f}" if own else "",
         _closed(row, "other artists") if own else "",
         f"{row['precision']:.2f}" if own else "",
-        ", ".join(f"{row[f'false alarms, {part}']:.3g}" for part in ("look-alikes", "others", "far")) if own else "",
+        ", ".join(f"{row[f'false alarms, {part}']:.3g}" for part in ("all", "look-alikes", "near", "far"))
+        if own
+        else "",
         f"{row['auroc']:.3f}",
         f"{row['fpr at recall .95']:.3f}",
         f"{row['oscr']:.3f}",

@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from holotype import Classifier, load_encoder, open_pool
 from holotype.embeddings import Embeddings
-from holotype.errors import ExemplarError, GroupError, HolotypeError, ModelError, UnreadableImage
+from holotype.errors import EmbeddingsError, ExemplarError, GroupError, HolotypeError, ModelError, UnreadableImage
 from holotype.pool import Pool
 from holotype.settings import FitSettings, HeadSettings
 
@@ -335,6 +335,9 @@ def test_an_exemplar_from_outside_with_vectors_of_an_unknown_encoder(
         classifier.fit(pool, chosen, embeddings=supplied)
     classifier.fit(pool, chosen, embeddings=supplied, embeddings_encoder=encoder)
     assert classifier.predict([picture(602), picture(600)]).tolist() == ["blue", "red"]
+    turned = Embeddings([features[:, ::-1]], np.arange(N), N)
+    with pytest.raises(EmbeddingsError, match="another encoder or preprocessing made them"):
+        classifier.fit(pool, {"red": ["000"], "blue": ["002"]}, embeddings=turned, embeddings_encoder=encoder)
 
 
 def test_several_exemplars_of_one_class(pool: Pool, network: str, vectors: Path, picture: Picture) -> None:

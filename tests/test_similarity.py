@@ -171,10 +171,17 @@ def test_the_middle_of_an_exemplar_is_looked_at_where_an_encoder_is_at_hand(pict
     given = [exemplar(None, label, data) for label, data in zip((0, 0, 1), found, strict=True)]
     searched = search(pool, ["a", "b"], given, encoder)
     closer = unit(encoder.encode(np.stack([encoder.prepare(middle(decode(data))) for data in found])))
-    assert [len(views) for views in searched.views] == [2, 1]
-    assert np.allclose(np.concatenate(searched.views), closer, atol=1e-5)
-    both = unit(np.concatenate(searched.queries) + closer)
-    assert np.allclose(np.concatenate(searched.anchors(True)), both, atol=1e-5)
+    anchors = searched.anchors(True)
+    assert [len(vectors) for vectors in anchors] == [2, 1]
+    assert np.allclose(np.concatenate(anchors), unit(np.concatenate(searched.queries) + closer), atol=1e-5)
     assert searched.anchors(False) is searched.queries
     without = search(pool, ["a"], [exemplar(3)], None)
     assert without.anchors(True) is without.queries
+
+
+def test_the_middle_of_a_huge_jpeg_is_looked_at_scaled_like_the_whole(network: str) -> None:
+    encoder, buffer = load_encoder(network), io.BytesIO()
+    Image.new("RGB", (12_000, 9_000), (200, 30, 40)).save(buffer, "JPEG")
+    pool = Embeddings([vectors(20, 48)], np.arange(20), 20)
+    searched = search(pool, ["a"], [exemplar(None, 0, buffer.getvalue())], encoder)
+    assert np.isfinite(searched.anchors(True)[0]).all()

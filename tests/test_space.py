@@ -38,7 +38,7 @@ def test_what_varies_between_twins_is_divided_out() -> None:
         for name in ("raw", "whitened", "pairs", "neighbours")
     }
     assert found["pairs"] > found["whitened"] > found["raw"]
-    assert found["neighbours"] > found["whitened"]
+    assert found["neighbours"] > max(found["whitened"], found["pairs"] - 0.05)
     assert found["neighbours"] > found["raw"] + 0.2
 
 

@@ -28,6 +28,7 @@ from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, Rank
 from holotype.similarity import Search
 from holotype.space import Space, fit_space
 from holotype.splits import Split
+from holotype.supplied import check_identity
 
 _FORMAT = 3
 _FILES = ("encoder.onnx", "head.onnx", "arrays.safetensors")
@@ -106,7 +107,7 @@ class Classifier:
 
         exemplars           class -> pool ids or paths of images
         embeddings          vectors to search with; without them `encoder` encodes the whole pool
-        embeddings_encoder  what made them, needed for exemplars that are not in the pool
+        embeddings_encoder  what made them: for exemplars that are not in the pool, and a closer look at all of them
         held_out            pool rows of a test set: neither they nor their near-duplicates are learnt from
         cache               folder of computed vectors, which the next fit uses again
         """
@@ -116,6 +117,8 @@ class Classifier:
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool.fingerprint)
+            if embeddings is not None and embeddings_encoder is not None:
+                check_identity(embeddings, pool, embeddings_encoder)
             if embeddings is None:
                 embeddings, embeddings_encoder = embed(pool, encoder, store.folder, progress), encoder
             searched = similarity.search(embeddings, list(exemplars), found, embeddings_encoder)

@@ -1,8 +1,8 @@
 """From the exemplars along the graph of the pool: which images are reached, where a class ends, and how sure that is.
 
-Three stages, each of which can be switched off by name (`settings.RankSettings`): a space (space.py), diffusion on the
-graph of mutual neighbours among the candidates, and one round of self-training that starts the walks again from the
-surest images too.
+Each stage can be switched off by name (`settings.RankSettings`): a space (space.py), a closer look at the exemplars
+(`similarity.Search.anchors`), diffusion on the graph of mutual neighbours among the candidates, and one round of
+self-training that starts the walks again from the surest images too.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Ranking:
     """What the exemplars reach.
 
     space        that the pool was ranked in
-    cosine       (n, K) float32 to the nearest exemplar of each class in `space`, nan without a vector
+    cosine       (n, K) float32 to the nearest of `exemplars` of each class in `space`, nan without a vector
     candidates   (m,) pool rows that could be reached: the nearest of each class, without the exemplars
     density      (m, K) of the walks from each class, of that of the third best image: 1 is as sure as it gets
     cuts         where each class ends; `rows` counts `candidates`
@@ -92,7 +92,7 @@ class Ranking:
         """(m, K) estimated probability that a candidate shows a class.
 
         A logistic regression on density and conductance, fitted once on the development classes of the benchmark's
-        pools (`python -m benchmarks.estimate`): an estimate, not a guarantee.
+        pools (`python -m benchmarks.constants`): an estimate, not a guarantee.
         """
         base, by_density, by_conductance = _ESTIMATE
         outside = np.array([cut.conductance for cut in self.cuts])

@@ -27,7 +27,7 @@ class Search:
     scores      (n, K) float32 cosine to the nearest exemplar of each class, nan without a vector
     seconds     what it took, the embeddings being there
     queries     per class the unit vectors (exemplars of the class, dim)
-    views       the same of the middle of each exemplar; empty where no encoder is at hand
+    encoder     what made the embeddings, where that is known
     """
 
     classes: Sequence[str]
@@ -36,7 +36,7 @@ class Search:
     scores: NDArray[np.float32]
     seconds: float
     queries: Sequence[NDArray[np.float32]] = ()
-    views: Sequence[NDArray[np.float32]] = ()
+    encoder: Encoder | None = None
 
     @property
     def own(self) -> dict[int, int]:
@@ -44,10 +44,16 @@ class Search:
         return {e.row: e.label for e in self.exemplars if e.row is not None}
 
     def anchors(self, views: bool) -> Sequence[NDArray[np.float32]]:
-        """Return what ranking starts from: `queries`, with `views` each averaged with its view where there is one."""
-        if not (views and self.views):
+        """Return what ranking starts from: `queries`; with `views` each averaged with the middle of its exemplar.
+
+        Where the encoder is not known there is no view.
+        """
+        if not views or self.encoder is None:
             return self.queries
-        return [unit(plain + closer) for plain, closer in zip(self.queries, self.views, strict=True)]
+        size = 2 * max(self.encoder.size)
+        closer = [_encoded(middle(decode(e.data, fit=size)), self.encoder) for e in self.exemplars]
+        labels = np.array([exemplar.label for exemplar in self.exemplars])
+        return [unit(plain + np.stack(closer)[labels == k]) for k, plain in enumerate(self.queries)]
 
 
 def search(
@@ -58,15 +64,11 @@ def search(
     Raises `ExemplarError` where that encoder is not known.
     """
     started = time.perf_counter()
+    vectors = np.stack([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
     labels = np.array([exemplar.label for exemplar in exemplars])
-
-    def by_class(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        return [unit(np.stack(vectors)[labels == k]) for k in range(len(classes))]
-
-    queries = by_class([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
-    views = by_class([_encoded(middle(decode(e.data)), encoder) for e in exemplars]) if encoder else ()
+    queries = [unit(vectors[labels == k]) for k in range(len(classes))]
     scores = cosine(embeddings, queries)
-    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries, views)
+    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries, encoder)
 
 
 def _encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:

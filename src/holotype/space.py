@@ -13,7 +13,7 @@ from holotype.settings import SpaceName
 _SAMPLE = 16_384  # rows of the pool that a space is fitted on
 _COARSE = 256  # directions in which neighbours are looked for
 _PAIRED, _PAIRED_AGAIN = 5, 10  # neighbours that are pairs, in the first round and in the second
-_AVERAGED, _PER = 2, 8192  # before the second round an image is averaged with a neighbour for every 8,192, at most 2
+_AVERAGED, _PER = 2, 8192  # before the second round an image is averaged with one neighbour for every 8,192, 1 or 2
 _SHARPNESS = 3  # they weigh cosine ** 3
 _DIRECTIONS = 256  # at most so many are kept
 _SHRINKAGE = 0.05  # of the scatter within pairs towards its mean eigenvalue, where pairs abound
@@ -90,7 +90,7 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
 
 
 def _averaged(vectors: Matrix, nearest: NDArray[np.int64], weights: Matrix) -> Matrix:
-    """Return each of `vectors` with those of its `nearest` (n, k) added, by their `weights` (n, k)."""
+    """Return the weighted sum of each of `vectors` (weight 1) and of its `nearest` (n, k), with `weights` (n, k)."""
     found = vectors.copy()
     for column, weight in zip(nearest.T, weights.T, strict=True):
         found += weight[:, None] * vectors[column]
@@ -99,10 +99,16 @@ def _averaged(vectors: Matrix, nearest: NDArray[np.int64], weights: Matrix) -> M
 
 def _discriminant(vectors: Matrix, i: NDArray[np.int64], j: NDArray[np.int64]) -> Matrix:
     """Return the directions (d, directions) in which `vectors` (n, d) vary most against what differs in pairs."""
+    from scipy.sparse import coo_array
+
     total = np.asarray(vectors.T @ vectors / len(vectors), dtype=np.float32)
-    apart = vectors[i] - vectors[j]
-    within = np.asarray(apart.T @ apart / (2 * max(len(apart), 1)), dtype=np.float32)
-    shrinkage = max(_SHRINKAGE, vectors.shape[1] / max(len(apart), 1))
+    pairs = max(len(i), 1)
+    graph = coo_array((np.ones(len(i), np.float32), (i, j)), shape=(len(vectors), len(vectors))).tocsr()
+    graph = graph + graph.T
+    # the sum of (a - b)(a - b)' over the pairs, without an array of them
+    apart = graph.sum(axis=1)[:, None] * vectors - graph @ vectors
+    within = np.asarray(vectors.T @ apart / (2 * pairs), dtype=np.float32)
+    shrinkage = max(_SHRINKAGE, vectors.shape[1] / pairs)
     whitening = _inverse_root(within, shrinkage)
     _, axes = np.linalg.eigh(whitening.T @ total @ whitening)
     kept = min(_DIRECTIONS, len(vectors) // 8)
