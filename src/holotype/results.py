@@ -376,7 +376,7 @@ def _explained(name: str, found: Estimate) -> Iterator[str]:
         yield (
             f"An estimated {100 * found.precision:.0f} % of the {found.found:,} members show {name}, and about "
             f"{found.size:,.0f} images of the pool do. Both rest on how the images are connected, by a formula that "
-            "was fitted on other pools; on a new pool it may be off threefold. Only looking at some of them can tell."
+            "was fitted on other pools; on a new pool it may be off fivefold. Only looking at some of them can tell."
         )
     yield (
         f"Left out as doubtful: {found.below:,} just below the threshold, {found.tied:,} nearly as far above that of "
