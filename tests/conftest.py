@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +150,25 @@ def on_own_disk() -> OnOwnDisk:
         return words
 
     return mount
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def offline(hub: Path, cache: Path) -> Iterator[None]:
+    """A hub cache on disk and no network, as with HF_HUB_OFFLINE=1, which is read when the hub is imported."""
+    import huggingface_hub.constants
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLOTYPE_CACHE", str(cache))
+        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        yield
