@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype import files, similarity
+from holotype import files
 from holotype.classifier import Classifier, versions
 from holotype.embeddings import EmbeddingStore
-from holotype.errors import UnreadableImage
 from holotype.evaluation import Evaluation
-from holotype.groups import Estimate, Groups, estimates
-from holotype.images import decode, thumbnail
+from holotype.groups import Groups, estimates
 from holotype.job import SETTINGS
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions, csv_line
 from holotype.report import ReportContent, write_report
 from holotype.settings import HeadName, Settings, Threshold
+from holotype.sheets import sheet
 from holotype.similarity import Search, SearchComparison
 from holotype.tuning import Tuned
 
@@ -40,7 +39,6 @@ _LEFT = (
     "evaluation.json",
     SETTINGS,
 )
-_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -277,12 +275,12 @@ def _content(
     skipped: list[tuple[str, str]],
 ) -> ReportContent:
     groups = sweep.chosen.classifier.groups_
-    stated = estimates(groups)
+    stated, given = estimates(groups), sweep.chosen.search.exemplars
     return ReportContent(
         title=f"{', '.join(groups.classes)}, or none",
         classes=list(groups.classes),
         evaluation=sweep.chosen.evaluation,
-        groups=[_sheet(pool, sweep.chosen, k, stated[k : k + 1]) for k in range(len(groups.classes))],
+        groups=[sheet(pool, groups, given, k, stated[k : k + 1]) for k in range(len(groups.classes))],
         scores=groups.scores.astype(np.float64),
         measure="Cosine" if groups.measure == "cosine" else "Estimated probability",
         thresholds=np.array([t.value for t in groups.thresholds]),
@@ -341,69 +339,6 @@ def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
         yield f"{len(sweep.spoiled)} test rows do not count, as they are among what was learnt from: {named}"
     for encoder, threshold, reason in sweep.failed:
         yield f"Threshold {threshold} with {encoder} could not be trained: {reason}"
-
-
-def _sheet(pool: Pool, chosen: Result, k: int, stated: Sequence[Estimate]) -> dict[str, Any]:
-    """One class's best, borderline (around the threshold) and rejected images, as pictures."""
-    groups = chosen.classifier.groups_
-    column = groups.scores[:, k]
-    members, threshold = groups.members(k), groups.thresholds[k]
-    own = members[groups.decision[members] == "member"]
-    reached = column if groups.ranking is None else np.where(column > 0, column, np.nan)
-    near = np.abs(np.where(groups.decision == "exemplar", np.nan, reached) - threshold.value)
-    rejected = np.where((groups.label == k) & (groups.decision == "background"), reached, np.nan)
-    return {
-        "name": groups.classes[k],
-        "exemplars": [
-            (exemplar.name, thumbnail(decode(exemplar.data, fit=256), 256))
-            for exemplar in chosen.search.exemplars
-            if exemplar.label == k
-        ],
-        "threshold": threshold.value,
-        "threshold_basis": threshold.basis,
-        "explained": [sentence for found in stated for sentence in _explained(groups.classes[k], found)],
-        "members": len(own),
-        "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
-        "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, k),
-        "borderline": _pictures(pool, similarity.top_k(-near, _SHOWN), groups, k),
-        "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), groups, k),
-    }
-
-
-def _explained(name: str, found: Estimate) -> Iterator[str]:
-    """Say what is estimated about a class, on which basis, what was left out, and what it may be confused with."""
-    if found.found:
-        yield (
-            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} members show {name}, and about "
-            f"{found.size:,.0f} images of the pool do. Both rest on how the images are connected, by a formula that "
-            "was fitted on other pools; on a new pool it may be off fivefold. Only looking at some of them can tell."
-        )
-    yield (
-        f"Left out as doubtful: {found.below:,} just below the threshold, {found.tied:,} nearly as far above that of "
-        "another class."
-    )
-    if found.confused is None:
-        yield "No other class is in reach of the same images."
-    else:
-        other, count = found.confused
-        yield f"Most often confused with {other}: {count:,} images are above or just below the thresholds of both."
-
-
-def _pictures(pool: Pool, rows: NDArray[np.int64], groups: Groups, k: int) -> list[tuple[str, str, bytes]]:
-    shown, scores = [], groups.scores[:, k]
-    for row in rows:
-        try:
-            picture = thumbnail(decode(pool.read(int(row)), fit=128))
-        except UnreadableImage:
-            continue  # it stands in unreadable.csv
-        shown.append((pool.ids[row], f"{scores[row]:.3f} {_decided(groups, row, k)}", picture))
-    return shown
-
-
-def _decided(groups: Groups, row: int, k: int) -> str:
-    """The decision in words, for the sheet of class `k`: another class's member is called so."""
-    elsewhere = groups.label[row] != k and groups.decision[row] in ("member", "exemplar")
-    return f"{groups.decision[row]} of {groups.classes[groups.label[row]]}" if elsewhere else groups.decision[row]
 
 
 def _csv(header: list[str], rows: Sequence[Any]) -> str:

@@ -1,0 +1,80 @@
+"""What the report shows of each class: its pictures, and in words what is estimated without labels."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import similarity
+from holotype.errors import UnreadableImage
+from holotype.exemplars import Exemplar
+from holotype.groups import Estimate, Groups
+from holotype.images import decode, thumbnail
+from holotype.pool import Pool
+
+_SHOWN = 12
+
+
+def sheet(
+    pool: Pool, groups: Groups, exemplars: Sequence[Exemplar], k: int, stated: Sequence[Estimate]
+) -> dict[str, Any]:
+    """Return a class's best, borderline (around the threshold) and rejected images as pictures, and what is stated."""
+    column = groups.scores[:, k]
+    members, threshold = groups.members(k), groups.thresholds[k]
+    own = members[groups.decision[members] == "member"]
+    reached = column if groups.ranking is None else np.where(column > 0, column, np.nan)
+    near = np.abs(np.where(groups.decision == "exemplar", np.nan, reached) - threshold.value)
+    rejected = np.where((groups.label == k) & (groups.decision == "background"), reached, np.nan)
+    return {
+        "name": groups.classes[k],
+        "exemplars": [
+            (exemplar.name, thumbnail(decode(exemplar.data, fit=256), 256))
+            for exemplar in exemplars
+            if exemplar.label == k
+        ],
+        "threshold": threshold.value,
+        "threshold_basis": threshold.basis,
+        "explained": [sentence for found in stated for sentence in _explained(groups.classes[k], found)],
+        "members": len(own),
+        "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
+        "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, k),
+        "borderline": _pictures(pool, similarity.top_k(-near, _SHOWN), groups, k),
+        "rejected": _pictures(pool, similarity.top_k(rejected, _SHOWN), groups, k),
+    }
+
+
+def _explained(name: str, found: Estimate) -> Iterator[str]:
+    """Say what is estimated about a class, on which basis, what was left out, and what it may be confused with."""
+    if found.found:
+        yield (
+            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} members show {name}, and about "
+            f"{found.size:,.0f} images of the pool do. Both rest on how the images are connected, by a formula that "
+            "was fitted on other pools; on a new pool it may be off fivefold. Only looking at some of them can tell."
+        )
+    yield (
+        f"Left out as doubtful: {found.below:,} just below the threshold, {found.tied:,} nearly as far above that of "
+        "another class."
+    )
+    if found.confused is None:
+        yield "No other class is in reach of the same images."
+    else:
+        other, count = found.confused
+        yield f"Most often confused with {other}: {count:,} images are above or just below the thresholds of both."
+
+
+def _pictures(pool: Pool, rows: NDArray[np.int64], groups: Groups, k: int) -> list[tuple[str, str, bytes]]:
+    shown, scores = [], groups.scores[:, k]
+    for row in rows:
+        try:
+            picture = thumbnail(decode(pool.read(int(row)), fit=128))
+        except UnreadableImage:
+            continue  # it stands in unreadable.csv
+        shown.append((pool.ids[row], f"{scores[row]:.3f} {_decided(groups, row, k)}", picture))
+    return shown
+
+
+def _decided(groups: Groups, row: int, k: int) -> str:
+    """The decision in words, for the sheet of class `k`: another class's member is called so."""
+    elsewhere = groups.label[row] != k and groups.decision[row] in ("member", "exemplar")
+    return f"{groups.decision[row]} of {groups.classes[groups.label[row]]}" if elsewhere else groups.decision[row]
