@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from holotype.embeddings import Embeddings, unit
 from holotype.errors import GroupError
@@ -157,8 +158,6 @@ def test_the_graph_is_symmetric_and_reaches_from_each_exemplar() -> None:
 
 
 def test_the_cut_is_between_two_halves() -> None:
-    from scipy.sparse import csr_array
-
     weights = np.zeros((40, 40))
     weights[:20, :20] = weights[20:, 20:] = 1
     weights[19, 20] = weights[20, 19] = 0.5
@@ -169,3 +168,22 @@ def test_the_cut_is_between_two_halves() -> None:
     cut = sweep_cut(graph, density, np.array([0]), 1, 30)
     assert cut.rows.tolist() == list(range(19))
     assert cut.conductance == pytest.approx(0.5 / degree[:20].sum())
+
+
+@pytest.mark.parametrize(("leaks", "found"), [(0.1, 19), (0.0, 419)])
+def test_a_crowd_that_the_walks_hardly_reach_is_no_part_of_a_class_unless_all_is_apart(
+    leaks: float, found: int
+) -> None:
+    """20 images beside a crowd of 400, from which hardly an edge leads on; the walks have thinned out by then."""
+    weights = np.zeros((520, 520))
+    weights[:20, :20] = 1
+    weights[20:420, 20:420] = 0.1
+    weights[420:, 420:] = 0.1
+    weights[0, 20:40] = weights[20:40, 0] = 1
+    weights[40:60, 420:440] = weights[420:440, 40:60] = leaks
+    np.fill_diagonal(weights, 0)
+    degree = weights.sum(axis=1)
+    graph = Graph(csr_array(weights), degree, csr_array(weights / np.sqrt(np.outer(degree, degree))))
+    density = np.concatenate([np.linspace(1, 0.5, 20), np.full(400, 0.02), np.full(100, 0.001)])
+    cut = sweep_cut(graph, density, np.array([0]), 1, 500)
+    assert len(cut.rows) == found

@@ -29,8 +29,10 @@ _SHARPNESS = 3  # an edge weighs cosine ** 3
 _RESTART = 0.1
 _STEPS = 60
 _FALL = (0.6, 0.3)  # a class ends where the density has fallen to between these, of that of the third best image
+_FARTHEST = 0.04  # of that density: a class that stands alone is followed to here
 _REACH = 1e-4  # of that density: what is below is out of reach
 _ALONE = 0.02  # conductance below which a class stands alone, and is cut farther out
+_APART = 0.001  # below which it is followed as far as the walks reach
 _THIRD = 2
 _LEAST = 5  # images of a class at the least, if so many are reached
 _SUREST = 40  # images that self-training starts from
@@ -231,9 +233,10 @@ def _walk(graph: Graph, seeds: Mass, count: int, largest: int) -> tuple[Mass, Cu
 def sweep_cut(graph: Graph, density: Mass, own: NDArray[np.int64], count: int, largest: int) -> Cut:
     """Cut where the least part of the edges leads outside (Andersen, Chung and Lang, FOCS 2006).
 
-    Nodes are taken in order of `density` (m,). The cut is looked for where it has fallen to .6 to .3; farther out only
-    if hardly any edge leads outside there, as with a large class that stands alone. The first `count` nodes are
-    exemplars, and not among the rows of the cut; those of the class, `own`, are always inside.
+    Nodes are taken in order of `density` (m,). The cut is looked for where it has fallen to .6 to .3; farther out, to
+    .04, only if hardly any edge leads outside there; beyond that if none does, as with a large class that is apart from
+    all else. The first `count` nodes are exemplars, and not among the rows of the cut; those of the class, `own`, are
+    always inside.
     """
     order = np.argsort(-density[count:], kind="stable")[:largest] + count
     order = order[density[order] > _REACH]
@@ -245,8 +248,12 @@ def sweep_cut(graph: Graph, density: Mass, own: NDArray[np.int64], count: int, l
     near = max(int((density[order] >= _FALL[1]).sum()), _LEAST)
     first = max(min(int((density[order] > _FALL[0]).sum()), near - 1), _LEAST - 1)
     best = first + int(leaving[first:near].argmin())
-    farther = first + int(leaving[first:].argmin())
-    if leaving[farther] < _ALONE:
+    end = max(int((density[order] >= _FARTHEST).sum()), near)
+    farther = first + int(leaving[first:end].argmin())
+    apart = first + int(leaving[first:].argmin())
+    if leaving[apart] < _APART:
+        best = apart
+    elif leaving[farther] < _ALONE:
         best = farther
     return Cut(order[: best + 1] - count, float(leaving[best]))
 
