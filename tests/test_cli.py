@@ -134,6 +134,7 @@ def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_traine
         (["--exemplar", "cyan"], 2, "expected NAME=ID"),
         (["--exemplar", "none=5"], 1, '"none" is the name of the rejected class'),
         (["--threshold", "high"], 2, "expected numbers or auto"),
+        (["--threshold", "7"], 1, "less than or equal to 1"),
         (["--set", "negatives=many"], 1, "fit.negatives"),
         (["--set", "no_such=1"], 1, "fit.no_such"),
         (["--set", "threshold=0.5"], 1, "fit.threshold"),

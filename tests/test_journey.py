@@ -62,11 +62,26 @@ def test_each_stage_of_the_ranking_can_be_switched_off(data: Path, job: Job) -> 
     for rank, measure in (
         (RankSettings(space="raw"), "estimate"),
         (RankSettings(self_training=False), "estimate"),
+        (RankSettings(exemplar_views=False), "estimate"),
         (RankSettings(diffusion=False), "cosine"),
     ):
         fit = TrainSettings(rank=rank, near_duplicate=0.99999)
-        chosen = run(job(thresholds=["auto"], fit=fit), data / f"{rank.space}-{measure}-{rank.self_training}")
+        chosen = run(job(thresholds=["auto"], fit=fit), data / "out", force=True)
         assert chosen.classifier.groups_.measure == measure
+
+
+def test_the_report_says_where_no_closer_look_was_taken_at_the_exemplars(data: Path, job: Job, network: str) -> None:
+    pool, encoder = open_pool(data / "images.tar"), load_encoder(network)
+    vectors = np.zeros((N, 48), np.float32)
+    for row in set(range(N)) - {7}:
+        vectors[row] = encoder.encode(encoder.prepare(pool.read(row))[None])[0]
+    vectors[7] = 1  # of an image that cannot be read
+    np.save(data / "e.npy", vectors)
+    given = {"thresholds": ["auto"], "embeddings": str(data / "e.npy")}
+    run(job(**given), data / "out")
+    assert "No closer look was taken at the exemplars" in (data / "out" / "report.html").read_text()
+    run(job(**given, embeddings_encoder=network), data / "out", force=True)
+    assert "No closer look was taken at the exemplars" not in (data / "out" / "report.html").read_text()
 
 
 def test_the_saved_model_predicts_without_torch(data: Path, job: Job, picture: Picture) -> None:

@@ -40,6 +40,8 @@ _LEFT = (
     SETTINGS,
 )
 
+_POOR = 0.1  # estimated precision below which the report warns of a group
+
 
 @dataclass(frozen=True)
 class Result:
@@ -327,6 +329,14 @@ def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
             "The thresholds are provisional: they come from the pool itself. Without labels no threshold "
             "can promise a precision; look at the borderline images."
         )
+    if groups.ranking is not None and sweep.chosen.search.encoder is None:
+        yield (
+            "No closer look was taken at the exemplars, as what made the embeddings is not known: name it with "
+            "--embeddings-encoder."
+        )
+    for name, found in zip(groups.classes, estimates(groups), strict=False):
+        if found.precision < _POOR:
+            yield f"Most of the {found.found:,} members of {name} may well be wrong: look at them; more exemplars help."
     for name in groups.classes:
         if counts[f"validation {name}"] == 0:
             yield (

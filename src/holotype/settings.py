@@ -2,14 +2,14 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from holotype.errors import HolotypeError
 
-Threshold = float | Literal["auto"]
+Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
 ENCODER = "efficientnet_lite0"

@@ -49,8 +49,9 @@ def _explained(name: str, found: Estimate) -> Iterator[str]:
     if found.found:
         yield (
             f"An estimated {100 * found.precision:.0f} % of the {found.found:,} members show {name}, and about "
-            f"{found.size:,.0f} images of the pool do. Both rest on how the images are connected, by a formula that "
-            "was fitted on other pools; on a new pool it may be off fivefold. Only looking at some of them can tell."
+            f"{found.size:,.0f} of the images that were reached do. Both rest on how the images are connected, by a "
+            "formula that was fitted on other pools; on a new pool it may be off fivefold. Only looking at some of "
+            "them can tell."
         )
     yield (
         f"Left out as doubtful: {found.below:,} just below the threshold, {found.tied:,} nearly as far above that of "
@@ -60,7 +61,7 @@ def _explained(name: str, found: Estimate) -> Iterator[str]:
         yield "No other class is in reach of the same images."
     else:
         other, count = found.confused
-        yield f"Most often confused with {other}: {count:,} images are above or just below the thresholds of both."
+        yield f"Most often confused with {other}; above or just below the thresholds of both: {count:,}."
 
 
 def _pictures(pool: Pool, rows: NDArray[np.int64], groups: Groups, k: int) -> list[tuple[str, str, bytes]]:
