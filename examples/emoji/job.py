@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .answers import write_pictures
 from .build import MARK, Settings
+from .vectors import ENCODER
 
 
 def reference_job(data: Path, out: Path) -> list[str]:
@@ -16,6 +17,7 @@ def reference_job(data: Path, out: Path) -> list[str]:
     with (data / "exemplars.csv").open(encoding="utf-8", newline="") as file:
         exemplars = [f"{row['class']}={row['index']}" for row in csv.DictReader(file)]
     arguments = ["--images", data / "images.tar", "--embeddings", data / "embeddings.npy"]
+    arguments += ["--embeddings-encoder", ENCODER]
     for exemplar in exemplars:
         arguments += ["--exemplar", exemplar]
     return ["run", *map(str, [*arguments, "--test-set", data / "test_set.csv", "--out", out, "--force"])]
