@@ -94,22 +94,24 @@ def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: 
     return {f"false alarms, {name}": 1000 * float(taken[none & part].mean()) for name, part in parts.items()}
 
 
-def calibration(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
+def stated_of_candidates(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
     """Return (estimate, truth) of every candidate whose estimated probability is above .01."""
-    pairs: list[tuple[float, bool]] = []
-    if answer.sure is not None:
-        for k, name in enumerate(episode.names):
-            rows = np.flatnonzero(answer.sure[:, k] > 0.01)
-            pairs += zip(answer.sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
-    return pairs
+    if answer.sure is None:
+        return []
+    return _stated(truth, episode, answer.sure, [np.flatnonzero(column > 0.01) for column in answer.sure.T])
 
 
 def stated_of_members(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
     """Return (estimate, truth) of every image that a class takes."""
+    return [] if answer.sure is None else _stated(truth, episode, answer.sure, answer.chosen)
+
+
+def _stated(
+    truth: Truth, episode: Episode, sure: NDArray[np.float64], chosen: Sequence[NDArray[np.int64]]
+) -> list[tuple[float, bool]]:
     pairs: list[tuple[float, bool]] = []
-    if answer.sure is not None:
-        for k, (name, rows) in enumerate(zip(episode.names, answer.chosen, strict=True)):
-            pairs += zip(answer.sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
+    for k, (name, rows) in enumerate(zip(episode.names, chosen, strict=True)):
+        pairs += zip(sure[rows, k].tolist(), (truth.classes[rows] == name).tolist(), strict=True)
     return pairs
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks import methods
 from benchmarks.episodes import CLASSES, Episode, episodes
-from benchmarks.figures import calibration, calibration_error, judge, log_loss, stated_of_members
+from benchmarks.figures import calibration_error, judge, log_loss, stated_of_candidates, stated_of_members
 from benchmarks.methods import Answer, Method, Spaces
 from benchmarks.pools import ENCODERS, POOLS, Truth, load
 from holotype.settings import RankSettings, SpaceName
@@ -75,7 +75,7 @@ def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: 
         for name, method in MAIN.items():
             answer = _record(figures, name, method, spaces, episode, 1)
             if name == OURS:
-                stated += calibration(truth, episode, answer)
+                stated += stated_of_candidates(truth, episode, answer)
                 members += stated_of_members(truth, episode, answer)
         if number % draws < side:
             for name, method in ABLATIONS.items():
@@ -222,7 +222,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             "|---" * len(_COLUMNS) + "|",
         ]
         lines += [_line(name, row, result["peak MB"].get(name)) for name, row in result["methods"].items()]
-        lines += ["", f"{_stated(result)}", ""]
+        lines += ["", _stated(result), ""]
     return "\n".join(lines)
 
 

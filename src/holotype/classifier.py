@@ -117,10 +117,10 @@ class Classifier:
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool.fingerprint)
-            if embeddings is not None and embeddings_encoder is not None:
-                check_identity(embeddings, pool, embeddings_encoder)
             if embeddings is None:
                 embeddings, embeddings_encoder = embed(pool, encoder, store.folder, progress), encoder
+            elif embeddings_encoder is not None:
+                check_identity(embeddings, pool, embeddings_encoder)
             searched = similarity.search(embeddings, list(exemplars), found, embeddings_encoder)
             groups = self.group(searched)
             parts = training.plan(searched, [groups], held_out, self._settings())
@@ -130,14 +130,18 @@ class Classifier:
         """Return the groups at `threshold`. An automatic one ranks the pool along its graph, unless that is off."""
         settings, own = self._settings(), searched.own
         refuse_nothing(searched.scores, own)
+        if settings.threshold != "auto":
+            return self._group_at(searched, searched.scores)
         anchors = searched.anchors(settings.rank.exemplar_views)
-        if settings.threshold == "auto" and settings.rank.diffusion:
+        if settings.rank.diffusion:
             ranking = rank(searched.embeddings, anchors, list(own), settings.rank, seed=settings.seed)
             return group_ranked(searched.classes, ranking, own, settings.doubtful_band, settings.ambiguity)
-        scores = searched.scores
-        if settings.threshold == "auto":
-            space = fit_space(searched.embeddings, settings.rank.space, settings.seed)
-            scores = similarity.cosine(searched.embeddings, anchors, space)
+        space = fit_space(searched.embeddings, settings.rank.space, settings.seed)
+        return self._group_at(searched, similarity.cosine(searched.embeddings, anchors, space))
+
+    def _group_at(self, searched: Search, scores: NDArray[np.float32]) -> Groups:
+        """Return the groups at a threshold on the cosines `scores` (n, K)."""
+        settings, own = self._settings(), searched.own
         others = np.delete(scores, list(own), axis=0)
         thresholds = thresholds_for(others, settings.threshold, settings.doubtful_band)
         return group(searched.classes, scores, thresholds, own, settings.ambiguity)

@@ -15,7 +15,7 @@ from holotype import files
 from holotype.classifier import Classifier, versions
 from holotype.embeddings import EmbeddingStore
 from holotype.evaluation import Evaluation
-from holotype.groups import Groups, estimates
+from holotype.groups import Estimate, Groups, estimates
 from holotype.job import SETTINGS
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions, csv_line
@@ -290,7 +290,7 @@ def _content(
         search=_search_table(sweep.comparison),
         skipped=skipped,
         ignored=dict(pool.ignored),
-        notes=list(_notes(pool, sweep)),
+        notes=list(_notes(pool, sweep, stated)),
         facts=list(_facts(settings, sweep.chosen)),
         settings=settings.to_toml(),
         versions=versions(),
@@ -321,7 +321,7 @@ def _facts(settings: Settings, chosen: Result) -> Iterator[tuple[str, Any]]:
         yield f"Probability threshold of {name}", f"{value:.3f} ({basis})"
 
 
-def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
+def _notes(pool: Pool, sweep: Sweep, stated: Sequence[Estimate]) -> Iterator[str]:
     yield from pool.notes
     groups, counts = sweep.chosen.classifier.groups_, sweep.chosen.classifier.training_.counts
     if any(threshold.provisional for threshold in groups.thresholds):
@@ -334,7 +334,7 @@ def _notes(pool: Pool, sweep: Sweep) -> Iterator[str]:
             "No closer look was taken at the exemplars, as what made the embeddings is not known: name it with "
             "--embeddings-encoder."
         )
-    for name, found in zip(groups.classes, estimates(groups), strict=False):
+    for name, found in zip(groups.classes, stated, strict=False):
         if found.precision < _POOR:
             yield f"Most of the {found.found:,} members of {name} may well be wrong: look at them; more exemplars help."
     for name in groups.classes:

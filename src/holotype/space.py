@@ -74,19 +74,25 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
     vectors = vectors - mean
     if len(vectors) < _LEAST:
         return Space(power, mean, None)
-    total = np.asarray(vectors.T @ vectors / len(vectors), dtype=np.float32)
+    total = _covariance(vectors)
     whitening = _inverse_root(total, 1.0)
     if name == "whitened":
         return Space(power, mean, whitening)
     coarse = unit(vectors @ whitening[:, -_COARSE:])
-    first = _discriminant(vectors, *mutual_neighbours(coarse, _PAIRED)[:2])
+    first = _discriminant(vectors, total, *mutual_neighbours(coarse, _PAIRED)[:2])
     if name == "pairs":
         return Space(power, mean, first)
     moved = unit(vectors @ first)
     nearest, cosine = nearest_neighbours(moved, min(max(len(moved) // _PER, 1), _AVERAGED))
     weights = np.maximum(cosine, 0) ** _SHARPNESS
     calm, calm_moved = _averaged(vectors, nearest, weights), unit(_averaged(moved, nearest, weights))
-    return Space(power, mean, _discriminant(calm, *mutual_neighbours(calm_moved, _PAIRED_AGAIN)[:2]))
+    pairs = mutual_neighbours(calm_moved, _PAIRED_AGAIN)[:2]
+    return Space(power, mean, _discriminant(calm, _covariance(calm), *pairs))
+
+
+def _covariance(vectors: Matrix) -> Matrix:
+    """Return the covariance (d, d) of centred `vectors` (n, d)."""
+    return np.asarray(vectors.T @ vectors / len(vectors), dtype=np.float32)
 
 
 def _averaged(vectors: Matrix, nearest: NDArray[np.int64], weights: Matrix) -> Matrix:
@@ -97,11 +103,10 @@ def _averaged(vectors: Matrix, nearest: NDArray[np.int64], weights: Matrix) -> M
     return found
 
 
-def _discriminant(vectors: Matrix, i: NDArray[np.int64], j: NDArray[np.int64]) -> Matrix:
+def _discriminant(vectors: Matrix, total: Matrix, i: NDArray[np.int64], j: NDArray[np.int64]) -> Matrix:
     """Return the directions (d, directions) in which `vectors` (n, d) vary most against what differs in pairs."""
     from scipy.sparse import coo_array
 
-    total = np.asarray(vectors.T @ vectors / len(vectors), dtype=np.float32)
     pairs = max(len(i), 1)
     graph = coo_array((np.ones(len(i), np.float32), (i, j)), shape=(len(vectors), len(vectors))).tocsr()
     graph = graph + graph.T
