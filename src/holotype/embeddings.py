@@ -11,12 +11,10 @@ On disk, in clip-retrieval's layout:
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +23,14 @@ from numpy.typing import NDArray
 
 from holotype import files
 from holotype.encoders import Encoder
-from holotype.errors import EmbeddingsError, UnreadableImage
-from holotype.images import Pixels
+from holotype.encoding import Encoded, Load, encode_images
+from holotype.errors import EmbeddingsError
 from holotype.pool import Pool
 from holotype.progress import Progress, Silent
 
 SHARD = 1024
-BATCH = 16
 BLOCK = 8192
-_WORKERS = 2
 MANIFEST = "embeddings.json"
-
-Load = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -227,9 +221,15 @@ class EmbeddingStore:
             self._prepare_folder()
             missing, number = self._missing(ids)  # again: another process may have just finished
             with (progress or Silent()).track(f"{text} ({self.encoder.name})", len(missing)) as advance:
-                for shard in _chunks(missing, SHARD):
-                    self._write(number, *_encode(shard, load, self.encoder, advance))
-                    number += 1
+                shard: list[Encoded] = []
+                for encoded in encode_images(missing, load, self.encoder):
+                    advance(len(encoded))
+                    shard.append(encoded)
+                    if sum(map(len, shard)) >= SHARD:
+                        self._write(number, shard)
+                        number, shard = number + 1, []
+                if shard:
+                    self._write(number, shard)
 
     def _missing(self, ids: Sequence[str]) -> tuple[list[str], int]:
         """Return those of `ids` that no shard has, and the number of the next shard."""
@@ -292,59 +292,20 @@ class EmbeddingStore:
         none = np.zeros((0, self.encoder.dim), np.float16)
         return Embeddings(shards or [none], np.array(rows, np.int64), len(pool), self.encoder.name, unreadable)
 
-    def _write(self, number: int, ids: list[str], vectors: NDArray[np.float16], unreadable: dict[str, str]) -> None:
+    def _write(self, number: int, shard: Sequence[Encoded]) -> None:
         """The vectors come last: a shard counts when they are there."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        ids = [name for encoded in shard for name in encoded.ids]
+        unreadable = {name: reason for encoded in shard for name, reason in encoded.unreadable.items()}
+        vectors = _half(np.concatenate([encoded.vectors for encoded in shard]))
         table = pa.table({"id": pa.array(ids, pa.string())})
         files.write(self.folder / "metadata" / f"metadata_{number:04d}.parquet", lambda f: pq.write_table(table, f))
         files.write(self.folder / "unreadable" / f"unreadable_{number:04d}.json", json.dumps(unreadable, indent=1))
         content = io.BytesIO()  # into a file numpy writes by itself, and of a full disk it says only "OSError"
         np.save(content, vectors)
         files.write(self.folder / "img_emb" / f"img_emb_{number:04d}.npy", content.getvalue())
-
-
-def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _encode(
-    ids: Sequence[str], load: Load, encoder: Encoder, advance: Callable[[int], None]
-) -> tuple[list[str], NDArray[np.float16], dict[str, str]]:
-    """Decode ahead in threads, encode in batches; an unreadable image is set aside with its reason."""
-    readable: list[str] = []
-    vectors: list[NDArray[np.float32]] = []
-    unreadable: dict[str, str] = {}
-
-    def prepare(name: str) -> Pixels | UnreadableImage:
-        try:
-            return encoder.prepare(load(name))
-        except UnreadableImage as error:
-            return error
-        except OSError as error:
-            return UnreadableImage(f"cannot be read: {error}")
-
-    with ThreadPoolExecutor(_WORKERS) as threads:
-        batches = _chunks(ids, BATCH)
-        ahead = [(batch, [threads.submit(prepare, name) for name in batch]) for batch in islice(batches, 4)]
-        while ahead:
-            batch, futures = ahead.pop(0)
-            ahead += [(more, [threads.submit(prepare, name) for name in more]) for more in islice(batches, 1)]
-            pixels = []
-            for name, future in zip(batch, futures, strict=True):
-                result = future.result()
-                if isinstance(result, UnreadableImage):
-                    unreadable[name] = str(result)
-                else:
-                    readable.append(name)
-                    pixels.append(result)
-            if pixels:
-                vectors.append(encoder.encode(np.stack(pixels)))
-            advance(len(batch))
-    stacked = np.concatenate(vectors) if vectors else np.zeros((0, encoder.dim), np.float32)
-    return readable, _half(stacked), unreadable
 
 
 def _half(vectors: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import queue
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +19,8 @@ from holotype.errors import EncoderError
 from holotype.files import atomic
 from holotype.images import Pixels, decode, letterbox
 
+BATCH = 4  # images that a network takes at once
+PREPARATION = "letterbox, JPEG at no less than its size"  # other pixels make other vectors
 _FORMAT = 1  # of the cached file; raise it when `export` changes what it writes
 
 
@@ -28,6 +32,7 @@ class Encoder(Protocol):
     dim: int
     size: tuple[int, int]
     fill: tuple[int, int, int]
+    workers: int
 
     @property
     def name_on_disk(self) -> str:
@@ -44,16 +49,26 @@ class Encoder(Protocol):
 
 
 class OnnxEncoder:
-    """An encoder kept as one ONNX file that takes pixels and gives features (see `export`)."""
+    """An encoder kept as one ONNX file that takes pixels and gives features (see `export`).
+
+    precision   of its arithmetic, "f32" or "bf16"; whatever has "int8" has it in its file (see `precision`)
+    workers     how many threads may call `encode` at once, each with a few images, to keep every core busy
+    """
 
     fill = (127, 127, 127)  # of the letterbox's margins: close to every network's mean
 
-    def __init__(self, name: str, path: Path, runtime: str = "openvino") -> None:
+    def __init__(self, name: str, path: Path, runtime: str = "openvino", precision: str = "f32") -> None:
         self.name = name
         self.path = path
-        self.fingerprint = fingerprint(path)
-        self._infer, self.size, dim = _open(path, runtime)
-        self.dim = dim or self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape[1]
+        self.runtime = runtime
+        self.precision = precision
+        self.workers = cores()
+        self.fingerprint = hashlib.sha256(f"{fingerprint(path)} {PREPARATION}".encode()).hexdigest()
+        self._lock = threading.Lock()
+        self._alone = _open(path, runtime, precision, alone=True)
+        self._many: Network | None = None
+        self.size = self._alone.size
+        self.dim = self._alone.dim or self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape[1]
 
     @property
     def name_on_disk(self) -> str:
@@ -71,7 +86,13 @@ class OnnxEncoder:
                 f"expected pixels of 0..255, shape (n, {self.size[0]}, {self.size[1]}, 3), dtype uint8; "
                 f"got {pixels.shape} of {pixels.dtype}"
             )
-        return self._infer(pixels) if len(pixels) else np.zeros((0, self.dim), np.float32)
+        if len(pixels) == 1:
+            return self._alone.infer(pixels)  # all cores work on this one
+        with self._lock:
+            if self._many is None:
+                self._many = _open(self.path, self.runtime, self.precision, alone=False)
+        parts = [self._many.infer(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
     def save(self, target: Path) -> None:
         """Write the encoder's ONNX file to `target`, so that a saved model needs nothing else."""
@@ -85,15 +106,27 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_Infer = Callable[[Pixels], NDArray[np.float32]]
-_Opened = tuple[_Infer, tuple[int, int], int | None]
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open(path: Path, runtime: str) -> _Opened:
+class Network(Protocol):
+    """A network in a runtime. `dim` is None where its file does not say it."""
+
+    size: tuple[int, int]
+    dim: int | None
+
+    def infer(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Return features (n, dim) of pixels (n, height, width, 3); many threads may ask at once."""
+
+
+def _open(path: Path, runtime: str, precision: str, *, alone: bool) -> Network:
+    """Load the network: for one image at a time on all cores (`alone`), or for as many at once as there are cores."""
     if runtime not in _RUNTIMES:
         raise EncoderError(f"expected a runtime of {', '.join(_RUNTIMES)}, got {runtime!r}")
     try:
-        return _RUNTIMES[runtime](path)
+        return _RUNTIMES[runtime](path, precision, alone)
     except Exception as error:  # each runtime raises types of its own
         reason = (str(error) or type(error).__name__).strip().splitlines()[-1]
         others = " or ".join(name for name in _RUNTIMES if name != runtime)
@@ -102,48 +135,51 @@ def _open(path: Path, runtime: str) -> _Opened:
         ) from error
 
 
-def _openvino(path: Path) -> _Opened:
-    import openvino
+class _OpenVino:
+    def __init__(self, path: Path, precision: str, alone: bool) -> None:
+        import openvino
 
-    model = openvino.Core().compile_model(str(path), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
-    streams = int(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    queue = openvino.AsyncInferQueue(model, streams)
-    shape = model.input(0).partial_shape
-    last = model.output(0).partial_shape[1]
+        streams = 1 if alone else cores()
+        options = {
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": cores(),
+            "INFERENCE_PRECISION_HINT": precision,
+            "ENABLE_CPU_PINNING": False,  # decoding goes on beside it on the same cores
+        }
+        model = openvino.Core().compile_model(str(path), "CPU", options)
+        shape, last = model.input(0).partial_shape, model.output(0).partial_shape[1]
+        self.size = (shape[1].get_length(), shape[2].get_length())
+        self.dim = last.get_length() if last.is_static else None
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(streams):
+            self._free.put(model.create_infer_request())
 
-    def infer(pixels: Pixels) -> NDArray[np.float32]:
-        # one call keeps one stream busy, so each stream gets a part of the batch
-        parts = np.array_split(pixels, min(streams, len(pixels)))
-        features: dict[int, NDArray[np.float32]] = {}
-        queue.set_callback(lambda request, place: features.update({place: request.get_output_tensor().data.copy()}))
-        for place, part in enumerate(parts):
-            queue.start_async({0: part}, place)
-        queue.wait_all()
-        return np.concatenate([features[place] for place in range(len(parts))])
-
-    return (
-        infer,
-        (shape[1].get_length(), shape[2].get_length()),
-        last.get_length() if last.is_static else None,
-    )
-
-
-def _onnxruntime(path: Path) -> _Opened:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its remarks on a foreign graph are no help to anybody here
-    session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
-    _, height, width, _ = session.get_inputs()[0].shape
-    dim = session.get_outputs()[0].shape[1]
-
-    def infer(pixels: Pixels) -> NDArray[np.float32]:
-        return np.asarray(session.run(None, {"pixels": pixels})[0], dtype=np.float32)
-
-    return infer, (height, width), dim if isinstance(dim, int) else None
+    def infer(self, pixels: Pixels) -> NDArray[np.float32]:
+        request = self._free.get()
+        try:
+            request.infer({0: pixels}, share_inputs=True)
+            return np.array(request.get_output_tensor().data)
+        finally:
+            self._free.put(request)
 
 
-_RUNTIMES = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+class _OnnxRuntime:
+    def __init__(self, path: Path, precision: str, alone: bool) -> None:  # noqa: ARG002 - it always computes in float32
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # its remarks on a foreign graph are no help to anybody here
+        options.intra_op_num_threads = cores() if alone else 1
+        self._session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+        _, height, width, _ = self._session.get_inputs()[0].shape
+        dim = self._session.get_outputs()[0].shape[1]
+        self.size, self.dim = (height, width), dim if isinstance(dim, int) else None
+
+    def infer(self, pixels: Pixels) -> NDArray[np.float32]:
+        return np.asarray(self._session.run(None, {"pixels": pixels})[0], dtype=np.float32)
+
+
+_RUNTIMES: dict[str, Callable[[Path, str, bool], Network]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from holotype.errors import UnreadableImage
 
@@ -17,14 +17,14 @@ Source = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif"])
 MAX_PIXELS = 100_000_000
-_DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the wanted size
 _open_lock = threading.Lock()
 
 
 def decode(source: Source, *, fit: int | None = None) -> Image.Image:
     """Return `source` (a path, encoded bytes, a Pillow image, or pixels h x w [x 3|4] uint8) as upright RGB.
 
-    `fit`: the size in pixels it will be shrunk to, which lets a JPEG be decoded at a fraction of its size.
+    `fit`: the long side in pixels that it will be shrunk to, which lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its
+    size, but never below `fit`.
     Transparency is laid over white; 16-bit values are scaled to 8; EXIF rotation is applied.
     Raises `UnreadableImage` with the reason, also for images of more than `MAX_PIXELS` after scaled decoding.
     """
@@ -39,7 +39,8 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
         with _open_lock, _no_pillow_limit():
             image = Image.open(io.BytesIO(data))
         if fit is not None:
-            image.draft(None, (fit * _DRAFT_MARGIN, fit * _DRAFT_MARGIN))
+            share = fit / max(*image.size, 1)
+            image.draft(None, (max(1, int(image.width * share)), max(1, int(image.height * share))))
     except UnidentifiedImageError:
         raise UnreadableImage(f"not an image: it starts with {data[:8]!r}") from None
     except Exception as error:
@@ -51,9 +52,15 @@ def _finish(image: Image.Image) -> Image.Image:
     _check_size(image)
     try:
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image))
     except Exception as error:
         raise _undecodable(error) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Pillow's own way copies the pixels even of an image that is upright already."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _undecodable(error: Exception) -> UnreadableImage:
