@@ -199,7 +199,7 @@ def test_a_pool_is_predicted_in_batches_and_its_bad_images_are_told(
     for row in range(10):
         (tmp_path / f"{row}.png").write_bytes(b"no image" if row in (4, 5, 9) else png(picture(row)))
     new = open_pool(tmp_path)
-    batches = list(fitted.predict_pool(new, range(10), batch=2))
+    batches = list(fitted.predict_pool(new, range(10)))
     ids = [name for predictions, _ in batches for name in predictions.ids]
     assert ids == ["0", "1", "2", "3", "6", "7", "8"]
     assert {name for _, bad in batches for name in bad} == {"4", "5", "9"}
@@ -289,7 +289,7 @@ def test_a_folder_without_a_model_and_one_of_another_format(saved: Path, tmp_pat
     shutil.copytree(saved, tmp_path / "model")
     about = json.loads((saved / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps(about | {"format": 99}))
-    with pytest.raises(ModelError, match="has format 99, this version reads format 3"):
+    with pytest.raises(ModelError, match="has format 99, this version reads format 4"):
         Classifier.load(tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text(json.dumps(["a", "list"]))
     with pytest.raises(ModelError, match="not whole"):

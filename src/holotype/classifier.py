@@ -16,21 +16,23 @@ from holotype import files, similarity, training
 from holotype.calibration import Calibration, calibrate
 from holotype.embeddings import Embeddings, EmbeddingStore, embed, unit
 from holotype.encoders import Encoder, OnnxEncoder, fingerprint, load_encoder
-from holotype.errors import HolotypeError, ModelError, UnreadableImage
+from holotype.encoding import encode_images
+from holotype.errors import HolotypeError, ModelError
 from holotype.exemplars import resolve
 from holotype.groups import Groups, group, group_ranked, refuse_nothing, thresholds_for
 from holotype.heads import Head, fit_head
 from holotype.pool import Pool
+from holotype.precision import fit_precision
 from holotype.predictions import NONE, Predictions
 from holotype.progress import Progress, Silent
 from holotype.ranking import rank
-from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
+from holotype.settings import Balance, FitSettings, HeadName, HeadSettings, Precision, RankSettings, Threshold
 from holotype.similarity import Search
 from holotype.space import Space, fit_space
 from holotype.splits import Split
 from holotype.supplied import check_identity
 
-_FORMAT = 3
+_FORMAT = 4
 _FILES = ("encoder.onnx", "head.onnx", "arrays.safetensors")
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _D = FitSettings()
@@ -52,6 +54,7 @@ class Classifier:
         *,
         encoder: str = _D.encoder,
         runtime: str = _D.runtime,
+        precision: Precision = _D.precision,
         threshold: Threshold = _D.threshold,
         doubtful_band: float = _D.doubtful_band,
         ambiguity: float = _D.ambiguity,
@@ -67,6 +70,7 @@ class Classifier:
     ) -> None:
         self.encoder = encoder
         self.runtime = runtime
+        self.precision = precision
         self.threshold = threshold
         self.doubtful_band = doubtful_band
         self.ambiguity = ambiguity
@@ -112,7 +116,9 @@ class Classifier:
         cache               folder of computed vectors, which the next fit uses again
         """
         progress = progress or Silent()
-        encoder = load_encoder(self._settings().encoder, self._settings().runtime)
+        settings = self._settings()
+        encoder = load_encoder(settings.encoder, settings.runtime)
+        encoder = fit_precision(encoder, pool, settings.precision, progress, whole=embeddings is None)
         found = resolve(pool, exemplars)
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -123,7 +129,7 @@ class Classifier:
                 check_identity(embeddings, pool, embeddings_encoder)
             searched = similarity.search(embeddings, list(exemplars), found, embeddings_encoder)
             groups = self.group(searched)
-            parts = training.plan(searched, [groups], held_out, self._settings())
+            parts = training.plan(searched, [groups], held_out, settings)
             return self.learn(searched, groups, parts, pool, store, progress)
 
     def group(self, searched: Search) -> Groups:
@@ -241,7 +247,12 @@ class Classifier:
             "format": _FORMAT,
             "files": digests,
             "classes": self.classes_[:-1],
-            "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint, "size": list(encoder.size)},
+            "encoder": {
+                "name": encoder.name,
+                "fingerprint": encoder.fingerprint,
+                "size": list(encoder.size),
+                "precision": encoder.precision,
+            },
             "preprocessing": {
                 "resize": "letterbox",
                 "fill": list(encoder.fill),
@@ -273,7 +284,8 @@ class Classifier:
             _check_files(folder, about["files"])
             arrays = load_file(folder / "arrays.safetensors")
             settings = FitSettings(**about["settings"])
-            encoder = OnnxEncoder(about["encoder"]["name"], folder / "encoder.onnx", settings.runtime)
+            of = about["encoder"]
+            encoder = OnnxEncoder(of["name"], folder / "encoder.onnx", settings.runtime, of["precision"])
             layers = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(about["layers"])]
         except HolotypeError:
             raise
@@ -295,25 +307,15 @@ class Classifier:
         return self
 
     def predict_pool(
-        self, pool: Pool, rows: Iterable[int], progress: Progress | None = None, batch: int = 16
+        self, pool: Pool, rows: Iterable[int], progress: Progress | None = None
     ) -> Iterable[tuple[Predictions, dict[str, str]]]:
         """Yield predictions batch by batch, with id -> reason of the images that are unreadable."""
         self._check_fitted()
-        wanted = list(rows)
+        wanted = {pool.ids[row]: row for row in rows}
         with (progress or Silent()).track("predict", len(wanted)) as advance:
-            for start in range(0, len(wanted), batch):
-                ids, pixels, bad = [], [], {}
-                for row in wanted[start : start + batch]:
-                    try:
-                        pixels.append(self.encoder_.prepare(pool.read(row)))
-                        ids.append(pool.ids[row])
-                    except UnreadableImage as error:
-                        bad[pool.ids[row]] = str(error)
-                size = (0, *self.encoder_.size, 3)
-                stacked = np.stack(pixels) if pixels else np.zeros(size, np.uint8)
-                features = self.encoder_.encode(stacked) if pixels else np.zeros((0, self.encoder_.dim), np.float32)
-                yield self.predict_images(ids, features), bad
-                advance(len(ids) + len(bad))
+            for encoded in encode_images(list(wanted), lambda name: pool.read(wanted[name]), self.encoder_):
+                yield self.predict_images(encoded.ids, encoded.vectors), encoded.unreadable
+                advance(len(encoded))
 
 
 def versions() -> dict[str, str]:

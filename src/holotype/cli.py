@@ -29,6 +29,15 @@ class Layout(StrEnum):
     TABLE = "table"
 
 
+class Arithmetic(StrEnum):
+    """What the encoder computes in."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
 Encoder = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
 
@@ -109,17 +118,19 @@ def embed(
     images: str,
     out: Annotated[Path, typer.Option(help="Folder for the vectors; give it again to go on after a stop.")],
     encoder: Encoder = None,
+    precision: Annotated[Arithmetic, typer.Option(help="auto: the fastest that gives nearly the same.")] = (
+        Arithmetic.AUTO
+    ),
     allow_truncated: AllowTruncated = False,
 ) -> None:
     """Compute the vectors of a pool; a run takes them back with --embeddings."""
-    from holotype.embeddings import embed as compute
-    from holotype.encoders import load_encoder
-    from holotype.pool import open_pool
+    from holotype.pipeline import embed_pool
     from holotype.progress import Terminal
     from holotype.settings import ENCODER
 
-    pool = open_pool(images, allow_truncated=allow_truncated)
-    embeddings = compute(pool, load_encoder(encoder or ENCODER), out, Terminal())
+    embeddings = embed_pool(
+        images, encoder or ENCODER, out, precision.value, allow_truncated=allow_truncated, progress=Terminal()
+    )
     _print_lines([f"{len(embeddings.rows):,} vectors in {out}, {len(embeddings.unreadable):,} images unreadable"])
     _print_lines(f"unreadable  {name}  {reason}" for name, reason in embeddings.unreadable.items())
 

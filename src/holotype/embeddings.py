@@ -319,5 +319,7 @@ def _half(vectors: NDArray[np.float32]) -> NDArray[np.float16]:
 def embed(pool: Pool, encoder: Encoder, folder: Path, progress: Progress | None = None) -> Embeddings:
     """Compute the vectors of all of `pool` into `folder`, or go on where an earlier call stopped."""
     store = EmbeddingStore(folder, encoder, pool.fingerprint)
+    progress = progress or Silent()
+    progress.say(f"encoder: {encoder.name}, {encoder.runtime}, {encoder.precision}, on {encoder.workers} cores")
     store.ensure(pool.ids, lambda name: pool.read(pool.rows[name]), progress, "embed")
     return store.open(pool)

@@ -32,6 +32,8 @@ class Encoder(Protocol):
     dim: int
     size: tuple[int, int]
     fill: tuple[int, int, int]
+    runtime: str
+    precision: str
     workers: int
 
     @property
@@ -51,7 +53,7 @@ class Encoder(Protocol):
 class OnnxEncoder:
     """An encoder kept as one ONNX file that takes pixels and gives features (see `export`).
 
-    precision   of its arithmetic, "f32" or "bf16"; whatever has "int8" has it in its file (see `precision`)
+    precision   of its arithmetic: "f32", "bf16", or "int8", which is in its file already (see `precision`)
     workers     how many threads may call `encode` at once, each with a few images, to keep every core busy
     """
 
@@ -111,6 +113,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def runs_bf16(runtime: str) -> bool:
+    """Whether `runtime` can compute in bfloat16 on this CPU."""
+    import openvino
+
+    return runtime == "openvino" and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class Network(Protocol):
     """A network in a runtime. `dim` is None where its file does not say it."""
 
@@ -143,7 +152,7 @@ class _OpenVino:
         options = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": cores(),
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "ENABLE_CPU_PINNING": False,  # decoding goes on beside it on the same cores
         }
         model = openvino.Core().compile_model(str(path), "CPU", options)
@@ -153,6 +162,9 @@ class _OpenVino:
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._free.put(model.create_infer_request())
+        # The first tensors that a process makes must not be made in two threads at once: OpenVINO's binding then waits
+        # for itself, for ever.
+        self.infer(np.zeros((1, *self.size, 3), np.uint8))
 
     def infer(self, pixels: Pixels) -> NDArray[np.float32]:
         request = self._free.get()

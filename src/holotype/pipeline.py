@@ -15,7 +15,7 @@ from PIL import Image
 
 from holotype import exemplars, files, similarity, training
 from holotype.classifier import Classifier
-from holotype.embeddings import MANIFEST, EmbeddingStore, embed, read_manifest
+from holotype.embeddings import MANIFEST, Embeddings, EmbeddingStore, embed, read_manifest
 from holotype.encoders import Encoder, cache_folder, load_encoder
 from holotype.errors import GroupError, HolotypeError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
@@ -23,10 +23,11 @@ from holotype.groups import Groups
 from holotype.images import SUFFIXES, contact_sheet, decode
 from holotype.job import UNFINISHED, Job, open_job, prepare_folder, settings_of
 from holotype.pool import Pool, open_pool
+from holotype.precision import fit_precision
 from holotype.predictions import Predictions
 from holotype.progress import Progress, Silent
 from holotype.results import Result, Sweep, read_learnt, write_results
-from holotype.settings import HeadName, HeadSettings, Settings, Threshold
+from holotype.settings import HeadName, HeadSettings, Precision, Settings, Threshold
 from holotype.similarity import Search
 from holotype.splits import Split
 from holotype.supplied import import_embeddings
@@ -50,7 +51,7 @@ def run(
     job = open_job(settings)
     prepare_folder(out, job.settings, force=force, resume=resume)
     progress.say(f"pool: {len(job.pool):,} images in {job.pool.source}")
-    stores = {encoder.name: _store(job, encoder, out) for encoder in job.encoders}
+    stores = {encoder.name: _store(job, encoder, out) for encoder in _encoders(job, progress)}
     searches = _searches(job, stores, progress)
     spoiled = _spoiled(job, searches.values())
     groupings, failed = _group(job, searches)
@@ -70,6 +71,13 @@ def run(
     write_results(out, job.settings, job.pool, Sweep(results, chosen, failed, comparison, spoiled))
     (out / UNFINISHED).unlink(missing_ok=True)
     return chosen
+
+
+def _encoders(job: Job, progress: Progress) -> Iterator[Encoder]:
+    """The encoders of the sweep, each in the precision that suits the pool."""
+    whole = job.supplied is None or job.settings.search in ("encoder", "both")
+    for encoder in job.encoders:
+        yield fit_precision(encoder, job.pool, job.settings.fit.precision, progress, whole=whole)
 
 
 def _store(job: Job, encoder: Encoder, out: Path) -> EmbeddingStore:
@@ -322,6 +330,21 @@ class Found:
             return Image.new("RGB", (128, 128), "grey")
 
 
+def embed_pool(
+    source: str,
+    encoder: str,
+    out: Path,
+    precision: Precision = "auto",
+    *,
+    allow_truncated: bool = False,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Compute the vectors of the images of `source` into `out`, or go on where an earlier call stopped."""
+    progress = progress or Silent()
+    pool = open_pool(source, allow_truncated=allow_truncated)
+    return embed(pool, fit_precision(load_encoder(encoder), pool, precision, progress), out, progress)
+
+
 def search_pool(
     source: str,
     codes: Sequence[str],
@@ -341,7 +364,7 @@ def search_pool(
     if embeddings is not None:
         searched = similarity.search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
     else:
-        network = load_encoder(encoder)
+        network = fit_precision(load_encoder(encoder), pool, "auto", progress or Silent())
         folder = vectors or cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
         searched = similarity.search(embed(pool, network, folder, progress), ["exemplar"], found, network)
     column = searched.scores[:, 0]

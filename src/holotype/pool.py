@@ -82,7 +82,7 @@ class Pool:
         digest = hashlib.sha256()
         for name, size in zip(self.ids, self.sizes, strict=True):
             digest.update(f"{name}\0{size}\n".encode())
-        for row in _spread(len(self), _SAMPLED):
+        for row in spread(len(self), _SAMPLED):
             digest.update(self._pieces(row))
         return digest.hexdigest()
 
@@ -91,7 +91,7 @@ class Pool:
         try:
             if size <= _PIECES * _PIECE or not isinstance(self.reader, PieceReader):
                 return self.read(row)
-            starts = _spread(size - _PIECE + 1, _PIECES)
+            starts = spread(size - _PIECE + 1, _PIECES)
             return b"".join(self.reader.read_piece(row, start, _PIECE) for start in starts)
         except (UnreadableImage, OSError):
             return b"unreadable"
@@ -146,7 +146,7 @@ class Pool:
         return list(dict.fromkeys([*whole, *begun]))
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """At most `most` of the numbers below `count`, evenly spaced, with the first and the last."""
     if count <= most:
         return list(range(count))

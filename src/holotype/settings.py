@@ -13,6 +13,7 @@ Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
 ENCODER = "efficientnet_lite0"
+Precision = Literal["auto", "f32", "bf16", "int8"]
 SpaceName = Literal["raw", "whitened", "pairs", "neighbours"]
 Search = Literal["auto", "embeddings", "encoder", "both"]
 
@@ -67,6 +68,7 @@ class TrainSettings(Strict):
     """How one classifier is trained, but for what a run sweeps over.
 
     runtime           what runs the encoder
+    precision         of its arithmetic: "f32", "bf16", "int8", or "auto": the fastest that gives nearly the same
     doubtful_band     width of the band below a threshold, in robust standard deviations of the class's cosines; of an
                       automatic one, how often the estimated probability may halve
     ambiguity         an image above two thresholds is doubtful when its margins differ by less than this
@@ -79,6 +81,7 @@ class TrainSettings(Strict):
     """
 
     runtime: Literal["openvino", "onnxruntime"] = "openvino"
+    precision: Precision = "auto"
     doubtful_band: float = Field(1.0, ge=0)
     ambiguity: float = Field(0.01, ge=0)
     rank: RankSettings = RankSettings()

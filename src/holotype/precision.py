@@ -1,0 +1,203 @@
+"""The arithmetic of an encoder: float32, bfloat16 where the CPU has it, or int8 calibrated on the pool.
+
+Less precision is taken only where a sample of the pool shows that it is faster and gives nearly the same vectors.
+"""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import files
+from holotype.encoders import BATCH, OnnxEncoder, cache_folder, runs_bf16
+from holotype.errors import EncoderError, UnreadableImage
+from holotype.images import Pixels
+from holotype.pool import Pool, spread
+from holotype.progress import Progress
+from holotype.settings import Precision
+
+_CALIBRATION, _COMPARISON = 128, 256  # images of the pool, no image in both
+_TRIED = 32  # images that tell how long the pool will take
+_WORTH = 300.0  # seconds in float32 from which on it is worth looking for something faster
+_MOST_NOISE = 0.05
+_LEAST_GAIN = 1.2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a precision was worth on a sample of the pool, beside float32.
+
+    gain     how many times faster the network alone is, on all cores
+    noise    squared change of the unit vectors, as a share of their variance over the sample
+    cosine   median, and lowest hundredth, between both vectors of an image
+    """
+
+    precision: str
+    gain: float
+    noise: float
+    cosine: tuple[float, float]
+
+    @property
+    def holds(self) -> bool:
+        """Whether it may take the place of float32."""
+        return self.noise <= _MOST_NOISE and self.gain >= _LEAST_GAIN
+
+    def __str__(self) -> str:
+        return (
+            f"{self.precision}: {self.gain:.2f} times as fast as f32, noise {self.noise:.3f}, "
+            f"cosine {self.cosine[0]:.4f} (lowest hundredth {self.cosine[1]:.4f})"
+        )
+
+
+def fit_precision(
+    encoder: OnnxEncoder, pool: Pool, wanted: Precision, progress: Progress, *, whole: bool = True
+) -> OnnxEncoder:
+    """Return the encoder in the precision `wanted`; with "auto" in the fastest that holds for `pool`.
+
+    Where not the `whole` pool is to be encoded, "auto" is float32.
+
+    What "auto" finds is kept in the cache, so the same pool gets the same answer. Raises `EncoderError` where the CPU
+    has no bfloat16, or the network cannot be quantised.
+    """
+    if wanted == "f32" or (wanted == "auto" and not whole):
+        return encoder
+    if wanted != "auto":
+        faster = _in_precision(encoder, pool, wanted, progress)
+        progress.say(str(_compare(encoder, faster, _sample(encoder, pool))))
+        return faster
+    note = cache_folder() / "encoders" / f"{_key(encoder, pool)}-precision.json"
+    if not note.exists():
+        chosen, trials = _choose(encoder, pool, progress)
+        files.write(note, json.dumps({"chosen": chosen, "trials": [asdict(trial) for trial in trials]}, indent=1))
+    found: Precision = json.loads(note.read_text())["chosen"]
+    return encoder if found == "f32" else _in_precision(encoder, pool, found, progress)
+
+
+def _choose(encoder: OnnxEncoder, pool: Pool, progress: Progress) -> tuple[Precision, list[Trial]]:
+    if len(pool) < 2 * (_CALIBRATION + _COMPARISON):
+        return "f32", []
+    pixels = _sample(encoder, pool)
+    _, rate = _encode(encoder, pixels[:_TRIED])
+    if len(pool) / rate < _WORTH:
+        return "f32", []
+    names: list[Precision] = ["bf16"] if runs_bf16(encoder.runtime) else []
+    trials = []
+    for name in [*names, "int8"]:
+        try:
+            trials.append(_compare(encoder, _in_precision(encoder, pool, name, progress), pixels))
+        except EncoderError as error:
+            progress.say(f"{name} is left out: {error}")
+            continue
+        progress.say(f"{trials[-1]}: {'holds' if trials[-1].holds else 'is left out'}")
+    best = max((trial for trial in trials if trial.holds), key=lambda trial: trial.gain, default=None)
+    chosen: dict[str, Precision] = {"bf16": "bf16", "int8": "int8"}
+    return "f32" if best is None else chosen[best.precision], trials
+
+
+def _in_precision(encoder: OnnxEncoder, pool: Pool, wanted: Precision, progress: Progress) -> OnnxEncoder:
+    if wanted == "bf16":
+        if not runs_bf16(encoder.runtime):
+            raise EncoderError(f"{encoder.runtime} has no bf16 on this CPU; use the precision f32, int8 or auto")
+        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16")
+    path = cache_folder() / "encoders" / f"{_key(encoder, pool)}-int8.onnx"
+    if not path.exists():
+        progress.say(f"calibrate {encoder.name} for int8 on {min(_CALIBRATION, len(pool))} images")
+        _quantise(encoder, _images(encoder, pool, _rows(pool)[0]), path)
+    return OnnxEncoder(encoder.name, path, encoder.runtime, "int8")
+
+
+def _key(encoder: OnnxEncoder, pool: Pool) -> str:
+    return f"{encoder.name_on_disk}-{pool.fingerprint[:12]}"
+
+
+def _rows(pool: Pool) -> tuple[list[int], list[int]]:
+    """Rows to calibrate on, and to compare on."""
+    rows = spread(len(pool), _CALIBRATION + _COMPARISON)
+    return rows[::3][:_CALIBRATION], [row for place, row in enumerate(rows) if place % 3]
+
+
+def _sample(encoder: OnnxEncoder, pool: Pool) -> Pixels:
+    return _images(encoder, pool, _rows(pool)[1])
+
+
+def _images(encoder: OnnxEncoder, pool: Pool, rows: Sequence[int]) -> Pixels:
+    """(n, height, width, 3) those of `rows` that can be read."""
+    found = []
+    for row in rows:
+        try:
+            found.append(encoder.prepare(pool.read(row)))
+        except UnreadableImage:
+            continue
+    if not found:
+        raise EncoderError(f"none of {len(rows)} sampled images of {pool.source} can be read to judge a precision by")
+    return np.stack(found)
+
+
+def _compare(encoder: OnnxEncoder, faster: OnnxEncoder, pixels: Pixels) -> Trial:
+    (plain, slow), (changed, fast) = _encode(encoder, pixels), _encode(faster, pixels)
+    cosines = (plain * changed).sum(axis=1)
+    spread_ = float(((plain - plain.mean(axis=0)) ** 2).sum())
+    noise = float(((changed - plain) ** 2).sum()) / max(spread_, 1e-12)
+    return Trial(faster.precision, fast / slow, noise, (float(np.median(cosines)), float(np.quantile(cosines, 0.01))))
+
+
+def _encode(encoder: OnnxEncoder, pixels: Pixels) -> tuple[NDArray[np.float32], float]:
+    """Unit vectors, and images per second."""
+    encoder.encode(pixels[:BATCH])  # what is set up on first use does not count
+    parts = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(encoder.workers) as threads:
+        vectors = np.concatenate(list(threads.map(encoder.encode, parts)))
+    seconds = time.perf_counter() - started
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), len(pixels) / seconds
+
+
+def _quantise(encoder: OnnxEncoder, pixels: Pixels, target: Path) -> None:
+    """Write the network with int8 weights, and the range of each activation as seen on `pixels`."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = iter(np.array_split(pixels, -(-len(pixels) // BATCH)))
+
+        def get_next(self) -> dict[str, Pixels] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {"pixels": batch}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        plain, done = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
+        try:
+            quant_pre_process(encoder.path, plain, skip_symbolic_shape=True)
+            quantize_static(
+                plain,
+                done,
+                Images(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+        except Exception as error:  # it raises all kinds at a graph that it does not know
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise EncoderError(f"{encoder.name} cannot be quantised to int8: {reason}") from error
+        files.write(target, done.read_bytes())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Its advice, on the root logger, is for those who quantise by hand."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
