@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -185,3 +186,15 @@ def test_the_middle_of_a_huge_jpeg_is_looked_at_scaled_like_the_whole(network: s
     pool = Embeddings([vectors(20, 48)], np.arange(20), 20)
     searched = search(pool, ["a"], [exemplar(None, 0, buffer.getvalue())], encoder)
     assert np.isfinite(searched.anchors(True)[0]).all()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dim", [1, 5, 31, 512])
+def test_half_precision_shards_are_compared_as_exactly_as_they_are_stored(dim: int, order: Literal["C", "F"]) -> None:
+    found = np.asarray(vectors(20_000, dim), np.float16, order=order)
+    found[7] = 0
+    queries = [vectors(1, dim, seed=2), vectors(3, dim, seed=3)]
+    scores = cosine(Embeddings([found[:50], found[50:]], np.arange(len(found)), len(found)), queries)
+    wanted = np.stack([(unit(found) @ unit(own).T).max(axis=1) for own in queries], axis=1)
+    assert abs(scores - wanted).max() < 1e-3 / np.sqrt(dim) + 1e-6
+    assert (scores[7] == 0).all()

@@ -73,9 +73,14 @@ class Embeddings:
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield (pool rows, unit-length float32 vectors) block by block; the matrix is never held whole."""
+        for rows, block in self.stored():
+            yield rows, unit(block)
+
+    def stored(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Yield (pool rows, vectors as they are stored) block by block, without reading them."""
         for start, shard in zip(self._starts, self.shards, strict=False):
             for first in range(0, len(shard), BLOCK):
-                block = unit(shard[first : first + BLOCK])
+                block = shard[first : first + BLOCK]
                 yield self.rows[start + first : start + first + len(block)], block
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:

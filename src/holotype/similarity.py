@@ -1,20 +1,26 @@
 """Exact cosine similarity of the pool to the exemplars, in one streaming pass."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+import numkong
 import numpy as np
 from numpy.typing import NDArray
 
 from holotype.embeddings import Embeddings, unit
-from holotype.encoders import Encoder
+from holotype.encoders import Encoder, cores
 from holotype.errors import ExemplarError
 from holotype.exemplars import Exemplar
 from holotype.images import Source, decode, middle
 from holotype.space import Space
 
 TOP = (10, 50, 100)
+
+_Block = tuple[NDArray[np.int64], NDArray[Any]]
+_Cosines = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,34 @@ def cosine(
     exemplars: per class an array (exemplars of the class, dim). With `space`, all are compared there.
     """
     queries = unit(np.concatenate(exemplars))
-    queries = queries if space is None else space.transform(queries)
     starts = np.cumsum([0, *(len(vectors) for vectors in exemplars[:-1])])
     scores = np.full((embeddings.size, len(exemplars)), np.nan, np.float32)
-    for rows, block in embeddings.blocks():
-        moved = block if space is None else space.transform(block)
-        scores[rows] = np.maximum.reduceat(moved @ queries.T, starts, axis=1)
+    if space is None:
+        cosines = _cosines(embeddings, queries)
+    else:
+        moved = space.transform(queries).T
+        cosines = ((rows, space.transform(block) @ moved) for rows, block in embeddings.blocks())
+    for rows, found in cosines:
+        scores[rows] = np.maximum.reduceat(found, starts, axis=1)
     return scores
+
+
+def _cosines(embeddings: Embeddings, queries: NDArray[np.float32]) -> Iterator[_Cosines]:
+    """Yield (pool rows, (m, queries) float32 cosines), computed on all cores, straight from the stored numbers.
+
+    Queries are rounded to float16, as the vectors of float16 shards were.
+    """
+    half = numkong.dots_pack(queries.astype(np.float16))
+
+    def compare(block: _Block) -> _Cosines:
+        rows, vectors = block
+        if vectors.dtype != np.float16:
+            return rows, unit(vectors) @ queries.T
+        distances = np.asarray(numkong.angulars_packed(np.ascontiguousarray(vectors), half))
+        return rows, np.nan_to_num(1 - distances, copy=False)  # a vector of zeros is like nothing
+
+    with ThreadPoolExecutor(cores()) as threads:
+        yield from threads.map(compare, embeddings.stored())
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
