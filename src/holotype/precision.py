@@ -25,6 +25,7 @@ from holotype.progress import Progress
 from holotype.settings import Precision
 
 _CALIBRATION, _COMPARISON = 128, 256  # images of the pool, no image in both
+_LEAST_IMAGES = 2 * (_CALIBRATION + _COMPARISON)  # a smaller pool is not worth a look
 _TRIED = 32  # images that tell how long the pool will take
 _WORTH = 300.0  # seconds in float32 from which on it is worth looking for something faster
 _MOST_NOISE = 0.05
@@ -82,7 +83,7 @@ def fit_precision(
 
 
 def _choose(encoder: OnnxEncoder, pool: Pool, progress: Progress) -> tuple[Precision, list[Trial]]:
-    if len(pool) < 2 * (_CALIBRATION + _COMPARISON):
+    if len(pool) < _LEAST_IMAGES:
         return "f32", []
     pixels = _sample(encoder, pool)
     _, rate = _encode(encoder, pixels[:_TRIED])
@@ -121,7 +122,7 @@ def _key(encoder: OnnxEncoder, pool: Pool) -> str:
 def _rows(pool: Pool) -> tuple[list[int], list[int]]:
     """Rows to calibrate on, and to compare on."""
     rows = spread(len(pool), _CALIBRATION + _COMPARISON)
-    return rows[::3][:_CALIBRATION], [row for place, row in enumerate(rows) if place % 3]
+    return rows[::3], [row for place, row in enumerate(rows) if place % 3] or rows
 
 
 def _sample(encoder: OnnxEncoder, pool: Pool) -> Pixels:
