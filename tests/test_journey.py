@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from PIL import Image
 
 from holotype import Classifier, Settings, load_encoder, open_pool, run
 from holotype.embeddings import EmbeddingStore, embed
+from holotype.encoders import Encoder
+from holotype.encoding import Encoded, Load, encode_images
 from holotype.errors import EmbeddingsError, ExemplarError, GroupError, OutputError
 from holotype.pipeline import search_pool, tune_run
 from holotype.settings import RankSettings, TrainSettings
@@ -82,6 +84,28 @@ def test_the_report_says_where_no_closer_look_was_taken_at_the_exemplars(data: P
     assert "No closer look was taken at the exemplars" in (data / "out" / "report.html").read_text()
     run(job(**given, embeddings_encoder=network), data / "out", force=True)
     assert "No closer look was taken at the exemplars" not in (data / "out" / "report.html").read_text()
+
+
+def test_no_image_is_encoded_twice_whatever_is_compared(
+    data: Path, job: Job, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = embed(open_pool(data / "images.tar"), load_encoder(network), data / "supplied")
+    vectors = np.ones((N, found.dim), np.float32)
+    vectors[found.rows] = found.take(found.rows)
+    np.save(data / "supplied.npy", vectors)
+    names: list[str] = []
+
+    def counted(wanted: Sequence[str], load: Load, encoder: Encoder) -> Iterator[Encoded]:
+        names.extend(wanted)
+        return encode_images(wanted, load, encoder)
+
+    monkeypatch.setattr("holotype.embeddings.encode_images", counted)
+    compared = {"heads": ["linear", "mlp"], "thresholds": [0.9, 0.95], "trials": 2}
+    fit = TrainSettings(negatives=20, balance="augment")
+    run(job(**compared, embeddings=str(data / "supplied.npy"), fit=fit), data / "out")
+    assert len(names) == len(set(names))
+    assert 20 < sum("#view" not in name for name in names) < N / 2
+    assert any("#view" in name for name in names)
 
 
 def test_the_saved_model_predicts_without_torch(data: Path, job: Job, picture: Picture) -> None:
