@@ -38,7 +38,7 @@ from holotype.similarity import cosine
 
 FOLDER = cache_folder() / "benchmarks" / "speed"
 IMAGES, REPEATS, SIDES = 2_000, 4, (600, 1600)
-TRIED = 64  # images that tell how many workers suit a rival
+TRIED = 256  # images that tell how many workers suit a rival
 FASTEMBED = "fastembed==0.9.1"
 SEARCHED = ((92_350, 512), (5_000_000, 512))
 RESULTS = Path(__file__).parent / "results" / "speed.json"

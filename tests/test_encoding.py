@@ -100,10 +100,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from holotype import load_encoder
-encoder = load_encoder(sys.argv[1], sys.argv[2])
-pixels = np.zeros((2, *encoder.size, 3), np.uint8)
+def work(_):
+    encoder = load_encoder(sys.argv[1], sys.argv[2])
+    return encoder.encode(np.zeros((2, *encoder.size, 3), np.uint8))
 with ThreadPoolExecutor(8) as threads:
-    print(sum(len(one) for one in threads.map(encoder.encode, [pixels] * 40)))
+    print(sum(len(one) for one in threads.map(work, range(16))))
+encoder = load_encoder(sys.argv[1], sys.argv[2])
+with ThreadPoolExecutor(8) as threads:
+    print(sum(len(one) for one in threads.map(encoder.encode, [np.zeros((2, *encoder.size, 3), np.uint8)] * 16)))
 """
 
 
@@ -116,4 +120,4 @@ def test_the_first_images_of_a_process_may_come_from_many_threads(
         done = subprocess.run(
             [sys.executable, "-c", _FRESH, network, runtime], capture_output=True, text=True, timeout=60, check=True
         )
-        assert done.stdout.strip() == "80"
+        assert done.stdout.split() == ["32", "32"]

@@ -170,6 +170,15 @@ def test_200_megapixel_png_is_refused() -> None:
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.parametrize("long", [448, 449, 638, 1276, 1599])
+@pytest.mark.parametrize("short", [1, 100, 448])
+def test_scaled_decoding_stays_above_the_size_that_is_wanted(long: int, short: int) -> None:
+    for fit in (224, 319, 320):
+        found = decode(encoded(Image.new("RGB", (short, long)), "JPEG"), fit=fit)
+        assert found.height >= fit
+        assert found.height <= 2 * fit or short == 1
+
+
 def test_scaled_decoding_changes_little() -> None:
     data = encoded(noise(30, 20).resize((1500, 1000), Image.Resampling.BICUBIC), "JPEG", quality=95)
     scaled, full = decode(data, fit=224), decode(data)

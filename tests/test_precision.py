@@ -10,11 +10,13 @@ from networks import convolution
 from test_encoding import jpeg
 
 from holotype import precision
+from holotype.embeddings import embed
 from holotype.encoders import OnnxEncoder, load_encoder, runs_bf16
 from holotype.errors import EncoderError
 from holotype.pool import Pool, open_pool
 from holotype.precision import Trial, fit_precision
 from holotype.progress import Silent
+from holotype.settings import Precision
 
 
 class Said(Silent):
@@ -63,13 +65,16 @@ def test_where_only_some_images_are_encoded_auto_is_float32(
     assert fit_precision(encoder, pool, "auto", Said(), whole=False) is encoder
 
 
-def test_int8_is_calibrated_once_and_said_with_what_it_is_worth(encoder: OnnxEncoder, pool: Pool, cache: Path) -> None:
+def test_int8_is_calibrated_once_and_said_with_what_it_is_worth(
+    encoder: OnnxEncoder, pool: Pool, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     said = Said()
     faster = fit_precision(encoder, pool, "int8", said)
     assert (faster.name, faster.precision, faster.size, faster.dim) == (encoder.name, "int8", encoder.size, encoder.dim)
     assert faster.fingerprint != encoder.fingerprint
     assert faster.name_on_disk != encoder.name_on_disk
     assert "times as fast as f32, noise" in said.lines[-1]
+    assert capfd.readouterr() == ("", "")
     made = next(cache.glob("*-int8.onnx"))
     before = made.stat().st_mtime_ns
     assert fit_precision(encoder, pool, "int8", Said()).fingerprint == faster.fingerprint
@@ -88,11 +93,37 @@ def test_auto_takes_what_holds_and_says_the_same_the_next_time(
     worth.setattr(precision, "_MOST_NOISE", noise)
     worth.setattr(precision, "runs_bf16", lambda _runtime: False)
     assert fit_precision(encoder, pool, "auto", Said()).precision == chosen
-    note = json.loads(next(cache.glob("*-precision.json")).read_text())
-    assert note["chosen"] == chosen
-    assert note["trials"][0]["precision"] == "int8"
-    worth.setattr(precision, "_compare", None)  # nothing is measured again
-    assert fit_precision(encoder, pool, "auto", Said()).precision == chosen
+    note = next(cache.glob("*-openvino.json"))
+    found = json.loads(note.read_text())
+    assert found["chosen"] == chosen
+    assert found["trials"][0]["precision"] == "int8"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "_compare", None)  # nothing is measured again
+        assert fit_precision(encoder, pool, "auto", Said()).precision == chosen
+    for damaged in ("", "[]", '{"chosen": "fp4"}'):
+        note.write_text(damaged)
+        assert fit_precision(encoder, pool, "auto", Said()).precision == chosen
+
+
+@pytest.mark.parametrize("first", ["f32", "int8"])
+def test_auto_goes_on_as_the_vectors_in_the_folder_were_made(
+    first: Precision, encoder: OnnxEncoder, pool: Pool, tmp_path: Path, worth: pytest.MonkeyPatch
+) -> None:
+    worth.setattr(precision, "_MOST_NOISE", 1.0 if first == "f32" else 0.0)  # asked anew, it would say the other
+    embed(pool, fit_precision(encoder, pool, first, Said()), tmp_path / "vectors")
+    again = fit_precision(encoder, pool, "auto", Said(), made=tmp_path / "vectors")
+    assert again.precision == first
+    assert len(embed(pool, again, tmp_path / "vectors").unreadable) == 7
+    assert fit_precision(encoder, pool, "auto", Said(), made=tmp_path / "vectors", whole=False).precision == first
+
+
+def test_a_pool_of_which_nothing_can_be_read_stays_in_float32(
+    encoder: OnnxEncoder, make_tar: MakeTar, worth: pytest.MonkeyPatch
+) -> None:
+    broken = open_pool(make_tar([(f"{n}.jpg", b"broken") for n in range(9)]))
+    assert fit_precision(encoder, broken, "auto", Said()) is encoder
+    with pytest.raises(EncoderError, match="none of 3 sampled images"):
+        fit_precision(encoder, broken, "int8", Said())
 
 
 def test_a_network_that_cannot_be_quantised_stays_as_it_is(

@@ -63,11 +63,12 @@ class OnnxEncoder:
         self.name = name
         self.path = path
         self.runtime = runtime
-        self.precision = precision
+        self.precision = "f32" if precision == "bf16" and not runs_bf16(runtime) else precision
         self.workers = cores()
-        self.fingerprint = hashlib.sha256(f"{fingerprint(path)} {PREPARATION}".encode()).hexdigest()
+        arithmetic = " bf16" if self.precision == "bf16" else ""
+        self.fingerprint = hashlib.sha256(f"{fingerprint(path)} {PREPARATION}{arithmetic}".encode()).hexdigest()
         self._lock = threading.Lock()
-        self._alone = _open(path, runtime, precision, alone=True)
+        self._alone = _open(path, runtime, self.precision, alone=True)
         self._many: Network | None = None
         self.size = self._alone.size
         self.dim = self._alone.dim or self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape[1]
@@ -144,6 +145,9 @@ def _open(path: Path, runtime: str, precision: str, *, alone: bool) -> Network:
         ) from error
 
 
+_opening = threading.Lock()
+
+
 class _OpenVino:
     def __init__(self, path: Path, precision: str, alone: bool) -> None:
         import openvino
@@ -155,16 +159,17 @@ class _OpenVino:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "ENABLE_CPU_PINNING": False,  # decoding goes on beside it on the same cores
         }
-        model = openvino.Core().compile_model(str(path), "CPU", options)
-        shape, last = model.input(0).partial_shape, model.output(0).partial_shape[1]
-        self.size = (shape[1].get_length(), shape[2].get_length())
-        self.dim = last.get_length() if last.is_static else None
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(streams):
-            self._free.put(model.create_infer_request())
         # The first tensors that a process makes must not be made in two threads at once: OpenVINO's binding then waits
         # for itself, for ever.
-        self.infer(np.zeros((1, *self.size, 3), np.uint8))
+        with _opening:
+            model = openvino.Core().compile_model(str(path), "CPU", options)
+            shape, last = model.input(0).partial_shape, model.output(0).partial_shape[1]
+            self.size = (shape[1].get_length(), shape[2].get_length())
+            self.dim = last.get_length() if last.is_static else None
+            for _ in range(streams):
+                self._free.put(model.create_infer_request())
+            self.infer(np.zeros((1, *self.size, 3), np.uint8))
 
     def infer(self, pixels: Pixels) -> NDArray[np.float32]:
         request = self._free.get()

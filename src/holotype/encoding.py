@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from holotype.encoders import BATCH, Encoder
 from holotype.errors import UnreadableImage
+from holotype.images import Pixels
 
-_AHEAD = 4  # batches for each worker that are under way or done, and wait for the one before them
+_AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
 
 Load = Callable[[str], Any]
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -41,29 +44,34 @@ def encode_images(names: Sequence[str], load: Load, encoder: Encoder) -> Iterato
     aside with its reason; whatever else is raised stops all.
     """
     batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
-    workers = encoder.workers
+    return in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers)
+
+
+def in_order(work: Callable[[Item], Done], items: Iterator[Item], workers: int) -> Iterator[Done]:
+    """Yield `work(item)` of each item in order, done in `workers` threads that are never far ahead of who takes it."""
     threads = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
-        ahead = deque(threads.submit(_encode, batch, load, encoder) for batch in islice(batches, _AHEAD * workers))
+        ahead = deque(threads.submit(work, item) for item in islice(items, _AHEAD * workers))
         while ahead:
-            done: Future[Encoded] = ahead.popleft()
+            done: Future[Done] = ahead.popleft()
             found = done.result()
-            ahead.extend(threads.submit(_encode, batch, load, encoder) for batch in islice(batches, 1))
+            ahead.extend(threads.submit(work, item) for item in islice(items, 1))
             yield found
     finally:
         threads.shutdown(cancel_futures=True)
 
 
 def _encode(names: Sequence[str], load: Load, encoder: Encoder) -> Encoded:
-    pixels = np.empty((len(names), *encoder.size, 3), np.uint8)
+    pixels: list[Pixels] = []
     readable: list[str] = []
     unreadable: dict[str, str] = {}
     for name in names:
         try:
-            pixels[len(readable)] = encoder.prepare(load(name))
+            pixels.append(encoder.prepare(load(name)))
             readable.append(name)
         except UnreadableImage as error:
             unreadable[name] = str(error)
         except OSError as error:
             unreadable[name] = f"cannot be read: {error}"
-    return Encoded(readable, encoder.encode(pixels[: len(readable)]), unreadable)
+    vectors = encoder.encode(np.stack(pixels)) if pixels else np.zeros((0, encoder.dim), np.float32)
+    return Encoded(readable, vectors, unreadable)

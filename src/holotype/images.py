@@ -39,8 +39,8 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
         with _open_lock, _no_pillow_limit():
             image = Image.open(io.BytesIO(data))
         if fit is not None:
-            share = fit / max(*image.size, 1)
-            image.draft(None, (max(1, int(image.width * share)), max(1, int(image.height * share))))
+            long = max(*image.size, 1)
+            image.draft(None, (max(1, image.width * fit // long), max(1, image.height * fit // long)))
     except UnidentifiedImageError:
         raise UnreadableImage(f"not an image: it starts with {data[:8]!r}") from None
     except Exception as error:

@@ -76,8 +76,9 @@ def run(
 def _encoders(job: Job, progress: Progress) -> Iterator[Encoder]:
     """The encoders of the sweep, each in the precision that suits the pool."""
     whole = job.supplied is None or job.settings.search in ("encoder", "both")
+    made = Path(job.settings.embeddings) if job.settings.embeddings else None
     for encoder in job.encoders:
-        yield fit_precision(encoder, job.pool, job.settings.fit.precision, progress, whole=whole)
+        yield fit_precision(encoder, job.pool, job.settings.fit.precision, progress, made=made, whole=whole)
 
 
 def _store(job: Job, encoder: Encoder, out: Path) -> EmbeddingStore:
@@ -342,7 +343,7 @@ def embed_pool(
     """Compute the vectors of the images of `source` into `out`, or go on where an earlier call stopped."""
     progress = progress or Silent()
     pool = open_pool(source, allow_truncated=allow_truncated)
-    return embed(pool, fit_precision(load_encoder(encoder), pool, precision, progress), out, progress)
+    return embed(pool, fit_precision(load_encoder(encoder), pool, precision, progress, made=out), out, progress)
 
 
 def search_pool(
@@ -364,7 +365,7 @@ def search_pool(
     if embeddings is not None:
         searched = similarity.search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
     else:
-        network = fit_precision(load_encoder(encoder), pool, "auto", progress or Silent())
+        network = fit_precision(load_encoder(encoder), pool, "auto", progress or Silent(), made=vectors)
         folder = vectors or cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
         searched = similarity.search(embed(pool, network, folder, progress), ["exemplar"], found, network)
     column = searched.scores[:, 0]

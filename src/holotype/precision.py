@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
+from holotype.embeddings import MANIFEST, read_manifest
 from holotype.encoders import BATCH, OnnxEncoder, cache_folder, runs_bf16
 from holotype.errors import EncoderError, UnreadableImage
 from holotype.images import Pixels
@@ -26,6 +27,7 @@ from holotype.settings import Precision
 
 _CALIBRATION, _COMPARISON = 128, 256  # images of the pool, no image in both
 _LEAST_IMAGES = 2 * (_CALIBRATION + _COMPARISON)  # a smaller pool is not worth a look
+_FORMAT = 1  # of what is kept in the cache; raise it when the calibration or the judgement changes
 _TRIED = 32  # images that tell how long the pool will take
 _WORTH = 300.0  # seconds in float32 from which on it is worth looking for something faster
 _MOST_NOISE = 0.05
@@ -59,48 +61,85 @@ class Trial:
 
 
 def fit_precision(
-    encoder: OnnxEncoder, pool: Pool, wanted: Precision, progress: Progress, *, whole: bool = True
+    encoder: OnnxEncoder,
+    pool: Pool,
+    wanted: Precision,
+    progress: Progress,
+    *,
+    made: Path | None = None,
+    whole: bool = True,
 ) -> OnnxEncoder:
     """Return the encoder in the precision `wanted`; with "auto" in the fastest that holds for `pool`.
 
-    Where not the `whole` pool is to be encoded, "auto" is float32.
+    made    a folder for vectors: where it holds some of this encoder already, "auto" goes on as they were made
+    whole   whether the whole pool is to be encoded; else "auto" is float32
 
     What "auto" finds is kept in the cache, so the same pool gets the same answer. Raises `EncoderError` where the CPU
     has no bfloat16, or the network cannot be quantised.
     """
-    if wanted == "f32" or (wanted == "auto" and not whole):
+    if wanted == "f32":
         return encoder
     if wanted != "auto":
         faster = _in_precision(encoder, pool, wanted, progress)
-        progress.say(str(_compare(encoder, faster, _sample(encoder, pool))))
+        progress.say(str(_compare(encoder, faster, _sample(encoder, pool, _rows(pool)[1]))))
         return faster
-    note = cache_folder() / "encoders" / f"{_key(encoder, pool)}-precision.json"
-    if not note.exists():
-        chosen, trials = _choose(encoder, pool, progress)
-        files.write(note, json.dumps({"chosen": chosen, "trials": [asdict(trial) for trial in trials]}, indent=1))
-    found: Precision = json.loads(note.read_text())["chosen"]
+    found = _as_made(encoder, pool, made) or ("f32" if not whole else _noted(encoder, pool))
+    if found is None:
+        found, trials = _choose(encoder, pool, progress)
+        note = {"chosen": found, "trials": [asdict(trial) for trial in trials]}
+        files.write(_note(encoder, pool), json.dumps(note, indent=1))
     return encoder if found == "f32" else _in_precision(encoder, pool, found, progress)
+
+
+def _as_made(encoder: OnnxEncoder, pool: Pool, folder: Path | None) -> Precision | None:
+    """The precision of the vectors in `folder`, if they are of this encoder."""
+    if folder is None or not (folder / MANIFEST).is_file():
+        return None
+    fingerprint = read_manifest(folder)["fingerprint"]
+    if fingerprint == encoder.fingerprint:
+        return "f32"
+    others: dict[Precision, Path] = {"int8": _int8_file(encoder, pool)}
+    if runs_bf16(encoder.runtime):
+        others["bf16"] = encoder.path
+    for name, path in others.items():
+        if path.exists() and OnnxEncoder(encoder.name, path, encoder.runtime, name).fingerprint == fingerprint:
+            return name
+    return None
+
+
+def _noted(encoder: OnnxEncoder, pool: Pool) -> Precision | None:
+    """What was found earlier; None where there is no note, or none that can be read."""
+    try:
+        found: Precision = json.loads(_note(encoder, pool).read_text())["chosen"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found if found in ("f32", "bf16", "int8") else None
+
+
+def _note(encoder: OnnxEncoder, pool: Pool) -> Path:
+    """It holds for this runtime and this kind of CPU."""
+    kind = f"{encoder.runtime}{'-bf16' if runs_bf16(encoder.runtime) else ''}"
+    return cache_folder() / "encoders" / f"{_key(encoder, pool)}-{kind}.json"
 
 
 def _choose(encoder: OnnxEncoder, pool: Pool, progress: Progress) -> tuple[Precision, list[Trial]]:
     if len(pool) < _LEAST_IMAGES:
         return "f32", []
-    pixels = _sample(encoder, pool)
-    _, rate = _encode(encoder, pixels[:_TRIED])
-    if len(pool) / rate < _WORTH:
+    tried = _images(encoder, pool, spread(len(pool), _TRIED))
+    if not len(tried) or len(pool) / _encode(encoder, tried)[1] < _WORTH:
         return "f32", []
+    pixels = _sample(encoder, pool, _rows(pool)[1])
     names: list[Precision] = ["bf16"] if runs_bf16(encoder.runtime) else []
-    trials = []
+    found: dict[Precision, Trial] = {}
     for name in [*names, "int8"]:
         try:
-            trials.append(_compare(encoder, _in_precision(encoder, pool, name, progress), pixels))
+            found[name] = _compare(encoder, _in_precision(encoder, pool, name, progress), pixels)
         except EncoderError as error:
             progress.say(f"{name} is left out: {error}")
             continue
-        progress.say(f"{trials[-1]}: {'holds' if trials[-1].holds else 'is left out'}")
-    best = max((trial for trial in trials if trial.holds), key=lambda trial: trial.gain, default=None)
-    chosen: dict[str, Precision] = {"bf16": "bf16", "int8": "int8"}
-    return "f32" if best is None else chosen[best.precision], trials
+        progress.say(f"{found[name]}: {'holds' if found[name].holds else 'is left out'}")
+    holding = [name for name, trial in found.items() if trial.holds]
+    return max(holding, key=lambda name: found[name].gain, default="f32"), list(found.values())
 
 
 def _in_precision(encoder: OnnxEncoder, pool: Pool, wanted: Precision, progress: Progress) -> OnnxEncoder:
@@ -108,15 +147,19 @@ def _in_precision(encoder: OnnxEncoder, pool: Pool, wanted: Precision, progress:
         if not runs_bf16(encoder.runtime):
             raise EncoderError(f"{encoder.runtime} has no bf16 on this CPU; use the precision f32, int8 or auto")
         return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16")
-    path = cache_folder() / "encoders" / f"{_key(encoder, pool)}-int8.onnx"
+    path = _int8_file(encoder, pool)
     if not path.exists():
         progress.say(f"calibrate {encoder.name} for int8 on {min(_CALIBRATION, len(pool))} images")
-        _quantise(encoder, _images(encoder, pool, _rows(pool)[0]), path)
+        _quantise(encoder, _sample(encoder, pool, _rows(pool)[0]), path)
     return OnnxEncoder(encoder.name, path, encoder.runtime, "int8")
 
 
+def _int8_file(encoder: OnnxEncoder, pool: Pool) -> Path:
+    return cache_folder() / "encoders" / f"{_key(encoder, pool)}-int8.onnx"
+
+
 def _key(encoder: OnnxEncoder, pool: Pool) -> str:
-    return f"{encoder.name_on_disk}-{pool.fingerprint[:12]}"
+    return f"{encoder.name_on_disk}-{pool.fingerprint[:12]}-v{_FORMAT}"
 
 
 def _rows(pool: Pool) -> tuple[list[int], list[int]]:
@@ -125,21 +168,23 @@ def _rows(pool: Pool) -> tuple[list[int], list[int]]:
     return rows[::3], [row for place, row in enumerate(rows) if place % 3] or rows
 
 
-def _sample(encoder: OnnxEncoder, pool: Pool) -> Pixels:
-    return _images(encoder, pool, _rows(pool)[1])
+def _sample(encoder: OnnxEncoder, pool: Pool, rows: Sequence[int]) -> Pixels:
+    """Raises `EncoderError` where none of `rows` can be read."""
+    found = _images(encoder, pool, rows)
+    if not len(found):
+        raise EncoderError(f"none of {len(rows)} sampled images of {pool.source} can be read to choose a precision by")
+    return found
 
 
 def _images(encoder: OnnxEncoder, pool: Pool, rows: Sequence[int]) -> Pixels:
     """(n, height, width, 3) those of `rows` that can be read."""
-    found = []
+    found = np.empty((len(rows), *encoder.size, 3), np.uint8)
+    count = 0
     for row in rows:
-        try:
-            found.append(encoder.prepare(pool.read(row)))
-        except UnreadableImage:
-            continue
-    if not found:
-        raise EncoderError(f"none of {len(rows)} sampled images of {pool.source} can be read to judge a precision by")
-    return np.stack(found)
+        with suppress(UnreadableImage):
+            found[count] = encoder.prepare(pool.read(row))
+            count += 1
+    return found[:count]
 
 
 def _compare(encoder: OnnxEncoder, faster: OnnxEncoder, pixels: Pixels) -> Trial:
@@ -195,10 +240,14 @@ def _quantise(encoder: OnnxEncoder, pixels: Pixels, target: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Its advice, on the root logger, is for those who quantise by hand."""
+    """Its advice, on the root logger and on stderr, is for those who quantise by hand."""
+    import onnxruntime
+
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(3)
     try:
         yield
     finally:
         logging.disable(before)
+        onnxruntime.set_default_logger_severity(2)  # its default; it cannot be asked

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from holotype.embeddings import Embeddings, unit
 from holotype.encoders import Encoder, cores
+from holotype.encoding import in_order
 from holotype.errors import ExemplarError
 from holotype.exemplars import Exemplar
 from holotype.images import Source, decode, middle
@@ -113,7 +113,7 @@ def cosine(
 
 
 def _cosines(embeddings: Embeddings, queries: NDArray[np.float32]) -> Iterator[_Cosines]:
-    """Yield (pool rows, (m, queries) float32 cosines), computed on all cores, straight from the stored numbers.
+    """Return (pool rows, (m, queries) float32 cosines) block by block, straight from the stored numbers.
 
     Queries are rounded to float16, as the vectors of float16 shards were.
     """
@@ -126,8 +126,7 @@ def _cosines(embeddings: Embeddings, queries: NDArray[np.float32]) -> Iterator[_
         distances = np.asarray(numkong.angulars_packed(np.ascontiguousarray(vectors), half))
         return rows, np.nan_to_num(1 - distances, copy=False)  # a vector of zeros is like nothing
 
-    with ThreadPoolExecutor(cores()) as threads:
-        yield from threads.map(compare, embeddings.stored())
+    return in_order(compare, embeddings.stored(), cores())
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
