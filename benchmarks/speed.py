@@ -38,7 +38,7 @@ from holotype.similarity import cosine
 
 FOLDER = cache_folder() / "benchmarks" / "speed"
 IMAGES, REPEATS, SIDES = 2_000, 4, (600, 1600)
-TRIED = 256  # images that tell how many workers suit a rival
+TRIED = 96  # images that tell how many workers suit a rival
 FASTEMBED = "fastembed==0.9.1"
 SEARCHED = ((92_350, 512), (5_000_000, 512))
 RESULTS = Path(__file__).parent / "results" / "speed.json"
@@ -272,13 +272,13 @@ def main() -> int:
     """Measure, print, and write the results where asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--only", choices=("encoding", "latency", "search", "heads"))
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} beside the other results")
+    parser.add_argument("--write", action="store_true", help=f"put what was measured into {RESULTS.name}")
     given = parser.parse_args()
     tar = build_pool() / "images.tar"
     found: dict[str, Any] = {"cores": cores()}
     if given.only in (None, "encoding"):
         found["encoding"] = [
-            encoding(tar, "efficientnet_lite0", ["f32"]),
+            encoding(tar, "efficientnet_lite0", ["f32", "int8"]),
             encoding(tar, "resnet50", ["f32", "int8"]),
         ]
         for one in found["encoding"]:
@@ -298,7 +298,8 @@ def main() -> int:
         for row in found["heads"]:
             say(", ".join(f"{key} {value}" for key, value in row.items()))
     if given.write:
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps(before | found, indent=1) + "\n")
     return 0
 
 
