@@ -21,7 +21,7 @@ from holotype.encoders import cache_folder
 
 FOLDER = cache_folder() / "benchmarks"
 SIDES = (128, 320)
-KILLED, COMPARED = 10, 13  # shards that are there at the kill, and when the second call is ended
+KILLED, COMPARED = 8, 11  # shards that are there at the kill, and when the second call is ended
 
 
 def embed(out: Path, kill_at: int | None = None) -> tuple[float, float]:

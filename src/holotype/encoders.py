@@ -110,8 +110,10 @@ def fingerprint(path: Path) -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use: of the machine, by its affinity, and by the quota of its container."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def runs_bf16(runtime: str) -> bool:

@@ -83,11 +83,13 @@ def fit_precision(
     """
     if wanted == "f32":
         return encoder
+    before = _as_made(encoder, pool, made)
     if wanted != "auto":
         faster = _in_precision(encoder, pool, wanted, progress)
-        progress.say(str(_compare(encoder, faster, _sample(encoder, pool, _rows(pool)[1]))))
+        if before != wanted:
+            progress.say(str(_compare(encoder, faster, _sample(encoder, pool, _rows(pool)[1]))))
         return faster
-    found = _as_made(encoder, pool, made) or ("f32" if not whole else _noted(encoder, pool))
+    found = before or ("f32" if not whole else _noted(encoder, pool))
     if found is None:
         found, trials = _choose(encoder, pool, progress)
         note = {"chosen": found, "trials": [asdict(trial) for trial in trials]}
