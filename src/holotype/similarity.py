@@ -1,7 +1,7 @@
 """Exact cosine similarity of the pool to the exemplars, in one streaming pass."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from holotype.space import Space
 TOP = (10, 50, 100)
 
 _Block = tuple[NDArray[np.int64], NDArray[Any]]
-_Cosines = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -101,32 +100,36 @@ def cosine(
     """
     queries = unit(np.concatenate(exemplars))
     starts = np.cumsum([0, *(len(vectors) for vectors in exemplars[:-1])])
+    compare = _comparison(queries if space is None else space.transform(queries), space)
+
+    def nearest(block: _Block) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows, vectors = block
+        return rows, np.maximum.reduceat(compare(vectors), starts, axis=1)
+
     scores = np.full((embeddings.size, len(exemplars)), np.nan, np.float32)
-    if space is None:
-        cosines = _cosines(embeddings, queries)
-    else:
-        moved = space.transform(queries).T
-        cosines = ((rows, space.transform(block) @ moved) for rows, block in embeddings.blocks())
-    for rows, found in cosines:
-        scores[rows] = np.maximum.reduceat(found, starts, axis=1)
+    for rows, found in in_order(nearest, embeddings.stored(), cores()):
+        scores[rows] = found
     return scores
 
 
-def _cosines(embeddings: Embeddings, queries: NDArray[np.float32]) -> Iterator[_Cosines]:
-    """Return (pool rows, (m, queries) float32 cosines) block by block, straight from the stored numbers.
+def _comparison(queries: NDArray[np.float32], space: Space | None) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """Return what gives the cosines (m, queries) of stored vectors (m, dim).
 
-    Queries are rounded to float16, as the vectors of float16 shards were.
+    Float16 vectors are compared as they are, with queries rounded to float16 too.
     """
     half = numkong.dots_pack(queries.astype(np.float16))
 
-    def compare(block: _Block) -> _Cosines:
-        rows, vectors = block
+    def compare(vectors: NDArray[Any]) -> NDArray[np.float32]:
+        if space is not None:
+            return space.transform(unit(vectors)) @ queries.T
         if vectors.dtype != np.float16:
-            return rows, unit(vectors) @ queries.T
-        distances = np.asarray(numkong.angulars_packed(np.ascontiguousarray(vectors), half))
-        return rows, np.nan_to_num(1 - distances, copy=False)  # a vector of zeros is like nothing
+            return unit(vectors) @ queries.T
+        distances: NDArray[np.float32] = np.asarray(numkong.angulars_packed(np.ascontiguousarray(vectors), half))
+        np.subtract(1, distances, out=distances)
+        distances[np.isnan(distances)] = 0  # a vector of zeros is like nothing
+        return distances
 
-    return in_order(compare, embeddings.stored(), cores())
+    return compare
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
