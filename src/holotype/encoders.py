@@ -110,10 +110,8 @@ def fingerprint(path: Path) -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use: of the machine, by its affinity, and by the quota of its container."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
+    """How many cores this process may use, by its affinity; a container's quota of time is not known here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def runs_bf16(runtime: str) -> bool:
