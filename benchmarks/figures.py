@@ -35,7 +35,7 @@ def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: 
         "f1 other artists": _f1(other, chosen[~same[chosen]]),
         "oracle f1": _best_f1(positive, order),
         "oracle f1 other artists": _best_f1(other, order[~same[order]]),
-        "ap": _average_precision(positive, order),
+        "ap": average_precision(positive, order),
         "precision": float(positive[chosen].mean()) if len(chosen) else 0.0,
         "recall": float(positive[chosen].sum() / positive.sum()),
         "found": float(len(chosen)),
@@ -75,7 +75,7 @@ def _best_f1(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
     return float((2 * hits / (np.arange(1, len(order) + 1) + positive.sum())).max(initial=0.0))
 
 
-def _average_precision(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
+def average_precision(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
     hits = positive[order]
     precision = np.cumsum(hits) / np.arange(1, len(order) + 1)
     return float((precision * hits).sum() / max(positive.sum(), 1))

@@ -11,7 +11,6 @@ import torch
 from holotype.encoders import cache_folder
 from holotype.export import IMAGENET, PREPROCESSOR
 
-NETWORKS = ("efficientnet_lite0", "resnet50")
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 

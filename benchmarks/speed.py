@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import heads
+from benchmarks.figures import average_precision
 from benchmarks.networks import onnx_file
 from examples.emoji.build import Settings, is_built, render_to, write_mark
 from examples.emoji.drawings import Drawing, load
@@ -152,9 +153,8 @@ def _network_rates(encoder: OnnxEncoder, pixels: NDArray[np.uint8]) -> Iterator[
     for batch in (1, 2, 4, 8):
         model = core.read_model(encoder.path)
         model.reshape({0: [batch, *encoder.size, 3]})
-        options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        if encoder.precision == "bf16":
-            options["INFERENCE_PRECISION_HINT"] = "bf16"
+        precision = "bf16" if encoder.precision == "bf16" else "f32"
+        options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
         compiled = core.compile_model(model, "CPU", options)
         queue = openvino.AsyncInferQueue(compiled)
         for _ in range(cores()):
@@ -180,8 +180,9 @@ def retrieval_ap(vectors: NDArray[np.float32], classes: NDArray[np.str_]) -> flo
     np.fill_diagonal(similar, -2)
     found = []
     for row, scores in enumerate(similar):
-        right = (classes == classes[row])[np.argsort(-scores)[:-1]]
-        found.append((np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean())
+        alike = classes == classes[row]
+        alike[row] = False  # it does not ask for itself
+        found.append(average_precision(alike, np.argsort(-scores)[:-1]))
     return float(np.mean(found))
 
 
@@ -227,9 +228,9 @@ def latency(pool: Pool) -> dict[str, float]:
         classifier = Classifier.load(model)
         taken = [_seconds(lambda row=row: classifier.predict(pool.read(row))) for row in range(300)][20:]  # type: ignore[misc]
         command = [str(Path(sys.executable).parent / "holotype"), "predict", str(model), str(image)]
-        cold = [_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(7)]
+        cold = heads.seconds(lambda: subprocess.run(command, check=True, capture_output=True), 7)
     p50, p99 = (np.quantile(taken, (0.5, 0.99)) * 1e3).tolist()
-    return {"p50_ms": p50, "p99_ms": p99, "cold_s": statistics.median(cold)}
+    return {"p50_ms": p50, "p99_ms": p99, "cold_s": cold}
 
 
 def _seconds(work: Callable[[], object]) -> float:

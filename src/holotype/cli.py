@@ -118,18 +118,19 @@ def embed(
     images: str,
     out: Annotated[Path, typer.Option(help="Folder for the vectors; give it again to go on after a stop.")],
     encoder: Encoder = None,
-    precision: Annotated[Arithmetic, typer.Option(help="auto: the fastest that gives nearly the same.")] = (
-        Arithmetic.AUTO
-    ),
+    precision: Annotated[
+        Arithmetic | None, typer.Option(help="auto (default): the fastest that gives nearly the same.")
+    ] = None,
     allow_truncated: AllowTruncated = False,
 ) -> None:
     """Compute the vectors of a pool; a run takes them back with --embeddings."""
     from holotype.pipeline import embed_pool
     from holotype.progress import Terminal
-    from holotype.settings import ENCODER
+    from holotype.settings import ENCODER, PRECISION
 
+    arithmetic = precision.value if precision else PRECISION
     embeddings = embed_pool(
-        images, encoder or ENCODER, out, precision.value, allow_truncated=allow_truncated, progress=Terminal()
+        images, encoder or ENCODER, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal()
     )
     _print_lines([f"{len(embeddings.rows):,} vectors in {out}, {len(embeddings.unreadable):,} images unreadable"])
     _print_lines(f"unreadable  {name}  {reason}" for name, reason in embeddings.unreadable.items())

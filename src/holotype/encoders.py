@@ -65,8 +65,7 @@ class OnnxEncoder:
         self.runtime = runtime
         self.precision = "f32" if precision == "bf16" and not runs_bf16(runtime) else precision
         self.workers = cores()
-        arithmetic = " bf16" if self.precision == "bf16" else ""
-        self.fingerprint = hashlib.sha256(f"{fingerprint(path)} {PREPARATION}{arithmetic}".encode()).hexdigest()
+        self.fingerprint = identity(path, self.precision)
         self._lock = threading.Lock()
         self._alone = _open(path, runtime, self.precision, alone=True)
         self._many: Network | None = None
@@ -107,6 +106,12 @@ def fingerprint(path: Path) -> str:
     """Return the SHA-256 of an encoder's file; the file holds network, normalisation and input size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identity(path: Path, precision: str) -> str:
+    """Return what vectors are known by: the encoder's file, how images are prepared, and what it computes in."""
+    arithmetic = " bf16" if precision == "bf16" else ""
+    return hashlib.sha256(f"{fingerprint(path)} {PREPARATION}{arithmetic}".encode()).hexdigest()
 
 
 def cores() -> int:

@@ -27,7 +27,7 @@ from holotype.precision import fit_precision
 from holotype.predictions import Predictions
 from holotype.progress import Progress, Silent
 from holotype.results import Result, Sweep, read_learnt, write_results
-from holotype.settings import HeadName, HeadSettings, Precision, Settings, Threshold
+from holotype.settings import PRECISION, HeadName, HeadSettings, Precision, Settings, Threshold
 from holotype.similarity import Search
 from holotype.splits import Split
 from holotype.supplied import import_embeddings
@@ -335,7 +335,7 @@ def embed_pool(
     source: str,
     encoder: str,
     out: Path,
-    precision: Precision = "auto",
+    precision: Precision = PRECISION,
     *,
     allow_truncated: bool = False,
     progress: Progress | None = None,
@@ -365,7 +365,7 @@ def search_pool(
     if embeddings is not None:
         searched = similarity.search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
     else:
-        network = fit_precision(load_encoder(encoder), pool, "auto", progress or Silent(), made=vectors)
+        network = fit_precision(load_encoder(encoder), pool, PRECISION, progress or Silent(), made=vectors)
         folder = vectors or cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
         searched = similarity.search(embed(pool, network, folder, progress), ["exemplar"], found, network)
     column = searched.scores[:, 0]

@@ -8,7 +8,6 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
-from holotype.embeddings import MANIFEST, read_manifest
-from holotype.encoders import BATCH, OnnxEncoder, cache_folder, runs_bf16
+from holotype.embeddings import MANIFEST, read_manifest, unit
+from holotype.encoders import BATCH, OnnxEncoder, cache_folder, identity, runs_bf16
+from holotype.encoding import in_order
 from holotype.errors import EncoderError, UnreadableImage
 from holotype.images import Pixels
 from holotype.pool import Pool, spread
@@ -104,13 +104,10 @@ def _as_made(encoder: OnnxEncoder, pool: Pool, folder: Path | None) -> Precision
     fingerprint = read_manifest(folder)["fingerprint"]
     if fingerprint == encoder.fingerprint:
         return "f32"
-    others: dict[Precision, Path] = {"int8": _int8_file(encoder, pool)}
-    if runs_bf16(encoder.runtime):
-        others["bf16"] = encoder.path
-    for name, path in others.items():
-        if path.exists() and OnnxEncoder(encoder.name, path, encoder.runtime, name).fingerprint == fingerprint:
-            return name
-    return None
+    if runs_bf16(encoder.runtime) and fingerprint == identity(encoder.path, "bf16"):
+        return "bf16"
+    int8 = _int8_file(encoder, pool)
+    return "int8" if int8.exists() and fingerprint == identity(int8, "int8") else None
 
 
 def _noted(encoder: OnnxEncoder, pool: Pool) -> Precision | None:
@@ -204,12 +201,10 @@ def _compare(encoder: OnnxEncoder, faster: OnnxEncoder, pixels: Pixels) -> Trial
 def _encode(encoder: OnnxEncoder, pixels: Pixels) -> tuple[NDArray[np.float32], float]:
     """Unit vectors, and images per second."""
     encoder.encode(pixels[:BATCH])  # what is set up on first use does not count
-    parts = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    parts = (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
     started = time.perf_counter()
-    with ThreadPoolExecutor(encoder.workers) as threads:
-        vectors = np.concatenate(list(threads.map(encoder.encode, parts)))
-    seconds = time.perf_counter() - started
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), len(pixels) / seconds
+    vectors = np.concatenate(list(in_order(encoder.encode, parts, encoder.workers)))
+    return unit(vectors), len(pixels) / (time.perf_counter() - started)
 
 
 def _quantise(encoder: OnnxEncoder, pixels: Pixels, target: Path) -> None:

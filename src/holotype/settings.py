@@ -14,6 +14,7 @@ Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
 ENCODER = "efficientnet_lite0"
 Precision = Literal["auto", "f32", "bf16", "int8"]
+PRECISION: Precision = "auto"
 SpaceName = Literal["raw", "whitened", "pairs", "neighbours"]
 Search = Literal["auto", "embeddings", "encoder", "both"]
 
@@ -81,7 +82,7 @@ class TrainSettings(Strict):
     """
 
     runtime: Literal["openvino", "onnxruntime"] = "openvino"
-    precision: Precision = "auto"
+    precision: Precision = PRECISION
     doubtful_band: float = Field(1.0, ge=0)
     ambiguity: float = Field(0.01, ge=0)
     rank: RankSettings = RankSettings()
