@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from holotype.encoders import cache_folder
 from holotype.export import IMAGENET, PREPROCESSOR
+from holotype.files import cache_folder
 
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

@@ -31,7 +31,8 @@ from examples.emoji.sources import SOURCES, fetch
 from examples.emoji.sources import cache_folder as drawings_folder
 from holotype import Classifier, load_encoder, open_pool
 from holotype.embeddings import Embeddings, open_array, unit
-from holotype.encoders import OnnxEncoder, cache_folder, cores
+from holotype.encoders import OnnxEncoder, cores
+from holotype.files import cache_folder
 from holotype.pool import Pool
 from holotype.precision import fit_precision
 from holotype.progress import Silent

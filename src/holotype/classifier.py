@@ -19,7 +19,7 @@ from holotype.encoders import Encoder, OnnxEncoder, fingerprint, load_encoder
 from holotype.encoding import encode_images
 from holotype.errors import HolotypeError, ModelError
 from holotype.exemplars import resolve
-from holotype.groups import Groups, group, group_ranked, refuse_nothing, thresholds_for
+from holotype.groups import Groups, group, group_ranked, refuse_empty, refuse_nothing, thresholds_for
 from holotype.heads import Head, fit_head
 from holotype.pool import Pool
 from holotype.precision import fit_precision
@@ -132,17 +132,25 @@ class Classifier:
             parts = training.plan(searched, [groups], held_out, settings)
             return self.learn(searched, groups, parts, pool, store, progress)
 
-    def group(self, searched: Search) -> Groups:
-        """Return the groups at `threshold`. An automatic one ranks the pool along its graph, unless that is off."""
+    def group(self, searched: Search, space: Space | None = None) -> Groups:
+        """Return the groups at `threshold`. An automatic one ranks the pool along its graph, unless that is off.
+
+        space   to rank in, where it is known. Raises `GroupError` when a class has no image but its exemplars.
+        """
+        groups = self._grouped(searched, space)
+        refuse_empty(groups, searched.own)
+        return groups
+
+    def _grouped(self, searched: Search, space: Space | None) -> Groups:
         settings, own = self._settings(), searched.own
         refuse_nothing(searched.scores, own)
         if settings.threshold != "auto":
             return self._group_at(searched, searched.scores)
         anchors = searched.anchors(settings.rank.exemplar_views)
         if settings.rank.diffusion:
-            ranking = rank(searched.embeddings, anchors, list(own), settings.rank, seed=settings.seed)
+            ranking = rank(searched.embeddings, anchors, list(own), settings.rank, seed=settings.seed, space=space)
             return group_ranked(searched.classes, ranking, own, settings.doubtful_band, settings.ambiguity)
-        space = fit_space(searched.embeddings, settings.rank.space, settings.seed)
+        space = space or fit_space(searched.embeddings, settings.rank.space, settings.seed)
         return self._group_at(searched, similarity.cosine(searched.embeddings, anchors, space))
 
     def _group_at(self, searched: Search, scores: NDArray[np.float32]) -> Groups:

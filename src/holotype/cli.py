@@ -188,6 +188,68 @@ def evaluate(
 
 
 @app.command()
+def review(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 0,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    who: Annotated[str | None, typer.Option(help="The name that answers are kept under (else the user's).")] = None,
+) -> None:
+    """Answer questions about the images of a run on a page of this machine: it learns at once."""
+    from holotype.review.page import serve
+    from holotype.review.review import Review
+
+    with Review.open(folder) as opened:
+        serve(opened, port=port, open_browser=open_browser, who=_who(who), say=lambda line: _print_lines([line]))
+
+
+@app.command()
+def suggest(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images of each class.")] = 20,
+    label: Annotated[str | None, typer.Option("--class", help="Only this class.")] = None,
+) -> None:
+    """Print the images to ask about next, as a CSV for `holotype answer` in which the answers are to be filled in."""
+    from holotype.review.review import Review
+
+    with Review.open(folder) as opened:
+        _print_lines(opened.form(n, [label] if label else opened.classes))
+
+
+@app.command()
+def answer(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    answers: Annotated[
+        Path | None, typer.Argument(help="CSV: id,class,answer,when,who; or Label Studio's .json.")
+    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Write all answers there: .csv, or .json as tasks.")] = None,
+    apply: Annotated[bool, typer.Option(help="Do the run again with the answers.")] = False,
+    who: Annotated[str | None, typer.Option(help="Whose answers those without a name are (else the user's).")] = None,
+) -> None:
+    """Take answers into a run, tell where each class stands; write them out, or do the run again with them."""
+    from holotype.progress import Terminal
+    from holotype.review.review import Review
+
+    with Review.open(folder) as opened:
+        if answers is not None:
+            _print_lines([f"{opened.read(answers, _who(who)):,} new answers"])
+        if apply:
+            opened.apply(Terminal())
+        _print_lines(opened.summary())
+        if export is not None:
+            opened.export(export)
+            _print_lines([f"answers  {export}"])
+
+
+def _who(given: str | None) -> str:
+    import getpass
+
+    try:
+        return getpass.getuser() if given is None else given
+    except (OSError, KeyError):  # a user without a name
+        return ""
+
+
+@app.command()
 def predict(
     model: Path,
     images: list[str],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from holotype import export
 from holotype.errors import EncoderError
-from holotype.files import atomic
+from holotype.files import atomic, cache_folder
 from holotype.images import Pixels, decode, letterbox
 
 BATCH = 4  # images that a network takes at once
@@ -246,11 +246,6 @@ REGISTRY = {
     "efficientnet_b0": Origin("EfficientNet-B0, ImageNet, 1280-d", repository="google/efficientnet-b0"),
     "dinov2-small": Origin("DINOv2 ViT-S/14, 384-d", repository="facebook/dinov2-small"),
 }
-
-
-def cache_folder() -> Path:
-    """What can be computed again is kept here: $HOLOTYPE_CACHE, or ~/.cache/holotype."""
-    return Path(os.environ.get("HOLOTYPE_CACHE") or Path.home() / ".cache" / "holotype")
 
 
 def load_encoder(name: str, runtime: str = "openvino") -> OnnxEncoder:

@@ -8,6 +8,7 @@ HolotypeError
 ├── EmbeddingsError      vectors that do not belong to the pool, or are no vectors
 ├── GroupError           a class without a single similar image
 ├── TestSetError         a test CSV with unknown ids, columns or values
+├── AnswersError         what people said of images cannot be recorded, or read from a file
 ├── ModelError           a saved model that is not whole, or not ours
 └── OutputError          an output that is taken or cannot be written
 """
@@ -45,6 +46,10 @@ class TestSetError(HolotypeError):
     """The labelled rows for evaluation cannot be used."""
 
     __test__ = False  # keeps pytest from collecting a class whose name starts with "Test"
+
+
+class AnswersError(HolotypeError):
+    """Answers cannot be recorded, or taken from a file."""
 
 
 class ModelError(HolotypeError):

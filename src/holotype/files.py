@@ -28,6 +28,16 @@ _REASONS = {
 }
 
 
+def cache_folder() -> Path:
+    """What can be computed again is kept here: $HOLOTYPE_CACHE, or ~/.cache/holotype.
+
+    Raises `OutputError` where neither is known.
+    """
+    with suppress(RuntimeError):
+        return Path(os.environ.get("HOLOTYPE_CACHE") or Path.home() / ".cache" / "holotype")
+    raise OutputError("expected a home folder to keep a cache in, found none; set HOLOTYPE_CACHE to a folder")
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and takes the place of `path`.

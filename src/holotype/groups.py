@@ -1,13 +1,14 @@
 """From similarity to groups: each pool row joins a class, is doubtful, or is background, with the reason."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.audit import Audit
 from holotype.errors import GroupError
 from holotype.ranking import Ranking
 
@@ -37,6 +38,7 @@ class Reasons(Sequence[str]):
 
     tie     (n,) bool: nearly as far above a second threshold
     rounds  (n,) int8: the round of the ranking in which a row was reached, 0 for none
+    said    row -> what was answered about it, in words, where that decided
 
     The other fields are those of `Groups`.
     """
@@ -49,6 +51,7 @@ class Reasons(Sequence[str]):
     thresholds: Sequence[Threshold]
     measure: Measure
     rounds: NDArray[np.int8]
+    said: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.decision)
@@ -77,8 +80,10 @@ class Reasons(Sequence[str]):
     def _words(self, rows: range) -> Iterator[str]:
         values = _values(self.thresholds).tolist()
         columns = (array[rows].tolist() for array in (self.label, self.decision, self.tie, self.scores, self.rounds))
-        for own, what, tie, scores, turn in zip(*columns, strict=True):
-            if what == "missing":
+        for row, own, what, tie, scores, turn in zip(rows, *columns, strict=True):
+            if row in self.said:
+                yield self.said[row]
+            elif what == "missing":
                 yield "the image has no vector: it is unreadable"
             elif what == "exemplar":
                 yield f"given as an exemplar of {self.classes[own]}"
@@ -107,6 +112,8 @@ class Groups:
     thresholds  K
     measure     what scores and thresholds are: cosine, or an estimated probability
     ranking     what the estimate rests on
+    audits      per class the random audit, where there are answers
+    answered    rows that were decided by answers, and may be learnt from; audited: by answers that may not
     """
 
     classes: Sequence[str]
@@ -117,6 +124,9 @@ class Groups:
     thresholds: Sequence[Threshold]
     measure: Measure = "cosine"
     ranking: Ranking | None = None
+    audits: Sequence[Audit] = ()
+    answered: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    audited: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def members(self, label: int) -> NDArray[np.int64]:
         """Return the rows of class `label`, its exemplars included."""
@@ -185,12 +195,13 @@ def group(
     exemplars: dict[int, int],
     ambiguity: float,
     ranking: Ranking | None = None,
+    measure: Measure = "cosine",
 ) -> Groups:
     """Decide on every row.
 
     An image above several thresholds goes to the class with the greatest margin (score minus threshold), unless
-    the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class; ranking: where
-    the scores are its estimates. Raises `GroupError` when a class has no image but its exemplars.
+    the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class; ranking: what
+    the scores rest on, where it is known.
     """
     margins = scores - _values(thresholds)
     known: NDArray[np.bool_] = np.asarray(~np.isnan(scores).any(axis=1))
@@ -208,12 +219,9 @@ def group(
     decision[~known] = "missing"
     for row, own in exemplars.items():
         decision[row], label[row] = "exemplar", own
-    measure: Measure = "cosine" if ranking is None else "estimate"
     rounds = np.zeros(len(scores), np.int8) if ranking is None else _rounds(ranking, label)
     reasons = Reasons(classes, scores, label, decision, tie, thresholds, measure, rounds)
-    groups = Groups(classes, scores, label, decision, reasons, thresholds, measure, ranking)
-    _refuse_empty(groups, exemplars)
-    return groups
+    return Groups(classes, scores, label, decision, reasons, thresholds, measure, ranking)
 
 
 @dataclass(frozen=True)
@@ -237,7 +245,7 @@ class Estimate:
 
 def estimates(groups: Groups) -> list[Estimate]:
     """Return what is estimated about each class; nothing where the groups come from cosine thresholds."""
-    if groups.ranking is None:
+    if groups.measure == "cosine":
         return []
     scores, count = np.nan_to_num(groups.scores), len(groups.classes)
     decision, edges = groups.decision, [threshold.doubtful for threshold in groups.thresholds]
@@ -268,7 +276,7 @@ def group_ranked(
     """Decide on every row by what the exemplars reach: inside a class's cut, it is a member.
 
     The scores are estimated probabilities, 0 out of reach. Doubtful is what is below the cut, and above the estimate
-    there halved `band` times. Raises `GroupError` as `group` does.
+    there halved `band` times.
     """
     scores = np.where(np.isnan(ranking.cosine), np.nan, 0).astype(np.float32)
     scores[ranking.candidates] = ranking.chances
@@ -276,7 +284,7 @@ def group_ranked(
         Threshold(limit, limit * 0.5**band, f"provisional: {_basis(ranking, k)}", True)
         for k, limit in enumerate(ranking.limits.tolist())
     ]
-    return group(classes, scores, thresholds, exemplars, ambiguity, ranking)
+    return group(classes, scores, thresholds, exemplars, ambiguity, ranking, "estimate")
 
 
 def _basis(ranking: Ranking, k: int) -> str:
@@ -309,7 +317,8 @@ def _second_is_close(ordered: NDArray[np.float32], ambiguity: float) -> NDArray[
     return close
 
 
-def _refuse_empty(groups: Groups, exemplars: dict[int, int]) -> None:
+def refuse_empty(groups: Groups, exemplars: Collection[int]) -> None:
+    """Raise `GroupError` when a class has no image but its `exemplars`."""
     for number, name in enumerate(groups.classes):
         if np.any(groups.decision[groups.members(number)] == "member"):
             continue

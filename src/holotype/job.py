@@ -1,11 +1,12 @@
 """What a run works on: its inputs opened and checked, and the folder that its results go to."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from holotype import exemplars, files
+from holotype.answers import Answer, Answers
 from holotype.embeddings import Embeddings
 from holotype.encoders import REGISTRY, OnnxEncoder, load_encoder
 from holotype.errors import EmbeddingsError, EncoderError, OutputError
@@ -17,6 +18,8 @@ from holotype.supplied import check_identity, import_embeddings
 
 SETTINGS = "holotype.toml"
 UNFINISHED = "unfinished.toml"  # the settings of a run that has no results yet
+ANSWERS = "answers.db"  # what people said; a run follows it and never writes it
+START = "review"  # what a review starts from
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,41 @@ def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
 
 def _absolute_encoder(name: str) -> str:
     return name if name in REGISTRY or name.startswith("hf:") else str(Path(name).absolute())
+
+
+def read_answers(out: Path) -> list[Answer]:
+    """Return the answers in the folder of a run that hold; none where nobody gave any."""
+    if not (out / ANSWERS).exists():
+        return []
+    with Answers(out / ANSWERS) as answers:
+        return answers.current()
+
+
+def answerable(pool: Pool, test_rows: Collection[int]) -> dict[str, int]:
+    """Return id -> row of the images that an answer may decide on: none of the test set, which would prove nothing."""
+    if not test_rows:
+        return pool.rows
+    held_out = set(test_rows)
+    return {name: row for name, row in pool.rows.items() if row not in held_out}
+
+
+def revised(given: Sequence[Exemplar], answers: Iterable[Answer], classes: Sequence[str], pool: Pool) -> list[Exemplar]:
+    """Return the exemplars `given`, with those that `answers` add, without those that they withdraw.
+
+    The last exemplar of a class stays.
+    """
+    found = list(given)
+    for answer in answers:
+        if answer.label not in classes:
+            continue
+        k = classes.index(answer.label)
+        there = [one for one in found if (one.name, one.label) == (answer.id, k)]
+        if answer.said == "exemplar" and not there and answer.id in pool.rows:
+            row = pool.rows[answer.id]
+            found.append(Exemplar(answer.id, k, row, pool.read(row)))
+        elif answer.said == "withdrawn" and sum(one.label == k for one in found) > len(there):
+            found = [one for one in found if one not in there]
+    return found
 
 
 def prepare_folder(out: Path, settings: Settings, *, force: bool = False, resume: bool = False) -> None:

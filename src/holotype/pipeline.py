@@ -14,14 +14,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import exemplars, files, similarity, training
+from holotype.answers import Answer
 from holotype.classifier import Classifier
 from holotype.embeddings import MANIFEST, Embeddings, EmbeddingStore, embed, read_manifest
-from holotype.encoders import Encoder, cache_folder, load_encoder
+from holotype.encoders import Encoder, load_encoder
 from holotype.errors import GroupError, HolotypeError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
 from holotype.groups import Groups
 from holotype.images import SUFFIXES, contact_sheet, decode
-from holotype.job import UNFINISHED, Job, open_job, prepare_folder, settings_of
+from holotype.job import (
+    ANSWERS,
+    UNFINISHED,
+    Job,
+    answerable,
+    open_job,
+    prepare_folder,
+    read_answers,
+    revised,
+    settings_of,
+)
 from holotype.pool import Pool, open_pool
 from holotype.precision import fit_precision
 from holotype.predictions import Predictions
@@ -31,6 +42,7 @@ from holotype.settings import PRECISION, HeadName, HeadSettings, Precision, Sett
 from holotype.similarity import Search
 from holotype.splits import Split
 from holotype.supplied import import_embeddings
+from holotype.teaching import Start, begin, gather, teach
 from holotype.tuning import tune
 
 
@@ -51,10 +63,15 @@ def run(
     job = open_job(settings)
     prepare_folder(out, job.settings, force=force, resume=resume)
     progress.say(f"pool: {len(job.pool):,} images in {job.pool.source}")
+    answers = read_answers(out)
+    if answers:
+        progress.say(f"answers: {len(answers):,} in {out / ANSWERS}")
+    job = replace(job, exemplars=revised(job.exemplars, answers, job.classes, job.pool))
     stores = {encoder.name: _store(job, encoder, out) for encoder in _encoders(job, progress)}
     searches = _searches(job, stores, progress)
     spoiled = _spoiled(job, searches.values())
-    groupings, failed = _group(job, searches)
+    plain, failed = _group(job, searches)
+    groupings = {key: _taught(job, searches[key[0]], groups, answers) for key, groups in plain.items()}
     parts = training.plan(next(iter(searches.values())), list(groupings.values()), job.test_rows, settings.fit)
     judged = {job.pool.ids[row] for row in training.agreed(list(groupings.values()), parts.validation)}
     task = Task(job, parts, judged, spoiled, progress)
@@ -68,7 +85,8 @@ def run(
         chosen = _tune(task, chosen, results, out)
         results.append(chosen)
     comparison = _compare(job, chosen, progress)
-    write_results(out, job.settings, job.pool, Sweep(results, chosen, failed, comparison, spoiled))
+    start = _start(job, chosen.search, plain[chosen.encoder, chosen.threshold])
+    write_results(out, job.settings, job.pool, Sweep(results, chosen, failed, comparison, spoiled, start))
     (out / UNFINISHED).unlink(missing_ok=True)
     return chosen
 
@@ -128,6 +146,18 @@ def _group(
     if not found:
         raise GroupError(failed[0][2])
     return found, failed
+
+
+def _start(job: Job, search: Search, groups: Groups) -> Start:
+    return begin(search, groups, job.settings.fit.rank.exemplar_views, job.pool.fingerprint)
+
+
+def _taught(job: Job, search: Search, groups: Groups, answers: Sequence[Answer]) -> Groups:
+    """The groups after what people said, where they said anything."""
+    if not answers:
+        return groups
+    said, fit = gather(answers, job.classes, answerable(job.pool, job.test_rows)), job.settings.fit
+    return teach(_start(job, search, groups), said, fit.doubtful_band, fit.ambiguity, fit.seed).groups
 
 
 def _classifier(job: Job, encoder: str, **options: Any) -> Classifier:
@@ -366,7 +396,7 @@ def search_pool(
         searched = similarity.search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
     else:
         network = fit_precision(load_encoder(encoder), pool, PRECISION, progress or Silent(), made=vectors)
-        folder = vectors or cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
+        folder = vectors or files.cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
         searched = similarity.search(embed(pool, network, folder, progress), ["exemplar"], found, network)
     column = searched.scores[:, 0]
     column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan

@@ -5,22 +5,20 @@ import hashlib
 import os
 import re
 import stat
-import tarfile
-import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NoReturn, Protocol, runtime_checkable
 
 from holotype.errors import PoolError, UnreadableImage
 from holotype.images import SUFFIXES
+from holotype.tars import Tars, image_id, printable, why_ignored, without_suffix
 
 _SAMPLED = 2000  # images that the fingerprint looks into
 _PIECES, _PIECE = 8, 4096  # of a sampled image, spread evenly; a smaller one is read whole
-_OPEN_TARS = 32  # well below the 256 files that some systems let a process open
 
 
 class Reader(Protocol):
@@ -114,10 +112,10 @@ class Pool:
 
         None when it means no image, or more than one.
         """
-        name = _printable(code).removeprefix("./")
+        name = printable(code).removeprefix("./")
         if name in self.rows:
             return self.rows[name]
-        stem = _without_suffix(name)
+        stem = without_suffix(name)
         return self.rows[stem] if stem in self.rows else self._last_parts.get(stem)
 
     def row(self, code: str) -> int:
@@ -128,7 +126,7 @@ class Pool:
         return row
 
     def _refuse(self, code: str) -> NoReturn:
-        stem = _without_suffix(_printable(code).removeprefix("./"))
+        stem = without_suffix(printable(code).removeprefix("./"))
         end = f"/{stem}"
         matches = [name for name in self.ids if name.endswith(end)]
         if matches:
@@ -153,29 +151,6 @@ def spread(count: int, most: int) -> list[int]:
     return [place * (count - 1) // (most - 1) for place in range(most)]
 
 
-def _printable(name: str) -> str:
-    """Names that are no UTF-8 come with surrogates, which can be neither printed nor stored."""
-    return name if name.isascii() else name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def _without_suffix(name: str) -> str:
-    suffix = PurePosixPath(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
-
-
-def _id(name: str) -> str:
-    return _without_suffix(_printable(name).removeprefix("./"))
-
-
-def _why_ignored(name: str) -> str | None:
-    """Why a file of this name is no image; None for an image."""
-    path = PurePosixPath(name)
-    if path.name.startswith("._") or "__MACOSX" in path.parts:  # what macOS adds beside each file
-        return "(macOS metadata)"
-    suffix = _printable(path.suffix.lower())
-    return None if suffix in SUFFIXES else suffix or "(no suffix)"
-
-
 def open_pool(source: str | Path, *, allow_truncated: bool = False) -> Pool:
     """Open a tar, a folder of images, a folder of tars, or shards such as `pool-{000..150}.tar`.
 
@@ -196,7 +171,7 @@ def open_pool(source: str | Path, *, allow_truncated: bool = False) -> Pool:
 
 
 def _open_shards(folder: Path, tars: list[Path], allow_truncated: bool) -> Pool:
-    loose = next((path for path in _walk(folder) if _why_ignored(path.name) is None), None)
+    loose = next((path for path in _walk(folder) if why_ignored(path.name) is None), None)
     if loose is not None:
         raise PoolError(
             f"{folder} holds {len(tars)} tars and also loose images ({loose.relative_to(folder)}): expected the one or "
@@ -251,7 +226,7 @@ def _open_folder(folder: Path) -> Pool:
         else:
             paths.append(path)
             sizes.append(size)
-    ids = [_id(path.relative_to(folder).as_posix()) for path in paths]
+    ids = [image_id(path.relative_to(folder).as_posix()) for path in paths]
     return Pool(str(folder), ids, sizes, _Files(paths), dict(ignored))
 
 
@@ -280,144 +255,22 @@ def _size_or_why(path: Path, name: str) -> int | str:
         return "(link to a folder)"
     if not stat.S_ISREG(found.st_mode):
         return "(special file)"
-    return _why_ignored(name) or found.st_size
-
-
-Place = tuple[int, int, int]  # shard, offset, size
-
-
-class _Tar:
-    """An open tar, closed when the last thread that reads it lets it go."""
-
-    file = -1
-
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            self.file = os.dup(file.fileno())  # a bare number, as Python warns of a file object that is let go
-        self.state = (found.st_size, found.st_mtime_ns)
-
-    def __del__(self) -> None:
-        if self.file >= 0:
-            os.close(self.file)
-
-
-class _Tars:
-    """Members by offset, of many tars of which few are open; `os.pread` needs no lock and moves no file position."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._paths = paths
-        self._open = OrderedDict[int, _Tar]()  # the one used last is at the end
-        self._lock = threading.Lock()
-        self._states: list[tuple[int, int]] = []
-        self.places: list[Place] = []
-        for shard, path in enumerate(paths):
-            try:
-                self._keep(shard, _Tar(path))
-            except OSError as error:
-                raise PoolError(f"expected a tar at {path}, which cannot be read: {error.strerror}") from None
-            self._states.append(self._open[shard].state)
-
-    def read(self, row: int) -> bytes:
-        return self.read_piece(row, 0, self.places[row][2])
-
-    def read_piece(self, row: int, start: int, size: int) -> bytes:
-        shard, offset, whole = self.places[row]
-        wanted = min(size, whole - start)
-        tar = self._tar(shard)  # held by name until it is read: another thread may push it out of those kept open
-        data = os.pread(tar.file, wanted, offset + start)
-        if len(data) < wanted:
-            raise UnreadableImage(f"{self._paths[shard]} was cut off after it was opened")
-        return data
-
-    def _tar(self, shard: int) -> _Tar:
-        with self._lock:
-            if shard in self._open:
-                self._open.move_to_end(shard)
-            else:
-                self._keep(shard, self._open_again(shard))
-            return self._open[shard]
-
-    def _keep(self, shard: int, tar: _Tar) -> None:
-        self._open[shard] = tar
-        if len(self._open) > _OPEN_TARS:
-            self._open.popitem(last=False)
-
-    def _open_again(self, shard: int) -> _Tar:
-        """Another file may have taken the place of the tar since its members were listed."""
-        path = self._paths[shard]
-        try:
-            tar = _Tar(path)
-        except OSError as error:
-            raise PoolError(f"{path} cannot be read any more: {error.strerror}; give the same command again") from None
-        if tar.state != self._states[shard]:
-            raise PoolError(f"{path} was changed while it was in use; give the same command again")
-        return tar
+    return why_ignored(name) or found.st_size
 
 
 def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:
-    reader, ignored = _Tars(paths), Counter[str]()
+    reader, ignored = Tars(paths), Counter[str]()
     ids: list[str] = []
     notes: list[str] = []
     for shard, path in enumerate(paths):
-        before = len(ids)
-        seen: dict[str, Place] = {}
-        try:
-            for member in _members(path):
-                place = _place_or_why(member, shard, seen)
-                if isinstance(place, str):
-                    ignored[place] += 1
-                    continue
-                ids.append(_id(member.name))
-                reader.places.append(place)
-                seen[ids[-1]] = place
-        except tarfile.ReadError as error:
-            cut = f"{path} is cut off or damaged after {len(ids) - before} images ({error})"
+        listing = reader.enter(shard)
+        ids += listing.ids
+        ignored.update(listing.ignored)
+        if listing.cut is not None:
+            cut = f"{path} is cut off or damaged after {len(listing.ids)} images ({listing.cut})"
             if not allow_truncated:
                 raise PoolError(
                     f"{cut}; fetch it again, or take the whole images before the cut with --allow-truncated"
-                ) from None
+                )
             notes.append(cut)
-    return Pool(source, ids, [size for _, _, size in reader.places], reader, dict(ignored), tuple(notes))
-
-
-def _place_or_why(member: tarfile.TarInfo, shard: int, seen: Mapping[str, Place]) -> Place | str:
-    """Where the bytes of a member lie, or why it is ignored; `seen` has the images before it."""
-    why = _why_ignored(member.name)
-    if why:
-        return why
-    if member.issym():
-        return "(symbolic link)"
-    if member.islnk():
-        return seen.get(_id(member.linkname), "(hard link to no image)")
-    if member.issparse():
-        return "(sparse file)"  # its bytes do not lie in one piece
-    return (shard, member.offset_data, member.size) if member.isreg() else "(special file)"
-
-
-def _members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield each member, other than folders, that lies whole in the file."""
-    length = path.stat().st_size
-    try:
-        archive = tarfile.open(path, "r:")  # noqa: SIM115
-    except tarfile.ReadError:
-        raise PoolError(f"expected an uncompressed tar at {path}; if it is compressed, uncompress it first") from None
-    with archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # it would keep every member it has seen
-            if member.isreg() and not member.issparse() and member.offset_data + member.size > length:
-                raise tarfile.ReadError(f"{member.name} should have {member.size} bytes")
-            if not member.isdir():
-                yield member
-        _check_end(path, archive.offset)
-
-
-def _check_end(path: Path, offset: int) -> None:
-    """tarfile takes a cut or damaged header (other than the first) for the end; only zeros are."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        block = file.read(tarfile.BLOCKSIZE)
-    if not block:
-        raise tarfile.ReadError("the mark at the end of a tar is missing")
-    if len(block) < tarfile.BLOCKSIZE or any(block):
-        raise tarfile.ReadError(f"no whole header at byte {offset}")
+    return Pool(source, ids, reader.sizes.tolist(), reader, dict(ignored), tuple(notes))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from holotype import files
 from holotype.embeddings import MANIFEST, read_manifest, unit
-from holotype.encoders import BATCH, OnnxEncoder, cache_folder, identity, runs_bf16
+from holotype.encoders import BATCH, OnnxEncoder, identity, runs_bf16
 from holotype.encoding import in_order
 from holotype.errors import EncoderError, UnreadableImage
 from holotype.images import Pixels
@@ -122,7 +122,7 @@ def _noted(encoder: OnnxEncoder, pool: Pool) -> Precision | None:
 def _note(encoder: OnnxEncoder, pool: Pool) -> Path:
     """It holds for this runtime and this kind of CPU."""
     kind = f"{encoder.runtime}{'-bf16' if runs_bf16(encoder.runtime) else ''}"
-    return cache_folder() / "encoders" / f"{_key(encoder, pool)}-{kind}.json"
+    return files.cache_folder() / "encoders" / f"{_key(encoder, pool)}-{kind}.json"
 
 
 def _choose(encoder: OnnxEncoder, pool: Pool, progress: Progress) -> tuple[Precision, list[Trial]]:
@@ -158,7 +158,7 @@ def _in_precision(encoder: OnnxEncoder, pool: Pool, wanted: Precision, progress:
 
 
 def _int8_file(encoder: OnnxEncoder, pool: Pool) -> Path:
-    return cache_folder() / "encoders" / f"{_key(encoder, pool)}-int8.onnx"
+    return files.cache_folder() / "encoders" / f"{_key(encoder, pool)}-int8.onnx"
 
 
 def _key(encoder: OnnxEncoder, pool: Pool) -> str:

@@ -16,13 +16,14 @@ from holotype.classifier import Classifier, versions
 from holotype.embeddings import EmbeddingStore
 from holotype.evaluation import Evaluation
 from holotype.groups import Estimate, Groups, estimates
-from holotype.job import SETTINGS
+from holotype.job import SETTINGS, START
 from holotype.pool import Pool
 from holotype.predictions import NONE, Predictions, csv_line
 from holotype.report import ReportContent, write_report
 from holotype.settings import HeadName, Settings, Threshold
 from holotype.sheets import sheet
 from holotype.similarity import Search, SearchComparison
+from holotype.teaching import Start
 from holotype.tuning import Tuned
 
 # What a run leaves, the settings last: without them the folder holds no finished run.
@@ -37,6 +38,7 @@ _LEFT = (
     "report.html",
     "metrics.json",
     "evaluation.json",
+    START,
     SETTINGS,
 )
 
@@ -72,6 +74,7 @@ class Sweep:
     failed       (encoder, threshold, reason)
     comparison   of the two ways to search, where both were taken
     spoiled      test rows that do not count: id -> why
+    start        what a review of the chosen one starts from
     """
 
     results: Sequence[Result]
@@ -79,6 +82,7 @@ class Sweep:
     failed: Sequence[tuple[str, Threshold, str]]
     comparison: SearchComparison | None
     spoiled: dict[str, str]
+    start: Start
 
 
 def write_results(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> None:
@@ -129,6 +133,7 @@ def _write_all(out: Path, settings: Settings, pool: Pool, sweep: Sweep) -> None:
         "estimates": _estimate_table(chosen.classifier.groups_),
         "versions": versions(),
     }
+    sweep.start.save(out / START)
     write_report(out, _content(settings, pool, sweep, rows, skipped))
     files.write(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
     files.write(out / SETTINGS, settings.to_toml())

@@ -23,7 +23,7 @@ def sheet(
     column = groups.scores[:, k]
     members, threshold = groups.members(k), groups.thresholds[k]
     own = members[groups.decision[members] == "member"]
-    reached = column if groups.ranking is None else np.where(column > 0, column, np.nan)
+    reached = column if groups.measure == "cosine" else np.where(column > 0, column, np.nan)
     near = np.abs(np.where(groups.decision == "exemplar", np.nan, reached) - threshold.value)
     rejected = np.where((groups.label == k) & (groups.decision == "background"), reached, np.nan)
     return {

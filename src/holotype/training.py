@@ -54,7 +54,7 @@ class Training:
 def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], settings: TrainSettings) -> Split:
     """Choose the rows to learn from and split them, once for all of `groupings` (one per threshold).
 
-    Rows are the members of any grouping, and a sample of what is background in all of them.
+    Rows are the members of any grouping, a sample of what is background in all of them, and what answers made so.
     """
     count = len(search.classes)
     loosest = max(groupings, key=lambda groups: sum(len(groups.members(k)) for k in range(count)))
@@ -62,7 +62,9 @@ def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], s
     sampled = _sample(_background_in_all(groupings), held_out, settings)
     tested = np.array([row for row in held_out if search.embeddings.present[row]], dtype=np.int64)
     members, pinned = members[search.embeddings.present[members]], _pinned(search)
-    rows = np.unique(np.concatenate([members, sampled, tested, np.array(pinned, dtype=np.int64)]))
+    denied = np.concatenate([groups.answered[groups.decision[groups.answered] == "background"] for groups in groupings])
+    denied = denied[search.embeddings.present[denied]]
+    rows = np.unique(np.concatenate([members, sampled, denied, tested, np.array(pinned, dtype=np.int64)]))
     labels = np.where(np.isin(rows, members), loosest.label[rows], count)
     return split(
         rows,
@@ -124,10 +126,13 @@ def build(
 
 
 def training_labels(groups: Groups, rows: NDArray[np.int64]) -> dict[int, int]:
-    """Return pool row -> class number ("none" last) of those of `rows` that may be learnt from: no doubtful one."""
+    """Return pool row -> class number ("none" last) of those of `rows` that may be learnt from.
+
+    The doubtful may not, nor may what was audited.
+    """
     decision = groups.decision[rows]
     labels = np.where(decision == "background", len(groups.classes), groups.label[rows])
-    usable = np.isin(decision, ["member", "exemplar", "background"])
+    usable = np.isin(decision, ["member", "exemplar", "background"]) & ~np.isin(rows, groups.audited)
     return dict(zip(rows[usable].tolist(), labels[usable].tolist(), strict=True))
 
 

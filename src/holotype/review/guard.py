@@ -1,0 +1,153 @@
+"""Which requests the page's server hears at all: small ones, of its own page, on this machine."""
+
+import asyncio
+import json
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY = 256 * 1024  # bytes that a request may have
+PATIENCE = 10  # seconds that its body may take
+TOP = "/"  # the one address that a link on another page may lead to
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class Refused(Exception):
+    """A request is not heard: the status, and why in a sentence."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Guard:
+    """Lets `app`, on 127.0.0.1 at `port`, see only whole requests of its own page; gives all answers `HEADERS`.
+
+    Another name in Host is a site that had its own name point here (DNS rebinding). Browsers state truly in Origin
+    and Sec-Fetch-Site which page asks, and no page can make them do otherwise.
+    """
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app = app
+        self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        guarded = _Headed(send)
+        try:
+            headers = Headers(scope=scope)
+            self._check(scope, headers)
+            body = await _body(headers, receive)
+        except Refused as refused:
+            await guarded.refuse(refused.status, str(refused))
+            return
+        if body is None:
+            return
+        try:
+            await self._app(scope, _Whole(body, receive), guarded)
+        except Exception:
+            logging.getLogger("uvicorn.error").exception("%s failed", scope["path"])
+            if guarded.started:
+                raise
+            await guarded.refuse(500, "this should not have happened; the terminal of holotype review says more")
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        host = headers.getlist("host")
+        if len(host) != 1 or host[0] not in self._hosts:
+            raise Refused(421, f"expected this page to be opened as http://{self._hosts[0]}; open that address")
+        if scope["method"] == "POST":
+            _check_post(headers, f"http://{host[0]}")
+        elif headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+            raise Refused(400, f"a {scope['method']} has no body")
+        if not _is_own(scope["path"], headers):
+            raise Refused(403, "this address is only for the page of holotype review")
+
+
+def _check_post(headers: Headers, own: str) -> None:
+    if headers.getlist("origin") != [own]:
+        raise Refused(403, f"expected a request of the page {own}; open that page")
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "expected the content type application/json")
+
+
+def _is_own(path: str, headers: Headers) -> bool:
+    """Whether a page of ours asks, or the user's address bar; from elsewhere only a link to the page itself may."""
+    opened = path == TOP and headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return opened or headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes | None:
+    """Return the body, counted as it comes; None when the client went away."""
+    too_large = Refused(413, f"expected at most {BODY // 1024} kB")
+    declared = headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > BODY:
+        raise too_large
+    content = bytearray()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                content += message.get("body", b"")
+                if len(content) > BODY:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return bytes(content)
+    except TimeoutError:
+        raise Refused(408, f"the request was not complete after {PATIENCE} seconds") from None
+
+
+class _Whole:
+    """Gives the app the body that was read, then what comes behind it."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._message: Message | None = {"type": "http.request", "body": body, "more_body": False}
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        message, self._message = self._message, None
+        return message or await self._receive()
+
+
+class _Headed:
+    """Sends answers with `HEADERS`, where the answer has none of its own by that name."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    async def refuse(self, status: int, why: str) -> None:
+        """Answer with an error, and close the connection: what is left of the request is not read."""
+        body = json.dumps({"error": why}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self({"type": "http.response.body", "body": body})

@@ -1,0 +1,152 @@
+"""Which images of a class to ask about next: strategies behind one method, and the queue that mixes in the audit."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.audit import draw
+from holotype.feedback import Logits, sigmoid
+from holotype.space import Matrix
+
+_FIRST = 10  # answers before the first audit: until then the class still moves a lot
+_AUDITED = 3  # one answer of so many is an audit, in the end
+_DEEP = 400  # images that are looked at: the most likely
+_WIDE = 4.0  # logits from the threshold count as much as ...
+_APART = 0.5  # ... this share of the way from nothing in common to the same image
+_TINY = 20.0  # estimated images of a class that is walked from the top
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a strategy sees of a class.
+
+    vectors    (n, dim) unit vectors of the pool
+    logits     (n,) of the estimated probability that an image shows the class
+    cut        the logit from which on an image is a member
+    free       (n,) bool: may be asked about
+    seen       (s, dim) vectors of the exemplars, and of what was asked
+    """
+
+    vectors: NDArray[Any]
+    logits: Logits
+    cut: float
+    free: NDArray[np.bool_]
+    seen: Matrix
+
+
+class Strategy(Protocol):
+    """Chooses what to learn from."""
+
+    def choose(self, view: View, n: int) -> list[int]:
+        """Return up to `n` free rows, the first to ask first."""
+
+
+@dataclass(frozen=True)
+class Random:
+    """Any image of the pool."""
+
+    seed: int = 0
+
+    def choose(self, view: View, n: int) -> list[int]:
+        rows = np.flatnonzero(view.free)
+        rng = np.random.default_rng([self.seed, len(view.seen)])
+        return [int(row) for row in rng.permutation(rows)[:n]]
+
+
+@dataclass(frozen=True)
+class Uncertain:
+    """The images whose estimated probability is nearest to one half (Lewis and Gale, SIGIR 1994)."""
+
+    def choose(self, view: View, n: int) -> list[int]:
+        return [int(row) for row in _least(np.where(view.free, np.abs(view.logits), np.inf), n)]
+
+
+@dataclass(frozen=True)
+class Top:
+    """The most likely images."""
+
+    def choose(self, view: View, n: int) -> list[int]:
+        return [int(row) for row in _least(np.where(view.free, -view.logits, np.inf), n)]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Near the threshold, and unlike what was asked before; of a tiny class the most likely images."""
+
+    def choose(self, view: View, n: int) -> list[int]:
+        size = float(sigmoid(view.logits[view.logits > view.cut - _WIDE]).sum())
+        if size < _TINY:
+            return Top().choose(view, n)
+        likely = _least(np.where(view.free, -view.logits, np.inf), _DEEP)
+        vectors = np.asarray(view.vectors[likely], np.float32)
+        gain = -np.abs(view.logits[likely] - view.cut) / _WIDE
+        near = np.clip((vectors @ view.seen.T).max(axis=1, initial=0), 0, 1)
+        chosen: list[int] = []
+        for _ in range(min(n, len(likely))):
+            best = int((gain - _APART * near).argmax())
+            chosen.append(int(likely[best]))
+            near = np.maximum(near, np.clip(vectors @ vectors[best], 0, 1))
+            gain[best] = -np.inf
+        return chosen
+
+
+def _least(values: NDArray[np.float64], n: int) -> Rows:
+    """Return the places of the `n` least finite `values`, the least first."""
+    n = min(n, int(np.isfinite(values).sum()))
+    if n == 0:
+        return np.empty(0, np.int64)
+    part = np.argpartition(values, n - 1)[:n]
+    return np.asarray(part[np.argsort(values[part], kind="stable")])
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question: does the image in `row` show the class? `audit`: drawn at random, and never learnt from."""
+
+    row: int
+    audit: bool
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many answers about a class there are, and how many of them are audits."""
+
+    answered: int
+    audited: int
+
+
+def ask(
+    view: View, strategy: Strategy, n: int, done: Tally, sampled: Rows, lot: NDArray[np.float64], known: Collection[int]
+) -> list[Ask]:
+    """Return the next `n` questions: by the `strategy`, and from the tenth answer on audits, a third in the end.
+
+    sampled   what the audit is a sample of; lot: who is audited first; known: rows about which that is known already
+    """
+    waiting = [int(row) for row in draw(sampled, lot) if int(row) not in known and view.free[row]]
+    turns = _turns(done, n, len(waiting))
+    audits, taken = waiting[: sum(turns)], view.free.copy()
+    taken[audits] = False
+    others = strategy.choose(View(view.vectors, view.logits, view.cut, taken, view.seen), n - len(audits))
+    found: list[Ask] = []
+    for turn in turns:
+        source = audits if turn and audits else others or audits
+        if source:
+            found.append(Ask(source.pop(0), source is audits))
+    return found
+
+
+def _turns(done: Tally, n: int, waiting: int) -> list[bool]:
+    """Tell which of the next `n` questions are audits: every second until a third of all is, then every third."""
+    turns: list[bool] = []
+    answered, audited = done.answered, done.audited
+    for _ in range(n):
+        behind = answered >= _FIRST and _AUDITED * audited < answered + 1
+        turn = behind and audited - done.audited < waiting and not (turns and turns[-1])
+        turns.append(turn)
+        answered, audited = answered + 1, audited + turn
+    return turns

@@ -1,0 +1,471 @@
+"""A run under review: the questions, the answers, and what they lead to. The page and the command line call it."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from threading import RLock
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import files
+from holotype.answers import Answer, Answers, Given
+from holotype.audit import lots
+from holotype.classifier import Classifier
+from holotype.embeddings import Embeddings
+from holotype.errors import AnswersError, GroupError
+from holotype.evaluation import read_test_set
+from holotype.exchange import label_studio_tasks, read_csv, read_label_studio, write_csv
+from holotype.exemplars import Exemplar, resolve
+from holotype.feedback import sigmoid
+from holotype.images import decode, thumbnail
+from holotype.job import ANSWERS, START, answerable, revised, settings_of
+from holotype.pipeline import run
+from holotype.pool import Pool, open_pool
+from holotype.predictions import csv_line
+from holotype.progress import Progress, Silent
+from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
+from holotype.settings import Settings
+from holotype.similarity import Search, cosine
+from holotype.teaching import Said, Start, Taught, gather, plain_space, teach
+
+Part = Literal["found", "doubtful", "rejected"]
+
+_MOVED = 24  # images that are shown of those that joined or left
+_USUAL = 20  # answers that take a class most of the way
+_STILL = 0.02  # share of a class that moves when more answers hardly help
+_REJECTED = 2000  # that the gallery can show of a class: the most likely
+_REACHED = -8.9  # logit below which an image is out of reach
+
+
+@dataclass(frozen=True)
+class Question:
+    """Does the image `id` show the class `label`? `score` is the estimated probability, `why` it is asked in words."""
+
+    row: int
+    id: str
+    label: str
+    audit: bool
+    score: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a class stands.
+
+    found, doubtful   images
+    size              estimated images of the class in the pool: a model's figure, no bound
+    precision         of what was found, by the audit: the share, and with 95 % confidence the least; None without
+    joined, left      images, by the last refit
+    hint              whether more answers will help
+    """
+
+    label: str
+    answered: int
+    yes: int
+    no: int
+    unsure: int
+    audited: int
+    audited_yes: int
+    found: int
+    doubtful: int
+    size: float
+    precision: float | None
+    precision_low: float | None
+    joined: int
+    left: int
+    hint: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image in the gallery of a class: `said` is what was answered, `reason` why it is where it is."""
+
+    row: int
+    id: str
+    score: float
+    part: Part
+    said: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An exemplar; `number` counts those of all classes, `row` is None for a picture from outside the pool."""
+
+    number: int
+    row: int | None
+    name: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Rows that the last refit took into a class, and out of it: the surest first, at most 24 each."""
+
+    joined: list[int]
+    left: list[int]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the answers up to `version` lead to.
+
+    moves   per class (joined, left) by each refit so far, rows
+    """
+
+    version: int
+    start: Start
+    exemplars: Sequence[Exemplar]
+    said: Said
+    taught: Taught
+    moves: Sequence[Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]]
+
+
+class Review:
+    """The run in `out`, under review; several threads may use one."""
+
+    def __init__(
+        self, out: Path, settings: Settings, pool: Pool, start: Start, answers: Answers, strategy: Strategy
+    ) -> None:
+        self.out, self.settings, self.pool, self.answers, self.strategy = out, settings, pool, answers, strategy
+        self.classes = list(settings.exemplars)
+        self._lot = lots(len(pool), start.key)
+        self._tested = read_test_set(Path(settings.test_set), self.classes, pool).rows if settings.test_set else []
+        self._given = resolve(pool, settings.exemplars)
+        self._refitting, self._changing = RLock(), RLock()
+        self._read: tuple[int, list[Answer]] = (-1, [])
+        self._picture = lru_cache(maxsize=1024)(self._render)
+        self._start = start
+        self._state = self._learn(None)
+
+    @classmethod
+    def open(cls, out: Path, strategy: Strategy | None = None) -> Self:
+        """Open the run in `out`. Raises `HolotypeError` where there is none, or it cannot be reviewed."""
+        settings = settings_of(out)
+        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
+        start = Start.load(out / START)
+        if len(start.vectors) != len(pool) or start.key != pool.fingerprint:
+            raise AnswersError(f"{pool.source} has changed since the run in {out}: do the run again with --force")
+        answers = Answers(out / ANSWERS)
+        try:
+            return cls(out, settings, pool, start, answers, strategy or Spread())
+        except BaseException:
+            answers.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file of the answers."""
+        self.answers.close()
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id of each row of the pool."""
+        return self.pool.ids
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every answer."""
+        return self.answers.version
+
+    def exemplars(self, label: str) -> list[Shown]:
+        """Return the exemplars that stand for the class `label` by the answers so far."""
+        k = self._number(label)
+        found = revised(self._given, self._current(), self.classes, self.pool)
+        return [Shown(i, one.row, one.name) for i, one in enumerate(found) if one.label == k]
+
+    def next(self, n: int, label: str, exclude: Collection[int] = ()) -> list[Question]:
+        """Return the next `n` questions about the class `label`, without the rows to `exclude`."""
+        k, state = self._number(label), self._state
+        about = [one for one in self._current() if one.label == label and one.said in ("yes", "no", "unsure")]
+        asked = [self.pool.rows[one.id] for one in about if one.id in self.pool.rows]
+        free: NDArray[np.bool_] = np.asarray(~np.isnan(state.start.groups.scores).any(axis=1))
+        free[[*asked, *exclude, *self._tested, *state.start.own]] = False
+        free[state.said.hidden[k]] = False
+        seen = np.concatenate([state.start.exemplars[k], np.asarray(state.start.vectors[asked], np.float32)])
+        view = View(state.start.vectors, state.taught.logits[:, k], float(state.taught.cuts[k]), free, seen)
+        tally = Tally(len(asked), sum(one.audit for one in about))
+        known = {*asked, *state.said.shown[k].tolist()}
+        questions = ask(view, self.strategy, n, tally, state.taught.sampled[k], self._lot, known)
+        return [self._question(state, one, k) for one in questions]
+
+    def _question(self, state: _State, asked: Ask, k: int) -> Question:
+        logit, cut = float(state.taught.logits[asked.row, k]), float(state.taught.cuts[k])
+        score = float(sigmoid(np.array(logit)))
+        if asked.audit:
+            why = "drawn at random from what was found: it checks the precision, and is not learnt from"
+        elif logit >= cut:
+            why = "found, and unlike what was asked before"
+        else:
+            why = "just outside, and unlike what was asked before"
+        return Question(asked.row, self.ids[asked.row], self.classes[k], asked.audit, score, why)
+
+    def record(self, given: Sequence[Given], act: str | None = None) -> None:
+        """Record answers as one act: on the disk when this returns. Raises `AnswersError` for what cannot be."""
+        with self._changing:
+            for one in given:
+                self._check(one)
+            self.answers.record(given, act=act)
+
+    def _check(self, given: Given) -> None:
+        k = self._number(given.label)
+        if given.said == "withdrawn":
+            own = self.exemplars(given.label)
+            if given.id not in {one.name for one in own}:
+                raise AnswersError(f"expected an exemplar of {given.label}, got {given.id!r}; nothing was recorded")
+            if len(own) == 1:
+                raise AnswersError(f"{given.label} has no other exemplar: add one before this one is withdrawn")
+            return
+        if given.id not in self.pool.rows:
+            raise AnswersError(f"expected the id of an image in {self.pool.source}, got {given.id!r}")
+        row = self.pool.rows[given.id]
+        if given.said == "exemplar":
+            decode(self.pool.read(row), fit=64)
+            owners = [
+                one.label for one in revised(self._given, self._current(), self.classes, self.pool) if one.row == row
+            ]
+            if any(owner != k for owner in owners):
+                raise AnswersError(f"{given.id} is an exemplar of {self.classes[owners[0]]}: withdraw it there first")
+
+    def take(self, given: Sequence[Given]) -> int:
+        """Record answers that come from elsewhere, but for those that stand already; return how many were new."""
+        with self._changing:
+            for one in given:
+                self._check(one)
+            return self.answers.take(given)
+
+    def read(self, path: Path, who: str = "") -> int:
+        """Take the answers of a CSV, or of an export of Label Studio (.json); return how many were new.
+
+        who   whose they are, where the file does not say
+        """
+        label_studio = path.suffix.lower() == ".json"
+        given = read_label_studio(path, self.classes) if label_studio else read_csv(path)
+        new = self.take([one if one.who else replace(one, who=who) for one in given])
+        self.refit()
+        return new
+
+    def export(self, path: Path) -> None:
+        """Write the answers that hold to `path`: a CSV, or the tasks of Label Studio (.json)."""
+        tasks = path.suffix.lower() == ".json"
+        current = self._current()
+        text = json.dumps(label_studio_tasks(current, self.classes), indent=1) if tasks else write_csv(current)
+        files.write(path, text)
+
+    def form(self, n: int, labels: Sequence[str]) -> Iterator[str]:
+        """Yield the lines of a CSV with the next `n` questions about each class, in which the answers are missing."""
+        yield "id,class,answer,audit"
+        for label in labels:
+            for one in self.next(n, label):
+                yield csv_line([one.id, one.label, "", int(one.audit)]).rstrip("\r\n")
+
+    def summary(self) -> Iterator[str]:
+        """Yield a line per class: what was answered and found, and what that is worth."""
+        for label in self.classes:
+            one = self.standing(label)
+            worth = "precision not known yet"
+            if one.precision_low is not None:
+                worth = f"precision at least {one.precision_low:.2f} ({one.audited_yes} of {one.audited} audited)"
+            yield f"{label}: {one.answered} answers, {one.found:,} found, about {one.size:,.0f} in the pool; {worth}"
+
+    def undo(self, act: str, who: str = "") -> bool:
+        """Take an act back; False when it was taken back before."""
+        return self.answers.undo(act, who=who)
+
+    def refit(self) -> None:
+        """Learn from the answers given since the last time, if there are any."""
+        with self._refitting:
+            if self._state.version != self.answers.version:
+                self._state = self._learn(self._state)
+
+    def _learn(self, before: _State | None) -> _State:
+        version, current = self.answers.version, self._current()
+        exemplars = revised(self._given, current, self.classes, self.pool)
+        start = self._started(exemplars, before)
+        said, fit = gather(current, self.classes, answerable(self.pool, self._tested)), self.settings.fit
+        taught = teach(start, said, fit.doubtful_band, fit.ambiguity, fit.seed)
+        moves: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = [[] for _ in self.classes]
+        if before is not None:
+            for k in range(len(self.classes)):
+                then, now = before.taught.groups.members(k), taught.groups.members(k)
+                moves[k] = [*before.moves[k], (np.setdiff1d(now, then), np.setdiff1d(then, now))]
+        return _State(version, start, exemplars, said, taught, moves)
+
+    def _started(self, exemplars: Sequence[Exemplar], before: _State | None) -> Start:
+        """What the answers are added to: ranked again where the exemplars are others than those of the run."""
+        names = _names(exemplars, len(self.classes))
+        starts = [self._start] if before is None else [self._start, before.start]
+        same = (start for start in starts if [list(one) for one in start.names] == names)
+        return next(same, None) or self._ranked(exemplars)
+
+    def _ranked(self, exemplars: Sequence[Exemplar]) -> Start:
+        start, own = self._start, {one.row: one.label for one in exemplars if one.row is not None}
+        queries = [self._vectors(exemplars, k) for k in range(len(self.classes))]
+        present = np.flatnonzero(~np.isnan(start.groups.scores).any(axis=1))
+        embeddings = Embeddings([start.vectors[present]], present, len(self.pool))
+        search = Search(self.classes, exemplars, embeddings, cosine(embeddings, queries), 0.0, queries)
+        classifier = Classifier(**dict(self.settings.fit) | {"threshold": self.settings.thresholds[0]})
+        try:
+            groups = classifier.group(search, plain_space(embeddings.dim))
+        except GroupError as error:
+            raise AnswersError(f"with these exemplars: {error}") from error
+        names = _names(exemplars, len(self.classes))
+        return replace(start, exemplars=queries, names=names, groups=groups, own=own)
+
+    def _vectors(self, exemplars: Sequence[Exemplar], k: int) -> NDArray[np.float32]:
+        """The vectors of the exemplars of a class: as the run had them, and those of the pool."""
+        known = dict(zip(self._start.names[k], self._start.exemplars[k], strict=True))
+        return np.stack(
+            [
+                known[one.name] if one.name in known else np.asarray(self._start.vectors[one.row], np.float32)
+                for one in exemplars
+                if one.label == k
+            ]
+        )
+
+    def standing(self, label: str) -> Standing:
+        """Return where the class `label` stands."""
+        k, state = self._number(label), self._state
+        said = [one.said for one in self._current() if one.label == label]
+        groups, audit = state.taught.groups, state.taught.audits[k]
+        own = groups.label == k
+        joined, left = state.moves[k][-1] if state.moves[k] else ((), ())
+        counts = {name: said.count(name) for name in ("yes", "no", "unsure")}
+        return Standing(
+            label,
+            sum(counts.values()),
+            counts["yes"],
+            counts["no"],
+            counts["unsure"],
+            audit.asked,
+            audit.yes,
+            int((own & (groups.decision == "member")).sum()),
+            int((own & (groups.decision == "doubtful")).sum()),
+            self._size(state, k),
+            audit.precision,
+            audit.low,
+            len(joined),
+            len(left),
+            self._hint(state, k, sum(counts.values())),
+        )
+
+    @staticmethod
+    def _size(state: _State, k: int) -> float:
+        """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
+        logits = state.taught.logits[:, k].copy()
+        logits[[*state.said.hidden[k], *state.said.shown[k], *state.start.own]] = -np.inf
+        likely = sigmoid(logits[logits > state.taught.cuts[k] - 3])
+        return float(likely.sum()) + len(state.said.shown[k]) + sum(owner == k for owner in state.start.own.values())
+
+    def _hint(self, state: _State, k: int, answered: int) -> str:
+        found = max(len(state.taught.groups.members(k)), 1)
+        recent = [len(joined) + len(left) for joined, left in state.moves[k][-2:]]
+        if answered < _USUAL:
+            return f"About {_USUAL} answers take a class most of the way: {_USUAL - answered} to go."
+        if len(recent) == 2 and sum(recent) <= max(_STILL * found, 1):
+            return "The last answers changed almost nothing: more will hardly help."
+        return "Answers still move this class: a few more will help."
+
+    def moved(self, label: str) -> Moved:
+        """Return what the last refit took into the class `label`, and out of it."""
+        k, state = self._number(label), self._state
+        if not state.moves[k]:
+            return Moved([], [])
+        joined, left = (self._likely(state, rows, k)[:_MOVED].tolist() for rows in state.moves[k][-1])
+        return Moved(joined, left)
+
+    @staticmethod
+    def _likely(state: _State, rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+        return np.asarray(rows[np.argsort(-state.taught.logits[rows, k], kind="stable")])
+
+    def gallery(
+        self,
+        label: str,
+        part: Part,
+        *,
+        sort: Literal["best", "worst"] = "best",
+        text: str = "",
+        answered: bool | None = None,
+        start: int = 0,
+        count: int = 60,
+    ) -> tuple[list[Item], int]:
+        """Return images of a class from `start` on, and how many there are in all.
+
+        text       part of their ids; answered: only those with an answer, or only those without
+        """
+        k, state = self._number(label), self._state
+        said = {one.id: one.said for one in self._current() if one.label == label}
+        rows = self._likely(state, self._rows(state, part, k), k)
+        kept: list[int] = [
+            row
+            for row in rows.tolist()
+            if text in self.ids[row] and (answered is None or answered == (self.ids[row] in said))
+        ]
+        if sort == "worst":
+            kept.reverse()
+        reasons = state.taught.groups.reasons
+        chances = sigmoid(state.taught.logits[:, k][kept[start : start + count]])
+        items = [
+            Item(row, self.ids[row], float(chance), part, said.get(self.ids[row]), reasons[row])
+            for row, chance in zip(kept[start : start + count], chances, strict=True)
+        ]
+        return items, len(kept)
+
+    @staticmethod
+    def _rows(state: _State, part: Part, k: int) -> NDArray[np.int64]:
+        groups, logits = state.taught.groups, state.taught.logits[:, k]
+        own, decision = groups.label == k, groups.decision
+        if part == "found":
+            return np.flatnonzero(own & (decision == "member"))
+        if part == "doubtful":
+            return np.flatnonzero(own & (decision == "doubtful"))
+        out = np.flatnonzero(own & (decision == "background") & (logits > _REACHED))
+        most = out[np.argsort(-logits[out], kind="stable")][:_REJECTED]
+        return np.union1d(most, state.said.hidden[k])
+
+    def picture(self, row: int, side: int) -> bytes:
+        """Return the image of `row` as a JPEG of at most `side` pixels. Raises `UnreadableImage`."""
+        return self._picture(row, side)
+
+    def _render(self, row: int, side: int) -> bytes:
+        return thumbnail(decode(self.pool.read(row), fit=side), side)
+
+    def exemplar_picture(self, number: int, side: int) -> bytes:
+        """Return an exemplar, by its number in `exemplars`, as `picture` does."""
+        found = revised(self._given, self._current(), self.classes, self.pool)
+        return thumbnail(decode(found[number].data, fit=side), side)
+
+    def apply(self, progress: Progress | None = None) -> None:
+        """Do the run again with the answers: groups, head, calibration and report follow them."""
+        run(self.settings, self.out, force=True, progress=progress or Silent())
+        with self._refitting:
+            self._start = Start.load(self.out / START)
+            self._state = replace(self._learn(None), moves=self._state.moves)
+
+    def _current(self) -> list[Answer]:
+        """The answers that hold, read again only when there are new ones."""
+        version = self.answers.version
+        if self._read[0] != version:
+            self._read = version, self.answers.current()
+        return self._read[1]
+
+    def _number(self, label: str) -> int:
+        if label not in self.classes:
+            raise AnswersError(f"expected one of the classes {', '.join(self.classes)}, got {label!r}")
+        return self.classes.index(label)
+
+
+def _names(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
+    return [[one.name for one in exemplars if one.label == k] for k in range(classes)]

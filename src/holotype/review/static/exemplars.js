@@ -1,0 +1,99 @@
+// The exemplars of the class, beside each question; a picture dropped on them is one more.
+
+import { exemplarOf, tinyOf } from "./pictures.js";
+
+const element = (id) => document.getElementById(id);
+export const DRAGGED = "text/x-holotype-row";
+
+export class Exemplars {
+  constructor(desk, viewer) {
+    this.desk = desk;
+    this.viewer = viewer;
+    this.list = [];
+    this.chosen = null; // the name of the one that is large
+    desk.hear("opened", () => this.fill([]));
+    desk.hear("state", (state) => this.fill(state.exemplars));
+    element("withdraw").addEventListener("click", () => this.withdraw());
+    element("exemplar").addEventListener("click", () => this.zoom());
+  }
+
+  get main() {
+    return this.list.find((one) => one.name === this.chosen) ?? this.list[0];
+  }
+
+  fill(list) {
+    if (JSON.stringify(list) === JSON.stringify(this.list)) return;
+    const added = list.filter((one) => !this.list.some((known) => known.name === one.name));
+    if (this.list.length && added.length === 1) this.chosen = added[0].name;
+    this.list = list;
+    this.show();
+  }
+
+  show() {
+    const { main } = this;
+    element("exemplar-strip").replaceChildren(...(this.list.length > 1 ? this.list.map((one) => this.small(one)) : []));
+    element("exemplar-name").textContent = main?.name ?? "";
+    element("withdraw").hidden = !main;
+    element("withdraw").setAttribute("aria-label", `Withdraw the exemplar ${main?.name}`);
+    if (!main) return element("exemplar").replaceChildren();
+    const large = tinyOf(exemplarOf(main, "large"), `Exemplar ${main.name}`);
+    large.loading = "eager";
+    large.draggable = false;
+    return element("exemplar").replaceChildren(large);
+  }
+
+  small(one) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "tiny";
+    button.setAttribute("aria-label", `Exemplar ${one.name}`);
+    button.setAttribute("aria-pressed", String(one === this.main));
+    button.append(tinyOf(exemplarOf(one, "thumb"), ""));
+    button.addEventListener("click", () => {
+      this.chosen = one.name;
+      this.show();
+    });
+    return button;
+  }
+
+  zoom() {
+    const items = this.list.map((one) => ({ address: exemplarOf(one, "large"), id: one.name, about: "Exemplar" }));
+    if (items.length) this.viewer.open(items, this.list.indexOf(this.main));
+  }
+
+  async withdraw() {
+    const { main } = this;
+    if (main) await this.desk.withdraw(main.name, this.desk.label);
+  }
+}
+
+/** Let the images in `box` be dragged: each element with data-row. */
+export function draggable(box) {
+  box.addEventListener("dragstart", (event) => {
+    const row = event.target.closest("[data-row]")?.dataset.row;
+    if (row === undefined) return;
+    event.dataTransfer.setData(DRAGGED, row);
+    event.dataTransfer.effectAllowed = "copy";
+    document.body.dataset.dragging = true;
+  });
+  box.addEventListener("dragend", () => delete document.body.dataset.dragging);
+}
+
+/** Let images be dropped on `target`; `dropped` is given the row. */
+export function droppable(target, dropped) {
+  const ours = (event) => event.dataTransfer.types.includes(DRAGGED);
+  target.addEventListener("dragover", (event) => {
+    if (!ours(event)) return;
+    event.preventDefault();
+    target.classList.add("over");
+  });
+  target.addEventListener("dragleave", (event) => {
+    if (!target.contains(event.relatedTarget)) target.classList.remove("over");
+  });
+  target.addEventListener("drop", (event) => {
+    target.classList.remove("over");
+    if (!ours(event)) return;
+    event.preventDefault();
+    dropped(Number(event.dataTransfer.getData(DRAGGED)));
+  });
+}

@@ -1,0 +1,179 @@
+// All images of a class: found, doubtful, rejected; a page at a time, as far as one scrolls.
+
+import { pictureOf, tinyOf } from "./pictures.js";
+import { get } from "./server.js";
+
+const PAGE = 60;
+const SIGNS = { yes: "Yes", no: "No", unsure: "Unsure", exemplar: "Exemplar", withdrawn: "Withdrawn" };
+const element = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat("en");
+
+export const scoreText = (score) => (score === null ? "no score" : score.toFixed(3));
+
+export class Gallery {
+  constructor(desk, viewer, exemplar) {
+    this.desk = desk;
+    this.viewer = viewer;
+    this.exemplar = exemplar;
+    this.box = element("items");
+    this.form = element("filters");
+    this.turn = 0;
+    this.items = [];
+    this.end = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.more());
+    this.listen();
+  }
+
+  listen() {
+    this.form.addEventListener("submit", (event) => event.preventDefault());
+    this.form.addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.load(), 150);
+    });
+    element("gallery-more").addEventListener("click", () => this.more());
+    this.box.addEventListener("click", (event) => {
+      const place = this.placeOf(event.target);
+      if (place >= 0) this.zoom(place);
+    });
+    for (const name of ["focusin", "pointerover"])
+      this.box.addEventListener(name, (event) => this.tellReason(this.placeOf(event.target)));
+    this.box.addEventListener("pointerleave", () => this.tellReason(-1));
+    this.desk.hear("unsaid", () => !element("gallery").hidden && this.load(this.items.length));
+  }
+
+  enter() {
+    this.end.observe(element("gallery-more"));
+    return this.load();
+  }
+
+  leave() {
+    this.end.disconnect();
+    this.tellReason(-1);
+  }
+
+  placeOf(target) {
+    const cell = target.closest(".cell");
+    return cell ? [...this.box.children].indexOf(cell) : -1;
+  }
+
+  /** Show the first page, or as many images as there were. */
+  async load(count = PAGE) {
+    const turn = ++this.turn;
+    this.total = null;
+    const page = await this.asked(0, Math.min(Math.max(count, PAGE), 200));
+    if (turn !== this.turn || !page) return;
+    this.items = [];
+    this.box.replaceChildren();
+    this.add(page);
+  }
+
+  async more() {
+    if (this.total === null || this.items.length >= this.total || this.loading) return;
+    const { turn } = this;
+    this.loading = true;
+    const page = await this.asked(this.items.length, PAGE).finally(() => {
+      this.loading = false;
+    });
+    if (turn === this.turn && page) this.add(page);
+  }
+
+  async asked(start, count) {
+    const values = { label: this.desk.label, ...Object.fromEntries(new FormData(this.form)), start, count };
+    if (!values.answered) delete values.answered;
+    try {
+      return await get("/api/gallery", values);
+    } catch (error) {
+      this.desk.say(`The images cannot be listed: ${error.message}`);
+      return null;
+    }
+  }
+
+  add({ items, total }) {
+    const first = this.items.length;
+    this.total = total;
+    this.items.push(...items);
+    this.box.append(...items.map((item, k) => this.cell(item, first + k)));
+    element("gallery-about").textContent = `${number.format(total)} ${total === 1 ? "image" : "images"}`;
+    element("gallery-more").hidden = this.items.length >= total;
+    this.end.unobserve(element("gallery-more")); // seen anew, it is asked again while it is still in view
+    this.end.observe(element("gallery-more"));
+  }
+
+  cell(item, place) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "cell";
+    button.draggable = true;
+    button.dataset.row = item.row;
+    button.tabIndex = place ? -1 : 0;
+    const caption = document.createElement("span");
+    caption.className = "caption";
+    caption.textContent = scoreText(item.score);
+    const sign = document.createElement("span");
+    sign.className = "sign";
+    const image = tinyOf(pictureOf(item.row, "thumb"), "");
+    image.draggable = false;
+    image.addEventListener("error", () => button.classList.add("broken"));
+    button.append(image, sign, caption);
+    this.name(button, item);
+    return button;
+  }
+
+  name(button, item) {
+    const said = item.said ? `answered ${item.said}` : "not answered";
+    button.dataset.mark = item.said ?? "";
+    button.querySelector(".sign").textContent = SIGNS[item.said] ?? "";
+    button.setAttribute("aria-label", `${item.id}, score ${scoreText(item.score)}, ${said}. ${item.reason}`);
+  }
+
+  tellReason(place) {
+    const item = this.items[place];
+    element("reason").textContent = item
+      ? `${item.id}, ${scoreText(item.score)}${item.said ? `, answered ${item.said}` : ""}. ${item.reason}`
+      : "";
+  }
+
+  zoom(place) {
+    const items = this.items.map((item) => ({
+      address: pictureOf(item.row, "large"),
+      id: item.id,
+      said: item.said,
+      about: `Score ${scoreText(item.score)}. ${item.reason}`,
+      item,
+    }));
+    this.viewer.open(items, place, {
+      answer: (shown, said) => {
+        this.answer(shown, said);
+        return true;
+      },
+      exemplar: (shown, choose) => this.exemplar(shown.item.row, shown.id, choose),
+    });
+  }
+
+  async answer(shown, said) {
+    if (this.desk.outbox.full) return;
+    const { item } = shown;
+    const { label } = this.desk;
+    const answers = [{ row: item.row, label, said }];
+    const saved = await this.desk.answer({ kind: "other", label, answers, text: `${said}, about ${item.id}` });
+    if (!saved) return;
+    item.said = shown.said = said;
+    const button = this.box.children[this.items.indexOf(item)];
+    if (button) this.name(button, item);
+  }
+
+  /** True when the key was for the gallery. */
+  key(event) {
+    const place = this.placeOf(event.target);
+    if (place < 0 || !event.key.startsWith("Arrow")) return false;
+    const cells = [...this.box.children];
+    const across = cells.filter((cell) => cell.offsetTop === cells[0].offsetTop).length;
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across }[event.key];
+    const next = cells[place + step];
+    if (next) {
+      cells[place].tabIndex = -1;
+      next.tabIndex = 0;
+      next.focus();
+    }
+    return true;
+  }
+}

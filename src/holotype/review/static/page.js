@@ -1,0 +1,294 @@
+// The page: which view is on the screen, the keys, the notices.
+
+import { Applying } from "./applying.js";
+import { Desk } from "./desk.js";
+import { draggable, droppable, Exemplars } from "./exemplars.js";
+import { Gallery } from "./gallery.js";
+import { Grid } from "./grid.js";
+import { One } from "./one.js";
+import { pictureOf } from "./pictures.js";
+import { get } from "./server.js";
+import { StandingView } from "./standing.js";
+import { Viewer } from "./viewer.js";
+
+const LOOK = 3000; // milliseconds between two looks for what other tabs did
+const STAY = 6000; // milliseconds of a notice
+const element = (id) => document.getElementById(id);
+
+const labels = JSON.parse(document.body.dataset.classes);
+const tabs = [...document.querySelectorAll(".tab")];
+const desk = new Desk(labels);
+const viewer = new Viewer();
+new Exemplars(desk, viewer);
+new StandingView(desk, viewer, makeExemplar);
+new Applying(desk);
+const views = { one: new One(desk), grid: new Grid(desk), gallery: new Gallery(desk, viewer, makeExemplar) };
+let mode = "one";
+
+function openClass(number) {
+  if (labels[number] === undefined || number === desk.number) return;
+  desk.open(labels[number]);
+}
+
+function openMode(wanted) {
+  if (wanted === mode) return;
+  views[mode].leave?.();
+  mode = wanted;
+  place();
+  views[mode].enter();
+  if (desk.unlearnt) desk.refit();
+}
+
+/** What does not depend on the server: the view, the names, the address that a reload comes back to. */
+function place() {
+  element("main").dataset.mode = mode;
+  element("one").hidden = element("answers").hidden = mode !== "one";
+  element("grid").hidden = mode !== "grid";
+  element("gallery").hidden = mode !== "gallery";
+  for (const button of document.querySelectorAll("[data-mode]:is(button)"))
+    button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+  tabs.forEach((tab, k) => {
+    if (k === desk.number) tab.setAttribute("aria-current", "true");
+    else tab.removeAttribute("aria-current");
+  });
+  for (const one of document.querySelectorAll(".of-class")) one.textContent = desk.label;
+  history.replaceState(null, "", `#${new URLSearchParams({ class: desk.label, mode })}`);
+}
+
+function fillOthers() {
+  const others = labels.map((label, k) => ({ label, k })).filter(({ label, k }) => label !== desk.label && k < 9);
+  const buttons = others.map(({ label, k }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.dataset.other = label;
+    const key = document.createElement("kbd");
+    key.textContent = k + 1;
+    const name = document.createElement("span");
+    name.textContent = `It is ${label}`;
+    button.append(name, " ", key);
+    button.addEventListener("click", () => views.one.answer("no", label));
+    keepFocus(button);
+    return button;
+  });
+  element("others").replaceChildren(...buttons);
+}
+
+/** A click with a pointer leaves the keys where they were: Space still shows the picture large. */
+function keepFocus(button) {
+  button.addEventListener("pointerdown", (event) => event.preventDefault());
+  button.addEventListener("mousedown", (event) => event.preventDefault());
+}
+
+function notice(text) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  element("notices").append(line);
+  while (element("notices").children.length > 3) element("notices").firstChild.remove();
+  setTimeout(() => line.remove(), STAY);
+}
+
+function tellUnsaved() {
+  const { waiting, trouble } = desk.outbox;
+  const line = element("unsaved");
+  line.hidden = !trouble;
+  const count = waiting.length === 1 ? "1 answer is" : `${waiting.length} answers are`;
+  const more = desk.outbox.full ? " Answering waits until they are." : "";
+  if (trouble) line.textContent = `${count} not saved yet: ${trouble}.${more}`;
+}
+
+/** Make the image `row` an exemplar of the class at hand, or of one that is asked for. */
+async function makeExemplar(row, id, choose = false, wanted = null) {
+  const label = wanted ?? (choose ? await chooseClass() : desk.label);
+  if (label === null) return;
+  const one = views.one;
+  if (mode === "one" && one.card?.row === row && !viewer.dialog.open) return one.exemplar(label);
+  const answers = [{ row, label, said: "exemplar" }];
+  const text = `${id} as exemplar of ${label}`;
+  if (await desk.answer({ kind: "other", label, answers, text, learn: true })) desk.say(`${id} is an exemplar of ${label}.`);
+}
+
+function chooseClass() {
+  const dialog = element("choose");
+  return new Promise((resolve) => {
+    let chosen = null;
+    const buttons = labels.map((label, k) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      if (k < 9) {
+        const key = document.createElement("kbd");
+        key.textContent = k + 1;
+        button.append(key, " ");
+      }
+      button.append(label);
+      button.addEventListener("click", () => {
+        chosen = label;
+        dialog.close();
+      });
+      return button;
+    });
+    element("choices").replaceChildren(...buttons);
+    const press = (event) => {
+      if (/^[1-9]$/.test(event.key) && !event.repeat) buttons[event.key - 1]?.click();
+    };
+    dialog.addEventListener("keydown", press);
+    dialog.addEventListener(
+      "close",
+      () => {
+        dialog.removeEventListener("keydown", press);
+        resolve(chosen);
+      },
+      { once: true },
+    );
+    dialog.showModal();
+  });
+}
+
+/** The image that a key is about: of the cell or thumbnail in focus, or of the question. */
+function imageAt(target) {
+  const holder = target.closest("[data-row]") ?? (mode === "one" ? element("question") : null);
+  const shown = holder?.querySelector("img");
+  if (!holder?.dataset.row || !shown?.complete || !shown.naturalWidth) return null;
+  const id = holder.id === "question" ? views.one.card?.id : idOf(holder);
+  return { row: Number(holder.dataset.row), id };
+}
+
+const idOf = (holder) => holder.title || holder.getAttribute("aria-label").split(",")[0];
+
+function zoom(target) {
+  const image = imageAt(target);
+  if (!image) return;
+  if (mode === "one" && image.row === views.one.card?.row) return zoomQuestion();
+  if (target.closest("#items, .moved")) return target.closest("[data-row]").click();
+  viewer.open([{ address: pictureOf(image.row, "large"), id: image.id, about: "" }], 0);
+}
+
+function zoomQuestion() {
+  const { card, shown } = views.one;
+  if (!card || !shown) return;
+  viewer.open([{ address: pictureOf(card.row, "large"), id: card.id, about: card.why }], 0, {
+    answer: (_, said) => {
+      views.one.answer(said);
+      return false;
+    },
+    exemplar: async (_, choose) => {
+      viewer.dialog.close();
+      makeExemplar(card.row, card.id, choose);
+    },
+  });
+}
+
+function pressed(event) {
+  const { target, key } = event;
+  const button = target.closest("button, a, summary");
+  if (event.repeat && button && (key === "Enter" || key === " ")) event.preventDefault();
+  const bracket = key === "[" || key === "]"; // some keyboards have them on AltGr
+  if (event.ctrlKey || event.metaKey || event.altKey) {
+    if (!(bracket && event.getModifierState("AltGraph"))) return;
+  }
+  if (document.querySelector("dialog[open]")) return;
+  if (target.matches("input[type=search], select")) {
+    if (key === "Escape") target.blur();
+    return;
+  }
+  const moves = key.startsWith("Arrow") || bracket;
+  if (event.repeat && !moves) return;
+  if (mode !== "one" && views[mode].key(event)) event.preventDefault();
+  else if (act(key, event, button)) event.preventDefault();
+}
+
+/** True when the key means something. */
+function act(key, event, button) {
+  const said = { y: "yes", n: "no", u: "unsure" }[key.toLowerCase()];
+  const modes = { q: "one", g: "grid", l: "gallery", Escape: "one" }[key.length > 1 ? key : key.toLowerCase()];
+  if (said && mode === "one") views.one.answer(said);
+  else if (/^[1-9]$/.test(key) && mode === "one") answerNumber(Number(key) - 1);
+  else if (key.toLowerCase() === "z" || key === "Backspace") desk.undo();
+  else if (key === "[" || key === "]") openClass(desk.number + (key === "]" ? 1 : -1));
+  else if (modes) openMode(modes);
+  else if (key === "?") element("help").showModal();
+  else if (key.toLowerCase() === "e") exemplarAt(event);
+  else if (key === "+" || (key === " " && (!button || button.matches("#question, .cell, .tiny")))) zoom(event.target);
+  else return false;
+  return true;
+}
+
+function answerNumber(k) {
+  if (labels.length < 2 || labels[k] === undefined) return;
+  if (k === desk.number) views.one.answer("yes");
+  else views.one.answer("no", labels[k]);
+}
+
+function exemplarAt(event) {
+  const image = imageAt(event.target);
+  if (image) makeExemplar(image.row, image.id, event.shiftKey);
+}
+
+function dropped(row, label) {
+  const holder = document.querySelector(`[data-row="${row}"]`);
+  makeExemplar(row, holder?.id === "question" ? views.one.card.id : idOf(holder), false, label);
+}
+
+async function look() {
+  if (document.visibilityState !== "visible") return;
+  try {
+    const { version } = await get("/api/version");
+    if (!desk.outbox.waiting.length) element("unsaved").hidden = true;
+    if (desk.state && version !== desk.state.version) desk.refresh();
+  } catch (error) {
+    desk.tell("offline", error.message);
+  }
+}
+
+desk.hear("opened", () => {
+  place();
+  fillOthers();
+  views[mode].leave?.();
+  views[mode].enter();
+  tabs[desk.number].scrollIntoView({ block: "nearest", inline: "nearest" });
+});
+desk.hear("notice", notice);
+desk.hear("outbox", tellUnsaved);
+desk.hear("offline", (why) => {
+  element("unsaved").textContent = `${why[0].toUpperCase()}${why.slice(1)}`;
+  element("unsaved").hidden = false;
+});
+desk.hear("said", ({ label, rows }) => label === desk.label && views.grid.pass(rows));
+desk.hear("undone", (entry) => {
+  if (entry.kind === "one") {
+    openMode("one");
+    views.one.back(entry.card);
+  } else if (entry.kind === "grid") {
+    openMode("grid");
+    views.grid.back(entry.cells);
+  }
+});
+
+tabs.forEach((tab, k) => {
+  tab.addEventListener("click", () => openClass(k));
+  droppable(tab, (row) => dropped(row, labels[k]));
+});
+droppable(element("exemplars"), (row) => dropped(row, desk.label));
+for (const id of ["question", "items", "joined", "left"]) draggable(element(id));
+for (const button of document.querySelectorAll("header [data-mode]"))
+  button.addEventListener("click", () => openMode(button.dataset.mode));
+for (const button of element("answers").querySelectorAll("[data-said]")) {
+  button.addEventListener("click", () => views.one.answer(button.dataset.said));
+  keepFocus(button);
+}
+for (const button of document.querySelectorAll(".undo")) {
+  button.addEventListener("click", () => desk.undo());
+  keepFocus(button);
+}
+element("question").addEventListener("click", zoomQuestion);
+element("help-open").addEventListener("click", () => element("help").showModal());
+document.addEventListener("keydown", pressed);
+window.addEventListener("beforeunload", (event) => {
+  if (desk.outbox.waiting.length) event.preventDefault();
+});
+setInterval(look, LOOK);
+document.addEventListener("visibilitychange", look);
+
+const wanted = new URLSearchParams(location.hash.slice(1));
+if (wanted.get("mode") in views) mode = wanted.get("mode");
+desk.open(labels.includes(wanted.get("class")) ? wanted.get("class") : labels[0]);

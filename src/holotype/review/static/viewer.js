@@ -1,0 +1,127 @@
+// One picture, large: to be moved, seen pixel for pixel, and answered.
+
+import { painted, Picture } from "./pictures.js";
+
+const element = (id) => document.getElementById(id);
+
+export class Viewer {
+  constructor() {
+    this.dialog = element("viewer");
+    this.stage = element("viewer-picture");
+    this.items = [];
+    this.turn = 0;
+    element("viewer-scale").addEventListener("click", () => this.scale());
+    element("viewer-close").addEventListener("click", () => this.dialog.close());
+    element("viewer-before").addEventListener("click", () => this.step(-1));
+    element("viewer-next").addEventListener("click", () => this.step(1));
+    for (const button of this.dialog.querySelectorAll("[data-said]"))
+      button.addEventListener("click", () => this.answer(button.dataset.said));
+    this.dialog.addEventListener("keydown", (event) => this.key(event));
+    this.dialog.addEventListener("close", () => this.turn++);
+    this.pan();
+  }
+
+  /**
+   * Show `items` ({address, id, about, said}), beginning with `place`. With `answer`, which is given the item and
+   * what was said, they can be answered; it returns whether to go on to the next.
+   */
+  open(items, place, { answer = null, exemplar = null } = {}) {
+    this.items = items;
+    this.place = place;
+    this.answering = answer;
+    this.making = exemplar;
+    element("viewer-answers").classList.toggle("silent", !answer);
+    for (const id of ["viewer-before", "viewer-next"]) element(id).hidden = items.length < 2;
+    if (!this.dialog.open) this.dialog.showModal();
+    this.stage.focus();
+    return this.show();
+  }
+
+  get item() {
+    return this.items[this.place];
+  }
+
+  async show() {
+    const turn = ++this.turn;
+    const { item } = this;
+    this.setShown(false);
+    this.scale(false);
+    element("viewer-name").textContent = item.id;
+    element("viewer-about").textContent = [item.said && `Answered ${item.said}.`, item.about].filter(Boolean).join(" ");
+    const picture = new Picture(item.address, `Image ${item.id}`);
+    this.stage.replaceChildren();
+    try {
+      await picture.ready;
+    } catch (error) {
+      if (turn === this.turn) element("viewer-about").textContent = `It cannot be shown: ${error.message}.`;
+      return;
+    }
+    if (turn !== this.turn) return;
+    this.stage.replaceChildren(picture.image);
+    await painted();
+    if (turn === this.turn) this.setShown(true);
+  }
+
+  setShown(shown) {
+    this.shown = shown;
+    this.dialog.dataset.shown = shown;
+    for (const button of this.dialog.querySelectorAll("[data-said]"))
+      button.setAttribute("aria-disabled", String(!shown));
+  }
+
+  step(by) {
+    const place = this.place + by;
+    if (!this.items[place]) return;
+    this.place = place;
+    this.show();
+  }
+
+  answer(said) {
+    if (!this.shown || !this.answering) return;
+    if (!this.answering(this.item, said)) return this.dialog.close();
+    if (this.items[this.place + 1]) return this.step(1);
+    return this.show();
+  }
+
+  scale(real = !this.stage.classList.contains("real")) {
+    this.stage.classList.toggle("real", real);
+    element("viewer-scale").setAttribute("aria-pressed", String(real));
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const said = { y: "yes", n: "no", u: "unsure" }[event.key.toLowerCase()];
+    const onButton = event.target.closest("button");
+    if (event.key === "+" || (event.key === " " && !onButton)) this.dialog.close();
+    else if (said && !event.repeat) this.answer(said);
+    else if (event.key.toLowerCase() === "e" && !event.repeat) this.exemplar(event.shiftKey);
+    else if (event.key === "ArrowLeft" && !this.stage.classList.contains("real")) this.step(-1);
+    else if (event.key === "ArrowRight" && !this.stage.classList.contains("real")) this.step(1);
+    else return;
+    event.preventDefault();
+  }
+
+  exemplar(choose) {
+    if (this.shown && this.making) this.making(this.item, choose);
+  }
+
+  /** Move the picture with the pointer. */
+  pan() {
+    let last = null;
+    this.stage.addEventListener("pointerdown", (event) => {
+      if (event.pointerType !== "mouse" || !this.stage.classList.contains("real")) return;
+      last = event;
+      this.stage.setPointerCapture(event.pointerId);
+    });
+    this.stage.addEventListener("pointermove", (event) => {
+      if (!last) return;
+      this.stage.scrollBy(last.clientX - event.clientX, last.clientY - event.clientY);
+      last = event;
+    });
+    this.stage.addEventListener("lostpointercapture", () => {
+      last = null;
+    });
+    this.stage.addEventListener("dblclick", () => this.scale());
+    this.stage.addEventListener("dragstart", (event) => event.preventDefault());
+  }
+}

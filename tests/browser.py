@@ -1,0 +1,81 @@
+"""What the tests of the review page share: a small run, its server, and Debian's browser."""
+
+import io
+import shutil
+import socket
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from holotype import Settings, run
+from holotype.review.page import create_app, make_server
+from holotype.review.review import Review
+
+RED, TAG, QUOTE = "red", "<img src=x onerror=alert(1)>", '"><script>alert(2)</script>'
+CLASSES = [RED, TAG, QUOTE]
+N = 240
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+def make_run(folder: Path, network: str, picture: Callable[[int], NDArray[np.uint8]]) -> Path:
+    """Run on 240 pictures, of which every tenth is of each class; two of the classes have HTML for a name."""
+    with tarfile.open(folder / "images.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for row in range(N):
+            buffer = io.BytesIO()
+            Image.fromarray(picture(row)).save(buffer, "JPEG", quality=95)
+            info = tarfile.TarInfo(f"{row}.jpg")
+            info.size = buffer.tell()
+            archive.addfile(info, io.BytesIO(buffer.getvalue()))
+    settings = Settings.parse(
+        {
+            "images": str(folder / "images.tar"),
+            "exemplars": {name: [str(k)] for k, name in enumerate(CLASSES)},
+            "encoders": [network],
+            "fit": {"near_duplicate": 0.99999, "doubtful_band": 0.25},
+        }
+    )
+    run(settings, folder / "out")
+    return folder / "out"
+
+
+@contextmanager
+def reviewed(out: Path, folder: Path) -> Iterator[tuple[Review, int]]:
+    """Review a copy of the run `out` in `folder`, served at the port that is yielded."""
+    copy = folder / "out"
+    shutil.copytree(out, copy)
+    with Review.open(copy) as review, served(review) as port:
+        yield review, port
+
+
+@contextmanager
+def served(review: Review) -> Iterator[int]:
+    """Serve the page from a thread; a request waits in the socket until the server is there."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        port = listener.getsockname()[1]
+        server = make_server(create_app(review, port=port, who="tester"))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start Debian's browser. Where it is missing the tests fail: the page is nothing without one."""
+    path = shutil.which("chromium")
+    if path is None:
+        raise AssertionError("expected chromium on the PATH, found none; install it: make browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()

@@ -1,0 +1,236 @@
+"""Answers go to other tools and come back as they were, and a faulty file is refused whole."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from holotype.answers import Answer, Answers, Given
+from holotype.errors import AnswersError
+from holotype.exchange import (
+    label_studio_config,
+    label_studio_tasks,
+    read_csv,
+    read_label_studio,
+    write_csv,
+)
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+STRANGE = ['=1+1,"x"', " Äpfel\n🍎\r\n;\t", "'--", "007", "a\rb", "\x00\ufeff"]
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Iterator[Answers]:
+    with Answers(tmp_path / "OUT" / "answers.db") as opened:
+        yield opened
+
+
+def plain(found: list[Answer]) -> list[tuple[str, str, str]]:
+    return [(answer.id, answer.label, answer.said) for answer in found]
+
+
+def test_csv_round_trip(answers: Answers) -> None:
+    answers.record([Given(name, f"class {name}", "yes", name, bool(n % 2)) for n, name in enumerate(STRANGE)])
+    answers.record([Given("a", "red", "unsure", when=NOON.astimezone(timezone(timedelta(hours=-7))))])
+    written = write_csv(answers.current())
+    assert written.startswith("id,class,answer,when,who,audit\n")
+    given = read_csv(StringIO(written, newline=""))
+    assert given == [Given(a.id, a.label, a.said, a.who, a.audit, a.when) for a in answers.current()]
+    assert write_csv(given) == written
+    assert answers.take(given) == 0
+
+
+def test_a_csv_is_taken_once(answers: Answers, tmp_path: Path) -> None:
+    answers.add("a", "red", "yes")
+    answers.add("b", "red", "exemplar")
+    file = tmp_path / "said.csv"
+    file.write_bytes(
+        b"\xef\xbb\xbfclass,id,answer,when\r\nred,a,YES,\r\n\r\nred,b,Yes,\r\n"
+        b"red,c,no,2026-05-01T14:00:00+02:00\r\nred,d,yes,\r\nred,d,no,\r\n,,,\r\n"
+    )
+    assert answers.take(read_csv(file)) == 2
+    assert plain(answers.current())[2:] == [("c", "red", "no"), ("d", "red", "no")]
+    assert answers.current()[2].when == NOON
+    assert len({answer.act for answer in answers.current()[2:]}) == 1
+    assert answers.take(read_csv(str(file))) == 0
+    assert answers.version == 4
+
+
+def test_faults_of_a_csv_are_told_by_line_and_nothing_is_read() -> None:
+    lines = [
+        "id,class,answer,when,who,audit",
+        "a,red,yes,,,",
+        "b,red,maybe,,,",
+        '"two\nlines",red,yes,,,',
+        "c,red,yes",
+        "d,red,yes,yesterday,,",
+        "e,red,yes,2026-05-01,,",
+        ",red,yes,,,",
+        "f,none,yes,,,",
+        "g,red,yes,,,2",
+    ]
+    with pytest.raises(AnswersError) as fault:
+        read_csv(StringIO("\n".join(lines)))
+    message = str(fault.value)
+    told = [part.split(":")[0] for part in message.removeprefix("the file: ").split("; ") if part.startswith("line")]
+    assert told == ["line 3", "line 6", "line 7", "line 8", "line 9"]
+    assert "as answer, got 'maybe'; line 6: expected 6 values (id, class, answer, when, who, audit), got 3" in message
+    assert "such as 2026-05-01T12:00:00Z, got 'yesterday'" in message
+    assert message.endswith("; and 2 more. Nothing was taken: correct it and give it again")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected the columns id, class, answer .* got an empty file"),
+        (b"id;class;answer\na;red;yes\n", "got id;class;answer. Name them so, with commas between"),
+        (b"id,class\na,red\n", "got id, class"),
+        (b"id,class,answer,colour\n", "colour"),
+        (b"id,id,class,answer\n", "got id, id, class, answer"),
+        (b'id,class,answer\na,red,yes\n"b,red,yes\n', "expected a line of a CSV"),
+        (b"id,class,answer\n\xe4,red,yes\n", "expected text in UTF-8"),
+    ],
+)
+def test_files_that_are_no_csv_of_answers(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "said.csv").write_bytes(content)
+    with pytest.raises(AnswersError, match=rf"said\.csv: .*{message}"):
+        read_csv(tmp_path / "said.csv")
+    with pytest.raises(AnswersError, match=r"cannot read .*: No such file"):
+        read_csv(tmp_path / "none.csv")
+
+
+def tasks_of(answers: Answers, classes: list[str]) -> StringIO:
+    return StringIO(json.dumps(label_studio_tasks(answers.current(), classes)))
+
+
+def test_label_studio_tasks(answers: Answers) -> None:
+    answers.record(
+        [
+            Given("a", "red", "yes", "Ada", when=NOON),
+            Given("b", "red", "no"),
+            Given("b", "blue", "no"),
+            Given("c", "red", "unsure"),
+            Given("d", "red", "no"),
+            Given("e", "blue", "exemplar"),
+            Given("f", "blue", "withdrawn"),
+            Given("g", "green", "yes"),
+        ]
+    )
+    tasks = label_studio_tasks(answers.current(), ["red", "blue"], lambda name: f"https://example.org/{name}.jpg")
+    assert tasks[0] == {
+        "data": {"image": "https://example.org/a.jpg", "id": "a", "image_id": "a"},
+        "annotations": [
+            {"result": [{"from_name": "class", "to_name": "image", "type": "choices", "value": {"choices": ["red"]}}]}
+        ],
+        "meta": {
+            "answers": [
+                {"class": "red", "answer": "yes", "when": "2026-05-01T12:00:00+00:00", "who": "Ada", "audit": False}
+            ]
+        },
+    }
+    chosen = [[r["value"]["choices"] for a in task["annotations"] for r in a["result"]] for task in tasks]
+    assert chosen == [[["red"]], [["none"]], [], [], [["blue"]], []]
+
+
+def test_label_studio_round_trip(answers: Answers) -> None:
+    """What the tasks say comes back as it was, and is not new."""
+    classes = ["red", 'a "quoted" <name> & Ä']
+    for name in STRANGE:
+        answers.add(name, classes[1], "yes")
+        answers.record([Given(f"no {name}", label, "no") for label in classes])
+    answers.add("open", "red", "unsure")
+    answers.add("both", "red", "yes")
+    answers.add("both", classes[1], "exemplar")
+    given = read_label_studio(tasks_of(answers, classes), classes)
+    said = {(one.id, one.label, one.said) for one in given}
+    assert said == {*plain(answers.current())} - {("open", "red", "unsure"), ("both", classes[1], "exemplar")} | {
+        ("both", classes[1], "yes")
+    }
+    assert answers.take(given) == 0
+
+
+def test_label_studio_config() -> None:
+    classes = ["red", 'a "quoted" <name> & Ä\'s']
+    view = ElementTree.fromstring(label_studio_config(classes))
+    assert [choice.get("value") for choice in view.iter("Choice")] == [*classes, "none"]
+    assert [(tag.tag, tag.get("name"), tag.get("toName"), tag.get("value")) for tag in view] == [
+        ("Image", "image", None, "$image"),
+        ("Choices", "class", "image", None),
+    ]
+
+
+def annotation(choices: list[str], **more: Any) -> dict[str, Any]:
+    result = {"from_name": "class", "to_name": "image", "type": "choices", "value": {"choices": choices}, "id": "x"}
+    return {"id": 1001, "result": [result], "was_cancelled": False, "completed_by": 10, **more}
+
+
+def test_an_export_of_label_studio() -> None:
+    """Its own number of a task is no id of an image, and in JSON-MIN it takes the place of one."""
+    old, new = "2026-05-01T12:00:00.000000Z", "2026-05-02T12:00:00.000000Z"
+    full = [
+        {"id": 1, "data": {"image": "u", "id": "a", "image_id": "a"}, "annotations": [annotation(["red"])]},
+        {
+            "id": 2,
+            "data": {"image": "u", "id": "b"},
+            "annotations": [annotation(["none"], completed_by={"email": "@"})],
+        },
+        {"id": 3, "data": {"image_id": "c"}, "annotations": [annotation(["red"], was_cancelled=True)], "meta": {}},
+        {
+            "id": 4,
+            "data": {"image_id": "d"},
+            "annotations": [annotation(["red"], created_at=new), annotation(["none"], created_at=old)],
+        },
+    ]
+    minimal = [
+        {"image": "u", "id": 1, "image_id": "a", "class": "red", "annotator": 10, "annotation_id": 1001},
+        {"image": "u", "id": 2, "image_id": "b", "class": "none", "annotator": "@"},
+        {"image": "u", "id": 4, "image_id": "d", "class": "red", "annotator": 10, "created_at": new},
+        {"image": "u", "id": 4, "image_id": "d", "class": "none", "annotator": 10, "created_at": old},
+    ]
+    expected = [
+        Given("a", "red", "yes", "10"),
+        Given("b", "red", "no", "@"),
+        Given("b", "blue", "no", "@"),
+        Given("d", "red", "yes", "10", when=NOON + timedelta(1)),
+    ]
+    for tasks in [full, minimal]:
+        assert read_label_studio(StringIO(json.dumps(tasks)), ["red", "blue"]) == expected
+    both = StringIO(json.dumps([{"id": 1, "image_id": "a", "class": {"choices": ["red", "blue"]}}]))
+    assert [one.label for one in read_label_studio(both, ["red", "blue"])] == ["red", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"data": {"image_id": "a"}, "annotations": [annotation(["pink"])]}, "red, none as the choice .* 'pink'"),
+        ({"data": {"image_id": "a"}, "annotations": [annotation(["red", "none"])]}, "expected classes or none"),
+        ({"data": {"image_id": "a"}, "annotations": [annotation([])]}, "got None"),
+        ({"data": {"image_id": "a"}, "annotations": [{"result": [{"from_name": "box"}]}]}, "got None"),
+        ({"data": {"image_id": "a"}, "annotations": [{"result": "red"}]}, "'result' of type list, got 'red'"),
+        ({"data": {"image_id": "a"}, "annotations": [7]}, "an object with 'result' .* got 7"),
+        ({"data": {"image_id": "a"}, "annotations": [annotation(["red"], created_at="soon")]}, "a time such as"),
+        ({"data": {"image": "u"}, "annotations": []}, r"the id of the image as data\.image_id, got none"),
+        ({"id": "a", "class": "red"}, r"the id of the image as data\.image_id, got none"),
+        ({"image_id": 7, "class": "red"}, "'image_id' of type str, got 7"),
+        ({"image_id": "a", "class": "pink"}, "'pink'"),
+        ({"image_id": "a", "class": [["red"]]}, "got"),
+        ({"image_id": "a"}, "got None"),
+        ("red", "an object"),
+        (None, "an object"),
+    ],
+)
+def test_tasks_that_cannot_be_taken(task: object, message: str) -> None:
+    good = {"data": {"image_id": "z"}, "annotations": [annotation(["red"])]}
+    with pytest.raises(AnswersError, match=rf"the file: task 2: .*{message}.*Nothing was taken"):
+        read_label_studio(StringIO(json.dumps([good, task])), ["red"])
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[", "id,class,answer", "[" * 100_000])
+def test_files_that_are_no_export(text: str) -> None:
+    with pytest.raises(AnswersError, match="expected a list of tasks in JSON"):
+        read_label_studio(StringIO(text), ["red"])
