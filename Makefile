@@ -1,13 +1,14 @@
 # make demo   sets up everything and runs the main job on real drawings
 # make test   sets up everything and passes lint, types and tests
 # make setup  prepares .venv; quick when nothing changed
+# make browser  installs Debian's chromium, which the tests of the review page drive, where it is missing
 
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: setup test demo clean
+.PHONY: setup test demo browser clean
 
 setup: $(STAMP)
 
@@ -17,8 +18,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $(STAMP)
 
-test: setup
+test: setup browser
 	scripts/check
+
+# The tests drive the distribution's browser, so that none is downloaded.
+browser:
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && \
+	{ test "$$(id -u)" = 0 || command -v sudo >/dev/null; }; } || \
+	{ echo "expected chromium on the PATH, found none, and it cannot be installed here: install it with your" \
+	"system's packages" >&2; exit 1; }
+	@command -v chromium >/dev/null || { sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
+	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
 
 demo: setup
 	$(VENV)/bin/python -m examples.emoji --variant small --out $(DEMO)/emoji

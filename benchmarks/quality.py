@@ -16,7 +16,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import methods
+from benchmarks import answers, methods
 from benchmarks.episodes import CLASSES, Episode, episodes
 from benchmarks.figures import calibration_error, judge, log_loss, stated_of_candidates, stated_of_members
 from benchmarks.methods import Answer, Method, Spaces
@@ -278,23 +278,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pool", choices=POOLS, action="append", help="only this pool (may be repeated)")
     parser.add_argument("--encoder", choices=ENCODERS, action="append", help="only this encoder (may be repeated)")
     parser.add_argument("--triples", type=int, default=10)
-    parser.add_argument("--draws", type=int, default=20, help="of each triple (default 20)")
+    parser.add_argument("--draws", type=int, help="of each triple (default 20)")
     parser.add_argument("--side", type=int, default=3, help="draws that the ablations and the curve take (default 3)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
+    parser.add_argument(
+        "--answers", action="store_true", help="what answers are worth; 2 draws if --draws is not given"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="(default benchmarks/results/quality.json, with --answers answers.json)"
+    )
     given = parser.parse_args(arguments)
+    given.out = given.out or Path("benchmarks/results") / ("answers.json" if given.answers else "quality.json")
+    given.draws = given.draws or (2 if given.answers else 20)
     pools, encoders = given.pool or list(POOLS), given.encoder or list(ENCODERS)
     if given.quick:
         pools, encoders, given.triples, given.draws, given.side = pools[:1], encoders[:1], 3, 2, 1
-    results = []
+    results: list[dict[str, Any]] = []
+    lay_out = answers.table if given.answers else table
     for pool in pools:
         for encoder in encoders:
             truth = load(pool, encoder)
             names = truth.development if given.development else truth.report
-            results.append(measure(truth, names, given.triples, given.draws, given.side))
+            if given.answers:
+                results.append(answers.measure(truth, names, given.triples, given.draws))
+            else:
+                results.append(measure(truth, names, given.triples, given.draws, given.side))
             given.out.parent.mkdir(parents=True, exist_ok=True)
             given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
-            given.out.with_suffix(".md").write_text(table(results) + "\n", encoding="utf-8")
-    print(table(results))
+            given.out.with_suffix(".md").write_text(lay_out(results) + "\n", encoding="utf-8")
+    print(lay_out(results))
     return 0
 
 

@@ -1,7 +1,7 @@
 """The random audit: answers that are never learnt from, and the exact bound that they give on a precision."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,16 +51,23 @@ def draw(rows: NDArray[np.int64], lot: NDArray[np.float64]) -> NDArray[np.int64]
     return np.asarray(rows[np.argsort(lot[rows], kind="stable")])
 
 
-def audit(rows: NDArray[np.int64], lot: NDArray[np.float64], known: Mapping[int, bool]) -> Audit:
-    """Return what is known of the random sample of `rows`: all in the order of the draw, up to the first unknown.
+def audit(
+    rows: NDArray[np.int64], lot: NDArray[np.float64], known: Mapping[int, bool], audited: Collection[int]
+) -> Audit:
+    """Return what is known of the random sample of `rows`: in the order of the draw, up to the last that was audited.
+
+    It ends before the first unknown, and at an audited row: what was learnt from is known to be right, and would
+    lengthen the sample by its hits alone.
 
     rows    what a class holds by what was learnt, whatever the audit said; without images nobody could decide on
     known   row -> whether it shows the class. An image that was learnt from is among `rows` only after a "yes", and a
             false one that was audited stays among them: where this errs, the sample looks worse than the set.
     """
-    asked = yes = 0
+    sample: list[int] = []
     for row in draw(rows, lot).tolist():
         if row not in known:
             break
-        asked, yes = asked + 1, yes + known[row]
-    return Audit(asked, yes, len(rows))
+        sample.append(row)
+    while sample and sample[-1] not in audited:
+        sample.pop()
+    return Audit(len(sample), sum(known[row] for row in sample), len(rows))

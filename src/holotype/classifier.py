@@ -129,19 +129,17 @@ class Classifier:
                 check_identity(embeddings, pool, embeddings_encoder)
             searched = similarity.search(embeddings, list(exemplars), found, embeddings_encoder)
             groups = self.group(searched)
+            refuse_empty(groups, searched.own)
             parts = training.plan(searched, [groups], held_out, settings)
             return self.learn(searched, groups, parts, pool, store, progress)
 
     def group(self, searched: Search, space: Space | None = None) -> Groups:
         """Return the groups at `threshold`. An automatic one ranks the pool along its graph, unless that is off.
 
-        space   to rank in, where it is known. Raises `GroupError` when a class has no image but its exemplars.
-        """
-        groups = self._grouped(searched, space)
-        refuse_empty(groups, searched.own)
-        return groups
+        A class may have no image but its exemplars (`groups.refuse_empty`).
 
-    def _grouped(self, searched: Search, space: Space | None) -> Groups:
+        space   to rank in, where it is known
+        """
         settings, own = self._settings(), searched.own
         refuse_nothing(searched.scores, own)
         if settings.threshold != "auto":

@@ -358,4 +358,4 @@ def _options(given: list[str]) -> dict[str, Any]:
 
 def _print_lines(text: Iterable[str]) -> None:
     for line in text:
-        print(line)  # noqa: T201
+        print(line, flush=True)  # noqa: T201

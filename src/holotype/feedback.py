@@ -19,6 +19,7 @@ _STEPS = 20  # of Newton's method
 _COMBINED = (-4.43, 0.79, 0.52)  # base, per deviation of the learnt score, per unit of the fading prior
 _FADING = 0.1  # the prior counts 1 / (1 + this x positives)
 _FAR = 30.0  # logits are kept within
+_ABOVE = 0.1  # logits from the surest image to a cut that none of the others reaches
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,15 @@ def learn(vectors: NDArray[Any], prior: Logits, lesson: Lesson, seed: int = 0) -
     """
     if not len(lesson.rows):
         return Learnt(prior, False, (float("nan"), float("nan")))
-    background = _background(len(vectors), lesson.rows, seed)
-    sample = np.asarray(vectors[background], dtype=np.float32)
+    sample = _background(vectors, lesson.rows, seed)
     asked = np.asarray(vectors[lesson.rows], dtype=np.float32)
     count = len(lesson.exemplars) + int(lesson.yes.sum())
-    held = _combine(_held_out(asked, lesson, sample), prior[lesson.rows], count)
+    found = _separate(asked, lesson.yes, lesson, sample)
+    held = _combine(_held_out(asked, lesson, sample, found), prior[lesson.rows], count)
     losses = _loss(prior[lesson.rows], lesson.yes), _loss(held, lesson.yes)
     if losses[1] >= losses[0]:
         return Learnt(prior, False, losses)
-    direction, base = _separate(asked, lesson.yes, lesson, sample)
+    direction, base = _in_deviations(found, sample)
     return Learnt(_combine(_scores(vectors, direction) - base, prior, count), True, losses)
 
 
@@ -82,12 +83,15 @@ def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:
     return np.concatenate([block @ along for block in blocks]).astype(np.float64)
 
 
-def _background(count: int, asked: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    drawn = np.random.default_rng(seed).permutation(count)[:_BACKGROUND]
-    return np.setdiff1d(drawn, asked)
+def _background(vectors: NDArray[Any], asked: NDArray[np.int64], seed: int) -> Matrix:
+    """A sample of the images with a vector, without what was `asked`, unless that is all there is."""
+    drawn = np.random.default_rng(seed).permutation(len(vectors))[:_BACKGROUND]
+    others = np.setdiff1d(drawn, asked)
+    sample = np.asarray(vectors[others if len(others) else np.sort(drawn)], dtype=np.float32)
+    return np.asarray(sample[sample.any(axis=1)])
 
 
-def _held_out(asked: Matrix, lesson: Lesson, sample: Matrix) -> Logits:
+def _held_out(asked: Matrix, lesson: Lesson, sample: Matrix, near: Logits) -> Logits:
     """Return the learnt score of each answer by the others of five folds, in which yes and no are spread evenly."""
     order = np.argsort(lesson.yes, kind="stable")
     fold = np.empty(len(order), np.int64)
@@ -95,28 +99,38 @@ def _held_out(asked: Matrix, lesson: Lesson, sample: Matrix) -> Logits:
     scores = np.empty(len(order))
     for part in np.unique(fold):
         out = fold == part
-        direction, base = _separate(asked[~out], lesson.yes[~out], lesson, sample)
+        found = _separate(asked[~out], lesson.yes[~out], lesson, sample, near)
+        direction, base = _in_deviations(found, sample)
         scores[out] = asked[out] @ direction - base
     return scores
 
 
-def _separate(asked: Matrix, yes: NDArray[np.bool_], lesson: Lesson, sample: Matrix) -> tuple[Logits, float]:
-    """Return (direction, base): `vectors @ direction - base` is the score in deviations of the pool."""
+def _separate(
+    asked: Matrix, yes: NDArray[np.bool_], lesson: Lesson, sample: Matrix, near: Logits | None = None
+) -> Logits:
+    """Return the direction (dim + 1,) from what does not show the class to what does; the last is the intercept."""
     positives, negatives = np.concatenate([lesson.exemplars, asked[yes]]), np.concatenate([lesson.others, asked[~yes]])
     X = np.concatenate([positives, negatives, sample])
     mass = len(positives) + 1
     weights = np.repeat([mass / len(positives), _NO, mass / len(sample)], [len(positives), len(negatives), len(sample)])
-    direction = _logistic(X, np.arange(len(X)) < len(positives), weights)
-    there = sample @ direction
+    return _logistic(X, np.arange(len(X)) < len(positives), weights, near)
+
+
+def _in_deviations(found: Logits, sample: Matrix) -> tuple[Logits, float]:
+    """Return (direction, base): `vectors @ direction - base` is the score in deviations of the pool."""
+    there = sample @ found[:-1]
     deviation = max(float(there.std()), 1e-9)
-    return direction / deviation, float(there.mean()) / deviation
+    return found[:-1] / deviation, float(there.mean()) / deviation
 
 
-def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits) -> Logits:
-    """Return the coefficients (dim,) of a logistic regression by Newton's method; the intercept is left out."""
+def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
+    """Return the coefficients (dim + 1,) of a logistic regression by Newton's method, which begins at `near`.
+
+    The intercept comes last, and is hardly held back.
+    """
     X = np.concatenate([X, np.ones((len(X), 1), np.float32)], axis=1)
     penalty = np.append(np.full(X.shape[1] - 1, 1 / _STRENGTH), 1e-4)
-    found = np.zeros(X.shape[1])
+    found = np.zeros(X.shape[1]) if near is None else near.copy()
     for _ in range(_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(X @ found, -_FAR, _FAR)))
         slope = X.T @ (weights * (chance - y)).astype(np.float32) + penalty * found
@@ -126,7 +140,7 @@ def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits) -> Logits:
         found -= step * min(1.0, 5 / max(float(np.linalg.norm(step)), 1e-12))
         if np.linalg.norm(step) < 1e-3 * np.linalg.norm(found):
             break
-    return found[:-1]
+    return found
 
 
 def _combine(scores: Logits, prior: Logits, positives: int) -> Logits:
@@ -141,13 +155,19 @@ def _loss(logits: Logits, yes: NDArray[np.bool_]) -> float:
 def best_cut(logits: Logits, found: int = 0) -> float:
     """Return the logit from which on taking all of `logits` has the greatest expected F1, by their own estimates.
 
-    found   rows that are known to show the class and are not among them
+    found   rows that are known to show the class and are not among them: where there are any, none may be the best
     """
+    if not len(logits):
+        return 0.0
     order = np.sort(logits)[::-1]
     chances = sigmoid(order)
     hits = np.cumsum(chances) + found
     taken = np.arange(1, len(order) + 1) + found
-    return float(order[int((2 * hits / (taken + chances.sum() + found)).argmax())])
+    worth = 2 * hits / (taken + chances.sum() + found)
+    best = int(worth.argmax())
+    if found and 2 * found / (2 * found + chances.sum()) > worth[best]:
+        return float(order[0]) + _ABOVE
+    return float(order[best])
 
 
 def sigmoid(logits: Logits) -> Logits:

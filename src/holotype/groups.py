@@ -101,6 +101,24 @@ class Reasons(Sequence[str]):
 
 
 @dataclass(frozen=True)
+class Told:
+    """What people said about images of a class: how many answers of each kind, those of the audit included.
+
+    trusted   whether the class follows them beyond the images that were answered
+    """
+
+    yes: int
+    no: int
+    unsure: int
+    trusted: bool = False
+
+    @property
+    def answers(self) -> int:
+        """All of them."""
+        return self.yes + self.no + self.unsure
+
+
+@dataclass(frozen=True)
 class Groups:
     """One entry per pool row.
 
@@ -112,7 +130,7 @@ class Groups:
     thresholds  K
     measure     what scores and thresholds are: cosine, or an estimated probability
     ranking     what the estimate rests on
-    audits      per class the random audit, where there are answers
+    told        per class what people said, where they said anything; audits: per class the random audit
     answered    rows that were decided by answers, and may be learnt from; audited: by answers that may not
     """
 
@@ -124,6 +142,7 @@ class Groups:
     thresholds: Sequence[Threshold]
     measure: Measure = "cosine"
     ranking: Ranking | None = None
+    told: Sequence[Told] = ()
     audits: Sequence[Audit] = ()
     answered: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     audited: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -226,7 +245,7 @@ def group(
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a ranking says about one class, without any label: no guarantee.
+    """What a ranking, or what was learnt from answers, says about one class: no guarantee.
 
     found       members, without the exemplars
     precision   estimated share of them that shows the class; nan without members
@@ -247,7 +266,7 @@ def estimates(groups: Groups) -> list[Estimate]:
     """Return what is estimated about each class; nothing where the groups come from cosine thresholds."""
     if groups.measure == "cosine":
         return []
-    scores, count = np.nan_to_num(groups.scores), len(groups.classes)
+    scores, count = _informed(groups), len(groups.classes)
     decision, edges = groups.decision, [threshold.doubtful for threshold in groups.thresholds]
     near = (scores >= np.array(edges, np.float32)) & (decision != "exemplar")[:, None]
     above = (scores >= _values(groups.thresholds)).sum(axis=1) > 1
@@ -268,6 +287,16 @@ def estimates(groups: Groups) -> list[Estimate]:
             )
         )
     return found
+
+
+def _informed(groups: Groups) -> NDArray[np.float32]:
+    """The scores (n, K), certain where answers decided; 0 without a vector."""
+    scores = np.nan_to_num(groups.scores)
+    told = np.concatenate([groups.answered, groups.audited])
+    inside, outside = (told[groups.decision[told] == what] for what in ("member", "background"))
+    scores[inside] = np.eye(len(groups.classes), dtype=np.float32)[groups.label[inside]]
+    scores[outside] = 0
+    return scores
 
 
 def group_ranked(

@@ -1,7 +1,7 @@
 """What a run works on: its inputs opened and checked, and the folder that its results go to."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Job:
 def open_job(settings: Settings) -> Job:
     """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated."""
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-    found = exemplars.resolve(pool, settings.exemplars)
+    found = [_absolute_exemplar(one) for one in exemplars.resolve(pool, settings.exemplars)]
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
     if supplied is None and settings.search in ("embeddings", "both"):
@@ -81,15 +81,20 @@ def _maker(settings: Settings, supplied: Embeddings, pool: Pool) -> OnnxEncoder 
 def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
     codes: dict[str, list[str]] = {name: [] for name in settings.exemplars}
     for exemplar in found:
-        name = list(codes)[exemplar.label]
-        path = Path(exemplar.name).expanduser().absolute()
-        codes[name].append(exemplar.name if exemplar.row is not None else str(path))
+        codes[list(codes)[exemplar.label]].append(exemplar.name)
     paths = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
     more: dict[str, Any] = {"exemplars": codes, "images": str(Path(settings.images).absolute())}
     more["encoders"] = [_absolute_encoder(name) for name in settings.encoders]
     if settings.embeddings_encoder is not None:
         more["embeddings_encoder"] = _absolute_encoder(settings.embeddings_encoder)
     return settings.model_copy(update=paths | more)
+
+
+def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:
+    """A file is called by its whole path: answers about it hold wherever a run is repeated from."""
+    if exemplar.row is not None:
+        return exemplar
+    return replace(exemplar, name=str(Path(exemplar.name).expanduser().absolute()))
 
 
 def _absolute_encoder(name: str) -> str:
@@ -115,7 +120,7 @@ def answerable(pool: Pool, test_rows: Collection[int]) -> dict[str, int]:
 def revised(given: Sequence[Exemplar], answers: Iterable[Answer], classes: Sequence[str], pool: Pool) -> list[Exemplar]:
     """Return the exemplars `given`, with those that `answers` add, without those that they withdraw.
 
-    The last exemplar of a class stays.
+    The last exemplar of a class stays, and an image stands for one class: the first.
     """
     found = list(given)
     for answer in answers:
@@ -123,8 +128,8 @@ def revised(given: Sequence[Exemplar], answers: Iterable[Answer], classes: Seque
             continue
         k = classes.index(answer.label)
         there = [one for one in found if (one.name, one.label) == (answer.id, k)]
-        if answer.said == "exemplar" and not there and answer.id in pool.rows:
-            row = pool.rows[answer.id]
+        row = pool.rows.get(answer.id)
+        if answer.said == "exemplar" and row is not None and all(one.row != row for one in found):
             found.append(Exemplar(answer.id, k, row, pool.read(row)))
         elif answer.said == "withdrawn" and sum(one.label == k for one in found) > len(there):
             found = [one for one in found if one not in there]

@@ -20,7 +20,7 @@ from holotype.embeddings import MANIFEST, Embeddings, EmbeddingStore, embed, rea
 from holotype.encoders import Encoder, load_encoder
 from holotype.errors import GroupError, HolotypeError, UnreadableImage
 from holotype.evaluation import Evaluation, TestSet, evaluate, read_test_set
-from holotype.groups import Groups
+from holotype.groups import Groups, refuse_empty
 from holotype.images import SUFFIXES, contact_sheet, decode
 from holotype.job import (
     ANSWERS,
@@ -70,14 +70,14 @@ def run(
     stores = {encoder.name: _store(job, encoder, out) for encoder in _encoders(job, progress)}
     searches = _searches(job, stores, progress)
     spoiled = _spoiled(job, searches.values())
-    plain, failed = _group(job, searches)
-    groupings = {key: _taught(job, searches[key[0]], groups, answers) for key, groups in plain.items()}
-    parts = training.plan(next(iter(searches.values())), list(groupings.values()), job.test_rows, settings.fit)
-    judged = {job.pool.ids[row] for row in training.agreed(list(groupings.values()), parts.validation)}
+    grouped, failed = _group(job, searches, answers)
+    groupings = [one.groups for one in grouped.values()]
+    parts = training.plan(next(iter(searches.values())), groupings, job.test_rows, settings.fit)
+    judged = {job.pool.ids[row] for row in training.agreed(groupings, parts.validation)}
     task = Task(job, parts, judged, spoiled, progress)
     results = [
-        _learn(task, groups, searches[encoder], stores[encoder], head, threshold)
-        for (encoder, threshold), groups in groupings.items()
+        _learn(task, one.groups, searches[encoder], stores[encoder], head, threshold)
+        for (encoder, threshold), one in grouped.items()
         for head in settings.heads
     ]
     chosen = max(results, key=lambda result: result.validation_f1)
@@ -85,7 +85,7 @@ def run(
         chosen = _tune(task, chosen, results, out)
         results.append(chosen)
     comparison = _compare(job, chosen, progress)
-    start = _start(job, chosen.search, plain[chosen.encoder, chosen.threshold])
+    start = _start(job, chosen.search, grouped[chosen.encoder, chosen.threshold].plain)
     write_results(out, job.settings, job.pool, Sweep(results, chosen, failed, comparison, spoiled, start))
     (out / UNFINISHED).unlink(missing_ok=True)
     return chosen
@@ -131,21 +131,40 @@ def _searches(job: Job, stores: Mapping[str, EmbeddingStore], progress: Progress
     }
 
 
+@dataclass(frozen=True)
+class Grouped:
+    """Groups by the exemplars alone, and after what people said."""
+
+    plain: Groups
+    groups: Groups
+
+
 def _group(
-    job: Job, searches: Mapping[str, Search]
-) -> tuple[dict[tuple[str, Threshold], Groups], list[tuple[str, Threshold, str]]]:
+    job: Job, searches: Mapping[str, Search], answers: Sequence[Answer]
+) -> tuple[dict[tuple[str, Threshold], Grouped], list[tuple[str, Threshold, str]]]:
     """Group at each threshold; one that leaves a class empty is set aside, if another does not."""
-    found: dict[tuple[str, Threshold], Groups] = {}
+    found: dict[tuple[str, Threshold], Grouped] = {}
     failed: list[tuple[str, Threshold, str]] = []
     for encoder, search in searches.items():
         for threshold in job.settings.thresholds:
             try:
-                found[encoder, threshold] = _classifier(job, encoder, threshold=threshold).group(search)
+                plain = _classifier(job, encoder, threshold=threshold).group(search)
+                taught = _taught(job, search, plain, answers)
+                _refuse_empty(plain, taught, search)
+                found[encoder, threshold] = Grouped(plain, taught)
             except GroupError as error:
                 failed.append((encoder, threshold, str(error)))
     if not found:
         raise GroupError(failed[0][2])
     return found, failed
+
+
+def _refuse_empty(plain: Groups, taught: Groups, search: Search) -> None:
+    """Refuse a class that neither exemplars nor answers fill. One that answers emptied is what people want."""
+    try:
+        refuse_empty(plain, search.own)
+    except GroupError:
+        refuse_empty(taught, search.own)
 
 
 def _start(job: Job, search: Search, groups: Groups) -> Start:
@@ -157,7 +176,8 @@ def _taught(job: Job, search: Search, groups: Groups, answers: Sequence[Answer])
     if not answers:
         return groups
     said, fit = gather(answers, job.classes, answerable(job.pool, job.test_rows)), job.settings.fit
-    return teach(_start(job, search, groups), said, fit.doubtful_band, fit.ambiguity, fit.seed).groups
+    start = _start(job, search, groups)
+    return teach(start, said, fit.doubtful_band, fit.ambiguity, fit.seed, job.test_rows).groups
 
 
 def _classifier(job: Job, encoder: str, **options: Any) -> Classifier:

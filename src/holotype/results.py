@@ -188,8 +188,13 @@ def _write_groups(path: Path, pool: Pool, chosen: Result) -> None:
 
 
 def _parts(pool: Pool, chosen: Result) -> NDArray[np.object_]:
-    """What training did with each row: "fit", "validation", or why it was left out; None for the others."""
+    """What training did with each row: "fit", "validation", or why it was left out; None for the others.
+
+    "answered" is what the groups follow, though no head was fitted on it; "audited" is what nothing was learnt from.
+    """
     training, parts = chosen.classifier.training_, np.full(len(pool), None, dtype=object)
+    parts[chosen.classifier.groups_.answered] = "answered"
+    parts[chosen.classifier.groups_.audited] = "audited"
     for ids, part in ((training.fit_ids, "fit"), (training.validation_ids, "validation")):
         parts[[pool.rows[name] for name in ids if name in pool.rows]] = part
     for name, why in training.dropped.items():
@@ -206,7 +211,7 @@ def read_learnt(out: Path, near_duplicate: float) -> dict[str, str]:
     return {
         name: "learnt from, an exemplar, or nearly the same as one"
         for name, decision, cosine, part in rows
-        if part in ("fit", "validation") or decision == "exemplar" or (cosine or 0) >= near_duplicate
+        if part in ("fit", "validation", "answered") or decision == "exemplar" or (cosine or 0) >= near_duplicate
     }
 
 
@@ -252,12 +257,19 @@ def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
 
 
 def _estimate_table(groups: Groups) -> list[dict[str, Any]]:
-    """What is estimated about each class, without any label."""
+    """What is estimated about each class, and what people said of it, where that is known."""
+    stated = estimates(groups)
     rows = []
-    for name, found in zip(groups.classes, estimates(groups), strict=False):
-        row = {"name": name} | asdict(found)
-        if math.isnan(found.precision):
+    for k, name in enumerate(groups.classes if stated or groups.told else ()):
+        row: dict[str, Any] = {"name": name}
+        if stated:
+            row |= asdict(stated[k])
+        if stated and math.isnan(stated[k].precision):
             row |= {"precision": None, "precision_reason": "no image but the exemplars was found"}
+        if groups.told:
+            row |= {"answers": asdict(groups.told[k])}
+        if groups.audits:
+            row |= {"audit": asdict(groups.audits[k]) | {"low": groups.audits[k].low}}
         rows.append(row)
     return rows
 
@@ -329,18 +341,28 @@ def _facts(settings: Settings, chosen: Result) -> Iterator[tuple[str, Any]]:
 def _notes(pool: Pool, sweep: Sweep, stated: Sequence[Estimate]) -> Iterator[str]:
     yield from pool.notes
     groups, counts = sweep.chosen.classifier.groups_, sweep.chosen.classifier.training_.counts
-    if any(threshold.provisional for threshold in groups.thresholds):
+    follows = [one.trusted for one in groups.told] or [False] * len(groups.classes)
+    provisional = [name for name, one in zip(groups.classes, groups.thresholds, strict=True) if one.provisional]
+    taught = [name for name, trusted in zip(groups.classes, follows, strict=True) if trusted]
+    if left := [name for name in provisional if name not in taught]:
+        whose = f" of {', '.join(left)}" if taught else ""
         yield (
-            "The thresholds are provisional: they come from the pool itself. Without labels no threshold "
+            f"The thresholds{whose} are provisional: they come from the pool itself. Without labels no threshold "
             "can promise a precision; look at the borderline images."
+        )
+    if taught:
+        yield (
+            f"The thresholds of {', '.join(taught)} come from a model that learnt from answers. Only the random audit "
+            "bounds the precision: see what is said of each class."
         )
     if groups.ranking is not None and sweep.chosen.search.encoder is None:
         yield (
             "No closer look was taken at the exemplars, as what made the embeddings is not known: name it with "
             "--embeddings-encoder."
         )
-    for name, found in zip(groups.classes, stated, strict=False):
-        if found.precision < _POOR:
+    known_good = [(audit.low or 0) >= _POOR for audit in groups.audits] or [False] * len(groups.classes)
+    for name, found, good in zip(groups.classes, stated, known_good, strict=False):
+        if found.precision < _POOR and not good:
             yield f"Most of the {found.found:,} members of {name} may well be wrong: look at them; more exemplars help."
     for name in groups.classes:
         if counts[f"validation {name}"] == 0:

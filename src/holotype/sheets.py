@@ -1,5 +1,6 @@
 """What the report shows of each class: its pictures, and in words what is estimated without labels."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import similarity
+from holotype.audit import Audit
 from holotype.errors import UnreadableImage
 from holotype.exemplars import Exemplar
-from holotype.groups import Estimate, Groups
+from holotype.groups import Estimate, Groups, Told
 from holotype.images import decode, thumbnail
 from holotype.pool import Pool
 
@@ -22,6 +24,7 @@ def sheet(
     """Return a class's best, borderline (around the threshold) and rejected images as pictures, and what is stated."""
     column = groups.scores[:, k]
     members, threshold = groups.members(k), groups.thresholds[k]
+    told, audits = groups.told[k : k + 1], groups.audits[k : k + 1]
     own = members[groups.decision[members] == "member"]
     reached = column if groups.measure == "cosine" else np.where(column > 0, column, np.nan)
     near = np.abs(np.where(groups.decision == "exemplar", np.nan, reached) - threshold.value)
@@ -35,7 +38,7 @@ def sheet(
         ],
         "threshold": threshold.value,
         "threshold_basis": threshold.basis,
-        "explained": [sentence for found in stated for sentence in _explained(groups.classes[k], found)],
+        "explained": list(_explained(groups.classes[k], stated, told, audits)),
         "members": len(own),
         "doubtful": int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
         "best": _pictures(pool, own[np.argsort(-column[own])][:_SHOWN], groups, k),
@@ -44,9 +47,54 @@ def sheet(
     }
 
 
-def _explained(name: str, found: Estimate) -> Iterator[str]:
+def _explained(name: str, stated: Sequence[Estimate], told: Sequence[Told], audits: Sequence[Audit]) -> Iterator[str]:
+    """Say what people said of a class and what that proves, and what is estimated; each where it is known."""
+    for said in told:
+        yield from _answered(name, said)
+    if any(said.answers for said in told):
+        for audit in audits:
+            yield _audited(name, audit)
+    for found in stated:
+        yield from _estimated(name, found, any(said.trusted for said in told))
+
+
+def _answered(name: str, said: Told) -> Iterator[str]:
+    if not said.answers:
+        yield f"Nobody was asked about {name} yet."
+        return
+    yield f"Answers about {name}: {said.answers:,} ({said.yes:,} yes, {said.no:,} no, {said.unsure:,} unsure)."
+    if said.trusted:
+        yield "Held-out answers are predicted better with the other answers than without, so the group follows them."
+    else:
+        yield (
+            "Held-out answers are predicted no better with the other answers than without, so they decide on their own "
+            "images only."
+        )
+
+
+def _audited(name: str, audit: Audit) -> str:
+    if audit.low is None:
+        return "None of them is of the random audit, so nothing is proven about the precision."
+    return (
+        f"Audit: {audit.yes:,} of {audit.asked:,} images drawn at random from the {audit.among:,} that were found show "
+        f"{name}. So with 95 % confidence at least {_floor(audit.low)} % of what was found do."
+    )
+
+
+def _floor(share: float) -> int:
+    """Return a bound in percent; what holds at the least is not rounded up."""
+    return math.floor(100 * share)
+
+
+def _estimated(name: str, found: Estimate, taught: bool) -> Iterator[str]:
     """Say what is estimated about a class, on which basis, what was left out, and what it may be confused with."""
-    if found.found:
+    if found.found and taught:
+        yield (
+            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} members show {name}, and about "
+            f"{found.size:,.0f} of the images of the pool do. Both are figures of a model that learnt from the "
+            "answers, and no bounds."
+        )
+    elif found.found:
         yield (
             f"An estimated {100 * found.precision:.0f} % of the {found.found:,} members show {name}, and about "
             f"{found.size:,.0f} of the images that were reached do. Both rest on how the images are connected, by a "

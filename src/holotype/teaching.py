@@ -1,7 +1,7 @@
 """Groups after answers: every class learnt anew, every answered image decided by its answer, and what was audited."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from holotype.audit import Audit, audit, lots
 from holotype.embeddings import open_array
 from holotype.errors import AnswersError
 from holotype.feedback import Learnt, Lesson, Logits, best_cut, learn, sigmoid
-from holotype.groups import Groups, Reasons, Threshold, group
+from holotype.groups import Groups, Reasons, Threshold, Told, group
 from holotype.similarity import Search
 from holotype.space import Matrix, Space
 
@@ -30,6 +30,7 @@ class Said:
     shown     per class the rows that show it; `hidden` those that do not; `unsure` those nobody could tell
     audited   per class the rows that were asked about as the audit, which are not learnt from
     words     row -> what was answered, in words
+    told      per class how often each answer was given, before one about another class decided
     """
 
     shown: Sequence[NDArray[np.int64]]
@@ -37,6 +38,7 @@ class Said:
     unsure: Sequence[NDArray[np.int64]]
     audited: Sequence[NDArray[np.int64]]
     words: Mapping[int, str]
+    told: Sequence[Told] = ()
 
 
 _SAID = {
@@ -51,7 +53,8 @@ _SAID = {
 def gather(answers: Iterable[Answer], classes: Sequence[str], rows: Mapping[str, int]) -> Said:
     """Sort `answers` that hold by class and row; those about other images or classes are left out.
 
-    An image shows one class: "yes" to one is "no" to the others, and of two the last counts.
+    An image shows one class: "yes" to one is "no" to the others, and of two the last counts. What was made an exemplar
+    is learnt from, whatever it was asked for.
     """
     last: dict[tuple[int, int], Answer] = {}
     for answer in answers:
@@ -66,16 +69,31 @@ def gather(answers: Iterable[Answer], classes: Sequence[str], rows: Mapping[str,
     for (row, k), answer in last.items():
         part = {"yes": "shown", "exemplar": "shown", "unsure": "unsure"}.get(answer.said, "hidden")
         parts["hidden" if part == "shown" and owner[row] != k else part][k].append(row)
-        if answer.audit:
+        if _is_audit(answer):
             parts["audited"][k].append(row)
     for row, k in owner.items():
         for other in range(len(classes)):
             if other != k and (row, other) not in last:
                 parts["hidden"][other].append(row)
-                if last[row, k].audit:
+                if _is_audit(last[row, k]):
                     parts["audited"][other].append(row)
     arrays = {name: [np.array(sorted(one), np.int64) for one in lists] for name, lists in parts.items()}
-    return Said(**arrays, words={row: _in_words(answer) for (row, _), answer in last.items()})
+    said = [[answer.said for (_, j), answer in last.items() if j == k] for k in range(len(classes))]
+    told = [Told(one.count("yes"), one.count("no"), one.count("unsure")) for one in said]
+    return Said(**arrays, words=_all_words(last, owner), told=told)
+
+
+def _is_audit(answer: Answer) -> bool:
+    return answer.audit and answer.said != "exemplar"
+
+
+def _all_words(last: Mapping[tuple[int, int], Answer], owner: Mapping[int, int]) -> dict[int, str]:
+    """What was said of each row: the "yes" where there is one, else all of it."""
+    words: dict[int, list[str]] = {}
+    for (row, k), answer in last.items():
+        if owner.get(row, k) == k:
+            words.setdefault(row, []).append(_in_words(answer))
+    return {row: "; ".join(parts) for row, parts in words.items()}
 
 
 def _in_words(answer: Answer) -> str:
@@ -198,33 +216,47 @@ class Taught:
     sampled: Sequence[NDArray[np.int64]]
 
 
-def teach(start: Start, said: Said, band: float, ambiguity: float, seed: int = 0) -> Taught:
+def teach(
+    start: Start, said: Said, band: float, ambiguity: float, seed: int = 0, held_out: Collection[int] = ()
+) -> Taught:
     """Return the groups of `start` after what was `said`: each class learnt anew, each answered row decided by it.
 
     band, ambiguity   as for `groups.group_ranked`
+    held_out          rows about which nobody is asked: the audit is a sample of the others
     """
     groups, count = start.groups, len(start.groups.classes)
     logits, cuts = prior_of(groups)
     learnt = []
+    missing = _missing(groups)
     for k in range(count):
         lesson = _lesson(start, said, k)
         found = learn(start.vectors, logits[:, k], lesson, seed)
         learnt.append(found)
         if found.trusted:
-            free = np.delete(np.arange(len(logits)), np.concatenate([lesson.rows, list(start.own)]).astype(np.int64))
+            free = np.setdiff1d(np.flatnonzero(~missing), [*lesson.rows, *start.own])
             cuts[k] = best_cut(found.logits[free], int(lesson.yes.sum()))
-    after = np.stack([one.logits for one in learnt], axis=1)
+    after = np.stack([np.where(missing, logits[:, k], one.logits) for k, one in enumerate(learnt)], axis=1)
     plain = _regroup(start, after, cuts, learnt, band, ambiguity)
-    sampled = [_sampled(plain, said, k) for k in range(count)]
+    plain = replace(plain, told=[replace(one, trusted=learnt[k].trusted) for k, one in enumerate(said.told)])
+    learnt_no = [np.setdiff1d(said.hidden[k], said.audited[k]) for k in range(count)]
+    corrected = _denied(plain, learnt_no, ambiguity)
+    sampled = [np.setdiff1d(_sampled(corrected, said, k), list(held_out)) for k in range(count)]
     lot = lots(len(logits), start.key)
-    audits = [audit(sampled[k], lot, _known(said, k)) for k in range(count)]
-    return Taught(_decided(plain, said, audits, start.own), after, cuts, learnt, audits, sampled)
+    audits = [audit(sampled[k], lot, _known(said, k), set(said.audited[k].tolist())) for k in range(count)]
+    final = _decided(_denied(plain, said.hidden, ambiguity), said, audits, start.own)
+    return Taught(final, after, cuts, learnt, audits, sampled)
+
+
+def _missing(groups: Groups) -> NDArray[np.bool_]:
+    """Which rows have no vector."""
+    return np.asarray(np.isnan(groups.scores).any(axis=1))
 
 
 def prior_of(groups: Groups) -> tuple[Logits, Logits]:
     """Return the logits (n, K) of the scores of `groups`, and those of the thresholds (K,).
 
-    A cosine counts as a logit of 0 at the threshold, and of -1 a width of the doubtful band below.
+    A cosine counts as a logit of 0 at the threshold, and of -1 a width of the doubtful band below. No logit is below
+    -9, which is that of what is out of reach; a threshold is above.
     """
     scores = np.nan_to_num(groups.scores.astype(np.float64))
     values = np.array([threshold.value for threshold in groups.thresholds])
@@ -232,12 +264,14 @@ def prior_of(groups: Groups) -> tuple[Logits, Logits]:
         bands = np.array([max(one.value - one.doubtful, 0.02) for one in groups.thresholds])
         return np.clip((scores - values) / bands, -9, 9), np.zeros(len(values))
     logit = np.log(np.maximum(scores, 1e-9)) - np.log(np.maximum(1 - scores, 1e-9))
-    return np.maximum(logit, -9), np.log(np.maximum(values, 1e-9)) - np.log(np.maximum(1 - values, 1e-9))
+    cuts = np.log(np.maximum(values, 1e-9)) - np.log(np.maximum(1 - values, 1e-9))
+    return np.maximum(logit, -9), np.maximum(cuts, -8.9)
 
 
 def _lesson(start: Start, said: Said, k: int) -> Lesson:
     shown, hidden = (np.setdiff1d(part[k], said.audited[k]) for part in (said.shown, said.hidden))
-    shown, hidden = (rows[~np.isin(rows, list(start.own))] for rows in (shown, hidden))
+    apart = np.concatenate([np.flatnonzero(_missing(start.groups)), np.array(list(start.own), np.int64)])
+    shown, hidden = (np.setdiff1d(rows, apart) for rows in (shown, hidden))
     rows = np.concatenate([shown, hidden])
     others = [vectors for j, vectors in enumerate(start.exemplars) if j != k]
     dim = start.vectors.shape[1]
@@ -252,18 +286,48 @@ def _lesson(start: Start, said: Said, k: int) -> Lesson:
 def _regroup(
     start: Start, logits: Logits, cuts: Logits, learnt: Sequence[Learnt], band: float, ambiguity: float
 ) -> Groups:
-    before = start.groups
-    if not any(one.trusted for one in learnt):
+    before, trusted = start.groups, np.array([one.trusted for one in learnt])
+    if not trusted.any():
         return before
     scores = sigmoid(logits).astype(np.float32)
     scores[np.isnan(before.scores)] = np.nan
     thresholds = [
         Threshold(value, value * 0.5**band, "provisional: the greatest expected F1, after answers", True)
-        if learnt[k].trusted
-        else replace(before.thresholds[k], value=value, doubtful=value * 0.5**band)
+        if trusted[k]
+        else replace(before.thresholds[k], value=value, doubtful=value * 0.5**band, basis=_basis(before, k))
         for k, value in enumerate(sigmoid(cuts).astype(np.float32).tolist())
     ]
-    return group(before.classes, scores, thresholds, dict(start.own), ambiguity, before.ranking, "estimate")
+    after = group(before.classes, scores, thresholds, dict(start.own), ambiguity, before.ranking, "estimate")
+    assert isinstance(before.reasons, Reasons)  # noqa: S101 - for the type
+    assert isinstance(after.reasons, Reasons)  # noqa: S101 - for the type
+    reached = np.where((after.label == before.label) & ~trusted[after.label], before.reasons.rounds, np.int8(0))
+    return replace(after, reasons=replace(after.reasons, rounds=reached))
+
+
+def _basis(before: Groups, k: int) -> str:
+    """Where the threshold of a class comes from that is grouped as before, while others follow answers."""
+    one = before.thresholds[k]
+    return one.basis if before.measure == "estimate" else f"{one.basis}; a cosine of {one.value:.3f}"
+
+
+def _denied(groups: Groups, hidden: Sequence[NDArray[np.int64]], ambiguity: float) -> Groups:
+    """Take each row that does not show some classes for what it is among the others."""
+    rows = np.unique(np.concatenate([*hidden, np.empty(0, np.int64)]))
+    rows = rows[~_missing(groups)[rows] & (groups.decision[rows] != "exemplar")]
+    if not len(rows):
+        return groups
+    scores = groups.scores[rows].copy()
+    for k, those in enumerate(hidden):
+        scores[np.isin(rows, those), k] = -np.inf
+    among = group(groups.classes, scores, groups.thresholds, {}, ambiguity)
+    given = groups.reasons
+    assert isinstance(given, Reasons)  # noqa: S101 - for the type
+    assert isinstance(among.reasons, Reasons)  # noqa: S101 - for the type
+    label, decision, tie = groups.label.copy(), groups.decision.copy(), given.tie.copy()
+    label[rows] = np.where(np.isinf(scores).all(axis=1), label[rows], among.label)
+    decision[rows], tie[rows] = among.decision, among.reasons.tie
+    reasons = replace(given, label=label, decision=decision, tie=tie)
+    return replace(groups, label=label, decision=decision, reasons=reasons)
 
 
 def _sampled(groups: Groups, said: Said, k: int) -> NDArray[np.int64]:
@@ -279,25 +343,26 @@ def _known(said: Said, k: int) -> dict[int, bool]:
 
 
 def _decided(plain: Groups, said: Said, audits: Sequence[Audit], own: Mapping[int, int]) -> Groups:
-    """Let each answer decide on its own image."""
+    """Let each answer decide on its own image; in `plain` each "no" has its effect already."""
     if not said.words:
         return plain
     label, decision = plain.label.copy(), plain.decision.copy()
-    member = decision == "member"
-    for k in range(len(plain.classes)):
-        inside = label == k
-        decision[_among(said.hidden[k], inside)] = "background"
-        decision[_among(said.unsure[k], inside & member)] = "doubtful"
+    there, decided = ~_missing(plain), np.zeros(len(label), bool)
+    for k, rows in enumerate(said.unsure):  # else "none" would be learnt from what nobody could tell
+        open_ = _among(rows, there & ((decision == "background") | (label == k)))
+        label[open_], decision[open_], decided[open_] = k, "doubtful", True
     for k, rows in enumerate(said.shown):
-        label[rows], decision[rows] = k, "member"
+        label[rows], decision[rows], decided[rows] = k, "member", True
     for row, k in own.items():
-        label[row], decision[row] = k, "exemplar"
+        label[row], decision[row], decided[row] = k, "exemplar", False
+    decided |= decision == "background"
     given = plain.reasons
     assert isinstance(given, Reasons)  # noqa: S101 - for the type
-    words = {row: text for row, text in said.words.items() if row not in own}
+    worded = decided | (decision == "doubtful")  # a "no" may leave another class in doubt
+    words = {row: text for row, text in said.words.items() if worded[row]}
     reasons = replace(given, label=label, decision=decision, said=words)
     audited = np.unique(np.concatenate([*said.audited, np.empty(0, np.int64)]))
-    answered = np.setdiff1d(np.array(sorted(words), np.int64), audited)
+    answered = np.setdiff1d(np.array([row for row in said.words if decided[row]], np.int64), audited)
     return replace(
         plain, label=label, decision=decision, reasons=reasons, audits=audits, answered=answered, audited=audited
     )

@@ -144,7 +144,7 @@ def agreed(groupings: Sequence[Groups], rows: NDArray[np.int64]) -> set[int]:
 
 def _background_in_all(groupings: Sequence[Groups]) -> NDArray[np.int64]:
     common = np.logical_and.reduce([groups.decision == "background" for groups in groupings])
-    return np.flatnonzero(common)
+    return np.setdiff1d(np.flatnonzero(common), np.concatenate([groups.audited for groups in groupings]))
 
 
 def _pinned(search: Search) -> list[int]:

@@ -129,7 +129,7 @@ class Applying:
         with self._lock:
             if self.state == "running":
                 return
-            self.state, self.stage, self.message, self.done, self.total = "running", "", "", 0, 0
+            self.stage, self.message, self.done, self.total, self.state = "", "", 0, 0, "running"
             self._thread = Thread(target=self._run, name="apply", daemon=True)
             self._thread.start()
 
@@ -137,12 +137,12 @@ class Applying:
         try:
             self._review.apply(self)
         except HolotypeError as error:
-            self.state, self.message = "failed", str(error)
+            self.message, self.state = str(error), "failed"
         except Exception:
             logging.getLogger("uvicorn.error").exception("the answers could not be applied")
-            self.state, self.message = "failed", "this should not have happened; the terminal says more"
+            self.message, self.state = "this should not have happened; the terminal says more", "failed"
         else:
-            self.state, self.message = "done", str(self._review.out / REPORT)
+            self.message, self.state = str(self._review.out / REPORT), "done"
 
     def say(self, text: str) -> None:
         """Take one line about what is happening."""
@@ -186,6 +186,7 @@ class Desk:
         self._served: set[int] = set()
         self._acts: dict[str, tuple[_Body, list[Given]]] = {}
         self._recorded: set[str] = set()
+        self._learnt = 0
         # an audited answer that is corrected stays an audited one
         self._audits = {(one.id, one.label): True for one in review.answers.current() if one.audit}
 
@@ -234,12 +235,22 @@ class Desk:
         """Take an act back; False when that is done already."""
         return self.review.undo(act, self._who)
 
+    def learn(self) -> None:
+        """Learn from what was said since the last time."""
+        self.review.refit()
+        self._learnt += 1
+
+    @property
+    def version(self) -> str:
+        """Another text whenever another tab has something new to show."""
+        return f"{self.review.version} {self._learnt} {self.applying.state}"
+
     def state(self, label: str) -> dict[str, Any]:
         """Return what the page shows beside the questions of a class."""
         self.check_label(label)
         moved = self.review.moved(label)
         return {
-            "version": self.review.version,
+            "version": self.version,
             "standing": asdict(self.review.standing(label)),
             "exemplars": [asdict(one) for one in self.review.exemplars(label)],
             "moved": {"joined": self._named(moved.joined), "left": self._named(moved.left)},
@@ -362,8 +373,6 @@ def _add_pictures(app: FastAPI, desk: Desk) -> None:
 
 
 def _add_questions(app: FastAPI, desk: Desk) -> None:
-    review = desk.review
-
     @app.get("/api/questions")
     def questions(label: Label, n: Annotated[int, Field(ge=1, le=MOST)], exclude: str = "") -> Response:
         return Json({"questions": desk.questions(label, n, _rows(exclude))})
@@ -371,21 +380,21 @@ def _add_questions(app: FastAPI, desk: Desk) -> None:
     @app.post("/api/answers")
     def answers(body: AnswersBody) -> Response:
         desk.answer(body)
-        return Json({"version": review.version})
+        return Json({"version": desk.version})
 
     @app.post("/api/withdraw")
     def withdraw(body: WithdrawBody) -> Response:
         desk.withdraw(body)
-        return Json({"version": review.version})
+        return Json({"version": desk.version})
 
     @app.post("/api/undo")
     def undo(body: UndoBody) -> Response:
-        return Json({"undone": desk.undo(body.act), "version": review.version})
+        return Json({"undone": desk.undo(body.act), "version": desk.version})
 
     @app.post("/api/refit")
     def refit(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
-        review.refit()
-        return Json({"version": review.version})
+        desk.learn()
+        return Json({"version": desk.version})
 
 
 def _rows(text: str) -> list[int]:
@@ -405,7 +414,7 @@ def _add_results(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/api/version")
     def version() -> Response:
-        return Json({"version": review.version, "applying": desk.applying.state == "running"})
+        return Json({"version": desk.version})
 
     @app.get("/api/gallery")
     def gallery(

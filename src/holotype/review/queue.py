@@ -11,10 +11,10 @@ from holotype.audit import draw
 from holotype.feedback import Logits, sigmoid
 from holotype.space import Matrix
 
-_FIRST = 10  # answers before the first audit: until then the class still moves a lot
+_FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost
 _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
-_WIDE = 4.0  # logits from the threshold count as much as ...
+_WIDE = 4.0  # logits from even odds count as much as ...
 _APART = 0.5  # ... this share of the way from nothing in common to the same image
 _TINY = 20.0  # estimated images of a class that is walked from the top
 
@@ -76,7 +76,7 @@ class Top:
 
 @dataclass(frozen=True)
 class Spread:
-    """Near the threshold, and unlike what was asked before; of a tiny class the most likely images."""
+    """Near even odds, and unlike what was asked before; of a tiny class the most likely images."""
 
     def choose(self, view: View, n: int) -> list[int]:
         size = float(sigmoid(view.logits[view.logits > view.cut - _WIDE]).sum())
@@ -84,7 +84,7 @@ class Spread:
             return Top().choose(view, n)
         likely = _least(np.where(view.free, -view.logits, np.inf), _DEEP)
         vectors = np.asarray(view.vectors[likely], np.float32)
-        gain = -np.abs(view.logits[likely] - view.cut) / _WIDE
+        gain = -np.abs(view.logits[likely]) / _WIDE
         near = np.clip((vectors @ view.seen.T).max(axis=1, initial=0), 0, 1)
         chosen: list[int] = []
         for _ in range(min(n, len(likely))):

@@ -39,6 +39,7 @@ _USUAL = 20  # answers that take a class most of the way
 _STILL = 0.02  # share of a class that moves when more answers hardly help
 _REJECTED = 2000  # that the gallery can show of a class: the most likely
 _REACHED = -8.9  # logit below which an image is out of reach
+_PICTURES = 256  # that are kept in memory
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Moved:
 class _State:
     """What the answers up to `version` lead to.
 
-    moves   per class (joined, left) by each refit so far, rows
+    moves   per class (joined, left) by each of the last two refits, rows
     """
 
     version: int
@@ -135,10 +136,11 @@ class Review:
         self.classes = list(settings.exemplars)
         self._lot = lots(len(pool), start.key)
         self._tested = read_test_set(Path(settings.test_set), self.classes, pool).rows if settings.test_set else []
+        self._answerable = answerable(pool, self._tested)
         self._given = resolve(pool, settings.exemplars)
         self._refitting, self._changing = RLock(), RLock()
         self._read: tuple[int, list[Answer]] = (-1, [])
-        self._picture = lru_cache(maxsize=1024)(self._render)
+        self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._start = start
         self._state = self._learn(None)
 
@@ -167,8 +169,9 @@ class Review:
         self.close()
 
     def close(self) -> None:
-        """Close the file of the answers."""
+        """Close the file of the answers, and let the pictures go."""
         self.answers.close()
+        self._picture.cache_clear()
 
     @property
     def ids(self) -> Sequence[str]:
@@ -183,21 +186,21 @@ class Review:
     def exemplars(self, label: str) -> list[Shown]:
         """Return the exemplars that stand for the class `label` by the answers so far."""
         k = self._number(label)
-        found = revised(self._given, self._current(), self.classes, self.pool)
+        found = self._exemplars()
         return [Shown(i, one.row, one.name) for i, one in enumerate(found) if one.label == k]
 
     def next(self, n: int, label: str, exclude: Collection[int] = ()) -> list[Question]:
         """Return the next `n` questions about the class `label`, without the rows to `exclude`."""
-        k, state = self._number(label), self._state
-        about = [one for one in self._current() if one.label == label and one.said in ("yes", "no", "unsure")]
+        k, state, current = self._number(label), self._state, self._current()
+        about = [one for one in current if one.label == label and one.said in ("yes", "no", "unsure")]
         asked = [self.pool.rows[one.id] for one in about if one.id in self.pool.rows]
+        said = gather(current, self.classes, self._answerable)  # there may be answers that are not learnt from yet
+        known = {*asked, *said.shown[k].tolist(), *said.hidden[k].tolist()}
         free: NDArray[np.bool_] = np.asarray(~np.isnan(state.start.groups.scores).any(axis=1))
-        free[[*asked, *exclude, *self._tested, *state.start.own]] = False
-        free[state.said.hidden[k]] = False
+        free[[*known, *exclude, *self._tested, *state.start.own]] = False
         seen = np.concatenate([state.start.exemplars[k], np.asarray(state.start.vectors[asked], np.float32)])
         view = View(state.start.vectors, state.taught.logits[:, k], float(state.taught.cuts[k]), free, seen)
         tally = Tally(len(asked), sum(one.audit for one in about))
-        known = {*asked, *state.said.shown[k].tolist()}
         questions = ask(view, self.strategy, n, tally, state.taught.sampled[k], self._lot, known)
         return [self._question(state, one, k) for one in questions]
 
@@ -215,35 +218,56 @@ class Review:
     def record(self, given: Sequence[Given], act: str | None = None) -> None:
         """Record answers as one act: on the disk when this returns. Raises `AnswersError` for what cannot be."""
         with self._changing:
-            for one in given:
-                self._check(one)
-            self.answers.record(given, act=act)
+            exemplars = self._exemplars()
+            self.answers.record([self._checked(one, exemplars) for one in given], act=act)
 
-    def _check(self, given: Given) -> None:
-        k = self._number(given.label)
+    def _checked(self, given: Given, exemplars: Sequence[Exemplar]) -> Given:
+        k = self._check(given)
+        own = [one.name for one in exemplars if one.label == k]
         if given.said == "withdrawn":
-            own = self.exemplars(given.label)
-            if given.id not in {one.name for one in own}:
+            if given.id not in own:
                 raise AnswersError(f"expected an exemplar of {given.label}, got {given.id!r}; nothing was recorded")
             if len(own) == 1:
                 raise AnswersError(f"{given.label} has no other exemplar: add one before this one is withdrawn")
-            return
-        if given.id not in self.pool.rows:
+        elif given.said == "exemplar":
+            self._check_exemplar(given, k, exemplars)
+        elif given.id in own and given.said == "yes":
+            return replace(given, said="exemplar")  # which says more: it may have become one since it was asked about
+        else:
+            self._refuse_exemplar(given, k, exemplars)
+        return given
+
+    def _refuse_exemplar(self, given: Given, k: int, exemplars: Sequence[Exemplar]) -> None:
+        """Refuse an answer that contradicts an exemplar."""
+        for one in exemplars:
+            if one.name == given.id and (one.label == k) != (given.said == "yes"):
+                raise AnswersError(f"{given.id} is an exemplar of {self.classes[one.label]}: withdraw it there first")
+
+    def _check(self, given: Given) -> int:
+        """Return the number of the class that an answer is about, an image of the pool or an exemplar."""
+        k = self._number(given.label)
+        exemplar = given.said == "withdrawn" and any((one.name, one.label) == (given.id, k) for one in self._given)
+        if given.id not in self.pool.rows and not exemplar:
             raise AnswersError(f"expected the id of an image in {self.pool.source}, got {given.id!r}")
+        return k
+
+    def _check_exemplar(self, given: Given, k: int, exemplars: Sequence[Exemplar]) -> None:
         row = self.pool.rows[given.id]
-        if given.said == "exemplar":
-            decode(self.pool.read(row), fit=64)
-            owners = [
-                one.label for one in revised(self._given, self._current(), self.classes, self.pool) if one.row == row
-            ]
-            if any(owner != k for owner in owners):
-                raise AnswersError(f"{given.id} is an exemplar of {self.classes[owners[0]]}: withdraw it there first")
+        decode(self.pool.read(row), fit=64)
+        if np.isnan(self._start.groups.scores[row]).any():
+            raise AnswersError(f"{given.id} has no vector to be compared with: choose another exemplar")
+        owners = [one.label for one in exemplars if one.row == row and one.label != k]
+        if owners:
+            raise AnswersError(f"{given.id} is an exemplar of {self.classes[owners[0]]}: withdraw it there first")
 
     def take(self, given: Sequence[Given]) -> int:
         """Record answers that come from elsewhere, but for those that stand already; return how many were new."""
         with self._changing:
+            exemplars = self._exemplars()
             for one in given:
-                self._check(one)
+                k = self._check(one)
+                if one.said == "exemplar":
+                    self._check_exemplar(one, k, exemplars)
             return self.answers.take(given)
 
     def read(self, path: Path, who: str = "") -> int:
@@ -294,13 +318,13 @@ class Review:
         version, current = self.answers.version, self._current()
         exemplars = revised(self._given, current, self.classes, self.pool)
         start = self._started(exemplars, before)
-        said, fit = gather(current, self.classes, answerable(self.pool, self._tested)), self.settings.fit
-        taught = teach(start, said, fit.doubtful_band, fit.ambiguity, fit.seed)
+        said, fit = gather(current, self.classes, self._answerable), self.settings.fit
+        taught = teach(start, said, fit.doubtful_band, fit.ambiguity, fit.seed, self._tested)
         moves: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = [[] for _ in self.classes]
         if before is not None:
             for k in range(len(self.classes)):
                 then, now = before.taught.groups.members(k), taught.groups.members(k)
-                moves[k] = [*before.moves[k], (np.setdiff1d(now, then), np.setdiff1d(then, now))]
+                moves[k] = [*before.moves[k][-1:], (np.setdiff1d(now, then), np.setdiff1d(then, now))]
         return _State(version, start, exemplars, said, taught, moves)
 
     def _started(self, exemplars: Sequence[Exemplar], before: _State | None) -> Start:
@@ -316,7 +340,8 @@ class Review:
         present = np.flatnonzero(~np.isnan(start.groups.scores).any(axis=1))
         embeddings = Embeddings([start.vectors[present]], present, len(self.pool))
         search = Search(self.classes, exemplars, embeddings, cosine(embeddings, queries), 0.0, queries)
-        classifier = Classifier(**dict(self.settings.fit) | {"threshold": self.settings.thresholds[0]})
+        first = start.groups.thresholds[0]  # that of the run, which may have compared several
+        classifier = Classifier(**dict(self.settings.fit) | {"threshold": "auto" if first.provisional else first.value})
         try:
             groups = classifier.group(search, plain_space(embeddings.dim))
         except GroupError as error:
@@ -327,6 +352,12 @@ class Review:
     def _vectors(self, exemplars: Sequence[Exemplar], k: int) -> NDArray[np.float32]:
         """The vectors of the exemplars of a class: as the run had them, and those of the pool."""
         known = dict(zip(self._start.names[k], self._start.exemplars[k], strict=True))
+        for one in exemplars:
+            if one.label == k and one.row is None and one.name not in known:
+                raise AnswersError(
+                    f"{one.name} was no exemplar when the run was done, and is not in the pool, so it has no vector to "
+                    f"compare with: do the run again, holotype run {self.out} --resume"
+                )
         return np.stack(
             [
                 known[one.name] if one.name in known else np.asarray(self._start.vectors[one.row], np.float32)
@@ -365,9 +396,10 @@ class Review:
     def _size(state: _State, k: int) -> float:
         """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
         logits = state.taught.logits[:, k].copy()
-        logits[[*state.said.hidden[k], *state.said.shown[k], *state.start.own]] = -np.inf
+        shown = {*state.said.shown[k].tolist(), *(row for row, owner in state.start.own.items() if owner == k)}
+        logits[[*state.said.hidden[k], *shown, *state.start.own]] = -np.inf
         likely = sigmoid(logits[logits > state.taught.cuts[k] - 3])
-        return float(likely.sum()) + len(state.said.shown[k]) + sum(owner == k for owner in state.start.own.values())
+        return float(likely.sum()) + len(shown)
 
     def _hint(self, state: _State, k: int, answered: int) -> str:
         found = max(len(state.taught.groups.members(k)), 1)
@@ -444,7 +476,9 @@ class Review:
 
     def exemplar_picture(self, number: int, side: int) -> bytes:
         """Return an exemplar, by its number in `exemplars`, as `picture` does."""
-        found = revised(self._given, self._current(), self.classes, self.pool)
+        found = self._exemplars()
+        if not 0 <= number < len(found):
+            raise AnswersError(f"expected the number of one of the {len(found)} exemplars, got {number}")
         return thumbnail(decode(found[number].data, fit=side), side)
 
     def apply(self, progress: Progress | None = None) -> None:
@@ -460,6 +494,10 @@ class Review:
         if self._read[0] != version:
             self._read = version, self.answers.current()
         return self._read[1]
+
+    def _exemplars(self) -> list[Exemplar]:
+        """Those that stand by the answers so far."""
+        return revised(self._given, self._current(), self.classes, self.pool)
 
     def _number(self, label: str) -> int:
         if label not in self.classes:

@@ -4,6 +4,7 @@ import { pictureOf, tinyOf } from "./pictures.js";
 import { get } from "./server.js";
 
 const PAGE = 60;
+const MOST = 200; // that the server gives at once
 const SIGNS = { yes: "Yes", no: "No", unsure: "Unsure", exemplar: "Exemplar", withdrawn: "Withdrawn" };
 const element = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
@@ -18,7 +19,9 @@ export class Gallery {
     this.box = element("items");
     this.form = element("filters");
     this.turn = 0;
+    this.loading = null; // the turn of which a page is on its way
     this.items = [];
+    this.total = 0;
     this.end = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.more());
     this.listen();
   }
@@ -37,7 +40,14 @@ export class Gallery {
     for (const name of ["focusin", "pointerover"])
       this.box.addEventListener(name, (event) => this.tellReason(this.placeOf(event.target)));
     this.box.addEventListener("pointerleave", () => this.tellReason(-1));
+    this.desk.hear("learnt", () => this.untouched && this.load(PAGE, () => this.untouched));
     this.desk.hear("unsaid", () => !element("gallery").hidden && this.load(this.items.length));
+  }
+
+  /** Nobody looks at a certain place of the list: it may be put in a new order. */
+  get untouched() {
+    const looking = this.viewer.dialog.open || this.box.contains(document.activeElement) || element("scroller").scrollTop > 0;
+    return !element("gallery").hidden && !looking && window.scrollY === 0;
   }
 
   enter() {
@@ -55,25 +65,25 @@ export class Gallery {
     return cell ? [...this.box.children].indexOf(cell) : -1;
   }
 
-  /** Show the first page, or as many images as there were. */
-  async load(count = PAGE) {
+  /** Show the first page, or as many images as there were; unless it is not `wanted` any more when it comes. */
+  async load(count = PAGE, wanted = () => true) {
     const turn = ++this.turn;
-    this.total = null;
-    const page = await this.asked(0, Math.min(Math.max(count, PAGE), 200));
-    if (turn !== this.turn || !page) return;
+    const page = await this.asked(0, Math.min(Math.max(count, PAGE), MOST));
+    if (turn !== this.turn || !page || !wanted()) return;
+    this.loading = null;
     this.items = [];
     this.box.replaceChildren();
     this.add(page);
   }
 
   async more() {
-    if (this.total === null || this.items.length >= this.total || this.loading) return;
     const { turn } = this;
-    this.loading = true;
-    const page = await this.asked(this.items.length, PAGE).finally(() => {
-      this.loading = false;
-    });
-    if (turn === this.turn && page) this.add(page);
+    if (this.items.length >= this.total || this.loading === turn) return;
+    this.loading = turn;
+    const page = await this.asked(this.items.length, PAGE);
+    if (turn !== this.turn) return;
+    this.loading = null;
+    if (page) this.add(page);
   }
 
   async asked(start, count) {
@@ -104,6 +114,7 @@ export class Gallery {
     button.className = "cell";
     button.draggable = true;
     button.dataset.row = item.row;
+    button.dataset.id = item.id;
     button.tabIndex = place ? -1 : 0;
     const caption = document.createElement("span");
     caption.className = "caption";
@@ -157,8 +168,10 @@ export class Gallery {
     const saved = await this.desk.answer({ kind: "other", label, answers, text: `${said}, about ${item.id}` });
     if (!saved) return;
     item.said = shown.said = said;
-    const button = this.box.children[this.items.indexOf(item)];
-    if (button) this.name(button, item);
+    const place = this.items.findIndex((one) => one.row === item.row);
+    if (place < 0) return;
+    this.items[place].said = said;
+    this.name(this.box.children[place], this.items[place]);
   }
 
   /** True when the key was for the gallery. */

@@ -18,6 +18,7 @@ class Cell {
     this.button.type = "button";
     this.button.className = "cell";
     this.button.dataset.row = question.row;
+    this.button.dataset.id = question.id;
     this.button.tabIndex = -1;
     this.sign = document.createElement("span");
     this.sign.className = "sign";

@@ -79,6 +79,7 @@ export class One {
     card.picture.image.draggable = false; // its button is dragged
     element("question").replaceChildren(card.picture.image);
     element("question").dataset.row = card.row;
+    element("question").dataset.id = card.id;
     element("question-name").textContent = card.id;
     element("question-why").textContent = card.why;
     await painted();
@@ -89,6 +90,7 @@ export class One {
   showNone() {
     element("question").replaceChildren();
     delete element("question").dataset.row;
+    delete element("question").dataset.id;
     element("question-name").textContent = "";
     element("question-why").textContent = "There are no more questions for this class.";
   }

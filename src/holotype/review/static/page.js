@@ -65,13 +65,16 @@ function fillOthers() {
     const key = document.createElement("kbd");
     key.textContent = k + 1;
     const name = document.createElement("span");
-    name.textContent = `It is ${label}`;
+    name.textContent = label;
+    button.title = `No, it is ${label}`;
+    button.setAttribute("aria-label", `It is ${label}`);
     button.append(name, " ", key);
     button.addEventListener("click", () => views.one.answer("no", label));
     keepFocus(button);
     return button;
   });
   element("others").replaceChildren(...buttons);
+  element("others-title").hidden = !buttons.length;
 }
 
 /** A click with a pointer leaves the keys where they were: Space still shows the picture large. */
@@ -149,11 +152,8 @@ function imageAt(target) {
   const holder = target.closest("[data-row]") ?? (mode === "one" ? element("question") : null);
   const shown = holder?.querySelector("img");
   if (!holder?.dataset.row || !shown?.complete || !shown.naturalWidth) return null;
-  const id = holder.id === "question" ? views.one.card?.id : idOf(holder);
-  return { row: Number(holder.dataset.row), id };
+  return { row: Number(holder.dataset.row), id: holder.dataset.id };
 }
-
-const idOf = (holder) => holder.title || holder.getAttribute("aria-label").split(",")[0];
 
 function zoom(target) {
   const image = imageAt(target);
@@ -226,7 +226,7 @@ function exemplarAt(event) {
 
 function dropped(row, label) {
   const holder = document.querySelector(`[data-row="${row}"]`);
-  makeExemplar(row, holder?.id === "question" ? views.one.card.id : idOf(holder), false, label);
+  makeExemplar(row, holder?.dataset.id ?? `image ${row}`, false, label);
 }
 
 async function look() {
@@ -280,6 +280,8 @@ for (const button of document.querySelectorAll(".undo")) {
   button.addEventListener("click", () => desk.undo());
   keepFocus(button);
 }
+element("exemplar-make").addEventListener("click", () => views.one.exemplar(desk.label));
+keepFocus(element("exemplar-make"));
 element("question").addEventListener("click", zoomQuestion);
 element("help-open").addEventListener("click", () => element("help").showModal());
 document.addEventListener("keydown", pressed);

@@ -28,7 +28,7 @@ async function ask(address, options) {
   try {
     answer = await fetch(address, options);
   } catch {
-    throw new Unreachable("the server cannot be reached; is holotype review still running?");
+    throw new Unreachable("the server cannot be reached (is holotype review still running?)");
   }
   const content = await answer.json().catch(() => ({}));
   if (answer.ok) return content;

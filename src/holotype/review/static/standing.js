@@ -79,6 +79,7 @@ export class StandingView {
     button.className = "tiny";
     button.draggable = true;
     button.dataset.row = row;
+    button.dataset.id = id;
     button.setAttribute("aria-label", `${id}, ${how}`);
     button.title = id;
     const image = tinyOf(pictureOf(row, "thumb"), "");

@@ -11,6 +11,7 @@ export class Viewer {
     this.items = [];
     this.turn = 0;
     element("viewer-scale").addEventListener("click", () => this.scale());
+    element("viewer-exemplar").addEventListener("click", () => this.exemplar(false));
     element("viewer-close").addEventListener("click", () => this.dialog.close());
     element("viewer-before").addEventListener("click", () => this.step(-1));
     element("viewer-next").addEventListener("click", () => this.step(1));
@@ -23,7 +24,8 @@ export class Viewer {
 
   /**
    * Show `items` ({address, id, about, said}), beginning with `place`. With `answer`, which is given the item and
-   * what was said, they can be answered; it returns whether to go on to the next.
+   * what was said, they can be answered; it returns whether to go on to the next. With `exemplar`, which is given
+   * the item and whether to ask for the class, they can be made exemplars.
    */
   open(items, place, { answer = null, exemplar = null } = {}) {
     this.items = items;
@@ -31,6 +33,7 @@ export class Viewer {
     this.answering = answer;
     this.making = exemplar;
     element("viewer-answers").classList.toggle("silent", !answer);
+    element("viewer-exemplar").hidden = !exemplar;
     for (const id of ["viewer-before", "viewer-next"]) element(id).hidden = items.length < 2;
     if (!this.dialog.open) this.dialog.showModal();
     this.stage.focus();

@@ -1,0 +1,265 @@
+"""What answers are worth: a simulated reviewer answers what each strategy asks, in the loop of `holotype review`.
+
+`python -m benchmarks.quality --answers` calls it. An episode is one of benchmarks.episodes; questions are asked five at
+a time for each class, and everything is learnt anew after each five.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import methods
+from benchmarks.episodes import CLASSES, Episode, episodes
+from benchmarks.figures import judge
+from benchmarks.methods import Answer, Exemplars, Spaces
+from benchmarks.pools import Truth
+from holotype.audit import lots
+from holotype.groups import group_ranked
+from holotype.review.queue import Random, Spread, Strategy, Tally, Top, Uncertain, View, ask
+from holotype.settings import FitSettings, RankSettings
+from holotype.teaching import Said, Start, Taught, teach
+
+BUDGETS = (0, 10, 20, 30, 50)
+BATCH = 5
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Herding:
+    """scikit-activeml's MaxHerding (Bae et al., ECCV 2024), for few labels, among the 400 most likely images."""
+
+    def choose(self, view: View, n: int) -> list[int]:
+        """Return the rows that cover most of what was not seen."""
+        from skactiveml.pool import MaxHerding
+
+        likely = np.array(Top().choose(view, 400))
+        X = np.concatenate([view.seen, np.asarray(view.vectors[likely], np.float32)])
+        y = np.append(np.zeros(len(view.seen)), np.full(len(likely), np.nan))
+        chosen = MaxHerding(random_state=0).query(X, y, batch_size=min(n, len(likely)))
+        return [int(row) for row in likely[chosen - len(view.seen)]]
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """Who answers: how often wrongly, what a strategy asks, and whether a third of it is an audit."""
+
+    strategy: Strategy
+    error: float = 0.0
+    audits: bool = True
+
+
+REVIEWERS: dict[str, Reviewer] = {
+    OURS: Reviewer(Spread()),
+    "ours, 5 % of the answers wrong": Reviewer(Spread(), error=0.05),
+    "ours, no audit": Reviewer(Spread(), audits=False),
+    "pure uncertainty": Reviewer(Uncertain()),
+    "top of the list": Reviewer(Top()),
+    "MaxHerding": Reviewer(Herding()),
+    "random": Reviewer(Random()),
+}
+
+
+@dataclass
+class _Record:
+    """What was answered about each class of an episode so far."""
+
+    learnt: list[dict[int, bool]] = field(default_factory=lambda: [{} for _ in range(CLASSES)])
+    audited: list[dict[int, bool]] = field(default_factory=lambda: [{} for _ in range(CLASSES)])
+
+    def said(self) -> Said:
+        """Return it as `teach` takes it."""
+        both = [one | two for one, two in zip(self.learnt, self.audited, strict=True)]
+        return Said(
+            [_rows(row for row, yes in one.items() if yes) for one in both],
+            [_rows(row for row, yes in one.items() if not yes) for one in both],
+            [_rows(())] * CLASSES,
+            [_rows(one) for one in self.audited],
+            {row: "answered" for one in both for row in one},
+        )
+
+
+def _rows(rows: Any) -> NDArray[np.int64]:
+    return np.array(sorted(rows), np.int64)
+
+
+def begin(spaces: Spaces, exemplars: Exemplars) -> Start:
+    """Return what `holotype run` leaves for a review."""
+    names = [f"class {k}" for k in range(CLASSES)]
+    ranking = methods.ranked(spaces, exemplars, RankSettings())
+    own = {int(row): k for k, rows in enumerate(exemplars) for row in rows}
+    settings = FitSettings()
+    groups = group_ranked(names, ranking, own, settings.doubtful_band, settings.ambiguity)
+    vectors = np.asarray(spaces.embeddings("neighbours").shards[0])
+    return Start(vectors, [vectors[rows] for rows in exemplars], [[name] for name in names], groups, own, "benchmark")
+
+
+def review(truth: Truth, episode: Episode, start: Start, who: Reviewer, seed: int) -> Iterator[tuple[int, Taught]]:
+    """Yield (answers per class, what they led to) at each of the budgets."""
+    rng, settings, record = np.random.default_rng(seed), FitSettings(), _Record()
+    lot = lots(len(truth.vectors), f"{seed}")
+    taught = teach(start, record.said(), settings.doubtful_band, settings.ambiguity)
+    for answered in range(0, max(BUDGETS) + 1, BATCH):
+        if answered in BUDGETS:
+            yield answered, taught
+        for k, name in enumerate(episode.names):
+            _answer(record, k, truth.classes == name, start, taught, who, lot, rng)
+        taught = teach(start, record.said(), settings.doubtful_band, settings.ambiguity)
+
+
+def _answer(
+    record: _Record,
+    k: int,
+    positive: NDArray[np.bool_],
+    start: Start,
+    taught: Taught,
+    who: Reviewer,
+    lot: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> None:
+    known = {**record.learnt[k], **record.audited[k]}
+    free = np.ones(len(positive), dtype=bool)
+    free[[*known, *start.own]] = False
+    seen = np.concatenate([start.exemplars[k], start.vectors[list(record.learnt[k])]])
+    view = View(start.vectors, taught.logits[:, k], float(taught.cuts[k]), free, seen)
+    tally = Tally(len(known), len(record.audited[k]))
+    sampled = taught.sampled[k] if who.audits else np.empty(0, np.int64)
+    for question in ask(view, who.strategy, BATCH, tally, sampled, lot, known):
+        yes = bool(positive[question.row]) ^ bool(rng.random() < who.error)
+        (record.audited if question.audit else record.learnt)[k][question.row] = yes
+
+
+def figures(truth: Truth, episode: Episode, exemplars: Exemplars, taught: Taught) -> dict[str, Any]:
+    """Return the figures of the groups after answers, and per class what the audit said and what is true.
+
+    The bound is one on what a class holds before the audit corrects it, so that is what it is compared with.
+    """
+    groups = taught.groups
+    chosen = [np.setdiff1d(groups.members(k), np.concatenate(exemplars)) for k in range(CLASSES)]
+    found = judge(truth, episode, exemplars, Answer(chosen, taught.logits))
+    bounds = []
+    for k, name in enumerate(episode.names):
+        audit, rows = taught.audits[k], taught.sampled[k]
+        if audit.low is not None:
+            bounds.append((audit.asked, audit.low, float((truth.classes[rows] == name).mean())))
+    return found | {"bounds": bounds, "trusted": float(np.mean([one.trusted for one in taught.learnt]))}
+
+
+_SHARED: dict[str, Any] = {}
+
+
+def _one(number: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[int, Any]]]:
+    """Return naive figures, those of the ceiling, and those of each reviewer at each budget, of an episode."""
+    from threadpoolctl import threadpool_limits
+
+    spaces, episode = _SHARED["spaces"], _SHARED["episodes"][number]
+    truth, exemplars = spaces.truth, episode.first(1)
+    with threadpool_limits(1):
+        naive = judge(truth, episode, exemplars, methods.fixed(0.75)(spaces, exemplars))
+        columns = np.stack([_SHARED["ceiling"][name] for name in episode.names], axis=1)
+        best = judge(truth, episode, exemplars, Answer([np.empty(0, int)] * CLASSES, columns))
+        start = begin(spaces, exemplars)
+        found = {
+            name: {
+                answered: figures(truth, episode, exemplars, taught)
+                for answered, taught in review(truth, episode, start, who, number)
+            }
+            for name, who in _SHARED["reviewers"].items()
+        }
+    return naive, best, found
+
+
+def measure(
+    truth: Truth, names: Sequence[str], triples: int, draws: int, reviewers: Mapping[str, Reviewer] = REVIEWERS
+) -> dict[str, Any]:
+    """Return all figures of one pool and encoder; episodes are shared among the cores."""
+    spaces = Spaces(truth)
+    done = list(episodes(truth, names, triples, draws))
+    truth.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
+    for space in ("raw", "whitened", "neighbours"):
+        spaces.embeddings(space)
+    best = methods.ceiling(spaces, sorted({name for episode in done for name in episode.names}))
+    _SHARED.update(spaces=spaces, episodes=done, ceiling=best, reviewers=reviewers)
+    found = []
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as workers:
+        for number, one in enumerate(workers.map(_one, range(len(done)))):
+            found.append(one)
+            print(f"{truth.name}: episode {number + 1} of {len(done)}", file=sys.stderr, flush=True)
+    return {"pool": truth.name, "images": len(truth.vectors), "episodes": len(done)} | _summary(done, found, reviewers)
+
+
+def _summary(done: Sequence[Episode], found: Sequence[Any], reviewers: Mapping[str, Reviewer]) -> dict[str, Any]:
+    from benchmarks.quality import gap_closed, interval
+
+    triples = np.array([episode.triple for episode in done])
+    low, high = ({key: np.array([one[i][key] for one in found]) for key in found[0][i]} for i in (0, 1))
+    rows: dict[str, dict[int, Any]] = {}
+    for name in reviewers:
+        rows[name] = {}
+        for budget in BUDGETS:
+            here = [one[2][name][budget] for one in found]
+            own = {key: np.array([one[key] for one in here]) for key in ("f1", "f1 other artists", "precision")}
+            row: dict[str, Any] = {key: float(values.mean()) for key, values in own.items()}
+            for key in ("f1", "f1 other artists"):
+                closed = gap_closed(own[key], low[key], high[f"oracle {key}"])
+                row |= {
+                    f"gap closed, {key}": float(np.median(closed)),
+                    f"gap closed, {key}, interval": interval(closed, triples, np.median),
+                    f"gap closed, {key}, p10": float(np.percentile(closed, 10)),
+                }
+            base = np.array([one[2][OURS][budget]["f1"] for one in found])
+            row |= {"ours minus": float((base - own["f1"]).mean())}
+            row |= {"ours minus, interval": interval(base - own["f1"], triples, np.mean)}
+            row |= _bounds([bound for one in here for bound in one["bounds"]])
+            row["trusted"] = float(np.mean([one["trusted"] for one in here]))
+            rows[name][budget] = row
+    return {"naive": float(low["f1"].mean()), "ceiling": float(high["oracle f1"].mean()), "reviewers": rows}
+
+
+def _bounds(bounds: Sequence[tuple[int, float, float]]) -> dict[str, Any]:
+    if not bounds:
+        return {"bounds": 0, "covered": None, "audited": 0.0, "bound": None, "true precision": None}
+    asked, low, true = (np.array(column, dtype=np.float64) for column in zip(*bounds, strict=True))
+    means = {"audited": float(asked.mean()), "bound": float(low.mean()), "true precision": float(true.mean())}
+    return {"bounds": len(bounds), "covered": float((low <= true).mean())} | means
+
+
+_LAST = "ours minus, at 30 | at 30: audited, bound, true precision; bounds that hold"
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the results as Markdown."""
+    lines = []
+    for result in results:
+        lines += [
+            f"### {result['pool']}: {result['images']:,} images, {result['episodes']} episodes",
+            "",
+            f"F1 of the naive method {result['naive']:.3f}, of the ceiling {result['ceiling']:.3f}.",
+            "",
+            f"| F1 (gap closed) after answers per class: | {' | '.join(map(str, BUDGETS))} | {_LAST} |",
+            "|---" * (len(BUDGETS) + 3) + "|",
+        ]
+        for name, row in result["reviewers"].items():
+            cells = [f"{row[b]['f1']:.3f} ({row[b]['gap closed, f1']:.2f})" for b in BUDGETS]
+            less, more = row[30]["ours minus, interval"]
+            apart = "" if name == OURS else f"{row[30]['ours minus']:+.3f} ({less:+.3f} to {more:+.3f})"
+            lines.append(f"| {name} | {' | '.join(cells)} | {apart} | {_audit(row)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _audit(row: dict[int, Any]) -> str:
+    """The audit at 30 answers, and how often the bounds at 20, 30 and 50 held."""
+    counted = [row[b] for b in (20, 30, 50) if row[b]["bounds"]]
+    if not counted:
+        return ""
+    held = sum(one["covered"] * one["bounds"] for one in counted) / sum(one["bounds"] for one in counted)
+    at = row[30]
+    stated = f"{at['audited']:.0f}, {at['bound']:.2f}, {at['true precision']:.2f}" if at["bounds"] else "-"
+    return f"{stated}, {held:.3f}"

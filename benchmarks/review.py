@@ -1,0 +1,120 @@
+"""python -m benchmarks.review OUT: how quick the page of `holotype review OUT` is, in Debian's chromium.
+
+The time from the start of the command to the first question on screen, from a key to the next question on screen, and
+of a refit. The run is copied, so that it keeps its own answers. The reference pool has 92,350 images:
+
+    python -m benchmarks.whole
+    holotype run --images CACHE/benchmarks/reference/images.tar --embeddings CACHE/benchmarks/resumed \
+        --exemplar mage=29665 --exemplar vampire=3213 --exemplar superhero=19081 --out OUT
+"""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+from holotype.review.review import Review
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+STARTS, ANSWERS = 5, 30
+SHOWN = "() => document.querySelector('#question img')?.complete && !document.querySelector('.yes').disabled"
+WATCH = """() => {
+    const name = document.querySelector('#question-name'), before = name.textContent;
+    window.shown = new Promise(done => document.addEventListener('keydown', () => {
+        const start = performance.now();
+        const look = () => {
+            const image = document.querySelector('#question img');
+            const there = name.textContent !== before && image?.complete;
+            requestAnimationFrame(there ? () => done(performance.now() - start) : look);
+        };
+        requestAnimationFrame(look);
+    }, {once: true, capture: true}));
+}"""
+
+
+def start(out: Path) -> tuple["subprocess.Popen[str]", str]:
+    """Start the command; return it and the address that it prints."""
+    command = [str(Path(sys.executable).parent / "holotype"), "review", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, next(word for word in process.stdout.readline().split() if word.startswith("http"))
+
+
+def first_question(page: Page, out: Path) -> float:
+    """Seconds from the start of the command to the first question on screen."""
+    started = time.perf_counter()
+    process, address = start(out)
+    page.goto(address)
+    page.wait_for_function(SHOWN)
+    seconds = time.perf_counter() - started
+    process.terminate()
+    process.wait()
+    return seconds
+
+
+def next_questions(page: Page, out: Path) -> list[float]:
+    """Milliseconds from each of the answers to the next question on screen; refits run beside."""
+    process, address = start(out)
+    page.goto(address)
+    found = []
+    for number in range(ANSWERS):
+        page.wait_for_function(SHOWN)
+        page.wait_for_timeout(250)
+        page.evaluate(WATCH)
+        page.keyboard.press("y" if number % 3 == 0 else "n")
+        found.append(float(page.evaluate("() => window.shown")))
+    process.terminate()
+    process.wait()
+    return found
+
+
+def refits(out: Path) -> list[float]:
+    """Seconds of a refit after each five answers about each class: all classes are learnt anew."""
+    found = []
+    with Review.open(out) as review:
+        for number in range(6):
+            for label in review.classes:
+                for question in review.next(5, label):
+                    review.answers.add(
+                        question.id, label, "yes" if question.score > 0.4 else "no", audit=question.audit
+                    )
+            started = time.perf_counter()
+            review.refit()
+            found.append(time.perf_counter() - started)
+            print(f"refit {number + 1}: {found[-1]:.2f} s", file=sys.stderr)
+    return found
+
+
+def _said(what: str, values: Sequence[float], unit: str) -> str:
+    return f"{what}: median {statistics.median(values):.3g} {unit}, worst {max(values):.3g} {unit} of {len(values)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.review", description=__doc__)
+    parser.add_argument("out", type=Path, help="the folder of a run")
+    given: Any = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        copy = Path(folder) / "out"
+        shutil.copytree(
+            given.out, copy, ignore=lambda _, names: [name for name in names if name.startswith("answers.db")]
+        )
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        print(_said("first question on screen", [first_question(page, copy) for _ in range(STARTS)], "s"))
+        print(_said("next question on screen", next_questions(page, copy), "ms"))
+        browser.close()
+        print(_said("refit of all classes", refits(copy), "s"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What tests of answers share: a pool of known classes, and somebody who knows them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.answers import Answer, Said
+from holotype.audit import lots
+from holotype.embeddings import unit
+from holotype.groups import Groups, Threshold, group
+from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
+from holotype.teaching import Start, Taught, gather, teach
+
+BAND, AMBIGUITY = 0.25, 0.01
+
+
+@dataclass(frozen=True)
+class Known:
+    """A start, and the class number of each row; those of none come last."""
+
+    start: Start
+    truth: NDArray[np.int64]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        return {str(row): row for row in range(len(self.truth))}
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.start.groups.classes)
+
+
+def plant(
+    seed: int = 0, sizes: Sequence[int] = (40, 30), others: int = 2000, noise: float = 1.0, threshold: float = 0.4
+) -> Known:
+    """Classes around centres of their own among images around many; the first of each is its exemplar."""
+    rng, dim = np.random.default_rng(seed), 48
+    centres = unit(rng.normal(size=(len(sizes) + 200, dim)))
+    truth = np.repeat(np.arange(len(sizes) + 1), [*sizes, others])
+    own = np.concatenate([truth[truth < len(sizes)], len(sizes) + rng.integers(0, 200, others)])
+    vectors = unit(centres[own] + noise * rng.normal(size=(len(own), dim)) / np.sqrt(dim))
+    first = [int(np.flatnonzero(truth == k)[0]) for k in range(len(sizes))]
+    return Known(started(vectors, first, threshold, f"{seed}"), truth)
+
+
+def started(vectors: NDArray[np.float32], first: Sequence[int], threshold: float, key: str) -> Start:
+    """Groups by a cosine, whose exemplars are the rows `first`; a vector of zeros is none."""
+    names = [f"class {k}" for k in range(len(first))]
+    scores = (vectors @ vectors[list(first)].T).astype(np.float32)
+    scores[~vectors.any(axis=1)] = np.nan
+    own = {row: k for k, row in enumerate(first)}
+    thresholds = [Threshold(threshold, threshold - 0.1, "given", False)] * len(first)
+    groups = group(names, scores, thresholds, own, AMBIGUITY)
+    exemplars = [vectors[[row]] for row in first]
+    return Start(vectors.astype(np.float16), exemplars, [[str(row)] for row in first], groups, own, key)
+
+
+def say(number: int, row: int, label: str, said: Said, audit: bool = False, who: str = "") -> Answer:
+    """An answer as the log gives it."""
+    return Answer(str(row), label, said, datetime(2026, 1, 1, tzinfo=UTC), who, audit, number, str(number))
+
+
+def learn_from(known: Known, answers: Sequence[Answer], held_out: Sequence[int] = ()) -> Taught:
+    """What the answers lead to."""
+    rows = {name: row for name, row in known.ids.items() if row not in set(held_out)}
+    return teach(known.start, gather(answers, known.classes, rows), BAND, AMBIGUITY, held_out=held_out)
+
+
+def tell(known: Known, *said: tuple[int, str, Said]) -> Groups:
+    """The groups after (row, class, answer)s."""
+    return learn_from(known, [say(i, *one) for i, one in enumerate(said, 1)]).groups
+
+
+@dataclass
+class Reviewer:
+    """Answers questions about a pool by what is true, or by `says`, as the page would ask them."""
+
+    known: Known
+    strategy: Strategy = Spread()
+    says: Callable[[int, int], bool] | None = None
+    answers: list[Answer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.taught = learn_from(self.known, self.answers)
+        self._lot = lots(len(self.known.truth), self.known.start.key)
+
+    def questions(self, k: int, n: int) -> list[Ask]:
+        label = self.known.classes[k]
+        about = [one for one in self.answers if one.label == label]
+        said = gather(self.answers, self.known.classes, self.known.ids)
+        asked = {int(one.id) for one in about} | {*said.shown[k].tolist(), *said.hidden[k].tolist()}
+        free = np.ones(len(self.known.truth), bool)
+        free[[*asked, *self.known.start.own]] = False
+        start = self.known.start
+        seen = np.concatenate([start.exemplars[k], np.asarray(start.vectors[sorted(asked)], np.float32)])
+        view = View(start.vectors, self.taught.logits[:, k], float(self.taught.cuts[k]), free, seen)
+        tally = Tally(len(about), sum(one.audit for one in about))
+        return ask(view, self.strategy, n, tally, self.taught.sampled[k], self._lot, asked)
+
+    def review(self, k: int, n: int) -> None:
+        """Answer `n` questions about class `k`; what they teach is learnt afterwards."""
+        for one in self.questions(k, n):
+            yes = bool(self.known.truth[one.row] == k) if self.says is None else self.says(one.row, k)
+            given: Said = "yes" if yes else "no"
+            self.answers.append(say(len(self.answers) + 1, one.row, self.known.classes[k], given, one.audit))
+        self.taught = learn_from(self.known, self.answers)
