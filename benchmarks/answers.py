@@ -60,7 +60,6 @@ REVIEWERS: dict[str, Reviewer] = {
     "ours, 5 % of the answers wrong": Reviewer(Spread(), error=0.05),
     "ours, no audit": Reviewer(Spread(), audits=False),
     "pure uncertainty": Reviewer(Uncertain()),
-    "top of the list": Reviewer(Top()),
     "MaxHerding": Reviewer(Herding()),
     "random": Reviewer(Random()),
 }
@@ -89,21 +88,21 @@ def _rows(rows: Any) -> NDArray[np.int64]:
     return np.array(sorted(rows), np.int64)
 
 
-def begin(spaces: Spaces, exemplars: Exemplars) -> Start:
-    """Return what `holotype run` leaves for a review."""
+def begin(spaces: Spaces, exemplars: Exemplars, key: str) -> Start:
+    """Return what `holotype run` leaves for a review; the audit is drawn by `key`."""
     names = [f"class {k}" for k in range(CLASSES)]
     ranking = methods.ranked(spaces, exemplars, RankSettings())
     own = {int(row): k for k, rows in enumerate(exemplars) for row in rows}
     settings = FitSettings()
     groups = group_ranked(names, ranking, own, settings.doubtful_band, settings.ambiguity)
     vectors = np.asarray(spaces.embeddings("neighbours").shards[0])
-    return Start(vectors, [vectors[rows] for rows in exemplars], [[name] for name in names], groups, own, "benchmark")
+    return Start(vectors, [vectors[rows] for rows in exemplars], [[name] for name in names], groups, own, key)
 
 
 def review(truth: Truth, episode: Episode, start: Start, who: Reviewer, seed: int) -> Iterator[tuple[int, Taught]]:
     """Yield (answers per class, what they led to) at each of the budgets."""
     rng, settings, record = np.random.default_rng(seed), FitSettings(), _Record()
-    lot = lots(len(truth.vectors), f"{seed}")
+    lot = lots(len(truth.vectors), start.key)
     taught = teach(start, record.said(), settings.doubtful_band, settings.ambiguity)
     for answered in range(0, max(BUDGETS) + 1, BATCH):
         if answered in BUDGETS:
@@ -164,7 +163,7 @@ def _one(number: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[in
         naive = judge(truth, episode, exemplars, methods.fixed(0.75)(spaces, exemplars))
         columns = np.stack([_SHARED["ceiling"][name] for name in episode.names], axis=1)
         best = judge(truth, episode, exemplars, Answer([np.empty(0, int)] * CLASSES, columns))
-        start = begin(spaces, exemplars)
+        start = begin(spaces, exemplars, str(number))
         found = {
             name: {
                 answered: figures(truth, episode, exemplars, taught)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from holotype.answers import Answer, Said
 from holotype.audit import lots
@@ -15,6 +16,7 @@ from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
 from holotype.teaching import Start, Taught, gather, teach
 
 BAND, AMBIGUITY = 0.25, 0.01
+THREADS = ThreadpoolController()  # more than one wait for each other where others compute as well
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def say(number: int, row: int, label: str, said: Said, audit: bool = False, who:
 def learn_from(known: Known, answers: Sequence[Answer], held_out: Sequence[int] = ()) -> Taught:
     """What the answers lead to."""
     rows = {name: row for name, row in known.ids.items() if row not in set(held_out)}
-    return teach(known.start, gather(answers, known.classes, rows), BAND, AMBIGUITY, held_out=held_out)
+    with THREADS.limit(limits=1):
+        return teach(known.start, gather(answers, known.classes, rows), BAND, AMBIGUITY, held_out=held_out)
 
 
 def tell(known: Known, *said: tuple[int, str, Said]) -> Groups:
@@ -79,7 +82,7 @@ class Reviewer:
     """Answers questions about a pool by what is true, or by `says`, as the page would ask them."""
 
     known: Known
-    strategy: Strategy = Spread()
+    strategy: Strategy = field(default_factory=Spread)
     says: Callable[[int, int], bool] | None = None
     answers: list[Answer] = field(default_factory=list)
 

@@ -50,6 +50,7 @@ def test_the_public_names() -> None:
         "HolotypeError",
         "Pool",
         "Predictions",
+        "Review",
         "Settings",
         "evaluate",
         "load_encoder",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from holotype.pipeline import run
     from holotype.pool import Pool, open_pool
     from holotype.predictions import Predictions
+    from holotype.review.review import Review
     from holotype.settings import Settings
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ _HOME = {
     "HolotypeError": "errors",
     "Pool": "pool",
     "Predictions": "predictions",
+    "Review": "review.review",
     "Settings": "settings",
     "evaluate": "evaluation",
     "load_encoder": "encoders",
@@ -39,6 +41,7 @@ __all__ = [
     "HolotypeError",
     "Pool",
     "Predictions",
+    "Review",
     "Settings",
     "evaluate",
     "load_encoder",

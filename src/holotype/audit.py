@@ -25,7 +25,9 @@ class Audit:
 
     @property
     def low(self) -> float | None:
-        """The precision that holds at the least, with 95 % confidence; None without a sample."""
+        """The precision that holds at least, with 95 % confidence, or exactly where all is known; None without any."""
+        if self.asked == self.among:
+            return self.precision
         return lower_bound(self.yes, self.asked) if self.asked else None
 
 
@@ -57,7 +59,7 @@ def audit(
     """Return what is known of the random sample of `rows`: in the order of the draw, up to the last that was audited.
 
     It ends before the first unknown, and at an audited row: what was learnt from is known to be right, and would
-    lengthen the sample by its hits alone.
+    lengthen the sample by its hits alone. Where all is known, it is all.
 
     rows    what a class holds by what was learnt, whatever the audit said; without images nobody could decide on
     known   row -> whether it shows the class. An image that was learnt from is among `rows` only after a "yes", and a
@@ -68,6 +70,6 @@ def audit(
         if row not in known:
             break
         sample.append(row)
-    while sample and sample[-1] not in audited:
+    while len(sample) < len(rows) and sample and sample[-1] not in audited:
         sample.pop()
     return Audit(len(sample), sum(known[row] for row in sample), len(rows))

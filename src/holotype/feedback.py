@@ -57,12 +57,13 @@ def learn(vectors: NDArray[Any], prior: Logits, lesson: Lesson, seed: int = 0) -
 
     A logistic regression tells exemplars and "yes" from "no" and a sample of the pool; its score, in deviations of the
     pool, and the `prior` add up. Answers cannot outvote the exemplars until they predict better: five times a fifth of
-    them is held out, and where that is predicted no better than by `prior` alone, the prior stands.
+    them is held out, and where that is predicted no better than by `prior` alone, the prior stands; so it does without
+    a single "yes".
 
     vectors   (n, dim) unit vectors of the pool, zeros where an image has none
     prior     (n,) logits of what the exemplars alone lead to
     """
-    if not len(lesson.rows):
+    if not lesson.yes.any():  # a class that is nowhere would predict that best
         return Learnt(prior, False, (float("nan"), float("nan")))
     sample = _background(vectors, lesson.rows, seed)
     asked = np.asarray(vectors[lesson.rows], dtype=np.float32)

@@ -499,7 +499,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=10,
         )
     )
 

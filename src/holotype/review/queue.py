@@ -11,7 +11,8 @@ from holotype.audit import draw
 from holotype.feedback import Logits, sigmoid
 from holotype.space import Matrix
 
-_FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost
+_FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost;
+_LEAST = 5  # of a smaller class half as many as it holds, but these, as else all of it is asked about to learn from
 _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
 _WIDE = 4.0  # logits from even odds count as much as ...
@@ -123,12 +124,13 @@ class Tally:
 def ask(
     view: View, strategy: Strategy, n: int, done: Tally, sampled: Rows, lot: NDArray[np.float64], known: Collection[int]
 ) -> list[Ask]:
-    """Return the next `n` questions: by the `strategy`, and from the tenth answer on audits, a third in the end.
+    """Return the next `n` questions: by the `strategy`, and after the first ones also audits, a third in the end.
 
     sampled   what the audit is a sample of; lot: who is audited first; known: rows about which that is known already
     """
     waiting = [int(row) for row in draw(sampled, lot) if int(row) not in known and view.free[row]]
-    turns = _turns(done, n, len(waiting))
+    first = min(_FIRST, max(len(sampled) // 2, _LEAST))
+    turns = _turns(done, n, len(waiting), first)
     audits, taken = waiting[: sum(turns)], view.free.copy()
     taken[audits] = False
     others = strategy.choose(View(view.vectors, view.logits, view.cut, taken, view.seen), n - len(audits))
@@ -140,12 +142,15 @@ def ask(
     return found
 
 
-def _turns(done: Tally, n: int, waiting: int) -> list[bool]:
-    """Tell which of the next `n` questions are audits: every second until a third of all is, then every third."""
+def _turns(done: Tally, n: int, waiting: int, first: int) -> list[bool]:
+    """Tell which of the next `n` questions are audits: none of the `first`, then every second until a third of all is.
+
+    From there on it is every third.
+    """
     turns: list[bool] = []
     answered, audited = done.answered, done.audited
     for _ in range(n):
-        behind = answered >= _FIRST and _AUDITED * audited < answered + 1
+        behind = answered >= first and _AUDITED * audited < answered + 1
         turn = behind and audited - done.audited < waiting and not (turns and turns[-1])
         turns.append(turn)
         answered, audited = answered + 1, audited + turn

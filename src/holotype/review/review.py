@@ -189,6 +189,11 @@ class Review:
         found = self._exemplars()
         return [Shown(i, one.row, one.name) for i, one in enumerate(found) if one.label == k]
 
+    def queue(self, label: str) -> "Queue":
+        """Return the questions about the class `label`."""
+        self._number(label)
+        return Queue(self, label)
+
     def next(self, n: int, label: str, exclude: Collection[int] = ()) -> list[Question]:
         """Return the next `n` questions about the class `label`, without the rows to `exclude`."""
         k, state, current = self._number(label), self._state, self._current()
@@ -507,3 +512,18 @@ class Review:
 
 def _names(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
     return [[one.name for one in exemplars if one.label == k] for k in range(classes)]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The questions about one class of a review."""
+
+    review: Review
+    label: str
+
+    def next(self, n: int, exclude: Collection[int] = ()) -> list[Question]:
+        """Return the next `n` questions, without the rows to `exclude`: an image stays first until it is answered.
+
+        Give its `audit` to `Answers.add` with the answer: what is audited is not learnt from.
+        """
+        return self.review.next(n, self.label, exclude)

@@ -1,0 +1,191 @@
+"""What answers teach: they add to the exemplars, and never outvote them without being better."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from reviewer import THREADS, Reviewer, learn_from, plant, say
+
+from holotype.embeddings import open_array, unit
+from holotype.feedback import Learnt, Lesson, best_cut, learn, sigmoid
+from holotype.teaching import prior_of
+
+DIM, LOOK, OTHERS = 64, 40, 3000
+
+
+def two_looks(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
+    """A class of two looks, of which the exemplar in row 0 has the first; vectors, what shows it, and the prior."""
+    rng = np.random.default_rng(seed)
+    centres = unit(rng.normal(size=(202, DIM)))
+    own = np.concatenate([np.repeat([0, 1], LOOK), 2 + rng.integers(0, 200, OTHERS)])
+    vectors = unit(centres[own] + 0.8 * rng.normal(size=(len(own), DIM)) / np.sqrt(DIM))
+    return vectors, own < 2, np.clip(20 * (vectors @ vectors[0] - 0.5), -9, 9).astype(np.float64)
+
+
+VECTORS, SHOWS, PRIOR = two_looks()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with THREADS.limit(limits=1):
+        yield
+
+
+def lesson(rows: NDArray[np.int64], yes: NDArray[np.bool_]) -> Lesson:
+    return Lesson(VECTORS[:1], np.empty((0, DIM), np.float32), rows, yes)
+
+
+def asked(seed: int = 0) -> NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    first, second = rng.permutation(np.arange(1, LOOK))[:6], LOOK + rng.permutation(LOOK)[:6]
+    return np.concatenate([first, second, 2 * LOOK + rng.permutation(OTHERS)[:12]])
+
+
+def recall(logits: NDArray[np.float64], rows: NDArray[np.int64]) -> float:
+    """The share of the second look, but for the `rows`, among the best so many as show the class."""
+    best = np.argsort(-logits)[: SHOWS.sum()]
+    wanted = np.setdiff1d(np.arange(LOOK, 2 * LOOK), rows)
+    return float(np.isin(wanted, best).mean())
+
+
+def test_no_answer_changes_nothing() -> None:
+    found = learn(VECTORS, PRIOR, lesson(np.empty(0, np.int64), np.empty(0, bool)))
+    assert np.array_equal(found.logits, PRIOR)
+    assert not found.trusted
+    known = plant()
+    taught = learn_from(known, [])
+    groups = known.start.groups
+    assert list(taught.groups.reasons) == list(groups.reasons)
+    assert np.array_equal(taught.groups.decision, groups.decision)
+    assert np.array_equal(taught.groups.label, groups.label)
+    assert taught.groups.thresholds == groups.thresholds
+    assert np.array_equal(taught.logits, prior_of(groups)[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_good_answers_are_trusted_and_find_what_the_exemplar_does_not_show(seed: int) -> None:
+    rows = asked(seed)
+    found = learn(VECTORS, PRIOR, lesson(rows, SHOWS[rows]))
+    assert found.trusted
+    assert found.losses[1] < found.losses[0]
+    assert recall(PRIOR, rows) < 0.2
+    assert recall(found.logits, rows) > 0.7
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, "prior"])
+def test_answers_that_are_noise_do_not_outvote_the_exemplar(share: float | str) -> None:
+    """Trusted in at most 4 of 20 reviews, though each is tried after 20 and after 30 answers."""
+    trusted = 0
+    for seed in range(20):
+        known, rng = plant(seed, sizes=(40,), others=1200), np.random.default_rng(seed)
+        prior = sigmoid(learn_from(known, []).logits[:, 0])
+
+        def guess(row: int, _: int, rng: np.random.Generator = rng, prior: NDArray[np.float64] = prior) -> bool:
+            return bool(rng.random() < (share if isinstance(share, float) else prior[row]))
+
+        reviewer = Reviewer(known, says=guess)
+        reviewer.review(0, 20)
+        early = reviewer.taught.learnt[0].trusted
+        reviewer.review(0, 10)
+        trusted += early or reviewer.taught.learnt[0].trusted
+        if not reviewer.taught.learnt[0].trusted:
+            assert np.array_equal(reviewer.taught.logits[:, 0], prior_of(known.start.groups)[0][:, 0])
+    assert trusted <= 4
+
+
+def each(said: NDArray[np.bool_]) -> Learnt:
+    rows = asked()[: len(said)]
+    return learn(VECTORS, PRIOR, lesson(rows, said))
+
+
+@pytest.mark.parametrize("said", [[True], [True] * 8, [True, False], [True] + [False] * 20, [False] * 8 + [True]])
+def test_few_and_one_sided_answers_give_finite_figures(said: list[bool]) -> None:
+    found = each(np.array(said))
+    assert np.isfinite(found.losses).all()
+    assert np.isfinite(found.logits).all()
+    assert ((sigmoid(found.logits) >= 0) & (sigmoid(found.logits) <= 1)).all()
+
+
+def test_halves_on_the_disk_give_what_floats_in_memory_give(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", VECTORS.astype(np.float16))
+    rows = asked()
+    one = learn(VECTORS, PRIOR, lesson(rows, SHOWS[rows]))
+    other = learn(open_array(tmp_path / "v.npy"), PRIOR, lesson(rows, SHOWS[rows]))
+    assert one.trusted
+    assert other.trusted
+    assert np.abs(one.logits - other.logits).max() < 0.05
+
+
+@pytest.mark.parametrize("far", [20.7, -20.7, 300.0])
+def test_a_prior_that_is_very_sure_gives_finite_figures(far: float) -> None:
+    rows = asked()
+    prior = np.where(PRIOR > 0, far, -far)
+    for said in (SHOWS[rows], ~SHOWS[rows]):
+        found = learn(VECTORS, prior, lesson(rows, said))
+        assert np.isfinite(found.losses).all()
+        assert np.isfinite(found.logits).all()
+        assert np.isfinite(sigmoid(found.logits)).all()
+
+
+def test_a_lesson_is_the_same_whenever_it_is_learnt() -> None:
+    rows = asked()
+    one, other = (learn(VECTORS, PRIOR, lesson(rows, SHOWS[rows]), seed=3) for _ in range(2))
+    assert np.array_equal(one.logits, other.logits)
+
+
+def test_a_pool_in_which_everything_was_answered_is_learnt_from_too() -> None:
+    small = VECTORS[:12]
+    rows = np.arange(1, 12)
+    found = learn(small, PRIOR[:12], Lesson(small[:1], np.empty((0, DIM), np.float32), rows, rows % 2 == 0))
+    assert np.isfinite(found.losses).all()
+    assert np.isfinite(found.logits).all()
+
+
+def test_images_without_a_vector_are_no_part_of_the_pool() -> None:
+    rows = asked()
+    more = np.concatenate([VECTORS, np.zeros((4000, DIM), np.float32)])
+    found = learn(more, np.concatenate([PRIOR, np.full(4000, -9.0)]), lesson(rows, SHOWS[rows]))
+    assert found.trusted
+    assert recall(found.logits[: len(VECTORS)], rows) > 0.7
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_class_that_nothing_was_said_to_show_is_not_taken_for_nowhere(count: int) -> None:
+    rows = asked()[:count]
+    found = learn(VECTORS, PRIOR, lesson(rows, np.zeros(len(rows), bool)))
+    assert not found.trusted
+    assert np.array_equal(found.logits, PRIOR)
+
+
+def test_a_class_without_answers_is_left_alone_beside_one_with_many() -> None:
+    """Each "yes" to one class is a "no" to the other."""
+    for seed in range(5):
+        known = plant(seed, sizes=(40, 40))
+        rows = np.flatnonzero(known.truth == 0)[1:25].tolist()
+        before = learn_from(known, []).groups
+        taught = learn_from(known, [say(i, row, "class 0", "yes") for i, row in enumerate(rows, 1)])
+        assert not taught.learnt[1].trusted
+        assert np.array_equal(taught.logits[:, 1], learn_from(known, []).logits[:, 1])
+        assert set(before.members(1)) - set(rows) <= set(taught.groups.members(1)) | set(taught.groups.members(0))
+
+
+def test_the_cut_has_the_greatest_expected_f1() -> None:
+    rng = np.random.default_rng(0)
+    for found in (0, 3, 40):
+        logits = rng.normal(-2, 2, 60)
+        chances = sigmoid(logits)
+
+        def worth(cut: float, chances: NDArray[np.float64] = chances, found: int = found) -> float:
+            taken = logits >= cut  # noqa: B023
+            return float(2 * (chances[taken].sum() + found) / (taken.sum() + found + chances.sum() + found))
+
+        best = best_cut(logits, found)
+        assert worth(best) == pytest.approx(max(worth(cut) for cut in [*logits, 100.0]))
+
+
+def test_where_all_that_shows_a_class_is_known_nothing_else_is_taken() -> None:
+    assert best_cut(np.full(50, -9.0), found=30) > -9
+    assert best_cut(np.full(50, -9.0)) == -9  # of a class of which nothing is known, the surest are
+    assert np.isfinite(best_cut(np.empty(0)))

@@ -1,0 +1,512 @@
+"""A run under review, on real JPEGs: questions, answers, what they lead to, and the run that follows them."""
+
+import csv
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from browser import make_run
+from conftest import Job, Picture
+from PIL import Image
+
+from holotype import Classifier, HolotypeError, Settings, run
+from holotype.answers import Given
+from holotype.audit import Audit
+from holotype.errors import AnswersError
+from holotype.groups import Told
+from holotype.pipeline import evaluate_run, tune_run
+from holotype.review.queue import Top
+from holotype.review.review import Review
+from holotype.sheets import _explained
+
+RED, N = "red", 240
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
+    """A run that nothing was answered about, on the pool of `data` without its broken image."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        out = make_run(tmp_path_factory.mktemp("run"), network, picture)
+        settings = Settings.load(out / "holotype.toml")
+        exemplars = {name: [str(k)] for k, name in enumerate([RED, "green", "blue"])}
+        run(settings.model_copy(update={"exemplars": exemplars}), out, force=True)
+        return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+@pytest.fixture
+def review(out: Path) -> Iterator[Review]:
+    with Review.open(out) as opened:
+        yield opened
+
+
+def answer(review: Review, label: str, n: int) -> list[Given]:
+    """Answer by what is true, and learn."""
+    k = review.classes.index(label)
+    given = [
+        Given(one.id, label, "yes" if int(one.id) % 10 == k else "no", "ann", one.audit)
+        for one in review.next(n, label)
+    ]
+    review.record(given)
+    review.refit()
+    return given
+
+
+def groups_of(out: Path) -> dict[str, dict[str, object]]:
+    return {str(row["id"]): row for row in pq.read_table(out / "groups.parquet").to_pylist()}
+
+
+def test_questions_are_about_images_that_nobody_was_asked_about(review: Review) -> None:
+    asked: list[str] = []
+    for _ in range(6):
+        given = answer(review, RED, 8)
+        asked += [one.id for one in given]
+    assert len(asked) == len(set(asked)) == 48
+    assert not {"0", "1", "2"} & set(asked)
+    assert any(one.audit for one in review.answers.current())
+    excluded = [one.row for one in review.next(5, RED)]
+    assert not {one.row for one in review.next(5, RED, excluded)} & set(excluded)
+    assert len(review.next(1000, RED)) == N - 48 - 3
+    for one in review.next(3, RED):
+        assert 0 <= one.score <= 1
+        assert one.id == review.ids[one.row]
+        assert one.why
+
+
+def test_before_a_refit_nothing_is_asked_that_was_said_already(review: Review) -> None:
+    rows = [one.row for one in review.next(6, "green")]
+    review.record([Given(review.ids[row], RED, "yes") for row in rows[:2]])
+    review.record([Given(review.ids[rows[2]], RED, "exemplar"), Given(review.ids[rows[3]], "green", "exemplar")])
+    review.record([Given(review.ids[rows[4]], "green", "unsure")])
+    before = {one.row for one in review.next(1000, "green")}
+    assert not before & set(rows[:5])
+    assert rows[5] in before
+    review.refit()
+    assert not {one.row for one in review.next(1000, "green")} & set(rows[:5])
+
+
+def test_an_answer_is_undone_and_everything_is_as_before(review: Review) -> None:
+    before = review.standing(RED)
+    name = review.ids[review.gallery(RED, "found")[0][0].row]
+    review.record([Given(name, RED, "no", "ann")], act="one")
+    review.refit()
+    assert review.standing(RED).answered == review.standing(RED).no == 1
+    assert review.standing(RED).left == 1
+    assert review.moved(RED).left == [review.pool.rows[name]]
+    assert name in {one.id for one in review.gallery(RED, "rejected")[0]}
+    assert review.undo("one", "ann")
+    assert not review.undo("one", "ann")
+    review.refit()
+    after = review.standing(RED)
+    assert (after.found, after.answered, after.size) == (before.found, 0, before.size)
+    assert review.moved(RED).joined == [review.pool.rows[name]]
+
+
+def test_the_gallery_is_sorted_filtered_and_counted(review: Review) -> None:
+    answer(review, RED, 10)
+    found, total = review.gallery(RED, "found", count=1000)
+    assert len(found) == total == review.standing(RED).found
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert [one.id for one in review.gallery(RED, "found", sort="worst", count=1000)[0]] == [one.id for one in found][
+        ::-1
+    ]
+    assert [one.id for one in review.gallery(RED, "found", start=2, count=3)[0]] == [one.id for one in found][2:5]
+    answered, count = review.gallery(RED, "found", answered=True)
+    assert count == len(answered)
+    assert all(one.said == "yes" and one.reason == "was said to show red by ann" for one in answered)
+    assert review.gallery(RED, "found", answered=False, count=1000)[1] == total - count
+    assert all("5" in one.id for one in review.gallery(RED, "rejected", text="5", count=1000)[0])
+    assert review.gallery(RED, "found", start=10_000) == ([], total)
+    said_no = {one.id for one in review.answers.current() if one.said == "no"}
+    assert said_no <= {one.id for one in review.gallery(RED, "rejected", count=10_000)[0]}
+
+
+def test_pictures_are_jpegs_of_the_size_that_was_asked_for(review: Review) -> None:
+    for data in (review.picture(5, 32), review.exemplar_picture(0, 32)):
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.format == "JPEG"
+            assert max(image.size) <= 32
+    with pytest.raises(AnswersError, match="of the 3 exemplars"):
+        review.exemplar_picture(3, 32)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Given("5", "purple", "yes"), "expected one of the classes"),
+        (Given("5000", RED, "yes"), "expected the id of an image"),
+        (Given("5000", RED, "exemplar"), "expected the id of an image"),
+        (Given("../5", RED, "no"), "expected the id of an image"),
+        (Given("10", RED, "withdrawn"), "expected an exemplar of red"),
+        (Given("0", RED, "withdrawn"), "no other exemplar"),
+        (Given("1", RED, "exemplar"), "is an exemplar of green"),
+        (Given("1", RED, "yes"), "is an exemplar of green"),
+        (Given("0", RED, "no"), "is an exemplar of red"),
+    ],
+)
+def test_what_no_answer_can_be_is_refused_and_nothing_is_recorded(review: Review, given: Given, message: str) -> None:
+    with pytest.raises(AnswersError, match=message):
+        review.record([Given("20", RED, "yes"), given])
+    assert review.version == 0
+
+
+def test_an_exemplar_is_added_and_withdrawn_and_the_ranking_follows(review: Review) -> None:
+    odd = "6"  # of two colours, and like nothing that is red
+    before = {one.id: one.score for one in review.gallery(RED, "found", count=1000)[0]}
+    review.record([Given(odd, RED, "exemplar")], act="more")
+    assert [one.name for one in review.exemplars(RED)] == ["0", odd]
+    review.refit()
+    changed = {one.id: one.score for one in review.gallery(RED, "found", count=1000)[0]}
+    assert changed != before
+    assert odd not in changed
+    assert odd not in {one.id for one in review.next(1000, RED)}
+    review.record([Given("0", RED, "withdrawn")])
+    assert [one.name for one in review.exemplars(RED)] == [odd]
+    with pytest.raises(AnswersError, match="no other exemplar"):
+        review.record([Given(odd, RED, "withdrawn")])
+    review.refit()
+    assert {one.id: one.score for one in review.gallery(RED, "found", count=1000)[0]} not in (before, changed)
+    review.undo("more")  # the last one cannot be withdrawn this way either
+    assert [one.name for one in review.exemplars(RED)] == ["0"]
+    review.refit()
+    assert {one.id: one.score for one in review.gallery(RED, "found", count=1000)[0]} == before
+
+
+def test_a_yes_that_was_on_its_way_leaves_an_exemplar_what_it_is(review: Review) -> None:
+    review.record([Given("20", RED, "exemplar")])
+    review.record([Given("20", RED, "yes")], act="late")
+    assert [one.name for one in review.exemplars(RED)] == ["0", "20"]
+    review.undo("late")
+    assert [one.name for one in review.exemplars(RED)] == ["0", "20"]
+
+
+def test_the_size_of_a_class_counts_an_exemplar_once(review: Review) -> None:
+    review.record([Given(str(row), RED, "yes") for row in range(10, 100, 10)])
+    review.refit()
+    size = review.standing(RED).size
+    review.record([Given("10", RED, "exemplar")])
+    review.refit()
+    assert review.standing(RED).size == pytest.approx(size, abs=1.5)
+
+
+def test_what_two_see_of_one_run_is_the_same_after_a_refit(out: Path) -> None:
+    with Review.open(out) as one, Review.open(out) as other:
+        answer(one, RED, 10)
+        one.record([Given("20", "green", "exemplar")])
+        assert [shown.name for shown in other.exemplars("green")] == ["1", "20"]
+        assert other.standing(RED).answered == 10
+        one.refit()
+        other.refit()
+        for label in one.classes:
+            assert one.standing(label).found == other.standing(label).found
+            assert one.gallery(label, "found", count=999) == other.gallery(label, "found", count=999)
+            assert [ask.row for ask in one.next(9, label)] == [ask.row for ask in other.next(9, label)]
+        with Review.open(out) as again:
+            assert again.gallery(RED, "found", count=999) == one.gallery(RED, "found", count=999)
+            assert again.standing("green").size == one.standing("green").size
+
+
+def test_many_threads_lose_no_answer(review: Review) -> None:
+    def work(row: int) -> None:
+        review.next(3, "green")
+        review.record([Given(str(row), RED, "yes" if row % 10 == 0 else "no")])
+        review.refit()
+        review.gallery(RED, "rejected")
+        review.picture(row, 32)
+        assert review.standing(RED).answered >= 1
+
+    rows = range(3, 43)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, rows))
+    assert {int(one.id) for one in review.answers.current()} == set(rows)
+    assert review.standing(RED).answered == len(rows)
+    assert len(review.answers.history()) == len(rows)
+
+
+def test_answers_travel_as_csv_and_as_tasks(review: Review, out: Path, finished: Path, tmp_path: Path) -> None:
+    answer(review, RED, 12)
+    review.record([Given("30", RED, "exemplar"), Given("31", "green", "exemplar")])
+    review.record([Given("0", RED, "withdrawn"), Given("31", "green", "withdrawn")])
+    review.refit()
+    review.export(tmp_path / "answers.csv")
+    review.export(tmp_path / "tasks.json")
+    assert review.read(tmp_path / "answers.csv") == 0  # nothing in it is new
+    assert len(json.loads((tmp_path / "tasks.json").read_text())) == len({one.id for one in review.answers.current()})
+    with Review.open(Path(shutil.copytree(finished, tmp_path / "other"))) as other:
+        assert other.read(tmp_path / "answers.csv") == len(review.answers.current())
+        for label in review.classes:
+            assert other.standing(label).answered == review.standing(label).answered
+            assert other.exemplars(label) == review.exemplars(label)
+        assert other.gallery(RED, "found", count=999) == review.gallery(RED, "found", count=999)
+
+
+def test_a_csv_with_one_wrong_line_is_taken_not_at_all(review: Review, tmp_path: Path) -> None:
+    for line in ("5000,red,yes", "5,purple,yes", "1,red,exemplar", "9999,red,withdrawn"):
+        (tmp_path / "a.csv").write_text(f"id,class,answer\n20,red,yes\n{line}\n")
+        with pytest.raises(AnswersError):
+            review.read(tmp_path / "a.csv")
+        assert review.version == 0
+
+
+def test_a_form_comes_back_with_answers(review: Review, tmp_path: Path) -> None:
+    lines = list(review.form(5, review.classes))
+    rows = list(csv.DictReader(lines))
+    assert len(rows) == 15
+    assert {row["class"] for row in rows} == set(review.classes)
+    filled = [f"{line.split(',')[0]},{line.split(',')[1]},yes,{line.split(',')[3]}" for line in lines[1:6]]
+    (tmp_path / "form.csv").write_text("\n".join([lines[0], *filled, *lines[6:]]) + "\n")
+    assert review.read(tmp_path / "form.csv", who="ann") == 5
+    assert {one.who for one in review.answers.current()} == {"ann"}
+    assert [one.id for one in review.answers.current()] == [row["id"] for row in rows[:5]]
+
+
+def test_the_summary_says_where_each_class_stands(review: Review) -> None:
+    assert "precision not known yet" in next(review.summary())
+    for _ in range(6):
+        answer(review, RED, 10)
+    standing, lines = review.standing(RED), list(review.summary())
+    assert [line.partition(":")[0] for line in lines] == review.classes
+    assert lines[0].startswith("red: 60 answers")
+    if standing.precision_low is not None:
+        assert f"({standing.audited_yes} of {standing.audited} audited)" in lines[0]
+
+
+def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
+    settings = Settings.load(out / "holotype.toml")
+    few = settings.model_copy(update={"fit": settings.fit.model_copy(update={"negatives": 20})})
+    run(few, out, force=True)
+    with Review.open(out, Top()) as review:
+        for _ in range(4):
+            answer(review, RED, 10)
+        review.record([Given("6", "green", "exemplar"), Given("9", "blue", "unsure", "bob")])
+        review.refit()
+        given = review.answers.current()
+        # until then the new exemplar is ranked by what a review has: halves of vectors, and no closer look at it
+        seen = {label: {one.id for one in review.gallery(label, "found", count=999)[0]} for label in review.classes}
+        review.apply()
+        found = {label: {one.id for one in review.gallery(label, "found", count=999)[0]} for label in review.classes}
+        assert all(len(found[label] ^ seen[label]) <= 1 for label in review.classes)
+        assert review.standing(RED).answered == 40
+    rows = groups_of(out)
+    no = [one for one in given if one.said == "no" and not one.audit]
+    audited = [one.id for one in given if one.audit]
+    assert len(no) > 5
+    assert len(audited) > 3
+    parts = {one.id: rows[one.id]["part"] for one in no}
+    assert all(part in ("fit", "validation") for part in parts.values())
+    assert len(no) + 20 + 3 >= sum(
+        row["part"] in ("fit", "validation") and row["class"] == "none" for row in rows.values()
+    )
+    assert {rows[name]["part"] for name in audited} == {"audited"}
+    for one in given:
+        if one.label == RED:
+            assert rows[one.id]["reason"] == f"was said {'' if one.said == 'yes' else 'not '}to show red by ann"
+            assert rows[one.id]["class"] == (RED if one.said == "yes" else "none")
+    assert (rows["9"]["decision"], rows["9"]["class"]) == ("doubtful", None)
+    assert rows["9"]["reason"] == "nobody could tell whether it shows blue by bob"
+    assert rows["6"]["decision"] == "exemplar"
+    assert sorted(Classifier.load(out).exemplar_names_) == ["0", "1", "2", "6"]
+    for label, names in found.items():
+        members = {name for name, row in rows.items() if row["class"] == label and row["decision"] == "member"}
+        assert members == names
+    first = (out / "groups.parquet").read_bytes()
+    run(few, out, resume=True)
+    assert (out / "groups.parquet").read_bytes() == first
+
+
+def test_the_report_says_what_people_said_and_what_the_audit_proves(out: Path) -> None:
+    with Review.open(out) as review:
+        for _ in range(5):
+            answer(review, RED, 10)
+        standing = review.standing(RED)
+        review.apply()
+    stated = {row["name"]: row for row in json.loads((out / "metrics.json").read_text())["estimates"]}
+    audit, said = stated[RED]["audit"], stated[RED]["answers"]
+    assert (audit["asked"], audit["yes"], audit["low"]) == (
+        standing.audited,
+        standing.audited_yes,
+        standing.precision_low,
+    )
+    assert (said["yes"], said["no"], said["unsure"]) == (standing.yes, standing.no, standing.unsure)
+    assert stated["green"]["audit"] == {"asked": 0, "yes": 0, "among": stated["green"]["audit"]["among"], "low": None}
+    page = (out / "report.html").read_text()
+    assert f"Answers about red: 50 ({said['yes']} yes, {said['no']} no, 0 unsure)." in page
+    assert "Nobody was asked about green yet." in page
+    assert audit["asked"]
+    if audit["asked"] < audit["among"]:
+        assert f"Audit: {audit['yes']} of {audit['asked']} images drawn at random" in page
+        assert f"at least {int(100 * audit['low'])} % of what was found do" in page
+    else:
+        assert f"images that were found was answered: {audit['yes']} show red" in page
+    if said["trusted"]:
+        assert "The thresholds of red come from a model that learnt from answers." in page
+        assert "The thresholds of green, blue are provisional" in page
+    else:
+        assert "so they decide on their own images only" in page
+
+
+def test_a_bound_is_put_into_words_and_never_rounded_up() -> None:
+    said = [Told(25, 4, 1, trusted=True)]
+    words = list(_explained("red", [], said, [Audit(20, 20, 300)]))
+    assert words[0] == "Answers about red: 30 (25 yes, 4 no, 1 unsure)."
+    assert words[1].endswith("so the group follows them.")
+    assert words[2] == (
+        "Audit: 20 of 20 images drawn at random from the 300 that were found show red. So with 95 % confidence at "
+        "least 86 % of what was found do."
+    )
+    assert "nothing is proven" in list(_explained("red", [], said, [Audit(0, 0, 300)]))[2]
+    assert "Each of the 9 images" in list(_explained("red", [], said, [Audit(9, 8, 9)]))[2]
+
+
+def test_without_answers_the_report_says_nothing_of_them(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert "Answers about" not in page
+    assert "Audit:" not in page
+    assert "Nobody was asked" not in page
+    assert all("audit" not in row for row in json.loads((finished / "metrics.json").read_text())["estimates"])
+
+
+def test_a_class_that_answers_emptied_is_still_trained_from_its_exemplar(out: Path) -> None:
+    with Review.open(out) as review:
+        review.record([Given(str(row), "blue", "no") for row in range(3, N)])
+        review.refit()
+        assert review.standing("blue").found == 0
+        assert review.gallery("blue", "found") == ([], 0)
+        assert review.next(5, "blue") == []
+        review.apply()
+    rows = groups_of(out)
+    assert [name for name, row in rows.items() if row["class"] == "blue"] == ["2"]
+    assert Classifier.load(out).classes_ == [RED, "green", "blue", "none"]
+
+
+def test_exemplars_that_leave_a_class_empty_can_be_taken_back(data: Path, job: Job) -> None:
+    run(job(test_set=None), data / "out")
+    with Review.open(data / "out") as review:
+        review.record([Given("6", RED, "exemplar")])
+        review.record([Given("0", RED, "withdrawn")], act="odd")
+        review.refit()
+        assert review.standing(RED).found <= 1
+    with Review.open(data / "out") as again:
+        assert again.undo("odd")
+        again.refit()
+        assert again.standing(RED).found > 10
+
+
+def test_other_thresholds_than_the_first_are_kept_when_exemplars_change(data: Path, job: Job) -> None:
+    chosen = run(job(test_set=None, thresholds=[0.999999, 0.9]), data / "out")
+    assert chosen.threshold == 0.9
+    with Review.open(data / "out") as review:
+        found = review.standing(RED).found
+        review.record([Given("10", RED, "exemplar")])
+        review.refit()
+        assert found - 1 <= review.standing(RED).found <= found + 5
+
+
+def test_test_rows_are_not_asked_about_and_answers_to_them_decide_nothing(data: Path, job: Job) -> None:
+    run(job(), data / "out")
+    tested = {30, 31, 32, 40, 41, 33, 34, 35, 36, 37}
+    with Review.open(data / "out") as review:
+        assert not {one.row for one in review.next(1000, RED)} & tested
+        assert 7 not in {one.row for one in review.next(1000, RED)}  # it is unreadable
+        before = review.gallery(RED, "found", count=999)[0]
+        review.record([Given("30", RED, "no"), Given("33", RED, "yes")])
+        review.refit()
+        after = review.gallery(RED, "found", count=999)[0]
+        assert [one.id for one in after] == [one.id for one in before]
+        with pytest.raises(HolotypeError):
+            review.record([Given("7", RED, "exemplar")])
+        for _ in range(5):
+            answer(review, RED, 10)
+        assert review.standing(RED).audited == 0 or review.standing(RED).precision_low is not None
+        review.apply()
+    assert not {name for name, row in groups_of(data / "out").items() if row["part"] in ("fit", "validation")} & {
+        str(row) for row in tested
+    }
+
+
+def test_other_test_sets_do_not_count_what_was_answered(out: Path) -> None:
+    with Review.open(out) as review:
+        for _ in range(4):
+            answer(review, RED, 10)
+        given = review.answers.current()
+        review.apply()
+    audited = [one for one in given if one.audit]
+    with (out.parent / "t.csv").open("w") as file:
+        table = csv.writer(file)
+        table.writerow(["index", "red", "green", "blue"])
+        for one in given:
+            table.writerow([one.id, *(int(int(one.id) % 10 == k) for k in range(3))])
+    near = groups_of(out)
+    counted = [one for one in audited if float(str(near[one.id]["cosine"])) < 0.99999]
+    assert counted
+    assert sum(evaluate_run(out, out.parent / "t.csv").confusion.sum(axis=1)) == len(counted)
+    tuned = tune_run(out, 2)
+    assert tuned.tuned is not None
+    assert groups_of(out)[given[0].id]["reason"] == near[given[0].id]["reason"]
+
+
+def test_exemplars_from_outside_the_pool_are_withdrawn_by_their_path(
+    data: Path, job: Job, monkeypatch: pytest.MonkeyPatch, picture: Picture
+) -> None:
+    Image.fromarray(picture(500)).save(data / "red.png")
+    monkeypatch.chdir(data)
+    given = job(test_set=None, exemplars={"red": ["./red.png"], "green": ["1"], "blue": ["2"]})
+    run(given, data / "out")
+    with Review.open(data / "out") as review:
+        path = str(data / "red.png")
+        assert [(one.name, one.row) for one in review.exemplars(RED)] == [(path, None)]
+        review.record([Given("10", RED, "exemplar")])
+        review.record([Given(path, RED, "withdrawn")], act="file")
+        review.refit()
+        review.apply()
+        assert [one.name for one in review.exemplars(RED)] == ["10"]
+        assert "red.png" not in str(Classifier.load(data / "out").exemplar_names_)
+        review.undo("file")
+        with pytest.raises(AnswersError, match="--resume"):
+            review.refit()
+    run(Settings.load(data / "out" / "holotype.toml"), data / "out", resume=True)
+    with Review.open(data / "out") as again:
+        assert [one.name for one in again.exemplars(RED)] == [path, "10"]
+
+
+def test_a_pool_that_changed_is_refused(data: Path, job: Job) -> None:
+    run(job(test_set=None), data / "out")
+    with tarfile.open(data / "images.tar", "a") as archive:
+        archive.add(data / "test.csv", "new.jpg")
+    with pytest.raises(AnswersError, match="has changed since"):
+        Review.open(data / "out")
+
+
+def test_a_run_without_a_start_says_what_to_do(out: Path, tmp_path: Path) -> None:
+    shutil.rmtree(out / "review")
+    with pytest.raises(AnswersError, match="do the run again"):
+        Review.open(out)
+    assert not (out / "answers.db").exists()
+    with pytest.raises(HolotypeError, match="there is no such file"):
+        Review.open(tmp_path / "nothing")
+
+
+def test_answers_of_another_program_are_refused(out: Path) -> None:
+    (out / "answers.db").write_bytes(b"no database" * 100)
+    with pytest.raises(AnswersError, match="no SQLite database"):
+        Review.open(out)
+
+
+def test_a_closed_review_keeps_no_picture(out: Path) -> None:
+    review = Review.open(out)
+    review.picture(3, 32)
+    assert review._picture.cache_info().currsize == 1
+    review.close()
+    assert review._picture.cache_info().currsize == 0
