@@ -38,7 +38,6 @@ _MOVED = 24  # images that are shown of those that joined or left
 _USUAL = 20  # answers that take a class most of the way
 _STILL = 0.02  # share of a class that moves when more answers hardly help
 _REJECTED = 2000  # that the gallery can show of a class: the most likely
-_REACHED = -8.9  # logit below which an image is out of reach
 _PICTURES = 256  # that are kept in memory
 
 
@@ -468,7 +467,7 @@ class Review:
             return np.flatnonzero(own & (decision == "member"))
         if part == "doubtful":
             return np.flatnonzero(own & (decision == "doubtful"))
-        out = np.flatnonzero(own & (decision == "background") & (logits > _REACHED))
+        out = np.flatnonzero(decision == "background")
         most = out[np.argsort(-logits[out], kind="stable")][:_REJECTED]
         return np.union1d(most, state.said.hidden[k])
 
