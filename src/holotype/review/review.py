@@ -60,6 +60,7 @@ class Standing:
     found, doubtful   images
     size              estimated images of the class in the pool: a model's figure, no bound
     precision         of what was found, by the audit: the share, and with 95 % confidence the least; None without
+    whole             the audit knows all of it, and so the precision is no bound
     joined, left      images, by the last refit
     hint              whether more answers will help
     """
@@ -76,6 +77,7 @@ class Standing:
     size: float
     precision: float | None
     precision_low: float | None
+    whole: bool
     joined: int
     left: int
     hint: str
@@ -304,7 +306,9 @@ class Review:
         for label in self.classes:
             one = self.standing(label)
             worth = "precision not known yet"
-            if one.precision_low is not None:
+            if one.whole:
+                worth = f"precision {one.precision:.2f}, all of it was looked at"
+            elif one.precision_low is not None:
                 worth = f"precision at least {one.precision_low:.2f} ({one.audited_yes} of {one.audited} audited)"
             yield f"{label}: {one.answered} answers, {one.found:,} found, about {one.size:,.0f} in the pool; {worth}"
 
@@ -391,6 +395,7 @@ class Review:
             self._size(state, k),
             audit.precision,
             audit.low,
+            audit.asked == audit.among > 0,
             len(joined),
             len(left),
             self._hint(state, k, sum(counts.values())),

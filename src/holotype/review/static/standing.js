@@ -9,8 +9,9 @@ function write(id, text) {
   if (element(id).textContent !== text) element(id).textContent = text;
 }
 
-function precision({ precision: value, precision_low: low, audited }) {
+function precision({ precision: value, precision_low: low, whole: known, audited }) {
   if (value === null) return ["not known yet", "some questions are picked at random to find out"];
+  if (known) return [value.toFixed(2), "all of it was looked at"];
   const lowest = low === null ? "" : `at least ${low.toFixed(2)}, `;
   return [`about ${value.toFixed(2)}`, `${lowest}from ${audited} audited`];
 }
