@@ -166,6 +166,16 @@ def test_test_rows_do_not_use_up_the_sample_of_none(pool: Pool, store: Embedding
     assert training.counts["fit none"] + training.counts["validation none"] >= 10 - 2
 
 
+def test_the_sample_of_none_stays_when_an_image_leaves_the_background(pool: Pool) -> None:
+    searched, settings = find(pool), SETTINGS.model_copy(update={"negatives": 40})
+    groups = groups_at(searched)
+    decision = groups.decision.copy()
+    decision[np.flatnonzero(decision == "background")[0]] = "doubtful"
+    one, other = (plan(searched, [each], (), settings) for each in (groups, replace(groups, decision=decision)))
+    rows, again = (set(np.concatenate([part.fit, part.validation]).tolist()) for part in (one, other))
+    assert len(rows - again) <= 1
+
+
 def test_each_grouping_labels_the_common_rows_in_its_own_way(pool: Pool, store: EmbeddingStore) -> None:
     searched = find(pool)
     strict, loose = groups_at(searched, 0.8), groups_at(searched, 0.65, 0.6)

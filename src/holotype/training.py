@@ -59,7 +59,7 @@ def plan(search: Search, groupings: Sequence[Groups], held_out: Sequence[int], s
     count = len(search.classes)
     loosest = max(groupings, key=lambda groups: sum(len(groups.members(k)) for k in range(count)))
     members = np.unique(np.concatenate([groups.members(k) for groups in groupings for k in range(count)]))
-    sampled = _sample(_background_in_all(groupings), held_out, settings)
+    sampled = _sample(_background_in_all(groupings), held_out, search.embeddings.size, settings)
     tested = np.array([row for row in held_out if search.embeddings.present[row]], dtype=np.int64)
     members, pinned = members[search.embeddings.present[members]], _pinned(search)
     denied = np.concatenate([groups.answered[groups.decision[groups.answered] == "background"] for groups in groupings])
@@ -152,12 +152,18 @@ def _pinned(search: Search) -> list[int]:
     return [e.row for e in search.exemplars if e.row is not None and search.embeddings.present[e.row]]
 
 
-def _sample(background: NDArray[np.int64], held_out: Sequence[int], settings: TrainSettings) -> NDArray[np.int64]:
+def _sample(
+    background: NDArray[np.int64], held_out: Sequence[int], size: int, settings: TrainSettings
+) -> NDArray[np.int64]:
+    """Return rows of the background by lots that are drawn once for the pool of `size` images.
+
+    So it is nearly the same sample after answers have moved a few images, and few must be encoded.
+    """
     usable = np.setdiff1d(background, held_out)
     if not len(usable):
         raise GroupError("no image is left as background for the class none; raise --threshold")
-    chosen = np.random.default_rng(settings.seed).permutation(len(usable))[: settings.negatives]
-    return np.asarray(usable[chosen])
+    lots = np.random.default_rng(settings.seed).random(size)
+    return np.asarray(usable[np.argsort(lots[usable], kind="stable")][: settings.negatives])
 
 
 def _labelled(
