@@ -279,7 +279,9 @@ def test_the_summary_says_where_each_class_stands(review: Review) -> None:
     standing, lines = review.standing(RED), list(review.summary())
     assert [line.partition(":")[0] for line in lines] == review.classes
     assert lines[0].startswith("red: 60 answers")
-    if standing.precision_low is not None:
+    if standing.whole:
+        assert (standing.precision, lines[0][-23:]) == (1.0, "all of it was looked at")
+    elif standing.precision_low is not None:
         assert f"({standing.audited_yes} of {standing.audited} audited)" in lines[0]
 
 
@@ -334,11 +336,8 @@ def test_the_report_says_what_people_said_and_what_the_audit_proves(out: Path) -
         review.apply()
     stated = {row["name"]: row for row in json.loads((out / "metrics.json").read_text())["estimates"]}
     audit, said = stated[RED]["audit"], stated[RED]["answers"]
-    assert (audit["asked"], audit["yes"], audit["low"]) == (
-        standing.audited,
-        standing.audited_yes,
-        standing.precision_low,
-    )
+    assert (audit["asked"], audit["yes"]) == (standing.audited, standing.audited_yes)
+    assert standing.precision_low == (1.0 if standing.whole else audit["low"])
     assert (said["yes"], said["no"], said["unsure"]) == (standing.yes, standing.no, standing.unsure)
     assert stated["green"]["audit"] == {"asked": 0, "yes": 0, "among": stated["green"]["audit"]["among"], "low": None}
     page = (out / "report.html").read_text()

@@ -76,7 +76,7 @@ def _audited(name: str, audit: Audit) -> str:
     if audit.low is None:
         return "None of them is of the random audit, so nothing is proven about the precision."
     if audit.asked == audit.among:
-        return f"Each of the {audit.among:,} images that were found was answered: {audit.yes:,} show {name}."
+        return f"Each of the {audit.among:,} images was answered: {audit.yes:,} show {name}, the others are out."
     return (
         f"Audit: {audit.yes:,} of {audit.asked:,} images drawn at random from the {audit.among:,} that were found show "
         f"{name}. So with 95 % confidence at least {_floor(audit.low)} % of what was found do."

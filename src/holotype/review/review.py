@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from holotype import files
 from holotype.answers import Answer, Answers, Given
 from holotype.audit import lots
-from holotype.classifier import Classifier
-from holotype.embeddings import Embeddings
-from holotype.errors import AnswersError, GroupError
+from holotype.errors import AnswersError
 from holotype.evaluation import read_test_set
 from holotype.exchange import label_studio_tasks, read_csv, read_label_studio, write_csv
 from holotype.exemplars import Exemplar, resolve
@@ -28,16 +26,10 @@ from holotype.pool import Pool, open_pool
 from holotype.predictions import csv_line
 from holotype.progress import Progress, Silent
 from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
+from holotype.review.state import Moved, Part, Standing, State, names_of, rank_again
 from holotype.settings import Settings
-from holotype.similarity import Search, cosine
-from holotype.teaching import Said, Start, Taught, gather, plain_space, teach
+from holotype.teaching import Start, gather, teach
 
-Part = Literal["found", "doubtful", "rejected"]
-
-_MOVED = 24  # images that are shown of those that joined or left
-_USUAL = 20  # answers that take a class most of the way
-_STILL = 0.02  # share of a class that moves when more answers hardly help
-_REJECTED = 2000  # that the gallery can show of a class: the most likely
 _PICTURES = 256  # that are kept in memory
 
 
@@ -51,36 +43,6 @@ class Question:
     audit: bool
     score: float
     why: str
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a class stands.
-
-    found, doubtful   images
-    size              estimated images of the class in the pool: a model's figure, no bound
-    precision         of what was found, by the audit: the share, and with 95 % confidence the least; None without
-    whole             the audit knows all of it, and so the precision is no bound
-    joined, left      images, by the last refit
-    hint              whether more answers will help
-    """
-
-    label: str
-    answered: int
-    yes: int
-    no: int
-    unsure: int
-    audited: int
-    audited_yes: int
-    found: int
-    doubtful: int
-    size: float
-    precision: float | None
-    precision_low: float | None
-    whole: bool
-    joined: int
-    left: int
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -102,29 +64,6 @@ class Shown:
     number: int
     row: int | None
     name: str
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Rows that the last refit took into a class, and out of it: the surest first, at most 24 each."""
-
-    joined: list[int]
-    left: list[int]
-
-
-@dataclass(frozen=True)
-class _State:
-    """What the answers up to `version` lead to.
-
-    moves   per class (joined, left) by each of the last two refits, rows
-    """
-
-    version: int
-    start: Start
-    exemplars: Sequence[Exemplar]
-    said: Said
-    taught: Taught
-    moves: Sequence[Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]]
 
 
 class Review:
@@ -210,7 +149,7 @@ class Review:
         questions = ask(view, self.strategy, n, tally, state.taught.sampled[k], self._lot, known)
         return [self._question(state, one, k) for one in questions]
 
-    def _question(self, state: _State, asked: Ask, k: int) -> Question:
+    def _question(self, state: State, asked: Ask, k: int) -> Question:
         logit, cut = float(state.taught.logits[asked.row, k]), float(state.taught.cuts[k])
         score = float(sigmoid(np.array(logit)))
         if asked.audit:
@@ -307,7 +246,7 @@ class Review:
             one = self.standing(label)
             worth = "precision not known yet"
             if one.whole:
-                worth = f"precision {one.precision:.2f}, all of it was looked at"
+                worth = "all of it was looked at"
             elif one.precision_low is not None:
                 worth = f"precision at least {one.precision_low:.2f} ({one.audited_yes} of {one.audited} audited)"
             yield f"{label}: {one.answered} answers, {one.found:,} found, about {one.size:,.0f} in the pool; {worth}"
@@ -322,7 +261,7 @@ class Review:
             if self._state.version != self.answers.version:
                 self._state = self._learn(self._state)
 
-    def _learn(self, before: _State | None) -> _State:
+    def _learn(self, before: State | None) -> State:
         version, current = self.answers.version, self._current()
         exemplars = revised(self._given, current, self.classes, self.pool)
         start = self._started(exemplars, before)
@@ -333,103 +272,23 @@ class Review:
             for k in range(len(self.classes)):
                 then, now = before.taught.groups.members(k), taught.groups.members(k)
                 moves[k] = [*before.moves[k][-1:], (np.setdiff1d(now, then), np.setdiff1d(then, now))]
-        return _State(version, start, exemplars, said, taught, moves)
+        return State(version, start, said, taught, moves)
 
-    def _started(self, exemplars: Sequence[Exemplar], before: _State | None) -> Start:
+    def _started(self, exemplars: Sequence[Exemplar], before: State | None) -> Start:
         """What the answers are added to: ranked again where the exemplars are others than those of the run."""
-        names = _names(exemplars, len(self.classes))
+        names = names_of(exemplars, len(self.classes))
         starts = [self._start] if before is None else [self._start, before.start]
         same = (start for start in starts if [list(one) for one in start.names] == names)
-        return next(same, None) or self._ranked(exemplars)
-
-    def _ranked(self, exemplars: Sequence[Exemplar]) -> Start:
-        start, own = self._start, {one.row: one.label for one in exemplars if one.row is not None}
-        queries = [self._vectors(exemplars, k) for k in range(len(self.classes))]
-        present = np.flatnonzero(~np.isnan(start.groups.scores).any(axis=1))
-        embeddings = Embeddings([start.vectors[present]], present, len(self.pool))
-        search = Search(self.classes, exemplars, embeddings, cosine(embeddings, queries), 0.0, queries)
-        first = start.groups.thresholds[0]  # that of the run, which may have compared several
-        classifier = Classifier(**dict(self.settings.fit) | {"threshold": "auto" if first.provisional else first.value})
-        try:
-            groups = classifier.group(search, plain_space(embeddings.dim))
-        except GroupError as error:
-            raise AnswersError(f"with these exemplars: {error}") from error
-        names = _names(exemplars, len(self.classes))
-        return replace(start, exemplars=queries, names=names, groups=groups, own=own)
-
-    def _vectors(self, exemplars: Sequence[Exemplar], k: int) -> NDArray[np.float32]:
-        """The vectors of the exemplars of a class: as the run had them, and those of the pool."""
-        known = dict(zip(self._start.names[k], self._start.exemplars[k], strict=True))
-        for one in exemplars:
-            if one.label == k and one.row is None and one.name not in known:
-                raise AnswersError(
-                    f"{one.name} was no exemplar when the run was done, and is not in the pool, so it has no vector to "
-                    f"compare with: do the run again, holotype run {self.out} --resume"
-                )
-        return np.stack(
-            [
-                known[one.name] if one.name in known else np.asarray(self._start.vectors[one.row], np.float32)
-                for one in exemplars
-                if one.label == k
-            ]
-        )
+        return next(same, None) or rank_again(self._start, exemplars, self.settings, self.out)
 
     def standing(self, label: str) -> Standing:
         """Return where the class `label` stands."""
-        k, state = self._number(label), self._state
         said = [one.said for one in self._current() if one.label == label]
-        groups, audit = state.taught.groups, state.taught.audits[k]
-        own = groups.label == k
-        joined, left = state.moves[k][-1] if state.moves[k] else ((), ())
-        counts = {name: said.count(name) for name in ("yes", "no", "unsure")}
-        return Standing(
-            label,
-            sum(counts.values()),
-            counts["yes"],
-            counts["no"],
-            counts["unsure"],
-            audit.asked,
-            audit.yes,
-            int((own & (groups.decision == "member")).sum()),
-            int((own & (groups.decision == "doubtful")).sum()),
-            self._size(state, k),
-            audit.precision,
-            audit.low,
-            audit.asked == audit.among > 0,
-            len(joined),
-            len(left),
-            self._hint(state, k, sum(counts.values())),
-        )
-
-    @staticmethod
-    def _size(state: _State, k: int) -> float:
-        """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
-        logits = state.taught.logits[:, k].copy()
-        shown = {*state.said.shown[k].tolist(), *(row for row, owner in state.start.own.items() if owner == k)}
-        logits[[*state.said.hidden[k], *shown, *state.start.own]] = -np.inf
-        likely = sigmoid(logits[logits > state.taught.cuts[k] - 3])
-        return float(likely.sum()) + len(shown)
-
-    def _hint(self, state: _State, k: int, answered: int) -> str:
-        found = max(len(state.taught.groups.members(k)), 1)
-        recent = [len(joined) + len(left) for joined, left in state.moves[k][-2:]]
-        if answered < _USUAL:
-            return f"About {_USUAL} answers take a class most of the way: {_USUAL - answered} to go."
-        if len(recent) == 2 and sum(recent) <= max(_STILL * found, 1):
-            return "The last answers changed almost nothing: more will hardly help."
-        return "Answers still move this class: a few more will help."
+        return self._state.standing(self._number(label), said)
 
     def moved(self, label: str) -> Moved:
         """Return what the last refit took into the class `label`, and out of it."""
-        k, state = self._number(label), self._state
-        if not state.moves[k]:
-            return Moved([], [])
-        joined, left = (self._likely(state, rows, k)[:_MOVED].tolist() for rows in state.moves[k][-1])
-        return Moved(joined, left)
-
-    @staticmethod
-    def _likely(state: _State, rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        return np.asarray(rows[np.argsort(-state.taught.logits[rows, k], kind="stable")])
+        return self._state.moved(self._number(label))
 
     def gallery(
         self,
@@ -448,7 +307,7 @@ class Review:
         """
         k, state = self._number(label), self._state
         said = {one.id: one.said for one in self._current() if one.label == label}
-        rows = self._likely(state, self._rows(state, part, k), k)
+        rows = state.rows(part, k)
         kept: list[int] = [
             row
             for row in rows.tolist()
@@ -463,18 +322,6 @@ class Review:
             for row, chance in zip(kept[start : start + count], chances, strict=True)
         ]
         return items, len(kept)
-
-    @staticmethod
-    def _rows(state: _State, part: Part, k: int) -> NDArray[np.int64]:
-        groups, logits = state.taught.groups, state.taught.logits[:, k]
-        own, decision = groups.label == k, groups.decision
-        if part == "found":
-            return np.flatnonzero(own & (decision == "member"))
-        if part == "doubtful":
-            return np.flatnonzero(own & (decision == "doubtful"))
-        out = np.flatnonzero(decision == "background")
-        most = out[np.argsort(-logits[out], kind="stable")][:_REJECTED]
-        return np.union1d(most, state.said.hidden[k])
 
     def picture(self, row: int, side: int) -> bytes:
         """Return the image of `row` as a JPEG of at most `side` pixels. Raises `UnreadableImage`."""
@@ -512,10 +359,6 @@ class Review:
         if label not in self.classes:
             raise AnswersError(f"expected one of the classes {', '.join(self.classes)}, got {label!r}")
         return self.classes.index(label)
-
-
-def _names(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
-    return [[one.name for one in exemplars if one.label == k] for k in range(classes)]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ function write(id, text) {
 
 function precision({ precision: value, precision_low: low, whole: known, audited }) {
   if (value === null) return ["not known yet", "some questions are picked at random to find out"];
-  if (known) return [value.toFixed(2), "all of it was looked at"];
+  if (known) return [value.toFixed(2), "all of it was looked at, and what was wrong is out"];
   const lowest = low === null ? "" : `at least ${low.toFixed(2)}, `;
   return [`about ${value.toFixed(2)}`, `${lowest}from ${audited} audited`];
 }

@@ -1,0 +1,187 @@
+"""What the answers so far lead to: where each class stands, what moved, and what a gallery of it shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.answers import Said
+from holotype.classifier import Classifier
+from holotype.embeddings import Embeddings
+from holotype.errors import AnswersError, GroupError
+from holotype.exemplars import Exemplar
+from holotype.feedback import sigmoid
+from holotype.settings import Settings
+from holotype.similarity import Search, cosine
+from holotype.teaching import Said as SaidByRow
+from holotype.teaching import Start, Taught, plain_space
+
+Part = Literal["found", "doubtful", "rejected"]
+Rows = NDArray[np.int64]
+
+_MOVED = 24  # images that are shown of those that joined or left
+_USUAL = 20  # answers that take a class most of the way
+_STILL = 0.02  # share of a class that moves when more answers hardly help
+_REJECTED = 2000  # that a gallery can show of a class: the most likely
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a class stands.
+
+    found, doubtful   images
+    size              estimated images of the class in the pool: a model's figure, no bound
+    precision         of what was found, by the audit: the share, and with 95 % confidence the least; None without
+    whole             all of it was looked at, and what was wrong is out
+    joined, left      images, by the last refit
+    hint              whether more answers will help
+    """
+
+    label: str
+    answered: int
+    yes: int
+    no: int
+    unsure: int
+    audited: int
+    audited_yes: int
+    found: int
+    doubtful: int
+    size: float
+    precision: float | None
+    precision_low: float | None
+    whole: bool
+    joined: int
+    left: int
+    hint: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Rows that the last refit took into a class, and out of it: the surest first, at most 24 each."""
+
+    joined: list[int]
+    left: list[int]
+
+
+@dataclass(frozen=True)
+class State:
+    """What the answers up to `version` lead to.
+
+    moves   per class (joined, left) by each of the last two refits, rows
+    """
+
+    version: int
+    start: Start
+    said: SaidByRow
+    taught: Taught
+    moves: Sequence[Sequence[tuple[Rows, Rows]]]
+
+    def standing(self, k: int, said: Sequence[Said]) -> Standing:
+        """Return where class `k` stands, about which that was `said`."""
+        groups, audit = self.taught.groups, self.taught.audits[k]
+        own = groups.label == k
+        joined, left = self.moves[k][-1] if self.moves[k] else ((), ())
+        whole = audit.asked == audit.among > 0
+        counts = {name: said.count(name) for name in ("yes", "no", "unsure")}
+        return Standing(
+            groups.classes[k],
+            sum(counts.values()),
+            counts["yes"],
+            counts["no"],
+            counts["unsure"],
+            audit.asked,
+            audit.yes,
+            int((own & (groups.decision == "member")).sum()),
+            int((own & (groups.decision == "doubtful")).sum()),
+            self._size(k),
+            1.0 if whole else audit.precision,  # what was wrong is out
+            1.0 if whole else audit.low,
+            whole,
+            len(joined),
+            len(left),
+            self._hint(k, sum(counts.values())),
+        )
+
+    def _size(self, k: int) -> float:
+        """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
+        logits = self.taught.logits[:, k].copy()
+        shown = {*self.said.shown[k].tolist(), *(row for row, owner in self.start.own.items() if owner == k)}
+        logits[[*self.said.hidden[k], *shown, *self.start.own]] = -np.inf
+        likely = sigmoid(logits[logits > self.taught.cuts[k] - 3])
+        return float(likely.sum()) + len(shown)
+
+    def _hint(self, k: int, answered: int) -> str:
+        found = max(len(self.taught.groups.members(k)), 1)
+        recent = [len(joined) + len(left) for joined, left in self.moves[k][-2:]]
+        if answered < _USUAL:
+            return f"About {_USUAL} answers take a class most of the way: {_USUAL - answered} to go."
+        if len(recent) == 2 and sum(recent) <= max(_STILL * found, 1):
+            return "The last answers changed almost nothing: more will hardly help."
+        return "Answers still move this class: a few more will help."
+
+    def moved(self, k: int) -> Moved:
+        """Return what the last refit took into class `k`, and out of it."""
+        if not self.moves[k]:
+            return Moved([], [])
+        joined, left = (self._likely(rows, k)[:_MOVED].tolist() for rows in self.moves[k][-1])
+        return Moved(joined, left)
+
+    def rows(self, part: Part, k: int) -> Rows:
+        """Return the images of a part of class `k`, the most likely first; of the rejected at most 2,000."""
+        groups = self.taught.groups
+        own, decision = groups.label == k, groups.decision
+        if part == "found":
+            return self._likely(np.flatnonzero(own & (decision == "member")), k)
+        if part == "doubtful":
+            return self._likely(np.flatnonzero(own & (decision == "doubtful")), k)
+        most = self._likely(np.flatnonzero(decision == "background"), k)[:_REJECTED]
+        return self._likely(np.union1d(most, self.said.hidden[k]), k)
+
+    def _likely(self, rows: Rows, k: int) -> Rows:
+        return np.asarray(rows[np.argsort(-self.taught.logits[rows, k], kind="stable")])
+
+
+def rank_again(start: Start, exemplars: Sequence[Exemplar], settings: Settings, out: Path) -> Start:
+    """Return what answers are added to where the `exemplars` are others than those of the run in `out`.
+
+    Raises `AnswersError` when they cannot be compared with, or reach nothing.
+    """
+    classes, own = start.groups.classes, {one.row: one.label for one in exemplars if one.row is not None}
+    queries = [_vectors(start, exemplars, k, out) for k in range(len(classes))]
+    present = np.flatnonzero(~np.isnan(start.groups.scores).any(axis=1))
+    embeddings = Embeddings([start.vectors[present]], present, len(start.vectors))
+    search = Search(classes, exemplars, embeddings, cosine(embeddings, queries), 0.0, queries)
+    first = start.groups.thresholds[0]  # that of the run, which may have compared several
+    classifier = Classifier(**dict(settings.fit) | {"threshold": "auto" if first.provisional else first.value})
+    try:
+        groups = classifier.group(search, plain_space(embeddings.dim))
+    except GroupError as error:
+        raise AnswersError(f"with these exemplars: {error}") from error
+    names = names_of(exemplars, len(classes))
+    return replace(start, exemplars=queries, names=names, groups=groups, own=own)
+
+
+def _vectors(start: Start, exemplars: Sequence[Exemplar], k: int, out: Path) -> NDArray[np.float32]:
+    """The vectors of the exemplars of a class: as the run had them, and those of the pool."""
+    known = dict(zip(start.names[k], start.exemplars[k], strict=True))
+    for one in exemplars:
+        if one.label == k and one.row is None and one.name not in known:
+            raise AnswersError(
+                f"{one.name} was no exemplar when the run was done, and is not in the pool, so it has no vector to "
+                f"compare with: do the run again, holotype run {out} --resume"
+            )
+    return np.stack(
+        [
+            known[one.name] if one.name in known else np.asarray(start.vectors[one.row], np.float32)
+            for one in exemplars
+            if one.label == k
+        ]
+    )
+
+
+def names_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
+    """Return per class what its exemplars are called."""
+    return [[one.name for one in exemplars if one.label == k] for k in range(classes)]
