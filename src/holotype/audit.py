@@ -25,9 +25,10 @@ class Audit:
 
     @property
     def low(self) -> float | None:
-        """The precision that holds at least, with 95 % confidence, or exactly where all is known; None without any."""
-        if self.asked == self.among:
-            return self.precision
+        """The precision that holds at the least, with 95 % confidence; None without a sample.
+
+        So it is where all of a class was looked at: a person errs now and then.
+        """
         return lower_bound(self.yes, self.asked) if self.asked else None
 
 

@@ -227,13 +227,14 @@ def answer(
 ) -> None:
     """Take answers into a run, tell where each class stands; write them out, or do the run again with them."""
     from holotype.progress import Terminal
+    from holotype.results import summary
     from holotype.review.review import Review
 
     with Review.open(folder) as opened:
         if answers is not None:
             _print_lines([f"{opened.read(answers, _who(who)):,} new answers"])
         if apply:
-            opened.apply(Terminal())
+            _print_lines(summary(opened.apply(Terminal())))
         _print_lines(opened.summary())
         if export is not None:
             opened.export(export)

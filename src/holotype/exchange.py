@@ -19,6 +19,7 @@ NEEDED = ("id", "class", "answer")
 NAMED = 5  # faults of a file that are told at once
 CHOICE = "class"  # the name of the choice in Label Studio
 
+_KEYS = {"y": "yes", "n": "no", "u": "unsure"}  # those of the page
 _Kind = TypeVar("_Kind")
 
 
@@ -107,7 +108,8 @@ def _task(name: str, answers: dict[str, Answer], classes: Sequence[str], url: st
 def read_label_studio(source: Source, classes: Sequence[str]) -> list[Given]:
     """Read an export of Label Studio, JSON or JSON-MIN: a class is a yes to it, "none" a no to each of `classes`.
 
-    Of several annotations of one image the newest counts; what was skipped says nothing.
+    Of several annotations of one image the newest counts; what was skipped says nothing. Tasks that were made here and
+    never in Label Studio give back the answers as they were.
     Raises `AnswersError` with the first faults when a single task cannot be taken.
     """
     name, text = _content(source)
@@ -119,15 +121,38 @@ def read_label_studio(source: Source, classes: Sequence[str]) -> list[Given]:
         raise AnswersError(f"{name}: expected a list of tasks in JSON; export as JSON or JSON-MIN from Label Studio")
     faults: list[str] = []
     newest: dict[str, tuple[datetime, list[Given]]] = {}
+    ours: list[Given] = []
     for number, task in enumerate(tasks, 1):
         try:
+            if (kept := _kept(task)) is not None:
+                ours += kept
+                continue
             for image, said, when in _annotations(task, classes):
                 if image not in newest or newest[image][0] <= when:
                     newest[image] = when, said
         except AnswersError as error:
             faults.append(f"task {number}: {error}")
     _refuse(name, faults)
-    return [one for _, said in newest.values() for one in said]
+    return ours + [one for _, said in newest.values() for one in said]
+
+
+def _kept(task: object) -> list[Given] | None:
+    """The answers that a task made here keeps; None for one that was in Label Studio, which gives each a number."""
+    answers = _part(_part(task, "meta", dict), "answers", list)
+    if not answers or (isinstance(task, dict) and "id" in task):
+        return None
+    image = _part(_part(task, "data", dict), "image_id", str)
+    return [
+        Given(
+            image,
+            _part(one, "class", str),
+            cast(Said, _part(one, "answer", str)),
+            _part(one, "who", str),
+            _part(one, "audit", bool),
+            _time(_part(one, "when", str)),
+        )
+        for one in answers
+    ]
 
 
 def _annotations(task: object, classes: Sequence[str]) -> Iterator[tuple[str, list[Given], datetime]]:
@@ -217,9 +242,10 @@ def _from_cells(header: list[str], cells: list[str]) -> Given | None:
     row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
     if row["audit"].strip() not in ("", "0", "1"):
         raise AnswersError(f"expected 0 or 1 as audit, got {row['audit']!r}")
-    said = cast(Said, row["answer"].strip().lower())
-    if not said:
+    word = row["answer"].strip().lower()
+    if not word:
         return None
+    said = cast(Said, _KEYS.get(word, word))
     return Given(row["id"], row["class"], said, row["who"], row["audit"].strip() == "1", _time(row["when"]))
 
 

@@ -25,6 +25,7 @@ from holotype.pipeline import run
 from holotype.pool import Pool, open_pool
 from holotype.predictions import csv_line
 from holotype.progress import Progress, Silent
+from holotype.results import Result
 from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
 from holotype.review.state import Moved, Part, Standing, State, names_of, rank_again
 from holotype.settings import Settings
@@ -85,8 +86,9 @@ class Review:
         self._state = self._learn(None)
 
     @classmethod
-    def open(cls, out: Path, strategy: Strategy | None = None) -> Self:
+    def open(cls, out: Path | str, strategy: Strategy | None = None) -> Self:
         """Open the run in `out`. Raises `HolotypeError` where there is none, or it cannot be reviewed."""
+        out = Path(out)
         settings = settings_of(out)
         pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
         start = Start.load(out / START)
@@ -242,6 +244,9 @@ class Review:
 
     def summary(self) -> Iterator[str]:
         """Yield a line per class: what was answered and found, and what that is worth."""
+        tested = sum(self.pool.rows.get(one.id) in self._tested for one in self._current())
+        if tested:
+            yield f"{tested:,} answers are about images of the test set, and decide nothing"
         for label in self.classes:
             one = self.standing(label)
             worth = "precision not known yet"
@@ -337,12 +342,13 @@ class Review:
             raise AnswersError(f"expected the number of one of the {len(found)} exemplars, got {number}")
         return thumbnail(decode(found[number].data, fit=side), side)
 
-    def apply(self, progress: Progress | None = None) -> None:
+    def apply(self, progress: Progress | None = None) -> Result:
         """Do the run again with the answers: groups, head, calibration and report follow them."""
-        run(self.settings, self.out, force=True, progress=progress or Silent())
+        result = run(self.settings, self.out, force=True, progress=progress or Silent())
         with self._refitting:
             self._start = Start.load(self.out / START)
             self._state = replace(self._learn(None), moves=self._state.moves)
+        return result
 
     def _current(self) -> list[Answer]:
         """The answers that hold, read again only when there are new ones."""

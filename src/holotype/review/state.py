@@ -14,6 +14,7 @@ from holotype.embeddings import Embeddings
 from holotype.errors import AnswersError, GroupError
 from holotype.exemplars import Exemplar
 from holotype.feedback import sigmoid
+from holotype.groups import estimates
 from holotype.settings import Settings
 from holotype.similarity import Search, cosine
 from holotype.teaching import Said as SaidByRow
@@ -25,6 +26,7 @@ Rows = NDArray[np.int64]
 _MOVED = 24  # images that are shown of those that joined or left
 _USUAL = 20  # answers that take a class most of the way
 _STILL = 0.02  # share of a class that moves when more answers hardly help
+_MOST = 0.8  # of the estimated size that is found by then
 _REJECTED = 2000  # that a gallery can show of a class: the most likely
 
 
@@ -98,7 +100,7 @@ class State:
             int((own & (groups.decision == "doubtful")).sum()),
             self._size(k),
             1.0 if whole else audit.precision,  # what was wrong is out
-            1.0 if whole else audit.low,
+            audit.low,
             whole,
             len(joined),
             len(left),
@@ -107,6 +109,9 @@ class State:
 
     def _size(self, k: int) -> float:
         """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
+        stated = estimates(self.taught.groups)
+        if stated:
+            return stated[k].size
         logits = self.taught.logits[:, k].copy()
         shown = {*self.said.shown[k].tolist(), *(row for row, owner in self.start.own.items() if owner == k)}
         logits[[*self.said.hidden[k], *shown, *self.start.own]] = -np.inf
@@ -118,7 +123,7 @@ class State:
         recent = [len(joined) + len(left) for joined, left in self.moves[k][-2:]]
         if answered < _USUAL:
             return f"About {_USUAL} answers take a class most of the way: {_USUAL - answered} to go."
-        if len(recent) == 2 and sum(recent) <= max(_STILL * found, 1):
+        if len(recent) == 2 and sum(recent) <= max(_STILL * found, 1) and found >= _MOST * self._size(k):
             return "The last answers changed almost nothing: more will hardly help."
         return "Answers still move this class: a few more will help."
 

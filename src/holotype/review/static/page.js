@@ -84,6 +84,7 @@ function keepFocus(button) {
 }
 
 function notice(text) {
+  for (const old of element("notices").children) if (old.textContent === text) old.remove();
   const line = document.createElement("p");
   line.textContent = text;
   element("notices").append(line);
