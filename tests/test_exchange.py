@@ -148,9 +148,19 @@ def test_label_studio_round_trip(answers: Answers) -> None:
     answers.add("both", classes[1], "exemplar")
     given = read_label_studio(tasks_of(answers, classes), classes)
     said = {(one.id, one.label, one.said) for one in given}
-    assert said == {*plain(answers.current())} - {("open", "red", "unsure"), ("both", classes[1], "exemplar")} | {
-        ("both", classes[1], "yes")
+    assert said == {*plain(answers.current())}
+    assert {(one.id, one.when, one.audit) for one in given} == {
+        (one.id, one.when, one.audit) for one in answers.current()
     }
+    assert answers.take(given) == 0
+    through = [
+        task | {"id": number} for number, task in enumerate(json.loads(tasks_of(answers, classes).getvalue()), 1)
+    ]
+    given = read_label_studio(StringIO(json.dumps(through)), classes)
+    assert {(one.id, one.label, one.said) for one in given} == said - {
+        ("open", "red", "unsure"),
+        ("both", classes[1], "exemplar"),
+    } | {("both", classes[1], "yes")}
     assert answers.take(given) == 0
 
 

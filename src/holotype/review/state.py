@@ -122,7 +122,7 @@ class State:
         found = max(len(self.taught.groups.members(k)), 1)
         recent = [len(joined) + len(left) for joined, left in self.moves[k][-2:]]
         if answered < _USUAL:
-            return f"About {_USUAL} answers take a class most of the way: {_USUAL - answered} to go."
+            return f"The first {_USUAL} answers bring the most: {_USUAL - answered} to go."
         if len(recent) == 2 and sum(recent) <= max(_STILL * found, 1) and found >= _MOST * self._size(k):
             return "The last answers changed almost nothing: more will hardly help."
         return "Answers still move this class: a few more will help."
