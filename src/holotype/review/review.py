@@ -159,7 +159,7 @@ class Review:
         elif logit >= cut:
             why = "found, and unlike what was asked before"
         else:
-            why = "just outside, and unlike what was asked before"
+            why = "outside so far, and unlike what was asked before"
         return Question(asked.row, self.ids[asked.row], self.classes[k], asked.audit, score, why)
 
     def record(self, given: Sequence[Given], act: str | None = None) -> None:
