@@ -55,9 +55,9 @@ def reviewed(out: Path, folder: Path) -> Iterator[tuple[Review, int]]:
 
 
 @contextmanager
-def served(review: Review) -> Iterator[int]:
+def served(review: Review, port: int = 0) -> Iterator[int]:
     """Serve the page from a thread; a request waits in the socket until the server is there."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+    with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         port = listener.getsockname()[1]
         server = make_server(create_app(review, port=port, who="tester"))
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})

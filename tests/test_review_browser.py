@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser import CLASSES, QUOTE, RED, TAG, chromium, make_run, reviewed
+from browser import CLASSES, QUOTE, RED, TAG, chromium, make_run, reviewed, served
 from conftest import Picture
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
@@ -377,6 +377,20 @@ def test_keys_alone_reach_everything(page: Page, review: Review) -> None:
     page.wait_for_selector(SHOWN)
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_a_page_finds_back_to_a_server_that_was_started_anew(context: BrowserContext, review: Review) -> None:
+    page = context.new_page()
+    with served(review) as port:
+        page.goto(f"http://127.0.0.1:{port}/")
+        press(page, "y")
+        answered(page, 1)
+        before = page.get_attribute("body", "data-nonce")
+    with served(review, port):
+        expect(page.locator("body")).not_to_have_attribute("data-nonce", str(before), timeout=15_000)
+        press(page, "n")
+        answered(page, 2)
+    page.close()
 
 
 def test_the_gallery_sorts_filters_and_answers(page: Page, review: Review) -> None:

@@ -187,7 +187,7 @@ def _add_results(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/api/version")
     def version() -> Response:
-        return Json({"version": desk.version})
+        return Json({"version": desk.version, "nonce": desk.nonce})
 
     @app.get("/api/gallery")
     def gallery(

@@ -233,7 +233,8 @@ function dropped(row, label) {
 async function look() {
   if (document.visibilityState !== "visible") return;
   try {
-    const { version } = await get("/api/version");
+    const { version, nonce } = await get("/api/version");
+    if (nonce !== document.body.dataset.nonce && !desk.outbox.waiting.length) return location.reload(); // a new server
     if (!desk.outbox.waiting.length) element("unsaved").hidden = true;
     if (desk.state && version !== desk.state.version) desk.refresh();
   } catch (error) {
