@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks import methods
 from benchmarks.episodes import CLASSES, Episode, episodes
-from benchmarks.figures import judge
+from benchmarks.figures import closed_figures, gap_closed, interval, judge
 from benchmarks.methods import Answer, Exemplars, Spaces
 from benchmarks.pools import Truth
 from holotype.audit import lots
@@ -194,8 +194,6 @@ def measure(
 
 
 def _summary(done: Sequence[Episode], found: Sequence[Any], reviewers: Mapping[str, Reviewer]) -> dict[str, Any]:
-    from benchmarks.quality import gap_closed, interval
-
     triples = np.array([episode.triple for episode in done])
     low, high = ({key: np.array([one[i][key] for one in found]) for key in found[0][i]} for i in (0, 1))
     rows: dict[str, dict[int, Any]] = {}
@@ -207,11 +205,7 @@ def _summary(done: Sequence[Episode], found: Sequence[Any], reviewers: Mapping[s
             row: dict[str, Any] = {key: float(values.mean()) for key, values in own.items()}
             for key in ("f1", "f1 other artists"):
                 closed = gap_closed(own[key], low[key], high[f"oracle {key}"])
-                row |= {
-                    f"gap closed, {key}": float(np.median(closed)),
-                    f"gap closed, {key}, interval": interval(closed, triples, np.median),
-                    f"gap closed, {key}, p10": float(np.percentile(closed, 10)),
-                }
+                row |= closed_figures(key, closed, triples)
             base = np.array([one[2][OURS][budget]["f1"] for one in found])
             row |= {"ours minus": float((base - own["f1"]).mean())}
             row |= {"ours minus, interval": interval(base - own["f1"], triples, np.mean)}

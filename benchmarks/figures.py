@@ -1,6 +1,7 @@
 """What an answer is worth: each figure of one episode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,3 +132,27 @@ def log_loss(pairs: Sequence[tuple[float, bool]]) -> float:
         return float("nan")
     stated, true = np.clip([p for p, _ in pairs], 1e-6, 1 - 1e-6), np.array([t for _, t in pairs])
     return float(-np.mean(np.log(np.where(true, stated, 1 - stated))))
+
+
+def gap_closed(ours: NDArray[np.float64], naive: NDArray[np.float64], best: NDArray[np.float64]) -> Any:
+    """Return per episode the share of the way from naive to the ceiling."""
+    return (ours - naive) / np.maximum(best - naive, 1e-9)
+
+
+def interval(values: NDArray[np.float64], triples: NDArray[np.int64], statistic: Callable[..., Any]) -> list[float]:
+    """Return the 95 % bootstrap interval of `statistic`: triples are drawn again, and their draws."""
+    rng, names, drawn = np.random.default_rng(0), np.unique(triples), []
+    groups = {name: values[triples == name] for name in names}
+    for _ in range(1000):
+        again = [groups[name] for name in rng.choice(names, len(names))]
+        drawn.append(statistic(np.concatenate([rng.choice(group, len(group)) for group in again])))
+    return [float(bound) for bound in np.percentile(drawn, [2.5, 97.5])]
+
+
+def closed_figures(part: str, closed: NDArray[np.float64], triples: NDArray[np.int64]) -> dict[str, Any]:
+    """Return median, its interval and the tenth percentile of the gap closed, named after the `part` they are of."""
+    return {
+        f"gap closed, {part}": float(np.median(closed)),
+        f"gap closed, {part}, interval": interval(closed, triples, np.median),
+        f"gap closed, {part}, p10": float(np.percentile(closed, 10)),
+    }

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from benchmarks import answers, methods
 from benchmarks.episodes import CLASSES, Episode, episodes
-from benchmarks.figures import calibration_error, judge, log_loss, stated_of_candidates, stated_of_members
+from benchmarks.figures import (
+    calibration_error,
+    closed_figures,
+    gap_closed,
+    interval,
+    judge,
+    log_loss,
+    stated_of_candidates,
+    stated_of_members,
+)
 from benchmarks.methods import Answer, Method, Spaces
 from benchmarks.pools import ENCODERS, POOLS, Truth, load
 from holotype.settings import RankSettings, SpaceName
@@ -44,21 +53,6 @@ ABLATIONS: dict[str, Method] = {
     "space raw": methods.ours(RankSettings(space="raw")),
     "without diffusion and views": methods.null_threshold("neighbours"),
 }
-
-
-def gap_closed(ours: NDArray[np.float64], naive: NDArray[np.float64], best: NDArray[np.float64]) -> Any:
-    """Return per episode the share of the way from naive to the ceiling."""
-    return (ours - naive) / np.maximum(best - naive, 1e-9)
-
-
-def interval(values: NDArray[np.float64], triples: NDArray[np.int64], statistic: Callable[..., Any]) -> list[float]:
-    """Return the 95 % bootstrap interval of `statistic`: triples are drawn again, and their draws."""
-    rng, names, drawn = np.random.default_rng(0), np.unique(triples), []
-    groups = {name: values[triples == name] for name in names}
-    for _ in range(1000):
-        again = [groups[name] for name in rng.choice(names, len(names))]
-        drawn.append(statistic(np.concatenate([rng.choice(group, len(group)) for group in again])))
-    return [float(bound) for bound in np.percentile(drawn, [2.5, 97.5])]
 
 
 def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: int) -> dict[str, Any]:
@@ -165,9 +159,7 @@ def _summary(
             low = np.array([one[key] for one in figures[NAIVE]])[kept]
             closed = gap_closed(np.array([one[key] for one in found]), low, high)
             part = key.removeprefix("f1").strip() or "all"
-            rows[name][f"gap closed, {part}"] = float(np.median(closed))
-            rows[name][f"gap closed, {part}, interval"] = interval(closed, triples[kept], np.median)
-            rows[name][f"gap closed, {part}, p10"] = float(np.percentile(closed, 10))
+            rows[name] |= closed_figures(part, closed, triples[kept])
     return {
         "pool": truth.name,
         "images": len(truth.vectors),

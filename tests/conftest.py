@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import Settings
+
+if TYPE_CHECKING:
+    from holotype.review.review import Review
 
 Colour = tuple[int, int, int]
 Jpeg = Callable[..., bytes]
@@ -172,3 +176,25 @@ def offline(hub: Path, cache: Path) -> Iterator[None]:
         patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
         patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         yield
+
+
+@pytest.fixture(scope="module")
+def reviewed_run(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
+    """A run for the tests of the review page."""
+    from browser import make_run
+
+    return make_run(tmp_path_factory.mktemp("run"), network, picture)
+
+
+@pytest.fixture
+def served_review(reviewed_run: Path, tmp_path: Path) -> "Iterator[tuple[Review, int]]":
+    """A review of a copy of that run, and the port that it is served at."""
+    from browser import reviewed
+
+    with reviewed(reviewed_run, tmp_path) as pair:
+        yield pair
+
+
+@pytest.fixture
+def review(served_review: "tuple[Review, int]") -> "Review":
+    return served_review[0]

@@ -3,11 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from browser import CLASSES, QUOTE, RED, TAG, chromium, make_run, reviewed, served
-from conftest import Picture
+from browser import CLASSES, QUOTE, RED, TAG, chromium, served
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
 from holotype.review.review import Review
@@ -22,22 +20,6 @@ Open = Callable[..., Page]
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
-    return make_run(tmp_path_factory.mktemp("run"), network, picture)
-
-
-@pytest.fixture
-def served_review(out: Path, tmp_path: Path) -> Iterator[tuple[Review, int]]:
-    with reviewed(out, tmp_path) as pair:
-        yield pair
-
-
-@pytest.fixture
-def review(served_review: tuple[Review, int]) -> Review:
-    return served_review[0]
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from browser import QUOTE, RED, TAG, make_run, reviewed, served
-from conftest import Picture
+from browser import QUOTE, RED, TAG, reviewed, served
 
 from holotype.errors import OutputError
 from holotype.review.guard import BODY, HEADERS
@@ -69,30 +68,14 @@ class Client:
         return self.post("/api/answers", {"act": str(uuid4()), "answers": answers} | more)
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
-    return make_run(tmp_path_factory.mktemp("run"), network, picture)
-
-
-@pytest.fixture
-def served_review(out: Path, tmp_path: Path) -> Iterator[tuple[Review, int]]:
-    with reviewed(out, tmp_path) as pair:
-        yield pair
-
-
-@pytest.fixture
-def review(served_review: tuple[Review, int]) -> Review:
-    return served_review[0]
-
-
 @pytest.fixture
 def client(served_review: tuple[Review, int]) -> Client:
     return Client(served_review[1])
 
 
 @pytest.fixture(scope="module")
-def shared(out: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Review, Client]]:
-    with reviewed(out, tmp_path_factory.mktemp("shared")) as (review, port):
+def shared(reviewed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Review, Client]]:
+    with reviewed(reviewed_run, tmp_path_factory.mktemp("shared")) as (review, port):
         yield review, Client(port)
 
 
@@ -430,11 +413,11 @@ def test_an_error_of_ours_is_no_traceback(client: Client, review: Review, monkey
     assert answer.headers.items() >= HEADERS.items()
 
 
-def test_serve_says_where_it_is_and_ctrl_c_ends_it(out: Path) -> None:
+def test_serve_says_where_it_is_and_ctrl_c_ends_it(reviewed_run: Path) -> None:
     code = (
         "from pathlib import Path\nfrom functools import partial\nfrom holotype.review.page import serve\n"
         "from holotype.review.review import Review\n"
-        f"with Review.open(Path({str(out)!r})) as review: serve(review, say=partial(print, flush=True))\n"
+        f"with Review.open(Path({str(reviewed_run)!r})) as review: serve(review, say=partial(print, flush=True))\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

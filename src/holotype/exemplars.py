@@ -60,6 +60,11 @@ def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar
     return found
 
 
+def names_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
+    """Return per class what its exemplars are called."""
+    return [[one.name for one in exemplars if one.label == k] for k in range(classes)]
+
+
 def check_class_names(names: Iterable[str]) -> None:
     """Raise `ExemplarError` for a name that a file of a run could not hold, or would confuse with another column."""
     names = list(names)

@@ -133,7 +133,7 @@ def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | N
     penalty = np.append(np.full(X.shape[1] - 1, 1 / _STRENGTH), 1e-4)
     found = np.zeros(X.shape[1]) if near is None else near.copy()
     for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(X @ found, -_FAR, _FAR)))
+        chance = sigmoid(X @ found)
         slope = X.T @ (weights * (chance - y)).astype(np.float32) + penalty * found
         curve = np.sqrt(weights * np.maximum(chance * (1 - chance), 1e-6)).astype(np.float32)
         scaled = X * curve[:, None]

@@ -147,6 +147,11 @@ class Groups:
     answered: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     audited: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """(n,) which images have no vector."""
+        return np.asarray(np.isnan(self.scores).any(axis=1))
+
     def members(self, label: int) -> NDArray[np.int64]:
         """Return the rows of class `label`, its exemplars included."""
         return np.flatnonzero((self.label == label) & np.isin(self.decision, ["member", "exemplar"]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from holotype.evaluation import METRICS, ClassResult, Evaluation, Score
 from holotype.files import write
+from holotype.templates import templates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,15 +115,7 @@ def _draw(content: ReportContent) -> Iterator[tuple[str, "Figure"]]:
 
 def render(content: ReportContent, figures: Mapping[str, bytes]) -> str:
     """Return the report as HTML; `figures` are PNGs by name."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("holotype", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("holotype")
     environment.filters |= {"cell": _cell, "score": _score, "interval": _interval, "data": _data, "width": _width}
     return environment.get_template("report.html.j2").render(
         content=content,

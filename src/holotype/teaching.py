@@ -14,6 +14,7 @@ from holotype.answers import Answer
 from holotype.audit import Audit, audit, lots
 from holotype.embeddings import open_array
 from holotype.errors import AnswersError
+from holotype.exemplars import names_of
 from holotype.feedback import Learnt, Lesson, Logits, best_cut, learn, sigmoid
 from holotype.groups import Groups, Reasons, Threshold, Told, group
 from holotype.similarity import Search
@@ -184,7 +185,7 @@ def begin(search: Search, groups: Groups, views: bool, key: str) -> Start:
     ranked = groups.ranking is not None
     space = groups.ranking.space if groups.ranking is not None else plain_space(search.embeddings.dim)
     exemplars = [space.transform(vectors) for vectors in search.anchors(views and ranked)]
-    names = [[one.name for one in search.exemplars if one.label == k] for k in range(len(search.classes))]
+    names = names_of(search.exemplars, len(search.classes))
     vectors = np.zeros((search.embeddings.size, exemplars[0].shape[1]), np.float16)
     for rows, block in search.embeddings.blocks():
         vectors[rows] = space.transform(block)
@@ -227,7 +228,7 @@ def teach(
     groups, count = start.groups, len(start.groups.classes)
     logits, cuts = prior_of(groups)
     learnt = []
-    missing = _missing(groups)
+    missing = groups.missing
     for k in range(count):
         lesson = _lesson(start, said, k)
         found = learn(start.vectors, logits[:, k], lesson, seed)
@@ -245,11 +246,6 @@ def teach(
     audits = [audit(sampled[k], lot, _known(said, k), set(said.audited[k].tolist())) for k in range(count)]
     final = _decided(_denied(plain, said.hidden, ambiguity), said, audits, start.own)
     return Taught(final, after, cuts, learnt, audits, sampled)
-
-
-def _missing(groups: Groups) -> NDArray[np.bool_]:
-    """Which rows have no vector."""
-    return np.asarray(np.isnan(groups.scores).any(axis=1))
 
 
 def prior_of(groups: Groups) -> tuple[Logits, Logits]:
@@ -270,7 +266,7 @@ def prior_of(groups: Groups) -> tuple[Logits, Logits]:
 
 def _lesson(start: Start, said: Said, k: int) -> Lesson:
     shown, hidden = (np.setdiff1d(part[k], said.audited[k]) for part in (said.shown, said.hidden))
-    apart = np.concatenate([np.flatnonzero(_missing(start.groups)), np.array(list(start.own), np.int64)])
+    apart = np.concatenate([np.flatnonzero(start.groups.missing), np.array(list(start.own), np.int64)])
     shown, hidden = (np.setdiff1d(rows, apart) for rows in (shown, hidden))
     rows = np.concatenate([shown, hidden])
     others = [vectors for j, vectors in enumerate(start.exemplars) if j != k]
@@ -313,7 +309,7 @@ def _basis(before: Groups, k: int) -> str:
 def _denied(groups: Groups, hidden: Sequence[NDArray[np.int64]], ambiguity: float) -> Groups:
     """Take each row that does not show some classes for what it is among the others."""
     rows = np.unique(np.concatenate([*hidden, np.empty(0, np.int64)]))
-    rows = rows[~_missing(groups)[rows] & (groups.decision[rows] != "exemplar")]
+    rows = rows[~groups.missing[rows] & (groups.decision[rows] != "exemplar")]
     if not len(rows):
         return groups
     scores = groups.scores[rows].copy()
@@ -347,7 +343,7 @@ def _decided(plain: Groups, said: Said, audits: Sequence[Audit], own: Mapping[in
     if not said.words:
         return plain
     label, decision = plain.label.copy(), plain.decision.copy()
-    there, decided = ~_missing(plain), np.zeros(len(label), bool)
+    there, decided = ~plain.missing, np.zeros(len(label), bool)
     for k, rows in enumerate(said.unsure):  # else "none" would be learnt from what nobody could tell
         open_ = _among(rows, there & ((decision == "background") | (label == k)))
         label[open_], decision[open_], decided[open_] = k, "doubtful", True

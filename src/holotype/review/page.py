@@ -24,6 +24,7 @@ from holotype.exchange import label_studio_tasks, write_csv
 from holotype.review.desk import MOST, REPORT, AnswersBody, Desk, EmptyBody, Label, Row, Size, UndoBody, WithdrawBody
 from holotype.review.guard import Guard
 from holotype.review.review import Review
+from holotype.templates import templates
 
 SERVED = {
     "page.css": "text/css",
@@ -118,17 +119,10 @@ def _add_files(app: FastAPI, desk: Desk) -> None:
 
 
 def _page(desk: Desk) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("holotype.review", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
-        classes=desk.review.classes, nonce=desk.nonce, out=desk.review.out, report=desk.review.out / REPORT
+    return (
+        templates("holotype.review")
+        .get_template("page.html.j2")
+        .render(classes=desk.review.classes, nonce=desk.nonce, out=desk.review.out, report=desk.review.out / REPORT)
     )
 
 

@@ -17,7 +17,7 @@ from holotype.audit import lots
 from holotype.errors import AnswersError
 from holotype.evaluation import read_test_set
 from holotype.exchange import label_studio_tasks, read_csv, read_label_studio, write_csv
-from holotype.exemplars import Exemplar, resolve
+from holotype.exemplars import Exemplar, names_of, resolve
 from holotype.feedback import sigmoid
 from holotype.images import decode, thumbnail
 from holotype.job import ANSWERS, START, answerable, revised, settings_of
@@ -27,7 +27,7 @@ from holotype.predictions import csv_line
 from holotype.progress import Progress, Silent
 from holotype.results import Result
 from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
-from holotype.review.state import Moved, Part, Standing, State, names_of, rank_again
+from holotype.review.state import Moved, Part, Standing, State, rank_again
 from holotype.settings import Settings
 from holotype.teaching import Start, gather, teach
 
@@ -143,7 +143,7 @@ class Review:
         asked = [self.pool.rows[one.id] for one in about if one.id in self.pool.rows]
         said = gather(current, self.classes, self._answerable)  # there may be answers that are not learnt from yet
         known = {*asked, *said.shown[k].tolist(), *said.hidden[k].tolist()}
-        free: NDArray[np.bool_] = np.asarray(~np.isnan(state.start.groups.scores).any(axis=1))
+        free: NDArray[np.bool_] = ~state.start.groups.missing
         free[[*known, *exclude, *self._tested, *state.start.own]] = False
         seen = np.concatenate([state.start.exemplars[k], np.asarray(state.start.vectors[asked], np.float32)])
         view = View(state.start.vectors, state.taught.logits[:, k], float(state.taught.cuts[k]), free, seen)

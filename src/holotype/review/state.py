@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +13,9 @@ from holotype.answers import Said
 from holotype.classifier import Classifier
 from holotype.embeddings import Embeddings
 from holotype.errors import AnswersError, GroupError
-from holotype.exemplars import Exemplar
+from holotype.exemplars import Exemplar, names_of
 from holotype.feedback import sigmoid
-from holotype.groups import estimates
+from holotype.groups import Estimate, estimates
 from holotype.settings import Settings
 from holotype.similarity import Search, cosine
 from holotype.teaching import Said as SaidByRow
@@ -24,7 +25,7 @@ Part = Literal["found", "doubtful", "rejected"]
 Rows = NDArray[np.int64]
 
 _MOVED = 24  # images that are shown of those that joined or left
-_USUAL = 20  # answers that take a class most of the way
+_USUAL = 20  # answers about a class, the first, that bring the most
 _STILL = 0.02  # share of a class that moves when more answers hardly help
 _MOST = 0.8  # of the estimated size that is found by then
 _REJECTED = 2000  # that a gallery can show of a class: the most likely
@@ -107,11 +108,14 @@ class State:
             self._hint(k, sum(counts.values())),
         )
 
+    @cached_property
+    def _stated(self) -> list[Estimate]:
+        return estimates(self.taught.groups)
+
     def _size(self, k: int) -> float:
         """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
-        stated = estimates(self.taught.groups)
-        if stated:
-            return stated[k].size
+        if self._stated:
+            return self._stated[k].size
         logits = self.taught.logits[:, k].copy()
         shown = {*self.said.shown[k].tolist(), *(row for row, owner in self.start.own.items() if owner == k)}
         logits[[*self.said.hidden[k], *shown, *self.start.own]] = -np.inf
@@ -156,7 +160,7 @@ def rank_again(start: Start, exemplars: Sequence[Exemplar], settings: Settings, 
     """
     classes, own = start.groups.classes, {one.row: one.label for one in exemplars if one.row is not None}
     queries = [_vectors(start, exemplars, k, out) for k in range(len(classes))]
-    present = np.flatnonzero(~np.isnan(start.groups.scores).any(axis=1))
+    present = np.flatnonzero(~start.groups.missing)
     embeddings = Embeddings([start.vectors[present]], present, len(start.vectors))
     search = Search(classes, exemplars, embeddings, cosine(embeddings, queries), 0.0, queries)
     first = start.groups.thresholds[0]  # that of the run, which may have compared several
@@ -185,8 +189,3 @@ def _vectors(start: Start, exemplars: Sequence[Exemplar], k: int, out: Path) -> 
             if one.label == k
         ]
     )
-
-
-def names_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
-    """Return per class what its exemplars are called."""
-    return [[one.name for one in exemplars if one.label == k] for k in range(classes)]
