@@ -1,7 +1,7 @@
 """What answers are worth: a simulated reviewer answers what each strategy asks, in the loop of `holotype review`.
 
-`python -m benchmarks.quality --answers` calls it. An episode is one of benchmarks.episodes; questions are asked five at
-a time for each class, and everything is learnt anew after each five.
+`python -m benchmarks.quality --answers` calls it. An episode is one of benchmarks.episodes; questions are asked two at
+a time for each class, and everything is learnt anew after each two, as on the page.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from holotype.settings import FitSettings, RankSettings
 from holotype.teaching import Said, Start, Taught, teach
 
 BUDGETS = (0, 10, 20, 30, 50)
-BATCH = 5
+BATCH = 2
 OURS = "ours"
 
 
@@ -123,10 +123,7 @@ def _answer(
     rng: np.random.Generator,
 ) -> None:
     known = {**record.learnt[k], **record.audited[k]}
-    free = np.ones(len(positive), dtype=bool)
-    free[[*known, *start.own]] = False
-    seen = np.concatenate([start.exemplars[k], start.vectors[list(record.learnt[k])]])
-    view = View(start.vectors, taught.logits[:, k], float(taught.cuts[k]), free, seen)
+    view = View.of(start, taught, k, known, ())
     tally = Tally(len(known), len(record.audited[k]))
     sampled = taught.sampled[k] if who.audits else np.empty(0, np.int64)
     for question in ask(view, who.strategy, BATCH, tally, sampled, lot, known):

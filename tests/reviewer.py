@@ -95,11 +95,7 @@ class Reviewer:
         about = [one for one in self.answers if one.label == label]
         said = gather(self.answers, self.known.classes, self.known.ids)
         asked = {int(one.id) for one in about} | {*said.shown[k].tolist(), *said.hidden[k].tolist()}
-        free = np.ones(len(self.known.truth), bool)
-        free[[*asked, *self.known.start.own]] = False
-        start = self.known.start
-        seen = np.concatenate([start.exemplars[k], np.asarray(start.vectors[sorted(asked)], np.float32)])
-        view = View(start.vectors, self.taught.logits[:, k], float(self.taught.cuts[k]), free, seen)
+        view = View.of(self.known.start, self.taught, k, asked, ())
         tally = Tally(len(about), sum(one.audit for one in about))
         return ask(view, self.strategy, n, tally, self.taught.sampled[k], self._lot, asked)
 

@@ -42,12 +42,14 @@ class Learnt:
     """What a lesson leads to.
 
     logits   (n,) of the estimated probability that a row shows the class
+    guess    (n,) the same with the answers in any case: what to ask next follows it
     trusted  whether the answers predict those of them that were held out better than the exemplars alone; else the
              logits are the prior's
     losses   log-loss of held-out answers in nats: by the exemplars alone, and with the answers
     """
 
     logits: Logits
+    guess: Logits
     trusted: bool
     losses: tuple[float, float]
 
@@ -63,18 +65,21 @@ def learn(vectors: NDArray[Any], prior: Logits, lesson: Lesson, seed: int = 0) -
     vectors   (n, dim) unit vectors of the pool, zeros where an image has none
     prior     (n,) logits of what the exemplars alone lead to
     """
-    if not lesson.yes.any():  # a class that is nowhere would predict that best
-        return Learnt(prior, False, (float("nan"), float("nan")))
+    unknown = float("nan"), float("nan")
+    if not len(lesson.rows):
+        return Learnt(prior, prior, False, unknown)
     sample = _background(vectors, lesson.rows, seed)
     asked = np.asarray(vectors[lesson.rows], dtype=np.float32)
     count = len(lesson.exemplars) + int(lesson.yes.sum())
     found = _separate(asked, lesson.yes, lesson, sample)
+    direction, base = _in_deviations(found, sample)
+    guess = _combine(_scores(vectors, direction) - base, prior, count)
+    if not lesson.yes.any():  # a class that is nowhere would predict that best
+        return Learnt(prior, guess, False, unknown)
     held = _combine(_held_out(asked, lesson, sample, found), prior[lesson.rows], count)
     losses = _loss(prior[lesson.rows], lesson.yes), _loss(held, lesson.yes)
-    if losses[1] >= losses[0]:
-        return Learnt(prior, False, losses)
-    direction, base = _in_deviations(found, sample)
-    return Learnt(_combine(_scores(vectors, direction) - base, prior, count), True, losses)
+    trusted = losses[1] < losses[0]
+    return Learnt(guess if trusted else prior, guess, trusted, losses)
 
 
 def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:

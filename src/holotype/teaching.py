@@ -203,6 +203,7 @@ class Taught:
 
     groups    with what was answered
     logits    (n, K) of the estimated probabilities, before any row was decided by its own answer
+    guesses   (n, K) the same, where answers are believed before they have proved themselves: questions follow them
     cuts      (K,) the logit from which on a row is a member
     learnt    per class
     audits    per class
@@ -211,6 +212,7 @@ class Taught:
 
     groups: Groups
     logits: Logits
+    guesses: Logits
     cuts: Logits
     learnt: Sequence[Learnt]
     audits: Sequence[Audit]
@@ -237,6 +239,7 @@ def teach(
             free = np.setdiff1d(np.flatnonzero(~missing), [*lesson.rows, *start.own])
             cuts[k] = best_cut(found.logits[free], int(lesson.yes.sum()))
     after = np.stack([np.where(missing, logits[:, k], one.logits) for k, one in enumerate(learnt)], axis=1)
+    guesses = np.stack([one.guess for one in learnt], axis=1)
     plain = _regroup(start, after, cuts, learnt, band, ambiguity)
     plain = replace(plain, told=[replace(one, trusted=learnt[k].trusted) for k, one in enumerate(said.told)])
     learnt_no = [np.setdiff1d(said.hidden[k], said.audited[k]) for k in range(count)]
@@ -245,7 +248,7 @@ def teach(
     lot = lots(len(logits), start.key)
     audits = [audit(sampled[k], lot, _known(said, k), set(said.audited[k].tolist())) for k in range(count)]
     final = _decided(_denied(plain, said.hidden, ambiguity), said, audits, start.own)
-    return Taught(final, after, cuts, learnt, audits, sampled)
+    return Taught(final, after, guesses, cuts, learnt, audits, sampled)
 
 
 def prior_of(groups: Groups) -> tuple[Logits, Logits]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from holotype.audit import draw
 from holotype.feedback import Logits, sigmoid
 from holotype.space import Matrix
+from holotype.teaching import Start, Taught
 
-_FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost;
-_LEAST = 5  # of a smaller class half as many as it holds, but these, as else all of it is asked about to learn from
+_FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost
 _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
 _WIDE = 4.0  # logits from even odds count as much as ...
 _APART = 0.5  # ... this share of the way from nothing in common to the same image
-_TINY = 20.0  # estimated images of a class that is walked from the top
+_TINY = 10.0  # estimated images left of a class that is walked from the top ...
+_LIKELY = -3.0  # ... counted from this logit on: the pool is large, and its unlikely images add up
 
 Rows = NDArray[np.int64]
 
@@ -28,16 +29,22 @@ class View:
 
     vectors    (n, dim) unit vectors of the pool
     logits     (n,) of the estimated probability that an image shows the class
-    cut        the logit from which on an image is a member
     free       (n,) bool: may be asked about
     seen       (s, dim) vectors of the exemplars, and of what was asked
     """
 
     vectors: NDArray[Any]
     logits: Logits
-    cut: float
     free: NDArray[np.bool_]
     seen: Matrix
+
+    @classmethod
+    def of(cls, start: Start, taught: Taught, k: int, asked: Collection[int], closed: Collection[int]) -> Self:
+        """Return the view of class `k`, in which images were `asked` about, and others are `closed`."""
+        free: NDArray[np.bool_] = ~start.groups.missing
+        free[[*asked, *closed, *start.own]] = False
+        seen = np.concatenate([start.exemplars[k], np.asarray(start.vectors[sorted(asked)], np.float32)])
+        return cls(start.vectors, taught.guesses[:, k], free, seen)
 
 
 class Strategy(Protocol):
@@ -77,11 +84,11 @@ class Top:
 
 @dataclass(frozen=True)
 class Spread:
-    """Near even odds, and unlike what was asked before; of a tiny class the most likely images."""
+    """Near even odds, and unlike what was asked before; where little is left of a class, the most likely images."""
 
     def choose(self, view: View, n: int) -> list[int]:
-        size = float(sigmoid(view.logits[view.logits > view.cut - _WIDE]).sum())
-        if size < _TINY:
+        left = view.logits[view.free & (view.logits > _LIKELY)]
+        if float(sigmoid(left).sum()) < _TINY:
             return Top().choose(view, n)
         likely = _least(np.where(view.free, -view.logits, np.inf), _DEEP)
         vectors = np.asarray(view.vectors[likely], np.float32)
@@ -129,11 +136,10 @@ def ask(
     sampled   what the audit is a sample of; lot: who is audited first; known: rows about which that is known already
     """
     waiting = [int(row) for row in draw(sampled, lot) if int(row) not in known and view.free[row]]
-    first = min(_FIRST, max(len(sampled) // 2, _LEAST))
-    turns = _turns(done, n, len(waiting), first)
+    turns = _turns(done, n, len(waiting))
     audits, taken = waiting[: sum(turns)], view.free.copy()
     taken[audits] = False
-    others = strategy.choose(View(view.vectors, view.logits, view.cut, taken, view.seen), n - len(audits))
+    others = strategy.choose(View(view.vectors, view.logits, taken, view.seen), n - len(audits))
     found: list[Ask] = []
     for turn in turns:
         source = audits if turn and audits else others or audits
@@ -142,15 +148,15 @@ def ask(
     return found
 
 
-def _turns(done: Tally, n: int, waiting: int, first: int) -> list[bool]:
-    """Tell which of the next `n` questions are audits: none of the `first`, then every second until a third of all is.
+def _turns(done: Tally, n: int, waiting: int) -> list[bool]:
+    """Tell which of the next `n` questions are audits: none of the first, then every second until a third of all is.
 
     From there on it is every third.
     """
     turns: list[bool] = []
     answered, audited = done.answered, done.audited
     for _ in range(n):
-        behind = answered >= first and _AUDITED * audited < answered + 1
+        behind = answered >= _FIRST and _AUDITED * audited < answered + 1
         turn = behind and audited - done.audited < waiting and not (turns and turns[-1])
         turns.append(turn)
         answered, audited = answered + 1, audited + turn

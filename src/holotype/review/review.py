@@ -143,10 +143,7 @@ class Review:
         asked = [self.pool.rows[one.id] for one in about if one.id in self.pool.rows]
         said = gather(current, self.classes, self._answerable)  # there may be answers that are not learnt from yet
         known = {*asked, *said.shown[k].tolist(), *said.hidden[k].tolist()}
-        free: NDArray[np.bool_] = ~state.start.groups.missing
-        free[[*known, *exclude, *self._tested, *state.start.own]] = False
-        seen = np.concatenate([state.start.exemplars[k], np.asarray(state.start.vectors[asked], np.float32)])
-        view = View(state.start.vectors, state.taught.logits[:, k], float(state.taught.cuts[k]), free, seen)
+        view = View.of(state.start, state.taught, k, known, [*exclude, *self._tested])
         tally = Tally(len(asked), sum(one.audit for one in about))
         questions = ask(view, self.strategy, n, tally, state.taught.sampled[k], self._lot, known)
         return [self._question(state, one, k) for one in questions]
