@@ -159,6 +159,19 @@ def test_a_class_that_nothing_was_said_to_show_is_not_taken_for_nowhere(count: i
     assert np.array_equal(found.logits, PRIOR)
 
 
+@pytest.mark.parametrize("yes", [[], [1, 2, 3]])
+def test_what_to_ask_follows_answers_that_groups_do_not_trust_yet(yes: list[int]) -> None:
+    prior = np.where(SHOWS, 8.0, -8.0)  # which no answer predicts better
+    wrong = 2 * LOOK + np.arange(8)
+    rows = np.concatenate([np.array(yes, np.int64), wrong])
+    found = learn(VECTORS, prior, lesson(rows, np.arange(len(rows)) < len(yes)))
+    assert not found.trusted
+    assert np.array_equal(found.logits, prior)
+    likes = [np.setdiff1d(np.argsort(-(VECTORS @ VECTORS[row]))[1:4], [*rows, *np.flatnonzero(SHOWS)]) for row in wrong]
+    others = np.setdiff1d(np.arange(2 * LOOK, len(VECTORS)), [*rows, *np.concatenate(likes)])
+    assert found.guess[np.concatenate(likes)].mean() < found.guess[others].mean()
+
+
 def test_a_class_without_answers_is_left_alone_beside_one_with_many() -> None:
     """Each "yes" to one class is a "no" to the other."""
     for seed in range(5):

@@ -77,6 +77,13 @@ def test_in_the_long_run_a_third_is_audited_and_nothing_at_first(batch: int) -> 
     assert sum(audits[120:]) == pytest.approx(40, abs=4)
 
 
+@pytest.mark.parametrize("holds", [1, 6, 300])
+def test_a_class_of_any_size_is_learnt_from_before_it_is_audited(holds: int) -> None:
+    for done in range(_FIRST):
+        assert not ask(view(), Spread(), 1, Tally(done, 0), np.arange(holds), LOT, set())[0].audit
+    assert ask(view(), Spread(), 1, Tally(_FIRST, 0), np.arange(holds), LOT, set())[0].audit
+
+
 def test_audits_are_the_next_of_the_draw_whatever_the_strategy() -> None:
     sampled, known = np.arange(0, 400, 2), {4, 8}
     waiting = [row for row in draw(sampled, LOT).tolist() if row not in known]
