@@ -42,6 +42,12 @@ def reference_job(data: Path, network: str, *more: object) -> list[object]:
     return ["run", *images, *exemplars, *fixed, "--out", data / "out", *more]
 
 
+def test_the_version_is_that_of_the_package(holotype: Run) -> None:
+    from importlib.metadata import version
+
+    assert holotype("--version")[:2] == (0, f"holotype {version('holotype')}\n")
+
+
 def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Run, picture: Picture) -> None:
     code, said, _ = holotype(*reference_job(data, network))
     assert code == 0

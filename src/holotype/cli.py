@@ -14,7 +14,6 @@ import typer
 from holotype.errors import HolotypeError
 
 app = typer.Typer(
-    help="One picture of each class and a pile of unlabelled pictures become a classifier: which of these, or none.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,6 +35,23 @@ class Arithmetic(StrEnum):
     F32 = "f32"
     BF16 = "bf16"
     INT8 = "int8"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from holotype import __version__
+
+        typer.echo(f"holotype {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def holotype(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One picture of each class and a pile of unlabelled pictures become a classifier: which of these, or none."""
 
 
 Encoder = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
