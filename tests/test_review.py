@@ -23,6 +23,7 @@ from holotype.groups import Told
 from holotype.pipeline import evaluate_run, tune_run
 from holotype.review.queue import Top
 from holotype.review.review import Review
+from holotype.review.state import RECENT
 from holotype.sheets import _explained
 
 RED, N = "red", 240
@@ -112,6 +113,17 @@ def test_an_answer_is_undone_and_everything_is_as_before(review: Review) -> None
     after = review.standing(RED)
     assert (after.found, after.answered, after.size) == (before.found, 0, before.size)
     assert review.moved(RED).joined == [review.pool.rows[name]]
+
+
+def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
+    assert "20 to go" in review.standing(RED).hint
+    answer(review, RED, 30)
+    for _ in range(RECENT):  # what is said of another class, and moves nothing here, is no sign
+        answer(review, "green", 2)
+    assert "hardly help" not in review.standing(RED).hint
+    for _ in range(RECENT):
+        answer(review, RED, 2)
+    assert "hardly help" in review.standing(RED).hint
 
 
 def test_the_gallery_is_sorted_filtered_and_counted(review: Review) -> None:

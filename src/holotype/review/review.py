@@ -27,7 +27,7 @@ from holotype.predictions import csv_line
 from holotype.progress import Progress, Silent
 from holotype.results import Result
 from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
-from holotype.review.state import Moved, Part, Standing, State, rank_again
+from holotype.review.state import RECENT, Moved, Part, Standing, State, rank_again
 from holotype.settings import Settings
 from holotype.teaching import Start, gather, teach
 
@@ -273,7 +273,9 @@ class Review:
         if before is not None:
             for k in range(len(self.classes)):
                 then, now = before.taught.groups.members(k), taught.groups.members(k)
-                moves[k] = [*before.moves[k][-1:], (np.setdiff1d(now, then), np.setdiff1d(then, now))]
+                joined, left = np.setdiff1d(now, then), np.setdiff1d(then, now)
+                silent = said.told[k] == before.said.told[k] and not len(joined) + len(left)
+                moves[k] = list(before.moves[k]) if silent else [*before.moves[k], (joined, left)][-RECENT:]
         return State(version, start, said, taught, moves)
 
     def _started(self, exemplars: Sequence[Exemplar], before: State | None) -> Start:

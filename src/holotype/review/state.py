@@ -26,8 +26,8 @@ Rows = NDArray[np.int64]
 
 _MOVED = 24  # images that are shown of those that joined or left
 _USUAL = 20  # answers about a class, the first, that bring the most
-_STILL = 0.02  # share of a class that moves when more answers hardly help
-_MOST = 0.8  # of the estimated size that is found by then
+RECENT = 5  # refits that a class must have stood still for ...
+_STILL = 0.02  # ... but for this share of it, until more answers hardly help
 _REJECTED = 2000  # that a gallery can show of a class: the most likely
 
 
@@ -73,7 +73,7 @@ class Moved:
 class State:
     """What the answers up to `version` lead to.
 
-    moves   per class (joined, left) by each of the last two refits, rows
+    moves   per class (joined, left) by each of the last `RECENT` refits after answers about it, rows
     """
 
     version: int
@@ -123,13 +123,15 @@ class State:
         return float(likely.sum()) + len(shown)
 
     def _hint(self, k: int, answered: int) -> str:
-        found = max(len(self.taught.groups.members(k)), 1)
-        recent = [len(joined) + len(left) for joined, left in self.moves[k][-2:]]
         if answered < _USUAL:
             return f"The first {_USUAL} answers bring the most: {_USUAL - answered} to go."
-        if len(recent) == 2 and sum(recent) <= max(_STILL * found, 1) and found >= _MOST * self._size(k):
-            return "The last answers changed almost nothing: more will hardly help."
-        return "Answers still move this class: a few more will help."
+        recent = [len(joined) + len(left) for joined, left in self.moves[k]]
+        if len(recent) < RECENT or sum(recent) > max(_STILL * len(self.taught.groups.members(k)), 1):
+            return "Answers still move this class: a few more will help."
+        return (
+            "The last answers changed almost nothing: more will hardly help. If the class looks otherwise elsewhere, make "
+            "one of those images an exemplar."
+        )
 
     def moved(self, k: int) -> Moved:
         """Return what the last refit took into class `k`, and out of it."""
