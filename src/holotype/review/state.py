@@ -129,8 +129,8 @@ class State:
         if len(recent) < RECENT or sum(recent) > max(_STILL * len(self.taught.groups.members(k)), 1):
             return "Answers still move this class: a few more will help."
         return (
-            "The last answers changed almost nothing: more will hardly help. If the class looks otherwise elsewhere, make "
-            "one of those images an exemplar."
+            "The last answers changed almost nothing: more will hardly help. If the class looks otherwise elsewhere, "
+            "make one of those images an exemplar."
         )
 
     def moved(self, k: int) -> Moved:
