@@ -21,7 +21,7 @@ from benchmarks.figures import closed_figures, gap_closed, interval, judge
 from benchmarks.methods import Answer, Exemplars, Spaces
 from benchmarks.pools import Truth
 from holotype.audit import lots
-from holotype.groups import group_ranked
+from holotype.groups import Told, group_ranked
 from holotype.review.queue import Random, Spread, Strategy, Tally, Top, Uncertain, View, ask
 from holotype.settings import FitSettings, RankSettings
 from holotype.teaching import Said, Start, Taught, teach
@@ -81,6 +81,7 @@ class _Record:
             [_rows(())] * CLASSES,
             [_rows(one) for one in self.audited],
             {row: "answered" for one in both for row in one},
+            [Told(sum(one.values()), len(one) - sum(one.values()), 0) for one in both],
         )
 
 

@@ -100,11 +100,16 @@ def each(said: NDArray[np.bool_]) -> Learnt:
     return learn(VECTORS, PRIOR, lesson(rows, said))
 
 
-@pytest.mark.parametrize("said", [[True], [True] * 8, [True, False], [True] + [False] * 20, [False] * 8 + [True]])
+@pytest.mark.parametrize(
+    "said",
+    [[True], [True] * 8, [True, False], [True] + [False] * 20, [False] * 8 + [True], [False], [False] * 8],
+)
 def test_few_and_one_sided_answers_give_finite_figures(said: list[bool]) -> None:
     found = each(np.array(said))
-    assert np.isfinite(found.losses).all()
+    assert np.isfinite(found.losses).all() == any(said)
     assert np.isfinite(found.logits).all()
+    assert np.isfinite(found.guess).all()
+    assert np.array_equal(found.logits, found.guess if found.trusted else PRIOR)
     assert ((sigmoid(found.logits) >= 0) & (sigmoid(found.logits) <= 1)).all()
 
 
@@ -135,12 +140,16 @@ def test_a_lesson_is_the_same_whenever_it_is_learnt() -> None:
     assert np.array_equal(one.logits, other.logits)
 
 
-def test_a_pool_in_which_everything_was_answered_is_learnt_from_too() -> None:
-    small = VECTORS[:12]
-    rows = np.arange(1, 12)
-    found = learn(small, PRIOR[:12], Lesson(small[:1], np.empty((0, DIM), np.float32), rows, rows % 2 == 0))
-    assert np.isfinite(found.losses).all()
+@pytest.mark.parametrize("share", [0, 2])
+@pytest.mark.parametrize("missing", [[], [0]])
+def test_a_pool_in_which_everything_was_answered_is_learnt_from_too(share: int, missing: list[int]) -> None:
+    small, rows = VECTORS[:12].copy(), np.arange(1, 12)
+    small[missing] = 0
+    yes = rows % 2 < share / 2
+    found = learn(small, PRIOR[:12], Lesson(VECTORS[:1], np.empty((0, DIM), np.float32), rows, yes))
+    assert np.isfinite(found.losses).all() == yes.any()
     assert np.isfinite(found.logits).all()
+    assert np.isfinite(found.guess).all()
 
 
 def test_images_without_a_vector_are_no_part_of_the_pool() -> None:

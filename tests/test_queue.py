@@ -47,8 +47,9 @@ def test_strategies_choose_what_they_say() -> None:
     assert len(set(Random(1).choose(view(), 20)) & set(Random(2).choose(view(), 20))) < 10
 
 
-def test_a_tiny_class_is_walked_from_the_top() -> None:
-    few = np.full(N, -9.0)
+@pytest.mark.parametrize("others", [-9.0, -3.5])  # of which 500 come to 15 images
+def test_a_tiny_class_is_walked_from_the_top(others: float) -> None:
+    few = np.full(N, others)
     few[100:109] = 3.0 - 0.5 * np.arange(9)
     assert Spread().choose(view(logits=few), 12)[:9] == list(range(100, 109))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from browser import make_run
@@ -21,9 +22,8 @@ from holotype.audit import Audit
 from holotype.errors import AnswersError
 from holotype.groups import Told
 from holotype.pipeline import evaluate_run, tune_run
-from holotype.review.queue import Top
+from holotype.review.queue import Spread, Top, View
 from holotype.review.review import Review
-from holotype.review.state import RECENT
 from holotype.sheets import _explained
 
 RED, N = "red", 240
@@ -118,12 +118,40 @@ def test_an_answer_is_undone_and_everything_is_as_before(review: Review) -> None
 def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
     assert "20 to go" in review.standing(RED).hint
     answer(review, RED, 30)
-    for _ in range(RECENT):  # what is said of another class, and moves nothing here, is no sign
+    assert review.standing(RED).left  # those that answers ruled out
+    for _ in range(5):  # what is said of another class, and moves nothing here, is no sign
         answer(review, "green", 2)
     assert "hardly help" not in review.standing(RED).hint
-    for _ in range(RECENT):
+    assert review.standing(RED).joined == review.standing(RED).left == 0
+    for _ in range(5):  # nor is what nobody could tell
+        for one in review.next(2, RED):
+            review.record([Given(one.id, RED, "unsure", "ann")])
+        review.refit()
+    assert "hardly help" not in review.standing(RED).hint
+    for _ in range(5):
         answer(review, RED, 2)
     assert "hardly help" in review.standing(RED).hint
+    wrong = next(one.id for one in review.gallery(RED, "found")[0])
+    review.record([Given(wrong, RED, "no", "ann")])
+    review.refit()
+    assert "hardly help" not in review.standing(RED).hint
+
+
+def test_questions_follow_answers_that_the_groups_do_not_trust(review: Review) -> None:
+    before = [one.row for one in review.next(16, RED)]
+    for one in review.next(4, RED):
+        review.record([Given(one.id, RED, "no", "ann")])
+    review.refit()
+    taught = review._state.taught
+    assert not taught.learnt[0].trusted
+    assert not np.array_equal(taught.guesses[:, 0], taught.logits[:, 0])
+    after = [one.row for one in review.next(12, RED)]
+    assert after != [row for row in before if row in after]
+    asked = [review.pool.rows[one.id] for one in review._current()]
+    view = View.of(review._state.start, taught, 0, asked, ())
+    assert after == Spread().choose(view, 12)
+    assert not np.array_equal(view.logits, taught.logits[:, 0])
+    assert np.array_equal(view.seen[1:], np.asarray(review._state.start.vectors[sorted(asked)], np.float32))
 
 
 def test_the_gallery_is_sorted_filtered_and_counted(review: Review) -> None:

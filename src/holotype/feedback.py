@@ -45,7 +45,7 @@ class Learnt:
     guess    (n,) the same with the answers in any case: what to ask next follows it
     trusted  whether the answers predict those of them that were held out better than the exemplars alone; else the
              logits are the prior's
-    losses   log-loss of held-out answers in nats: by the exemplars alone, and with the answers
+    losses   log-loss of held-out answers in nats: by the exemplars alone, and with the answers; nan without a "yes"
     """
 
     logits: Logits
@@ -60,7 +60,7 @@ def learn(vectors: NDArray[Any], prior: Logits, lesson: Lesson, seed: int = 0) -
     A logistic regression tells exemplars and "yes" from "no" and a sample of the pool; its score, in deviations of the
     pool, and the `prior` add up. Answers cannot outvote the exemplars until they predict better: five times a fifth of
     them is held out, and where that is predicted no better than by `prior` alone, the prior stands; so it does without
-    a single "yes".
+    a single "yes". Only the `guess` follows the answers from the first on.
 
     vectors   (n, dim) unit vectors of the pool, zeros where an image has none
     prior     (n,) logits of what the exemplars alone lead to
@@ -91,10 +91,11 @@ def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:
 
 def _background(vectors: NDArray[Any], asked: NDArray[np.int64], seed: int) -> Matrix:
     """A sample of the images with a vector, without what was `asked`, unless that is all there is."""
-    drawn = np.random.default_rng(seed).permutation(len(vectors))[:_BACKGROUND]
-    others = np.setdiff1d(drawn, asked)
-    sample = np.asarray(vectors[others if len(others) else np.sort(drawn)], dtype=np.float32)
-    return np.asarray(sample[sample.any(axis=1)])
+    drawn = np.union1d(np.random.default_rng(seed).permutation(len(vectors))[:_BACKGROUND], asked)
+    sample = np.asarray(vectors[drawn], dtype=np.float32)
+    there = sample.any(axis=1)
+    others = there & ~np.isin(drawn, asked)
+    return np.asarray(sample[others if others.any() else there])
 
 
 def _held_out(asked: Matrix, lesson: Lesson, sample: Matrix, near: Logits) -> Logits:

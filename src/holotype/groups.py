@@ -115,7 +115,12 @@ class Told:
     @property
     def answers(self) -> int:
         """All of them."""
-        return self.yes + self.no + self.unsure
+        return self.decided + self.unsure
+
+    @property
+    def decided(self) -> int:
+        """Those that were yes or no."""
+        return self.yes + self.no
 
 
 @dataclass(frozen=True)

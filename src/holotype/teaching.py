@@ -39,7 +39,7 @@ class Said:
     unsure: Sequence[NDArray[np.int64]]
     audited: Sequence[NDArray[np.int64]]
     words: Mapping[int, str]
-    told: Sequence[Told] = ()
+    told: Sequence[Told]
 
 
 _SAID = {
@@ -268,10 +268,11 @@ def prior_of(groups: Groups) -> tuple[Logits, Logits]:
 
 
 def _lesson(start: Start, said: Said, k: int) -> Lesson:
+    """What was said about class `k`; answers about others alone, which are "no" to it, are no lesson."""
     shown, hidden = (np.setdiff1d(part[k], said.audited[k]) for part in (said.shown, said.hidden))
     apart = np.concatenate([np.flatnonzero(start.groups.missing), np.array(list(start.own), np.int64)])
     shown, hidden = (np.setdiff1d(rows, apart) for rows in (shown, hidden))
-    rows = np.concatenate([shown, hidden])
+    rows = np.concatenate([shown, hidden]) if said.told[k].decided else shown[:0]
     others = [vectors for j, vectors in enumerate(start.exemplars) if j != k]
     dim = start.vectors.shape[1]
     return Lesson(

@@ -1,7 +1,7 @@
 """Which images of a class to ask about next: strategies behind one method, and the queue that mixes in the audit."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -30,7 +30,7 @@ class View:
     vectors    (n, dim) unit vectors of the pool
     logits     (n,) of the estimated probability that an image shows the class
     free       (n,) bool: may be asked about
-    seen       (s, dim) vectors of the exemplars, and of what was asked
+    seen       (s, dim) vectors of the exemplars, and of what is known
     """
 
     vectors: NDArray[Any]
@@ -39,11 +39,11 @@ class View:
     seen: Matrix
 
     @classmethod
-    def of(cls, start: Start, taught: Taught, k: int, asked: Collection[int], closed: Collection[int]) -> Self:
-        """Return the view of class `k`, in which images were `asked` about, and others are `closed`."""
+    def of(cls, start: Start, taught: Taught, k: int, known: Collection[int], closed: Collection[int]) -> Self:
+        """Return the view of class `k`: rows of which is `known` whether they show it, others that are `closed`."""
         free: NDArray[np.bool_] = ~start.groups.missing
-        free[[*asked, *closed, *start.own]] = False
-        seen = np.concatenate([start.exemplars[k], np.asarray(start.vectors[sorted(asked)], np.float32)])
+        free[[*known, *closed, *start.own]] = False
+        seen = np.concatenate([start.exemplars[k], np.asarray(start.vectors[sorted(known)], np.float32)])
         return cls(start.vectors, taught.guesses[:, k], free, seen)
 
 
@@ -139,7 +139,7 @@ def ask(
     turns = _turns(done, n, len(waiting))
     audits, taken = waiting[: sum(turns)], view.free.copy()
     taken[audits] = False
-    others = strategy.choose(View(view.vectors, view.logits, taken, view.seen), n - len(audits))
+    others = strategy.choose(replace(view, free=taken), n - len(audits))
     found: list[Ask] = []
     for turn in turns:
         source = audits if turn and audits else others or audits
@@ -149,7 +149,7 @@ def ask(
 
 
 def _turns(done: Tally, n: int, waiting: int) -> list[bool]:
-    """Tell which of the next `n` questions are audits: none of the first, then every second until a third of all is.
+    """Tell which of the next `n` questions are audits: none of the first 20, then every second until a third of all is.
 
     From there on it is every third.
     """

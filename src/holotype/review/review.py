@@ -9,7 +9,6 @@ from threading import RLock
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from holotype import files
 from holotype.answers import Answer, Answers, Given
@@ -27,7 +26,7 @@ from holotype.predictions import csv_line
 from holotype.progress import Progress, Silent
 from holotype.results import Result
 from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
-from holotype.review.state import RECENT, Moved, Part, Standing, State, rank_again
+from holotype.review.state import Moved, Part, Standing, State, rank_again
 from holotype.settings import Settings
 from holotype.teaching import Start, gather, teach
 
@@ -269,14 +268,9 @@ class Review:
         start = self._started(exemplars, before)
         said, fit = gather(current, self.classes, self._answerable), self.settings.fit
         taught = teach(start, said, fit.doubtful_band, fit.ambiguity, fit.seed, self._tested)
-        moves: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = [[] for _ in self.classes]
-        if before is not None:
-            for k in range(len(self.classes)):
-                then, now = before.taught.groups.members(k), taught.groups.members(k)
-                joined, left = np.setdiff1d(now, then), np.setdiff1d(then, now)
-                silent = said.told[k] == before.said.told[k] and not len(joined) + len(left)
-                moves[k] = list(before.moves[k]) if silent else [*before.moves[k], (joined, left)][-RECENT:]
-        return State(version, start, said, taught, moves)
+        if before is None:
+            return State.first(version, start, said, taught)
+        return before.then(version, start, said, taught)
 
     def _started(self, exemplars: Sequence[Exemplar], before: State | None) -> Start:
         """What the answers are added to: ranked again where the exemplars are others than those of the run."""
@@ -346,7 +340,7 @@ class Review:
         result = run(self.settings, self.out, force=True, progress=progress or Silent())
         with self._refitting:
             self._start = Start.load(self.out / START)
-            self._state = replace(self._learn(None), moves=self._state.moves)
+            self._state = replace(self._learn(None), moves=self._state.moves, still=self._state.still)
         return result
 
     def _current(self) -> list[Answer]:

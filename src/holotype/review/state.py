@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ Rows = NDArray[np.int64]
 
 _MOVED = 24  # images that are shown of those that joined or left
 _USUAL = 20  # answers about a class, the first, that bring the most
-RECENT = 5  # refits that a class must have stood still for ...
-_STILL = 0.02  # ... but for this share of it, until more answers hardly help
+_STILL = 0.02  # share of a class that may move while it counts as standing still;
+_LONG = 10  # after so many answers about it meanwhile, more hardly help
 _REJECTED = 2000  # that a gallery can show of a class: the most likely
 
 
@@ -73,20 +73,40 @@ class Moved:
 class State:
     """What the answers up to `version` lead to.
 
-    moves   per class (joined, left) by each of the last `RECENT` refits after answers about it, rows
+    moves   per class the rows that the last refit took in, and those that it let go
+    still   per class how many times it was answered yes or no since it last moved
     """
 
     version: int
     start: Start
     said: SaidByRow
     taught: Taught
-    moves: Sequence[Sequence[tuple[Rows, Rows]]]
+    moves: Sequence[tuple[Rows, Rows]]
+    still: Sequence[int]
+
+    @classmethod
+    def first(cls, version: int, start: Start, said: SaidByRow, taught: Taught) -> Self:
+        """Return the state of a review that was just opened."""
+        nothing = np.empty(0, np.int64)
+        count = len(taught.learnt)
+        return cls(version, start, said, taught, [(nothing, nothing)] * count, [0] * count)
+
+    def then(self, version: int, start: Start, said: SaidByRow, taught: Taught) -> Self:
+        """Return the state that follows this one."""
+        moves, still = [], []
+        for k, lasted in enumerate(self.still):
+            before, now = self.taught.groups.members(k), taught.groups.members(k)
+            joined, left = np.setdiff1d(now, before), np.setdiff1d(before, now)
+            moves.append((joined, left))
+            new = said.told[k].decided - self.said.told[k].decided
+            still.append(0 if len(joined) + len(left) > _STILL * len(now) else lasted + max(new, 0))
+        return type(self)(version, start, said, taught, moves, still)
 
     def standing(self, k: int, said: Sequence[Said]) -> Standing:
         """Return where class `k` stands, about which that was `said`."""
         groups, audit = self.taught.groups, self.taught.audits[k]
         own = groups.label == k
-        joined, left = self.moves[k][-1] if self.moves[k] else ((), ())
+        joined, left = self.moves[k]
         whole = audit.asked == audit.among > 0
         counts = {name: said.count(name) for name in ("yes", "no", "unsure")}
         return Standing(
@@ -125,9 +145,8 @@ class State:
     def _hint(self, k: int, answered: int) -> str:
         if answered < _USUAL:
             return f"The first {_USUAL} answers bring the most: {_USUAL - answered} to go."
-        recent = [len(joined) + len(left) for joined, left in self.moves[k]]
-        if len(recent) < RECENT or sum(recent) > max(_STILL * len(self.taught.groups.members(k)), 1):
-            return "Answers still move this class: a few more will help."
+        if self.still[k] < _LONG:
+            return "A few more answers may still move this class."
         return (
             "The last answers changed almost nothing: more will hardly help. If the class looks otherwise elsewhere, "
             "make one of those images an exemplar."
@@ -135,9 +154,7 @@ class State:
 
     def moved(self, k: int) -> Moved:
         """Return what the last refit took into class `k`, and out of it."""
-        if not self.moves[k]:
-            return Moved([], [])
-        joined, left = (self._likely(rows, k)[:_MOVED].tolist() for rows in self.moves[k][-1])
+        joined, left = (self._likely(rows, k)[:_MOVED].tolist() for rows in self.moves[k])
         return Moved(joined, left)
 
     def rows(self, part: Part, k: int) -> Rows:
