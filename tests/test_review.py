@@ -131,10 +131,14 @@ def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
     for _ in range(5):
         answer(review, RED, 2)
     assert "hardly help" in review.standing(RED).hint
+    with Review.open(review.out) as again:
+        assert "hardly help" in again.standing(RED).hint
     wrong = next(one.id for one in review.gallery(RED, "found")[0])
     review.record([Given(wrong, RED, "no", "ann")])
     review.refit()
     assert "hardly help" not in review.standing(RED).hint
+    with Review.open(review.out) as again:
+        assert "hardly help" not in again.standing(RED).hint
 
 
 def test_questions_follow_answers_that_the_groups_do_not_trust(review: Review) -> None:

@@ -104,6 +104,7 @@ def test_one_key_is_one_answer_and_z_takes_it_back(page: Page, review: Review) -
 def test_a_number_says_that_it_is_another_class(page: Page, review: Review) -> None:
     own = press(page, "1")
     other = press(page, "3")
+    expect(page.locator("#notices")).to_contain_text("Z takes it back")
     answered(page, 2)
     assert said(review) == {(own, RED): "yes", (other, RED): "no", (other, QUOTE): "yes"}
     page.keyboard.press("9")
@@ -112,7 +113,7 @@ def test_a_number_says_that_it_is_another_class(page: Page, review: Review) -> N
     assert said(review) == {(own, RED): "yes"}
 
 
-def test_five_answers_are_learnt_while_one_goes_on(page: Page, review: Review) -> None:
+def test_answers_are_learnt_while_one_goes_on(page: Page, review: Review) -> None:
     for _ in range(6):
         name = question(page)
         press(page, "y" if name.endswith("0") else "n")
@@ -301,6 +302,7 @@ def test_the_grid_with_keys_alone(page: Page, review: Review) -> None:
     page.keyboard.press("Enter")
     answered(page, 3)
     assert sorted(said(review).values()) == ["no", "unsure", "yes"]
+    expect(page.locator("#notices")).to_contain_text("21 without a mark are put aside")
 
 
 def test_all_others_are_those_that_were_on_the_screen(open_page: Open, context: BrowserContext, review: Review) -> None:

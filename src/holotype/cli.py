@@ -235,7 +235,7 @@ def suggest(
 def answer(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
     answers: Annotated[
-        Path | None, typer.Argument(help="CSV: id,class,answer,when,who; or Label Studio's .json.")
+        Path | None, typer.Argument(help="CSV: id,class,answer and, if known, when,who,audit; or Label Studio's .json.")
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write all answers there: .csv, or .json as tasks.")] = None,
     apply: Annotated[bool, typer.Option(help="Do the run again with the answers.")] = False,

@@ -26,7 +26,7 @@ from holotype.predictions import csv_line
 from holotype.progress import Progress, Silent
 from holotype.results import Result
 from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
-from holotype.review.state import Moved, Part, Standing, State, rank_again
+from holotype.review.state import LONG, USUAL, Moved, Part, Standing, State, rank_again
 from holotype.settings import Settings
 from holotype.teaching import Start, gather, teach
 
@@ -82,7 +82,7 @@ class Review:
         self._read: tuple[int, list[Answer]] = (-1, [])
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._start = start
-        self._state = self._learn(None)
+        self._state = self._opened()
 
     @classmethod
     def open(cls, out: Path | str, strategy: Strategy | None = None) -> Self:
@@ -260,10 +260,16 @@ class Review:
         """Learn from the answers given since the last time, if there are any."""
         with self._refitting:
             if self._state.version != self.answers.version:
-                self._state = self._learn(self._state)
+                self._state = self._learn(self._state, self.answers.version, self._current())
 
-    def _learn(self, before: State | None) -> State:
+    def _opened(self) -> State:
+        """Learn from all answers, after all but the last of each class: what those changed is known from the start."""
         version, current = self.answers.version, self._current()
+        earlier = _without_last(current, self.classes)
+        before = self._learn(None, version, earlier) if len(earlier) < len(current) else None
+        return self._learn(before, version, current)
+
+    def _learn(self, before: State | None, version: int, current: Sequence[Answer]) -> State:
         exemplars = revised(self._given, current, self.classes, self.pool)
         start = self._started(exemplars, before)
         said, fit = gather(current, self.classes, self._answerable), self.settings.fit
@@ -340,7 +346,8 @@ class Review:
         result = run(self.settings, self.out, force=True, progress=progress or Silent())
         with self._refitting:
             self._start = Start.load(self.out / START)
-            self._state = replace(self._learn(None), moves=self._state.moves, still=self._state.still)
+            after = self._learn(None, self.answers.version, self._current())
+            self._state = replace(after, moves=self._state.moves, still=self._state.still)
         return result
 
     def _current(self) -> list[Answer]:
@@ -358,6 +365,16 @@ class Review:
         if label not in self.classes:
             raise AnswersError(f"expected one of the classes {', '.join(self.classes)}, got {label!r}")
         return self.classes.index(label)
+
+
+def _without_last(answers: Sequence[Answer], classes: Sequence[str]) -> list[Answer]:
+    """Return `answers` without the last `LONG` that decided about each class that has had its first."""
+    out = set[int]()
+    for label in classes:
+        decided = [i for i, one in enumerate(answers) if one.label == label and one.said in ("yes", "no")]
+        if len(decided) >= USUAL:
+            out.update(decided[-LONG:])
+    return [one for i, one in enumerate(answers) if i not in out]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,9 @@ Part = Literal["found", "doubtful", "rejected"]
 Rows = NDArray[np.int64]
 
 _MOVED = 24  # images that are shown of those that joined or left
-_USUAL = 20  # answers about a class, the first, that bring the most
+USUAL = 20  # answers about a class, the first, that bring the most
 _STILL = 0.02  # share of a class that may move while it counts as standing still;
-_LONG = 10  # after so many answers about it meanwhile, more hardly help
-_REJECTED = 2000  # that a gallery can show of a class: the most likely
+LONG = 10  # after so many answers about it meanwhile, more hardly help
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class State:
 
     @classmethod
     def first(cls, version: int, start: Start, said: SaidByRow, taught: Taught) -> Self:
-        """Return the state of a review that was just opened."""
+        """Return the state that nothing led to."""
         nothing = np.empty(0, np.int64)
         count = len(taught.learnt)
         return cls(version, start, said, taught, [(nothing, nothing)] * count, [0] * count)
@@ -143,9 +142,9 @@ class State:
         return float(likely.sum()) + len(shown)
 
     def _hint(self, k: int, answered: int) -> str:
-        if answered < _USUAL:
-            return f"The first {_USUAL} answers bring the most: {_USUAL - answered} to go."
-        if self.still[k] < _LONG:
+        if answered < USUAL:
+            return f"The first {USUAL} answers bring the most: {USUAL - answered} to go."
+        if self.still[k] < LONG:
             return "A few more answers may still move this class."
         return (
             "The last answers changed almost nothing: more will hardly help. If the class looks otherwise elsewhere, "
@@ -158,15 +157,14 @@ class State:
         return Moved(joined, left)
 
     def rows(self, part: Part, k: int) -> Rows:
-        """Return the images of a part of class `k`, the most likely first; of the rejected at most 2,000."""
+        """Return the images of a part of class `k`, the most likely first; "rejected" are all in no class."""
         groups = self.taught.groups
         own, decision = groups.label == k, groups.decision
         if part == "found":
             return self._likely(np.flatnonzero(own & (decision == "member")), k)
         if part == "doubtful":
             return self._likely(np.flatnonzero(own & (decision == "doubtful")), k)
-        most = self._likely(np.flatnonzero(decision == "background"), k)[:_REJECTED]
-        return self._likely(np.union1d(most, self.said.hidden[k]), k)
+        return self._likely(np.union1d(np.flatnonzero(decision == "background"), self.said.hidden[k]), k)
 
     def _likely(self, rows: Rows, k: int) -> Rows:
         return np.asarray(rows[np.argsort(-self.taught.logits[rows, k], kind="stable")])

@@ -250,6 +250,8 @@ export class Grid {
     const answers = marked.map((cell) => ({ row: cell.question.row, label, said: cell.mark }));
     const cells = this.cells.map((cell) => ({ question: cell.question, mark: cell.mark }));
     this.desk.answer({ kind: "grid", label, answers, text: `a grid of ${marked.length} answers`, cells });
+    const aside = cells.length - marked.length;
+    if (aside) this.desk.say(`${aside} without a mark are put aside until the page is loaded again.`);
     element("cells").focus();
     return this.next();
   }

@@ -112,6 +112,7 @@ export class One {
     const text = other === null ? `${said}, about ${id}` : `${id} is ${other}`;
     const learn = [said, otherSaid].includes("exemplar");
     this.desk.answer({ kind: "one", label, answers, text, learn, card: { row, id, why, score } });
+    if (other !== null) this.desk.say(`${text}; Z takes it back.`);
   }
 
   /** Make the image on the screen an exemplar of `label`. */
