@@ -147,8 +147,8 @@ class State:
         if self.still[k] < LONG:
             return "A few more answers may still move this class."
         return (
-            "The last answers changed almost nothing: more will hardly help. If the class looks otherwise elsewhere, "
-            "make one of those images an exemplar."
+            "The last answers changed almost nothing: more will hardly help. If other images show it in another way, "
+            "make one of those an exemplar."
         )
 
     def moved(self, k: int) -> Moved:
