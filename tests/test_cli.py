@@ -43,9 +43,9 @@ def reference_job(data: Path, network: str, *more: object) -> list[object]:
 
 
 def test_the_version_is_that_of_the_package(holotype: Run) -> None:
-    from importlib.metadata import version
+    from holotype import __version__
 
-    assert holotype("--version")[:2] == (0, f"holotype {version('holotype')}\n")
+    assert holotype("--version")[:2] == (0, f"holotype {__version__}\n")
 
 
 def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Run, picture: Picture) -> None:

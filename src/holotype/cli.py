@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable
 from contextlib import nullcontext
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,15 +40,13 @@ class Arithmetic(StrEnum):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from holotype import __version__
-
-        typer.echo(f"holotype {__version__}")
+        typer.echo(f"holotype {version('holotype')}")
         raise typer.Exit
 
 
 @app.callback()
 def holotype(
-    version: Annotated[
+    _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
