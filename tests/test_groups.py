@@ -228,7 +228,7 @@ def test_reasons_are_the_same_read_one_by_one_as_a_slice_or_all(count: int) -> N
     scores = np.random.default_rng(count).normal(0.3, 0.2, (25_000, count)).astype(np.float32).round(2)
     scores[::97] = np.nan
     found = decide(scores, at(0.6, 0.6, 0.65)[:count], r0=0, r5=count - 1)
-    ties = found.reasons.tie  # type: ignore[attr-defined]
+    ties = found.reasons.tie
     assert ties.any() == (count > 1)
     assert set(found.decision.tolist()) == {"exemplar", "member", "doubtful", "background", "missing"}
     expected = [in_words(found, row, tie) for row, tie in enumerate(ties.tolist())]

@@ -131,7 +131,7 @@ class Groups:
     scores      (n, K) by `measure`, nan where the image has no vector
     label       (n,) int: the class whose margin is best; only members and exemplars belong to it
     decision    (n,) of Decision
-    reasons     (n,) in words, which `Reasons` finds when they are read
+    reasons     (n,), put into words when they are read
     thresholds  K
     measure     what scores and thresholds are: cosine, or an estimated probability
     ranking     what the estimate rests on
@@ -143,7 +143,7 @@ class Groups:
     scores: NDArray[np.float32]
     label: NDArray[np.int64]
     decision: NDArray[np.str_]
-    reasons: Sequence[str]
+    reasons: Reasons
     thresholds: Sequence[Threshold]
     measure: Measure = "cosine"
     ranking: Ranking | None = None

@@ -128,7 +128,6 @@ class Start:
         from safetensors.numpy import save
 
         groups, reasons = self.groups, self.groups.reasons
-        assert isinstance(reasons, Reasons)  # noqa: S101 - for the type
         arrays = {
             "scores": groups.scores,
             "label": groups.label.astype(np.int32),
@@ -298,8 +297,6 @@ def _regroup(
         for k, value in enumerate(sigmoid(cuts).astype(np.float32).tolist())
     ]
     after = group(before.classes, scores, thresholds, dict(start.own), ambiguity, before.ranking, "estimate")
-    assert isinstance(before.reasons, Reasons)  # noqa: S101 - for the type
-    assert isinstance(after.reasons, Reasons)  # noqa: S101 - for the type
     reached = np.where((after.label == before.label) & ~trusted[after.label], before.reasons.rounds, np.int8(0))
     return replace(after, reasons=replace(after.reasons, rounds=reached))
 
@@ -321,8 +318,6 @@ def _denied(groups: Groups, hidden: Sequence[NDArray[np.int64]], ambiguity: floa
         scores[np.isin(rows, those), k] = -np.inf
     among = group(groups.classes, scores, groups.thresholds, {}, ambiguity)
     given = groups.reasons
-    assert isinstance(given, Reasons)  # noqa: S101 - for the type
-    assert isinstance(among.reasons, Reasons)  # noqa: S101 - for the type
     label, decision, tie = groups.label.copy(), groups.decision.copy(), given.tie.copy()
     label[rows] = np.where(np.isinf(scores).all(axis=1), label[rows], among.label)
     decision[rows], tie[rows] = among.decision, among.reasons.tie
@@ -357,7 +352,6 @@ def _decided(plain: Groups, said: Said, audits: Sequence[Audit], own: Mapping[in
         label[row], decision[row], decided[row] = k, "exemplar", False
     decided |= decision == "background"
     given = plain.reasons
-    assert isinstance(given, Reasons)  # noqa: S101 - for the type
     worded = decided | (decision == "doubtful")  # a "no" may leave another class in doubt
     words = {row: text for row, text in said.words.items() if worded[row]}
     reasons = replace(given, label=label, decision=decision, said=words)
