@@ -82,7 +82,10 @@ class Review:
         self._read: tuple[int, list[Answer]] = (-1, [])
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._start = start
-        self._state = self._opened()
+        version, current = self.answers.version, self._current()
+        self._state = self._learn(version, current, start)
+        earlier = _without_last(current, self.classes)
+        self._earlier = earlier if len(earlier) < len(current) else None
 
     @classmethod
     def open(cls, out: Path | str, strategy: Strategy | None = None) -> Self:
@@ -260,38 +263,43 @@ class Review:
         """Learn from the answers given since the last time, if there are any."""
         with self._refitting:
             if self._state.version != self.answers.version:
-                self._state = self._learn(self._state, self.answers.version, self._current())
+                self._look_back()
+                version, current = self.answers.version, self._current()
+                after = self._learn(version, current, self._start, self._state.start)
+                self._state = after.following(self._state)
 
-    def _opened(self) -> State:
-        """Learn from all answers, after all but the last of each class: what those changed is known from the start."""
-        version, current = self.answers.version, self._current()
-        earlier = _without_last(current, self.classes)
-        before = self._learn(None, version, earlier) if len(earlier) < len(current) else None
-        return self._learn(before, version, current)
+    def _look_back(self) -> None:
+        """Find out, once, what the last answers of an earlier sitting changed: the first question does not wait."""
+        if self._earlier is None:
+            return
+        with self._refitting:
+            if self._earlier is not None:
+                before = self._learn(self._state.version, self._earlier, self._start, self._state.start)
+                self._state = self._state.following(before)
+                self._earlier = None
 
-    def _learn(self, before: State | None, version: int, current: Sequence[Answer]) -> State:
+    def _learn(self, version: int, current: Sequence[Answer], *starts: Start) -> State:
         exemplars = revised(self._given, current, self.classes, self.pool)
-        start = self._started(exemplars, before)
+        start = self._started(exemplars, starts)
         said, fit = gather(current, self.classes, self._answerable), self.settings.fit
         taught = teach(start, said, fit.doubtful_band, fit.ambiguity, fit.seed, self._tested)
-        if before is None:
-            return State.first(version, start, said, taught)
-        return before.then(version, start, said, taught)
+        return State.first(version, start, said, taught)
 
-    def _started(self, exemplars: Sequence[Exemplar], before: State | None) -> Start:
-        """What the answers are added to: ranked again where the exemplars are others than those of the run."""
+    def _started(self, exemplars: Sequence[Exemplar], starts: Sequence[Start]) -> Start:
+        """What the answers are added to: ranked again where the exemplars are others than those of all `starts`."""
         names = names_of(exemplars, len(self.classes))
-        starts = [self._start] if before is None else [self._start, before.start]
         same = (start for start in starts if [list(one) for one in start.names] == names)
         return next(same, None) or rank_again(self._start, exemplars, self.settings, self.out)
 
     def standing(self, label: str) -> Standing:
         """Return where the class `label` stands."""
+        self._look_back()
         said = [one.said for one in self._current() if one.label == label]
         return self._state.standing(self._number(label), said)
 
     def moved(self, label: str) -> Moved:
         """Return what the last refit took into the class `label`, and out of it."""
+        self._look_back()
         return self._state.moved(self._number(label))
 
     def gallery(
@@ -346,7 +354,7 @@ class Review:
         result = run(self.settings, self.out, force=True, progress=progress or Silent())
         with self._refitting:
             self._start = Start.load(self.out / START)
-            after = self._learn(None, self.answers.version, self._current())
+            after = self._learn(self.answers.version, self._current(), self._start)
             self._state = replace(after, moves=self._state.moves, still=self._state.still)
         return result
 

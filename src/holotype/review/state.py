@@ -85,21 +85,21 @@ class State:
 
     @classmethod
     def first(cls, version: int, start: Start, said: SaidByRow, taught: Taught) -> Self:
-        """Return the state that nothing led to."""
+        """Return the state that follows none."""
         nothing = np.empty(0, np.int64)
         count = len(taught.learnt)
         return cls(version, start, said, taught, [(nothing, nothing)] * count, [0] * count)
 
-    def then(self, version: int, start: Start, said: SaidByRow, taught: Taught) -> Self:
-        """Return the state that follows this one."""
+    def following(self, before: "State") -> Self:
+        """Return this state as the one that comes after another."""
         moves, still = [], []
-        for k, lasted in enumerate(self.still):
-            before, now = self.taught.groups.members(k), taught.groups.members(k)
-            joined, left = np.setdiff1d(now, before), np.setdiff1d(before, now)
+        for k, lasted in enumerate(before.still):
+            then, now = before.taught.groups.members(k), self.taught.groups.members(k)
+            joined, left = np.setdiff1d(now, then), np.setdiff1d(then, now)
             moves.append((joined, left))
-            new = said.told[k].decided - self.said.told[k].decided
+            new = self.said.told[k].decided - before.said.told[k].decided
             still.append(0 if len(joined) + len(left) > _STILL * len(now) else lasted + max(new, 0))
-        return type(self)(version, start, said, taught, moves, still)
+        return replace(self, moves=moves, still=still)
 
     def standing(self, k: int, said: Sequence[Said]) -> Standing:
         """Return where class `k` stands, about which that was `said`."""
