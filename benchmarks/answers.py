@@ -1,7 +1,7 @@
 """What answers are worth: a simulated reviewer answers what each strategy asks, in the loop of `holotype review`.
 
-`python -m benchmarks.quality --answers` calls it. An episode is one of benchmarks.episodes; questions are asked two at
-a time for each class, and everything is learnt anew after each two, as on the page.
+`python -m benchmarks.quality --answers` calls it. An episode is one of benchmarks.episodes; questions are asked
+`BATCH` at a time for each class, and everything is learnt anew after them, as on the page.
 """
 
 import multiprocessing
@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 
 from benchmarks import methods
 from benchmarks.episodes import CLASSES, Episode, episodes
-from benchmarks.figures import closed_figures, gap_closed, interval, judge
+from benchmarks.figures import closed_figures, gap_closed, interval, judge, opening
 from benchmarks.methods import Answer, Exemplars, Spaces
 from benchmarks.pools import Truth
 from holotype.audit import lots
 from holotype.groups import Told, group_ranked
-from holotype.review.queue import Random, Spread, Strategy, Tally, Top, Uncertain, View, ask
+from holotype.review.queue import BATCH, Random, Spread, Strategy, Tally, Top, Uncertain, View, ask
 from holotype.settings import FitSettings, RankSettings
 from holotype.teaching import Said, Start, Taught, teach
 
 BUDGETS = (0, 10, 20, 30, 50)
-BATCH = 2
 OURS = "ours"
 
 
@@ -221,21 +220,20 @@ def _bounds(bounds: Sequence[tuple[int, float, float]]) -> dict[str, Any]:
     return {"bounds": len(bounds), "covered": float((low <= true).mean())} | means
 
 
-_LAST = "ours minus, at 30 | at 30: audited, bound, true precision; bounds that hold"
+_COLUMNS = (
+    "F1 (gap closed) after answers per class:",
+    *map(str, BUDGETS),
+    "ours minus, at 30",
+    "at 30: audited, bound, true precision; bounds that hold",
+)
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the results as Markdown."""
     lines = []
     for result in results:
-        lines += [
-            f"### {result['pool']}: {result['images']:,} images, {result['episodes']} episodes",
-            "",
-            f"F1 of the naive method {result['naive']:.3f}, of the ceiling {result['ceiling']:.3f}.",
-            "",
-            f"| F1 (gap closed) after answers per class: | {' | '.join(map(str, BUDGETS))} | {_LAST} |",
-            "|---" * (len(BUDGETS) + 3) + "|",
-        ]
+        about = f"F1 of the naive method {result['naive']:.3f}, of the ceiling {result['ceiling']:.3f}."
+        lines += opening(result, _COLUMNS, about)
         for name, row in result["reviewers"].items():
             cells = [f"{row[b]['f1']:.3f} ({row[b]['gap closed, f1']:.2f})" for b in BUDGETS]
             less, more = row[30]["ours minus, interval"]

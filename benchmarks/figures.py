@@ -1,6 +1,6 @@
 """What an answer is worth: each figure of one episode."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,3 +156,10 @@ def closed_figures(part: str, closed: NDArray[np.float64], triples: NDArray[np.i
         f"gap closed, {part}, interval": interval(closed, triples, np.median),
         f"gap closed, {part}, p10": float(np.percentile(closed, 10)),
     }
+
+
+def opening(result: Mapping[str, Any], columns: Sequence[str], about: str = "") -> list[str]:
+    """Return the first lines of a table in Markdown, with what there is to say `about` it all."""
+    title = f"### {result['pool']}: {result['images']:,} images, {result['episodes']} episodes"
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return [title, "", *([about, ""] if about else []), *head]

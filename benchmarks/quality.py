@@ -25,6 +25,7 @@ from benchmarks.figures import (
     interval,
     judge,
     log_loss,
+    opening,
     stated_of_candidates,
     stated_of_members,
 )
@@ -207,12 +208,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the results as Markdown."""
     lines = []
     for result in results:
-        lines += [
-            f"### {result['pool']}: {result['images']:,} images, {result['episodes']} episodes",
-            "",
-            f"| {' | '.join(_COLUMNS)} |",
-            "|---" * len(_COLUMNS) + "|",
-        ]
+        lines += opening(result, _COLUMNS)
         lines += [_line(name, row, result["peak MB"].get(name)) for name, row in result["methods"].items()]
         lines += ["", _stated(result), ""]
     return "\n".join(lines)

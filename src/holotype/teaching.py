@@ -41,6 +41,10 @@ class Said:
     words: Mapping[int, str]
     told: Sequence[Told]
 
+    def learnt(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of `shown` and of `hidden` that class `k` is learnt from: those that were no audits."""
+        return np.setdiff1d(self.shown[k], self.audited[k]), np.setdiff1d(self.hidden[k], self.audited[k])
+
 
 _SAID = {
     "yes": "was said to show {}",
@@ -241,8 +245,7 @@ def teach(
     guesses = np.stack([one.guess for one in learnt], axis=1)
     plain = _regroup(start, after, cuts, learnt, band, ambiguity)
     plain = replace(plain, told=[replace(one, trusted=learnt[k].trusted) for k, one in enumerate(said.told)])
-    learnt_no = [np.setdiff1d(said.hidden[k], said.audited[k]) for k in range(count)]
-    corrected = _denied(plain, learnt_no, ambiguity)
+    corrected = _denied(plain, [said.learnt(k)[1] for k in range(count)], ambiguity)
     sampled = [np.setdiff1d(_sampled(corrected, said, k), list(held_out)) for k in range(count)]
     lot = lots(len(logits), start.key)
     audits = [audit(sampled[k], lot, _known(said, k), set(said.audited[k].tolist())) for k in range(count)]
@@ -268,9 +271,8 @@ def prior_of(groups: Groups) -> tuple[Logits, Logits]:
 
 def _lesson(start: Start, said: Said, k: int) -> Lesson:
     """What was said about class `k`; answers about others alone, which are "no" to it, are no lesson."""
-    shown, hidden = (np.setdiff1d(part[k], said.audited[k]) for part in (said.shown, said.hidden))
     apart = np.concatenate([np.flatnonzero(start.groups.missing), np.array(list(start.own), np.int64)])
-    shown, hidden = (np.setdiff1d(rows, apart) for rows in (shown, hidden))
+    shown, hidden = (np.setdiff1d(rows, apart) for rows in said.learnt(k))
     rows = np.concatenate([shown, hidden]) if said.told[k].decided else shown[:0]
     others = [vectors for j, vectors in enumerate(start.exemplars) if j != k]
     dim = start.vectors.shape[1]
@@ -327,7 +329,7 @@ def _denied(groups: Groups, hidden: Sequence[NDArray[np.int64]], ambiguity: floa
 
 def _sampled(groups: Groups, said: Said, k: int) -> NDArray[np.int64]:
     """What class `k` holds whatever the audit says: its members, corrected by the answers that are learnt from."""
-    shown, hidden = (np.setdiff1d(part[k], said.audited[k]) for part in (said.shown, said.hidden))
+    shown, hidden = said.learnt(k)
     members = np.flatnonzero((groups.label == k) & (groups.decision == "member"))
     rows = np.setdiff1d(np.union1d(members, shown), np.concatenate([hidden, said.unsure[k]]))
     return np.asarray(rows[groups.decision[rows] != "exemplar"])

@@ -23,6 +23,7 @@ from holotype.errors import HolotypeError, OutputError, UnreadableImage
 from holotype.exchange import label_studio_tasks, write_csv
 from holotype.review.desk import MOST, REPORT, AnswersBody, Desk, EmptyBody, Label, Row, Size, UndoBody, WithdrawBody
 from holotype.review.guard import Guard
+from holotype.review.queue import BATCH
 from holotype.review.review import Review
 from holotype.templates import templates
 
@@ -119,11 +120,9 @@ def _add_files(app: FastAPI, desk: Desk) -> None:
 
 
 def _page(desk: Desk) -> str:
-    return (
-        templates("holotype.review")
-        .get_template("page.html.j2")
-        .render(classes=desk.review.classes, nonce=desk.nonce, out=desk.review.out, report=desk.review.out / REPORT)
-    )
+    given = {"classes": desk.review.classes, "nonce": desk.nonce, "batch": BATCH}
+    template = templates("holotype.review").get_template("page.html.j2")
+    return template.render(given, out=desk.review.out, report=desk.review.out / REPORT)
 
 
 def _add_pictures(app: FastAPI, desk: Desk) -> None:

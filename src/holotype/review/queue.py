@@ -12,6 +12,8 @@ from holotype.feedback import Logits, sigmoid
 from holotype.space import Matrix
 from holotype.teaching import Start, Taught
 
+BATCH = 2  # answers about a class after which the page learns anew
+
 _FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost
 _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely

@@ -2,7 +2,7 @@
 
 import { coalesced, get, Outbox, post } from "./server.js";
 
-const BATCH = 2; // answers after which the ranking learns
+const BATCH = Number(document.body.dataset.batch); // answers after which the ranking learns
 const KEPT = 300; // acts that can be undone
 
 export class Desk extends EventTarget {
