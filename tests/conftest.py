@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype import Settings
+from holotype import Settings, run
 
 if TYPE_CHECKING:
     from holotype.review.review import Review
@@ -198,3 +198,24 @@ def served_review(reviewed_run: Path, tmp_path: Path) -> "Iterator[tuple[Review,
 @pytest.fixture
 def review(served_review: "tuple[Review, int]") -> "Review":
     return served_review[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
+    """A run that nothing was answered about, on the pool of `data` without its broken image."""
+    from browser import make_run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        out = make_run(tmp_path_factory.mktemp("run"), network, picture)
+        settings = Settings.load(out / "holotype.toml")
+        exemplars = {name: [str(k)] for k, name in enumerate(COLOURS)}
+        run(settings.model_copy(update={"exemplars": exemplars}), out, force=True)
+        return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that run."""
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(finished, tmp_path / "out"))

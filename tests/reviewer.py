@@ -3,16 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from holotype.answers import Answer, Said
+from holotype.answers import Answer, Given, Said
 from holotype.audit import lots
 from holotype.embeddings import unit
 from holotype.groups import Groups, Threshold, group
 from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
+from holotype.review.review import Review
 from holotype.teaching import Start, Taught, gather, teach
 
 BAND, AMBIGUITY = 0.25, 0.01
@@ -106,3 +109,19 @@ class Reviewer:
             given: Said = "yes" if yes else "no"
             self.answers.append(say(len(self.answers) + 1, one.row, self.known.classes[k], given, one.audit))
         self.taught = learn_from(self.known, self.answers)
+
+
+def answer(review: Review, label: str, n: int) -> list[Given]:
+    """Answer by what is true, and learn."""
+    k = review.classes.index(label)
+    given = [
+        Given(one.id, label, "yes" if int(one.id) % 10 == k else "no", "ann", one.audit)
+        for one in review.next(n, label)
+    ]
+    review.record(given)
+    review.refit()
+    return given
+
+
+def groups_of(out: Path) -> dict[str, dict[str, object]]:
+    return {str(row["id"]): row for row in pq.read_table(out / "groups.parquet").to_pylist()}
