@@ -1,7 +1,7 @@
 """What answers are worth: a simulated reviewer answers what each strategy asks, in the loop of `holotype review`.
 
 `python -m benchmarks.quality --answers` calls it. An episode is one of benchmarks.episodes; questions are asked
-`BATCH` at a time for each class, and everything is learnt anew after them, as on the page.
+`ANSWERS_PER_REFIT` at a time for each class, and everything is learnt anew after them, as on the page.
 """
 
 import multiprocessing
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,26 @@ from numpy.typing import NDArray
 from benchmarks import methods
 from benchmarks.episodes import CLASSES, Episode, episodes
 from benchmarks.figures import closed_figures, gap_closed, interval, judge, opening
-from benchmarks.methods import Answer, Exemplars, Spaces
+from benchmarks.methods import Exemplars, MethodAnswer, Spaces
 from benchmarks.pools import Truth
-from holotype.audit import lots
-from holotype.groups import Told, group_ranked
-from holotype.review.queue import BATCH, Random, Spread, Strategy, Tally, Top, Uncertain, View, ask
+from holotype.answers.audit import permanent_random_numbers
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.log import Answer, Verdict
+from holotype.answers.refine import Refined, refine
+from holotype.review.queries import (
+    ANSWERS_PER_REFIT,
+    AnswerTally,
+    DiverseUncertainty,
+    MostLikely,
+    QueryContext,
+    Random,
+    Strategy,
+    UncertaintySampling,
+    next_queries,
+)
 from holotype.settings import FitSettings, RankSettings
-from holotype.teaching import Said, Start, Taught, teach
 
+_WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 BUDGETS = (0, 10, 20, 30, 50)
 OURS = "ours"
 
@@ -34,15 +47,15 @@ OURS = "ours"
 class Herding:
     """scikit-activeml's MaxHerding (Bae et al., ECCV 2024), for few labels, among the 400 most likely images."""
 
-    def choose(self, view: View, n: int) -> list[int]:
+    def choose(self, context: QueryContext, n: int) -> list[int]:
         """Return the rows that cover most of what was not seen."""
         from skactiveml.pool import MaxHerding
 
-        likely = np.array(Top().choose(view, 400))
-        X = np.concatenate([view.seen, np.asarray(view.vectors[likely], np.float32)])
-        y = np.append(np.zeros(len(view.seen)), np.full(len(likely), np.nan))
+        likely = np.array(MostLikely().choose(context, 400))
+        X = np.concatenate([context.seen, np.asarray(context.vectors[likely], np.float32)])
+        y = np.append(np.zeros(len(context.seen)), np.full(len(likely), np.nan))
         chosen = MaxHerding(random_state=0).query(X, y, batch_size=min(n, len(likely)))
-        return [int(row) for row in likely[chosen - len(view.seen)]]
+        return [int(row) for row in likely[chosen - len(context.seen)]]
 
 
 @dataclass(frozen=True)
@@ -55,10 +68,10 @@ class Reviewer:
 
 
 REVIEWERS: dict[str, Reviewer] = {
-    OURS: Reviewer(Spread()),
-    "ours, 5 % of the answers wrong": Reviewer(Spread(), error=0.05),
-    "ours, no audit": Reviewer(Spread(), audits=False),
-    "pure uncertainty": Reviewer(Uncertain()),
+    OURS: Reviewer(DiverseUncertainty()),
+    "ours, 5 % of the answers wrong": Reviewer(DiverseUncertainty(), error=0.05),
+    "ours, no audit": Reviewer(DiverseUncertainty(), audits=False),
+    "pure uncertainty": Reviewer(UncertaintySampling()),
     "MaxHerding": Reviewer(Herding()),
     "random": Reviewer(Random()),
 }
@@ -66,85 +79,90 @@ REVIEWERS: dict[str, Reviewer] = {
 
 @dataclass
 class _Record:
-    """What was answered about each class of an episode so far."""
+    """What was answered in an episode so far, in order."""
 
-    learnt: list[dict[int, bool]] = field(default_factory=lambda: [{} for _ in range(CLASSES)])
-    audited: list[dict[int, bool]] = field(default_factory=lambda: [{} for _ in range(CLASSES)])
+    answers: list[Answer] = field(default_factory=list)
 
-    def said(self) -> Said:
-        """Return it as `teach` takes it."""
-        both = [one | two for one, two in zip(self.learnt, self.audited, strict=True)]
-        return Said(
-            [_rows(row for row, yes in one.items() if yes) for one in both],
-            [_rows(row for row, yes in one.items() if not yes) for one in both],
-            [_rows(())] * CLASSES,
-            [_rows(one) for one in self.audited],
-            {row: "answered" for one in both for row in one},
-            [Told(sum(one.values()), len(one) - sum(one.values()), 0) for one in both],
-        )
+    def about(self, k: int) -> list[Answer]:
+        """Return the answers about class `k`."""
+        return [one for one in self.answers if one.label == _name(k)]
+
+    def add(self, row: int, k: int, yes: bool, audit: bool) -> None:
+        """Take one more."""
+        number = len(self.answers) + 1
+        verdict: Verdict = "yes" if yes else "no"
+        self.answers.append(Answer(str(row), _name(k), verdict, _WHEN, "", audit, number, str(number)))
 
 
-def _rows(rows: Any) -> NDArray[np.int64]:
-    return np.array(sorted(rows), np.int64)
+def _name(k: int) -> str:
+    return f"class {k}"
 
 
-def begin(spaces: Spaces, exemplars: Exemplars, key: str) -> Start:
+def begin(spaces: Spaces, exemplars: Exemplars, key: str) -> ReviewBaseline:
     """Return what `holotype run` leaves for a review; the audit is drawn by `key`."""
-    names = [f"class {k}" for k in range(CLASSES)]
-    ranking = methods.ranked(spaces, exemplars, RankSettings())
+    groups = methods.grouped(spaces, exemplars, RankSettings())
     own = {int(row): k for k, rows in enumerate(exemplars) for row in rows}
-    settings = FitSettings()
-    groups = group_ranked(names, ranking, own, settings.doubtful_band, settings.ambiguity)
     vectors = np.asarray(spaces.embeddings("neighbours").shards[0])
-    return Start(vectors, [vectors[rows] for rows in exemplars], [[name] for name in names], groups, own, key)
+    names = [[_name(k)] for k in range(CLASSES)]
+    return ReviewBaseline(vectors, [vectors[rows] for rows in exemplars], names, groups, own, key)
 
 
-def review(truth: Truth, episode: Episode, start: Start, who: Reviewer, seed: int) -> Iterator[tuple[int, Taught]]:
+def review(
+    truth: Truth, episode: Episode, start: ReviewBaseline, who: Reviewer, seed: int
+) -> Iterator[tuple[int, Refined]]:
     """Yield (answers per class, what they led to) at each of the budgets."""
-    rng, settings, record = np.random.default_rng(seed), FitSettings(), _Record()
-    lot = lots(len(truth.vectors), start.key)
-    taught = teach(start, record.said(), settings.doubtful_band, settings.ambiguity)
-    for answered in range(0, max(BUDGETS) + 1, BATCH):
+    rng, record, rows = np.random.default_rng(seed), _Record(), _Rows(len(truth.vectors))
+    numbers = permanent_random_numbers(len(truth.vectors), start.key)
+    refined = refine(start, record.answers, rows, FitSettings())
+    for answered in range(0, max(BUDGETS) + 1, ANSWERS_PER_REFIT):
         if answered in BUDGETS:
-            yield answered, taught
+            yield answered, refined
         for k, name in enumerate(episode.names):
-            _answer(record, k, truth.classes == name, start, taught, who, lot, rng)
-        taught = teach(start, record.said(), settings.doubtful_band, settings.ambiguity)
+            _answer(record, k, truth.classes == name, start, refined, who, numbers, rng)
+        refined = refine(start, record.answers, rows, FitSettings())
+
+
+class _Rows(dict[str, int]):
+    """Each row by its number as text."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__((str(row), row) for row in range(count))
 
 
 def _answer(
     record: _Record,
     k: int,
     positive: NDArray[np.bool_],
-    start: Start,
-    taught: Taught,
+    start: ReviewBaseline,
+    refined: Refined,
     who: Reviewer,
-    lot: NDArray[np.float64],
+    numbers: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> None:
-    known = {**record.learnt[k], **record.audited[k]}
-    view = View.of(start, taught, k, known, ())
-    tally = Tally(len(known), len(record.audited[k]))
-    sampled = taught.sampled[k] if who.audits else np.empty(0, np.int64)
-    for question in ask(view, who.strategy, BATCH, tally, sampled, lot, known):
-        yes = bool(positive[question.row]) ^ bool(rng.random() < who.error)
-        (record.audited if question.audit else record.learnt)[k][question.row] = yes
+    about = record.about(k)
+    known = {int(one.id) for one in about}
+    context = QueryContext.of(start, refined, k, known, ())
+    tally = AnswerTally(len(known), sum(one.audit for one in about))
+    sampled = refined.sampled[k] if who.audits else np.empty(0, np.int64)
+    for query in next_queries(context, who.strategy, ANSWERS_PER_REFIT, tally, sampled, numbers, known):
+        yes = bool(positive[query.row]) ^ bool(rng.random() < who.error)
+        record.add(query.row, k, yes, query.audit)
 
 
-def figures(truth: Truth, episode: Episode, exemplars: Exemplars, taught: Taught) -> dict[str, Any]:
+def figures(truth: Truth, episode: Episode, exemplars: Exemplars, refined: Refined) -> dict[str, Any]:
     """Return the figures of the groups after answers, and per class what the audit said and what is true.
 
     The bound is one on what a class holds before the audit corrects it, so that is what it is compared with.
     """
-    groups = taught.groups
+    groups = refined.groups
     chosen = [np.setdiff1d(groups.members(k), np.concatenate(exemplars)) for k in range(CLASSES)]
-    found = judge(truth, episode, exemplars, Answer(chosen, taught.logits))
+    found = judge(truth, episode, exemplars, MethodAnswer(chosen, refined.logits))
     bounds = []
     for k, name in enumerate(episode.names):
-        audit, rows = taught.audits[k], taught.sampled[k]
+        audit, rows = refined.audits[k], refined.sampled[k]
         if audit.low is not None:
             bounds.append((audit.asked, audit.low, float((truth.classes[rows] == name).mean())))
-    return found | {"bounds": bounds, "trusted": float(np.mean([one.trusted for one in taught.learnt]))}
+    return found | {"bounds": bounds, "trusted": float(np.mean([one.trusted for one in refined.models]))}
 
 
 _SHARED: dict[str, Any] = {}
@@ -159,12 +177,12 @@ def _one(number: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[in
     with threadpool_limits(1):
         naive = judge(truth, episode, exemplars, methods.fixed(0.75)(spaces, exemplars))
         columns = np.stack([_SHARED["ceiling"][name] for name in episode.names], axis=1)
-        best = judge(truth, episode, exemplars, Answer([np.empty(0, int)] * CLASSES, columns))
+        best = judge(truth, episode, exemplars, MethodAnswer([np.empty(0, int)] * CLASSES, columns))
         start = begin(spaces, exemplars, str(number))
         found = {
             name: {
-                answered: figures(truth, episode, exemplars, taught)
-                for answered, taught in review(truth, episode, start, who, number)
+                answered: figures(truth, episode, exemplars, refined)
+                for answered, refined in review(truth, episode, start, who, number)
             }
             for name, who in _SHARED["reviewers"].items()
         }

@@ -1,7 +1,8 @@
 """python -m benchmarks.constants: how the constants of `holotype.ranking` are chosen, on development classes alone.
 
 Each row of the first table changes one constant; what is chosen on one pool is judged on the other. Then the formula
-of `Ranking.chances` is fitted: on both pools, which is what `_ESTIMATE` holds, and on each alone, judged on the other.
+of `Ranking.probabilities` is fitted: on both pools, which is what `_ESTIMATE` holds, and on each alone, judged on the
+other.
 """
 
 import sys
@@ -16,8 +17,8 @@ from benchmarks.episodes import Episode, episodes
 from benchmarks.figures import calibration_error, judge
 from benchmarks.methods import Spaces, answered, ranked
 from benchmarks.pools import ENCODERS, POOLS, load
-from holotype import ranking
-from holotype.ranking import Ranking
+from holotype.grouping import graph
+from holotype.grouping.graph import Ranking
 from holotype.settings import RankSettings
 
 TRIPLES, DRAWS = 8, 3
@@ -43,7 +44,7 @@ def choices() -> Iterator[dict[str, Any]]:
 
 def quality(spaces: Spaces, changed: Mapping[str, Any]) -> float:
     """Return the mean F1 over development episodes with the constants `changed`."""
-    with patch.multiple(ranking, **{"_FALL": ranking._FALL, **changed}):
+    with patch.multiple(graph, **{"_FALL": graph._FALL, **changed}):
         return float(np.mean([_f1(spaces, episode) for episode in _episodes(spaces)]))
 
 

@@ -35,12 +35,12 @@ def jpegs(tar: str, start: int, count: int) -> Iterator[bytes]:
 def holotype(tar: str, start: int, count: int, network: str, precision: str, vectors: str, **_: Any) -> float:
     """`holotype.embed` over some rows of the pool; returns images per second."""
     from holotype import load_encoder, open_pool
-    from holotype.embeddings import EmbeddingStore
-    from holotype.precision import fit_precision
+    from holotype.encoders.quantise import choose_arithmetic
     from holotype.progress import Silent
+    from holotype.vectors.store import EmbeddingStore
 
     pool = open_pool(tar)
-    encoder = fit_precision(load_encoder(network), pool, precision, Silent())  # type: ignore[arg-type]
+    encoder = choose_arithmetic(load_encoder(network), pool, precision, Silent())  # type: ignore[arg-type]
     ids = pool.ids[start : start + count]
     with tempfile.TemporaryDirectory() as folder:
 

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.episodes import Episode
-from benchmarks.methods import Answer, Exemplars
+from benchmarks.methods import Exemplars, MethodAnswer
 from benchmarks.pools import Truth
 
 LOOK_ALIKES = 200  # the most similar images to an exemplar that show something else
 
 
-def judge(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+def judge(truth: Truth, episode: Episode, exemplars: Exemplars, answer: MethodAnswer) -> dict[str, float]:
     """Return the figures of one answer, averaged over its classes."""
     found = [_judge_class(truth, name, k, exemplars, answer) for k, name in enumerate(episode.names)]
     figures = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
@@ -22,7 +22,7 @@ def judge(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) 
     )
 
 
-def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: MethodAnswer) -> dict[str, float]:
     own = np.concatenate(exemplars)
     positive = truth.classes == name
     positive[own] = False
@@ -53,7 +53,7 @@ def _separation(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> dic
     return {"auroc": float(area), "fpr at recall .95": float((places[~positive] >= reached).mean())}
 
 
-def _oscr(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> float:
+def _oscr(truth: Truth, episode: Episode, exemplars: Exemplars, answer: MethodAnswer) -> float:
     """Area under the share of the classes' images that are answered rightly, over the share of the others answered.
 
     Dhamija et al., NeurIPS 2018. An image that no class ranks is not answered.
@@ -82,7 +82,7 @@ def average_precision(positive: NDArray[np.bool_], order: NDArray[np.int64]) -> 
     return float((precision * hits).sum() / max(positive.sum(), 1))
 
 
-def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: Answer) -> dict[str, float]:
+def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: MethodAnswer) -> dict[str, float]:
     """False alarms per 1,000 rows that are none of the classes: look-alikes, the farther half, the rest; and all."""
     none = ~np.isin(truth.classes, episode.names)
     cosine = np.stack([(truth.vectors @ truth.vectors[rows[:1]].T)[:, 0] for rows in exemplars], axis=1)
@@ -95,14 +95,14 @@ def _false_alarms(truth: Truth, episode: Episode, exemplars: Exemplars, answer: 
     return {f"false alarms, {name}": 1000 * float(taken[none & part].mean()) for name, part in parts.items()}
 
 
-def stated_of_candidates(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
+def stated_of_candidates(truth: Truth, episode: Episode, answer: MethodAnswer) -> list[tuple[float, bool]]:
     """Return (estimate, truth) of every candidate whose estimated probability is above .01."""
     if answer.sure is None:
         return []
     return _stated(truth, episode, answer.sure, [np.flatnonzero(column > 0.01) for column in answer.sure.T])
 
 
-def stated_of_members(truth: Truth, episode: Episode, answer: Answer) -> list[tuple[float, bool]]:
+def stated_of_members(truth: Truth, episode: Episode, answer: MethodAnswer) -> list[tuple[float, bool]]:
     """Return (estimate, truth) of every image that a class takes."""
     return [] if answer.sure is None else _stated(truth, episode, answer.sure, answer.chosen)
 

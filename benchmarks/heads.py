@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from holotype.heads import TrainingRows, class_weights, fit_head
+from holotype.model.heads import TrainingRows, class_weights, fit_head
+from holotype.model.tuning import tune
 from holotype.settings import HeadName, HeadSettings
-from holotype.tuning import tune
 
 ROWS, DIM, CLASSES = 13_196, 1280, 4
 POSITIVES = 400  # of each of the three classes; the rest is "none"

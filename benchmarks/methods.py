@@ -8,19 +8,23 @@ from numpy.typing import NDArray
 
 from benchmarks.pools import Truth
 from holotype import Classifier
-from holotype.embeddings import Embeddings, unit
+from holotype.encoders.encode import l2_normalize
 from holotype.errors import GroupError
-from holotype.groups import thresholds_for
-from holotype.ranking import Ranking, rank
-from holotype.settings import RankSettings
-from holotype.space import Space, fit_space
+from holotype.grouping.assign import group_pool
+from holotype.grouping.graph import Ranking
+from holotype.grouping.groups import Groups, thresholds_for
+from holotype.grouping.search import Search
+from holotype.grouping.space import Space, fit_space
+from holotype.pool.exemplars import Exemplar
+from holotype.settings import FitSettings, RankSettings
+from holotype.vectors.embeddings import Embeddings
 
 Rows = NDArray[np.int64]
 CEILING_NEGATIVES = 4000
 
 
 @dataclass(frozen=True)
-class Answer:
+class MethodAnswer:
     """What a method says about each of K classes.
 
     chosen   per class the rows it takes
@@ -34,7 +38,7 @@ class Answer:
 
 
 Exemplars = Sequence[Rows]
-Method = Callable[["Spaces", Exemplars], Answer]
+Method = Callable[["Spaces", Exemplars], MethodAnswer]
 
 
 @dataclass
@@ -68,11 +72,11 @@ class Spaces:
 def fixed(threshold: float) -> Method:
     """Everything above a fixed cosine, in the raw vectors: the method that users know."""
 
-    def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
+    def method(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
         scores = spaces.cosine("raw", exemplars)
         best = scores.argmax(axis=1)
         above = scores.max(axis=1) >= threshold
-        return Answer([np.flatnonzero(above & (best == k)) for k in range(len(exemplars))], scores)
+        return MethodAnswer([np.flatnonzero(above & (best == k)) for k in range(len(exemplars))], scores)
 
     return method
 
@@ -80,16 +84,16 @@ def fixed(threshold: float) -> Method:
 def null_threshold(space: str) -> Method:
     """Cosine in a space, with a threshold from the median and the left half of the scores."""
 
-    def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
+    def method(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
         scores = spaces.cosine(space, exemplars)
         finite = np.delete(scores, np.concatenate(exemplars), axis=0).astype(np.float32)
         cuts = [threshold.value for threshold in thresholds_for(finite, "auto", 1.0)]
-        return Answer([np.flatnonzero(scores[:, k] >= cut) for k, cut in enumerate(cuts)], scores)
+        return MethodAnswer([np.flatnonzero(scores[:, k] >= cut) for k, cut in enumerate(cuts)], scores)
 
     return method
 
 
-def expansion(spaces: Spaces, exemplars: Exemplars) -> Answer:
+def expansion(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
     """Whitened vectors, two rounds of query expansion (top 20, cosine ** 3), threshold from the null."""
     vectors = np.asarray(spaces.embeddings("whitened").shards[0])
     columns = []
@@ -104,10 +108,10 @@ def expansion(spaces: Spaces, exemplars: Exemplars) -> Answer:
     own = np.concatenate(exemplars)
     cuts = [t.value for t in thresholds_for(np.delete(scores, own, axis=0).astype(np.float32), "auto", 1.0)]
     scores[own] = -np.inf
-    return Answer([np.flatnonzero(scores[:, k] >= cut) for k, cut in enumerate(cuts)], scores)
+    return MethodAnswer([np.flatnonzero(scores[:, k] >= cut) for k, cut in enumerate(cuts)], scores)
 
 
-def pseudo_labels(spaces: Spaces, exemplars: Exemplars) -> Answer:
+def pseudo_labels(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
     """Logistic regression on the 30 most similar against 1,000 of the less similar half; p >= .5."""
     from sklearn.linear_model import LogisticRegression
 
@@ -124,10 +128,10 @@ def pseudo_labels(spaces: Spaces, exemplars: Exemplars) -> Answer:
     scores[np.concatenate(exemplars)] = -np.inf
     best = scores.argmax(axis=1)
     chosen = [np.flatnonzero((scores[:, k] > 0) & (best == k)) for k in range(len(exemplars))]
-    return Answer(chosen, scores)
+    return MethodAnswer(chosen, scores)
 
 
-def label_spreading(spaces: Spaces, exemplars: Exemplars) -> Answer:
+def label_spreading(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
     """scikit-learn's LabelSpreading (kNN) over the 1,000 nearest of each class; 200 far images are "none"."""
     from sklearn.semi_supervised import LabelSpreading
 
@@ -146,38 +150,49 @@ def label_spreading(spaces: Spaces, exemplars: Exemplars) -> Answer:
     scores[rows] = reached[:, :count]
     scores[own] = -np.inf
     label = np.where(reached.sum(axis=1) > 0, reached.argmax(axis=1), count)
-    return Answer([np.setdiff1d(rows[label == k], own) for k in range(count)], scores)
+    return MethodAnswer([np.setdiff1d(rows[label == k], own) for k in range(count)], scores)
+
+
+def grouped(spaces: Spaces, exemplars: Exemplars, settings: RankSettings) -> Groups:
+    """Group the pool as `holotype run` does, in a space that has been applied to it already."""
+    space, embeddings = spaces.fitted(settings.space)
+    anchors = [spaces.truth.vectors[rows] for rows in exemplars]
+    if settings.exemplar_views:  # as `search.Search.anchors`, with views that are kept between episodes
+        views = [spaces.truth.views(rows) for rows in exemplars]
+        anchors = [l2_normalize(plain + other) for plain, other in zip(anchors, views, strict=True)]
+    anchors = [space.transform(vectors) for vectors in anchors]
+    names, ids = [f"class {k}" for k in range(len(exemplars))], spaces.truth.pool.ids
+    given = [Exemplar(ids[row], k, int(row), b"") for k, rows in enumerate(exemplars) for row in rows]
+    scores = np.zeros((embeddings.size, len(exemplars)), np.float32)  # the raw cosines are not needed
+    search = Search(names, given, embeddings, scores, 0.0, anchors)
+    return group_pool(search, FitSettings(rank=settings), Space.plain(embeddings.dim))
 
 
 def ranked(spaces: Spaces, exemplars: Exemplars, settings: RankSettings) -> Ranking:
-    """Rank the pool as `holotype run` does, in a space that has been applied to it already."""
-    space, embeddings = spaces.fitted(settings.space)
-    applied = Space(False, np.zeros(embeddings.dim, np.float32), None)
-    anchors = [spaces.truth.vectors[rows] for rows in exemplars]
-    if settings.exemplar_views:  # as `similarity.Search.anchors`
-        anchors = [unit(plain + spaces.truth.views(rows)) for plain, rows in zip(anchors, exemplars, strict=True)]
-    anchors = [space.transform(vectors) for vectors in anchors]
-    return rank(embeddings, anchors, np.concatenate(exemplars).tolist(), settings, space=applied)
+    """Return what the groups of `holotype run` rest on."""
+    ranking = grouped(spaces, exemplars, settings).ranking
+    assert ranking is not None  # diffusion is on
+    return ranking
 
 
 def ours(settings: RankSettings) -> Method:
     """`holotype run` with an automatic threshold, without the head: what its groups hold."""
 
-    def method(spaces: Spaces, exemplars: Exemplars) -> Answer:
+    def method(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
         return answered(ranked(spaces, exemplars, settings), len(spaces.truth.vectors))
 
     return method
 
 
-def answered(ranking: Ranking, count: int) -> Answer:
+def answered(ranking: Ranking, count: int) -> MethodAnswer:
     """Return what a `ranking` of a pool of `count` images says."""
     shape = (count, len(ranking.cuts))
     scores, sure = np.full(shape, -np.inf), np.zeros(shape)
-    scores[ranking.candidates], sure[ranking.candidates] = ranking.density, ranking.chances
-    return Answer([ranking.members(k) for k in range(shape[1])], scores, sure)
+    scores[ranking.candidates], sure[ranking.candidates] = ranking.density, ranking.probabilities
+    return MethodAnswer([ranking.members(k) for k in range(shape[1])], scores, sure)
 
 
-def model(spaces: Spaces, exemplars: Exemplars) -> Answer:
+def model(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
     """What the trained model answers that `holotype run` saves: the head on our groups, at its own thresholds."""
     truth = spaces.truth
     given = {f"class {k}": [truth.pool.ids[row] for row in rows] for k, rows in enumerate(exemplars)}
@@ -186,9 +201,9 @@ def model(spaces: Spaces, exemplars: Exemplars) -> Answer:
     try:
         classifier.fit(truth.pool, given, embeddings=embeddings, embeddings_encoder=truth.encoder, cache=truth.folder)
     except GroupError:  # a class without any image but its exemplar
-        return Answer([np.empty(0, np.int64)] * len(given), np.full((len(truth.vectors), len(given)), -np.inf))
+        return MethodAnswer([np.empty(0, np.int64)] * len(given), np.full((len(truth.vectors), len(given)), -np.inf))
     found = classifier.predict_images(truth.pool.ids, truth.features)
-    return Answer([np.flatnonzero(found.numbers == k) for k in range(len(given))], found.probabilities[:, :-1])
+    return MethodAnswer([np.flatnonzero(found.numbers == k) for k in range(len(given))], found.probabilities[:, :-1])
 
 
 def ceiling(spaces: Spaces, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:

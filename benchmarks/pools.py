@@ -15,12 +15,13 @@ from benchmarks import icons
 from examples.emoji import build as emoji
 from examples.emoji.sources import cache_folder
 from holotype import load_encoder, open_pool
-from holotype.embeddings import EmbeddingStore, embed, unit
-from holotype.encoders import OnnxEncoder
+from holotype.encoders.encode import l2_normalize
+from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import HolotypeError
-from holotype.images import decode, middle
-from holotype.pool import Pool
+from holotype.pool.images import decode, middle
+from holotype.pool.pool import Pool
 from holotype.progress import Terminal
+from holotype.vectors.store import EmbeddingStore, embed
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Truth:
         for row in rows.tolist():
             if row not in self._views:
                 pixels = self.encoder.prepare(middle(decode(self.pool.read(row))))
-                self._views[row] = unit(self.encoder.encode(pixels[None])).ravel()
+                self._views[row] = l2_normalize(self.encoder.encode(pixels[None])).ravel()
         return np.stack([self._views[row] for row in rows.tolist()])
 
 

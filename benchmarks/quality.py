@@ -29,7 +29,7 @@ from benchmarks.figures import (
     stated_of_candidates,
     stated_of_members,
 )
-from benchmarks.methods import Answer, Method, Spaces
+from benchmarks.methods import Method, MethodAnswer, Spaces
 from benchmarks.pools import ENCODERS, POOLS, Truth, load
 from holotype.settings import RankSettings, SpaceName
 
@@ -107,7 +107,7 @@ def _record(
     spaces: Spaces,
     episode: Episode,
     count: int,
-) -> Answer:
+) -> MethodAnswer:
     exemplars = episode.first(count)
     answer, seconds = _timed(lambda: method(spaces, exemplars))
     figures.setdefault(name, []).append(judge(spaces.truth, episode, exemplars, answer) | {"seconds": seconds})
@@ -121,7 +121,9 @@ def _ceilings(spaces: Spaces, done: Sequence[Episode]) -> list[dict[str, float]]
     found = []
     for episode in done:
         columns = np.stack([scores[name] for name in episode.names], axis=1)
-        found.append(judge(spaces.truth, episode, episode.first(1), Answer([np.empty(0, int)] * CLASSES, columns)))
+        found.append(
+            judge(spaces.truth, episode, episode.first(1), MethodAnswer([np.empty(0, int)] * CLASSES, columns))
+        )
     return found
 
 
@@ -287,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             truth = load(pool, encoder)
             names = truth.development if given.development else truth.report
             if given.answers:
-                results.append(answers.measure(truth, names, given.triples, given.draws))
+                results.append(answers.score_kind(truth, names, given.triples, given.draws))
             else:
                 results.append(measure(truth, names, given.triples, given.draws, given.side))
             given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from holotype.embeddings import Embeddings, open_array
-from holotype.groups import group_ranked
-from holotype.ranking import rank
-from holotype.settings import RankSettings
+from holotype.grouping.assign import group_pool
+from holotype.grouping.search import search
+from holotype.pool.exemplars import Exemplar
+from holotype.settings import FitSettings
+from holotype.vectors.embeddings import Embeddings, open_array
 
 ROWS, DIM, HEAP = (92_350, 1_000_000), 512, 50
 SIZES = (2_000, 400, 100)  # images of the planted classes
@@ -46,8 +47,8 @@ def group_once(path: Path) -> str:
     matrix = open_array(path)
     pool = Embeddings([matrix], np.arange(len(matrix)), len(matrix))
     rows = np.cumsum([0, *SIZES[:-1]]).tolist()
-    ranking = rank(pool, [pool.take([row]) for row in rows], rows, RankSettings())
-    groups = group_ranked(list("abc"), ranking, {row: k for k, row in enumerate(rows)}, 1.0, 0.01)
+    exemplars = [Exemplar(name, k, row, b"") for k, (name, row) in enumerate(zip("abc", rows, strict=True))]
+    groups = group_pool(search(pool, list("abc"), exemplars, None), FitSettings())
     seconds = time.perf_counter() - started
     truth = np.repeat(np.arange(len(SIZES)), SIZES)
     scores = []

@@ -30,13 +30,14 @@ from examples.emoji.drawings import Drawing, load
 from examples.emoji.sources import SOURCES, fetch
 from examples.emoji.sources import cache_folder as drawings_folder
 from holotype import Classifier, load_encoder, open_pool
-from holotype.embeddings import Embeddings, open_array, unit
-from holotype.encoders import OnnxEncoder, cores
+from holotype.encoders.encode import l2_normalize
+from holotype.encoders.quantise import choose_arithmetic
+from holotype.encoders.runtimes import OnnxEncoder, cores
 from holotype.files import cache_folder
-from holotype.pool import Pool
-from holotype.precision import fit_precision
+from holotype.grouping.search import cosine
+from holotype.pool.pool import Pool
 from holotype.progress import Silent
-from holotype.similarity import cosine
+from holotype.vectors.embeddings import Embeddings, open_array
 
 FOLDER = cache_folder() / "benchmarks" / "speed"
 IMAGES, REPEATS, SIDES = 2_000, 4, (600, 1600)
@@ -85,7 +86,7 @@ class Measured:
 def encoding(tar: Path, network: str, precisions: Sequence[str]) -> dict[str, Any]:
     """Measure all ways with one network; return the rows of the table."""
     pool, path = open_pool(tar), onnx_file(network)
-    encoders = {name: fit_precision(load_encoder(str(path)), pool, name, Silent()) for name in precisions}  # type: ignore[arg-type]
+    encoders = {name: choose_arithmetic(load_encoder(str(path)), pool, name, Silent()) for name in precisions}  # type: ignore[arg-type]
     common: dict[str, Any] = {"tar": str(tar), "network": str(path), "module": network}
     ways = {f"holotype {name}": common | {"way": "holotype", "precision": name} for name in precisions}
     counts = [0, *(1 << power for power in range(cores().bit_length()))]
@@ -177,7 +178,7 @@ def _classes(folder: Path, pool: Pool) -> NDArray[np.str_]:
 
 def retrieval_ap(vectors: NDArray[np.float32], classes: NDArray[np.str_]) -> float:
     """Mean average precision: each image asks for the others of its class, by cosine."""
-    similar = unit(vectors) @ unit(vectors).T
+    similar = l2_normalize(vectors) @ l2_normalize(vectors).T
     np.fill_diagonal(similar, -2)
     found = []
     for row, scores in enumerate(similar):
@@ -192,14 +193,14 @@ def _summary(
 ) -> dict[str, Any]:
     """PyTorch's vectors, float32 of whole decodes, are the reference that fidelity is measured against."""
     vectors = {name: np.concatenate(one.parts) for name, one in measured.items()}
-    reference = unit(vectors["pytorch"])
+    reference = l2_normalize(vectors["pytorch"])
     rows = {}
     for name, one in measured.items():
         row: dict[str, Any] = {"rate": one.rate, "rates": one.rates, "peak_mb": one.peak_mb}
         row["ap"] = retrieval_ap(vectors[name], classes[: len(reference)])
         if name.startswith("holotype"):
             row["bound"] = statistics.median(bounds[name.split()[1]])
-            cosines = (unit(vectors[name]) * reference).sum(axis=1)
+            cosines = (l2_normalize(vectors[name]) * reference).sum(axis=1)
             row["cosine"] = dict(zip(("min", "p1", "p50"), np.quantile(cosines, (0, 0.01, 0.5)).tolist(), strict=True))
         rows[name] = row
     return {"rows": rows}
@@ -249,14 +250,14 @@ def search(rows: int, dim: int, classes: int = 3) -> dict[str, float]:
         for start in range(0, rows, len(some)):
             matrix[start : start + len(some)] = some[: rows - start]
         del matrix
-        queries = [unit(some[k : k + 1]) for k in range(classes)]
+        queries = [l2_normalize(some[k : k + 1]) for k in range(classes)]
 
         def ours(matrix: NDArray[Any]) -> None:
             cosine(Embeddings([matrix], np.arange(rows), rows), queries)
 
         def numpy(matrix: NDArray[Any]) -> None:
             for start in range(0, rows, 8192):
-                unit(matrix[start : start + 8192]) @ np.concatenate(queries).T
+                l2_normalize(matrix[start : start + 8192]) @ np.concatenate(queries).T
 
         def read(matrix: NDArray[Any]) -> None:
             with ThreadPoolExecutor(cores()) as threads:
@@ -296,7 +297,7 @@ def main() -> int:
             share = one["read_s"] / one["ours_s"]
             say(f"search {one['rows']:,} x {one['dim']}: {', '.join(rates)}; {share:.2f} of the bandwidth")
     if given.only in (None, "heads"):
-        found["heads"] = [heads.measure(name, 50, 3) for name in ("linear", "mlp")]
+        found["heads"] = [heads.score_kind(name, 50, 3) for name in ("linear", "mlp")]
         for row in found["heads"]:
             say(", ".join(f"{key} {value}" for key, value in row.items()))
     if given.write:

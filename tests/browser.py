@@ -15,8 +15,8 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from holotype import Settings, run
-from holotype.review.page import create_app, make_server
 from holotype.review.review import Review
+from holotype.review.server import create_app, make_server
 
 RED, TAG, QUOTE = "red", "<img src=x onerror=alert(1)>", '"><script>alert(2)</script>'
 CLASSES = [RED, TAG, QUOTE]
@@ -71,7 +71,7 @@ def served(review: Review, port: int = 0) -> Iterator[int]:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Debian's browser. Where it is missing the tests fail: the page is nothing without one."""
+    """ReviewBaseline Debian's browser. Where it is missing the tests fail: the page is nothing without one."""
     path = shutil.which("chromium")
     if path is None:
         raise AssertionError("expected chromium on the PATH, found none; install it: make browser")

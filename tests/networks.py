@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from holotype.encoders import Encoder
+from holotype.encoders.runtimes import Encoder
 
 Array = NDArray[Any]
 Network = Callable[["torch.Tensor"], "torch.Tensor"]

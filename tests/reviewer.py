@@ -1,7 +1,7 @@
 """What tests of answers share: a pool of known classes, and somebody who knows them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,15 +10,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from holotype.answers import Answer, Given, Said
-from holotype.audit import lots
-from holotype.embeddings import unit
-from holotype.groups import Groups, Threshold, group
-from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
+from holotype.answers.audit import permanent_random_numbers
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.index import index_answers
+from holotype.answers.log import Answer, NewAnswer, Verdict
+from holotype.answers.refine import Refined, refine
+from holotype.encoders.encode import l2_normalize
+from holotype.grouping.groups import ClassThreshold, group
+from holotype.review.queries import AnswerTally, DiverseUncertainty, Query, QueryContext, Strategy, next_queries
 from holotype.review.review import Review
-from holotype.teaching import Start, Taught, gather, teach
+from holotype.settings import TrainSettings
 
-BAND, AMBIGUITY = 0.25, 0.01
+SETTINGS = TrainSettings(doubtful_band=0.25, ambiguity=0.01)
 THREADS = ThreadpoolController()  # more than one wait for each other where others compute as well
 
 
@@ -26,7 +29,7 @@ THREADS = ThreadpoolController()  # more than one wait for each other where othe
 class Known:
     """A start, and the class number of each row; those of none come last."""
 
-    start: Start
+    start: ReviewBaseline
     truth: NDArray[np.int64]
 
     @property
@@ -43,79 +46,78 @@ def plant(
 ) -> Known:
     """Classes around centres of their own among images around many; the first of each is its exemplar."""
     rng, dim = np.random.default_rng(seed), 48
-    centres = unit(rng.normal(size=(len(sizes) + 200, dim)))
+    centres = l2_normalize(rng.normal(size=(len(sizes) + 200, dim)))
     truth = np.repeat(np.arange(len(sizes) + 1), [*sizes, others])
     own = np.concatenate([truth[truth < len(sizes)], len(sizes) + rng.integers(0, 200, others)])
-    vectors = unit(centres[own] + noise * rng.normal(size=(len(own), dim)) / np.sqrt(dim))
+    vectors = l2_normalize(centres[own] + noise * rng.normal(size=(len(own), dim)) / np.sqrt(dim))
     first = [int(np.flatnonzero(truth == k)[0]) for k in range(len(sizes))]
     return Known(started(vectors, first, threshold, f"{seed}"), truth)
 
 
-def started(vectors: NDArray[np.float32], first: Sequence[int], threshold: float, key: str) -> Start:
+def started(vectors: NDArray[np.float32], first: Sequence[int], threshold: float, key: str) -> ReviewBaseline:
     """Groups by a cosine, whose exemplars are the rows `first`; a vector of zeros is none."""
     names = [f"class {k}" for k in range(len(first))]
     scores = (vectors @ vectors[list(first)].T).astype(np.float32)
     scores[~vectors.any(axis=1)] = np.nan
     own = {row: k for k, row in enumerate(first)}
-    thresholds = [Threshold(threshold, threshold - 0.1, "given", False)] * len(first)
-    groups = group(names, scores, thresholds, own, AMBIGUITY)
+    thresholds = [ClassThreshold(threshold, threshold - 0.1, "given", False)] * len(first)
+    groups = group(names, scores, thresholds, own, SETTINGS.ambiguity)
     exemplars = [vectors[[row]] for row in first]
-    return Start(vectors.astype(np.float16), exemplars, [[str(row)] for row in first], groups, own, key)
+    return ReviewBaseline(vectors.astype(np.float16), exemplars, [[str(row)] for row in first], groups, own, key)
 
 
-def say(number: int, row: int, label: str, said: Said, audit: bool = False, who: str = "") -> Answer:
+def say(number: int, row: int, label: str, said: Verdict, audit: bool = False, who: str = "") -> Answer:
     """An answer as the log gives it."""
     return Answer(str(row), label, said, datetime(2026, 1, 1, tzinfo=UTC), who, audit, number, str(number))
 
 
-def learn_from(known: Known, answers: Sequence[Answer], held_out: Sequence[int] = ()) -> Taught:
+def learn_from(known: Known, answers: Sequence[Answer], held_out: Sequence[int] = ()) -> Refined:
     """What the answers lead to."""
-    rows = {name: row for name, row in known.ids.items() if row not in set(held_out)}
     with THREADS.limit(limits=1):
-        return teach(known.start, gather(answers, known.classes, rows), BAND, AMBIGUITY, held_out=held_out)
+        return refine(replace(known.start, held_out=held_out), answers, known.ids, SETTINGS)
 
 
-def tell(known: Known, *said: tuple[int, str, Said]) -> Groups:
+def tell(known: Known, *said: tuple[int, str, Verdict]) -> Refined:
     """The groups after (row, class, answer)s."""
-    return learn_from(known, [say(i, *one) for i, one in enumerate(said, 1)]).groups
+    return learn_from(known, [say(i, *one) for i, one in enumerate(said, 1)])
 
 
 @dataclass
 class Reviewer:
-    """Answers questions about a pool by what is true, or by `says`, as the page would ask them."""
+    """AnswerLog questions about a pool by what is true, or by `says`, as the page would ask them."""
 
     known: Known
-    strategy: Strategy = field(default_factory=Spread)
+    strategy: Strategy = field(default_factory=DiverseUncertainty)
     says: Callable[[int, int], bool] | None = None
     answers: list[Answer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.taught = learn_from(self.known, self.answers)
-        self._lot = lots(len(self.known.truth), self.known.start.key)
+        self._lot = permanent_random_numbers(len(self.known.truth), self.known.start.key)
 
-    def questions(self, k: int, n: int) -> list[Ask]:
+    def questions(self, k: int, n: int) -> list[Query]:
         label = self.known.classes[k]
         about = [one for one in self.answers if one.label == label]
-        said = gather(self.answers, self.known.classes, self.known.ids)
-        asked = {int(one.id) for one in about} | {*said.shown[k].tolist(), *said.hidden[k].tolist()}
-        view = View.of(self.known.start, self.taught, k, asked, ())
-        tally = Tally(len(about), sum(one.audit for one in about))
-        return ask(view, self.strategy, n, tally, self.taught.sampled[k], self._lot, asked)
+        said = index_answers(self.answers, self.known.classes, self.known.ids)
+        asked = {int(one.id) for one in about} | {*said.positive[k].tolist(), *said.negative[k].tolist()}
+        view = QueryContext.of(self.known.start, self.taught, k, asked, ())
+        tally = AnswerTally(len(about), sum(one.audit for one in about))
+        return next_queries(view, self.strategy, n, tally, self.taught.sampled[k], self._lot, asked)
 
     def review(self, k: int, n: int) -> None:
-        """Answer `n` questions about class `k`; what they teach is learnt afterwards."""
+        """Answer `n` questions about class `k`; what they refine is learnt afterwards."""
         for one in self.questions(k, n):
             yes = bool(self.known.truth[one.row] == k) if self.says is None else self.says(one.row, k)
-            given: Said = "yes" if yes else "no"
+            given: Verdict = "yes" if yes else "no"
             self.answers.append(say(len(self.answers) + 1, one.row, self.known.classes[k], given, one.audit))
         self.taught = learn_from(self.known, self.answers)
 
 
-def answer(review: Review, label: str, n: int) -> list[Given]:
+def answer(review: Review, label: str, n: int) -> list[NewAnswer]:
     """Answer by what is true, and learn."""
     k = review.classes.index(label)
     given = [
-        Given(one.id, label, "yes" if int(one.id) % 10 == k else "no", "ann", one.audit)
+        NewAnswer(one.id, label, "yes" if int(one.id) % 10 == k else "no", "ann", one.audit)
         for one in review.next(n, label)
     ]
     review.record(given)

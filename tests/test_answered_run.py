@@ -9,13 +9,13 @@ from conftest import Job
 from reviewer import answer, groups_of
 
 from holotype import Classifier, HolotypeError, Settings, run
-from holotype.answers import Given
-from holotype.audit import Audit
-from holotype.groups import Told
-from holotype.pipeline import evaluate_run, tune_run
-from holotype.review.queue import Top
+from holotype.answers.audit import Audit
+from holotype.answers.index import AnswerCounts
+from holotype.answers.log import NewAnswer
+from holotype.review.queries import MostLikely
 from holotype.review.review import Review
-from holotype.sheets import _explained
+from holotype.runs.commands import evaluate_run, tune_run
+from holotype.runs.report.sheets import explain_class
 
 RED, N = "red", 240
 
@@ -24,10 +24,10 @@ def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
     settings = Settings.load(out / "holotype.toml")
     few = settings.model_copy(update={"fit": settings.fit.model_copy(update={"negatives": 20})})
     run(few, out, force=True)
-    with Review.open(out, Top()) as review:
+    with Review.open(out, MostLikely()) as review:
         for _ in range(4):
             answer(review, RED, 10)
-        review.record([Given("6", "green", "exemplar"), Given("9", "blue", "unsure", "bob")])
+        review.record([NewAnswer("6", "green", "exemplar"), NewAnswer("9", "blue", "unsure", "bob")])
         review.refit()
         given = review.answers.current()
         # until then the new exemplar is ranked by what a review has: halves of vectors, and no closer look at it
@@ -37,7 +37,7 @@ def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
         assert all(len(found[label] ^ seen[label]) <= 1 for label in review.classes)
         assert review.standing(RED).answered == 40
     rows = groups_of(out)
-    no = [one for one in given if one.said == "no" and not one.audit]
+    no = [one for one in given if one.verdict == "no" and not one.audit]
     audited = [one.id for one in given if one.audit]
     assert len(no) > 5
     assert len(audited) > 3
@@ -49,8 +49,8 @@ def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
     assert {rows[name]["part"] for name in audited} == {"audited"}
     for one in given:
         if one.label == RED:
-            assert rows[one.id]["reason"] == f"was said {'' if one.said == 'yes' else 'not '}to show red by ann"
-            assert rows[one.id]["class"] == (RED if one.said == "yes" else "none")
+            assert rows[one.id]["reason"] == f"was said {'' if one.verdict == 'yes' else 'not '}to show red by ann"
+            assert rows[one.id]["class"] == (RED if one.verdict == "yes" else "none")
     assert (rows["9"]["decision"], rows["9"]["class"]) == ("doubtful", None)
     assert rows["9"]["reason"] == "nobody could tell whether it shows blue by bob"
     assert rows["6"]["decision"] == "exemplar"
@@ -92,16 +92,16 @@ def test_the_report_says_what_people_said_and_what_the_audit_proves(out: Path) -
 
 
 def test_a_bound_is_put_into_words_and_never_rounded_up() -> None:
-    said = [Told(25, 4, 1, trusted=True)]
-    words = list(_explained("red", [], said, [Audit(20, 20, 300)]))
+    said = AnswerCounts(25, 4, 1, trusted=True)
+    words = list(explain_class("red", None, said, Audit(20, 20, 300)))
     assert words[0] == "Answers about red: 30 (25 yes, 4 no, 1 unsure)."
     assert words[1].endswith("so the group follows them.")
     assert words[2] == (
         "Audit: 20 of 20 images drawn at random from the 300 that were found show red. So with 95 % confidence at "
         "least 86 % of what was found do."
     )
-    assert "nothing is proven" in list(_explained("red", [], said, [Audit(0, 0, 300)]))[2]
-    assert "Each of the 9 images" in list(_explained("red", [], said, [Audit(9, 8, 9)]))[2]
+    assert "nothing is proven" in list(explain_class("red", None, said, Audit(0, 0, 300)))[2]
+    assert "Each of the 9 images" in list(explain_class("red", None, said, Audit(9, 8, 9)))[2]
 
 
 def test_without_answers_the_report_says_nothing_of_them(finished: Path) -> None:
@@ -114,7 +114,7 @@ def test_without_answers_the_report_says_nothing_of_them(finished: Path) -> None
 
 def test_a_class_that_answers_emptied_is_still_trained_from_its_exemplar(out: Path) -> None:
     with Review.open(out) as review:
-        review.record([Given(str(row), "blue", "no") for row in range(3, N)])
+        review.record([NewAnswer(str(row), "blue", "no") for row in range(3, N)])
         review.refit()
         assert review.standing("blue").found == 0
         assert review.gallery("blue", "found") == ([], 0)
@@ -132,12 +132,12 @@ def test_test_rows_are_not_asked_about_and_answers_to_them_decide_nothing(data: 
         assert not {one.row for one in review.next(1000, RED)} & tested
         assert 7 not in {one.row for one in review.next(1000, RED)}  # it is unreadable
         before = review.gallery(RED, "found", count=999)[0]
-        review.record([Given("30", RED, "no"), Given("33", RED, "yes")])
+        review.record([NewAnswer("30", RED, "no"), NewAnswer("33", RED, "yes")])
         review.refit()
         after = review.gallery(RED, "found", count=999)[0]
         assert [one.id for one in after] == [one.id for one in before]
         with pytest.raises(HolotypeError):
-            review.record([Given("7", RED, "exemplar")])
+            review.record([NewAnswer("7", RED, "exemplar")])
         for _ in range(5):
             answer(review, RED, 10)
         assert review.standing(RED).audited == 0 or review.standing(RED).precision_low is not None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holotype.answers import Answer, Answers, Given, Said, Undo
+from holotype.answers.log import Answer, AnswerLog, NewAnswer, Undo, Verdict
 from holotype.errors import AnswersError, HolotypeError, OutputError
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -21,8 +21,8 @@ STRANGE = ['=1+1,"x"', " Äpfel\n🍎\r\n;\t", "'--", "007", "a\rb", "\x00\ufeff
 
 WRITER = """
 import sys
-from holotype.answers import Answers
-with Answers(sys.argv[1]) as answers:
+from holotype.answers.log import AnswerLog
+with AnswerLog(sys.argv[1]) as answers:
     for number in range(int(sys.argv[3])):
         print(answers.add(f"{sys.argv[2]} {number}", "red", "yes").id, flush=True)
 """
@@ -34,8 +34,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def answers(path: Path) -> Iterator[Answers]:
-    with Answers(path) as opened:
+def answers(path: Path) -> Iterator[AnswerLog]:
+    with AnswerLog(path) as opened:
         yield opened
 
 
@@ -45,17 +45,17 @@ def writer(path: Path, name: str, count: int) -> "subprocess.Popen[str]":
 
 
 def plain(found: list[Answer]) -> list[tuple[str, str, str]]:
-    return [(answer.id, answer.label, answer.said) for answer in found]
+    return [(answer.id, answer.label, answer.verdict) for answer in found]
 
 
 def test_what_was_said_is_there_after_opening_again(path: Path) -> None:
     before = datetime.now(UTC)
-    with Answers(path) as answers:
+    with AnswerLog(path) as answers:
         answer = answers.add("a.jpg", "red", "yes", who="Ada", audit=True)
         assert answers.current() == answers.history() == [answer]
     assert before <= answer.when <= datetime.now(UTC)
     assert (answer.number, answer.who, answer.audit) == (1, "Ada", True)
-    with Answers(str(path)) as again:
+    with AnswerLog(str(path)) as again:
         assert again.current() == [answer]
         assert again.add("b.jpg", "red", "no").number == 2
     assert sorted(file.name for file in path.parent.iterdir()) == ["answers.db"]
@@ -68,7 +68,7 @@ def test_a_killed_writer_loses_nothing_that_was_confirmed(path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         printed += [line for line in process.stdout if line.endswith("\n")]
     assert process.returncode == -signal.SIGKILL
-    with Answers(path) as answers:
+    with AnswerLog(path) as answers:
         there = [answer.id for answer in answers.current()]
         assert answers.add("after", "red", "no").number == len(there) + 1
     assert there[: len(printed)] == [line.removesuffix("\n") for line in printed]
@@ -79,7 +79,7 @@ def test_two_processes_that_write_and_begin_at_the_same_time(path: Path) -> None
     with writer(path, "left", 80) as left, writer(path, "right", 80) as right:
         printed = [process.communicate()[0].splitlines() for process in (left, right)]
     assert [len(lines) for lines in printed] == [80, 80]
-    with Answers(path) as answers:
+    with AnswerLog(path) as answers:
         there = answers.history()
     assert {answer.id for answer in answers_of(there)} == {*printed[0], *printed[1]}
     assert [record.number for record in there] == list(range(1, 161))
@@ -90,7 +90,7 @@ def answers_of(history: list[Answer | Undo]) -> list[Answer]:
 
 
 def test_threads_share_one_and_several_open_the_same_file(path: Path) -> None:
-    with Answers(path) as one, Answers(path) as other, ThreadPoolExecutor(8) as threads:
+    with AnswerLog(path) as one, AnswerLog(path) as other, ThreadPoolExecutor(8) as threads:
         made = [threads.submit((one, other)[n % 2].add, str(n), "red", "yes") for n in range(100)]
         assert sorted(answer.result().number for answer in made) == list(range(1, 101))
         assert one.current() == other.current()
@@ -99,22 +99,22 @@ def test_threads_share_one_and_several_open_the_same_file(path: Path) -> None:
 
 def test_many_threads_make_the_file_at_once(path: Path) -> None:
     def opened_and_added(number: int) -> None:
-        with Answers(path) as answers:
+        with AnswerLog(path) as answers:
             answers.add(str(number), "red", "yes")
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(opened_and_added, range(24)))
-    with Answers(path) as answers:
+    with AnswerLog(path) as answers:
         assert len(answers.current()) == 24
 
 
 def test_it_waits_for_another_writer_and_names_one_that_does_not_end(
-    answers: Answers, path: Path, monkeypatch: pytest.MonkeyPatch
+    answers: AnswerLog, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr("holotype.answers.PATIENCE", 0.1)
-    with Answers(path) as hasty:
+    monkeypatch.setattr("holotype.answers.log.PATIENCE", 0.1)
+    with AnswerLog(path) as hasty:
         assert hasty.current() == []  # whoever only reads waits for nobody
         with pytest.raises(AnswersError, match="another program has held it"):
             hasty.add("a", "red", "yes")
@@ -127,13 +127,13 @@ def test_it_waits_for_another_writer_and_names_one_that_does_not_end(
     other.close()
 
 
-def test_the_log_is_safe_against_power_failure(answers: Answers) -> None:
+def test_the_log_is_safe_against_power_failure(answers: AnswerLog) -> None:
     assert answers._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert answers._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_the_last_answer_about_an_image_and_a_class_holds(answers: Answers) -> None:
-    said: list[tuple[str, str, Said]] = [
+def test_the_last_answer_about_an_image_and_a_class_holds(answers: AnswerLog) -> None:
+    said: list[tuple[str, str, Verdict]] = [
         ("a", "red", "yes"),
         ("b", "red", "exemplar"),
         ("a", "blue", "no"),
@@ -145,9 +145,9 @@ def test_the_last_answer_about_an_image_and_a_class_holds(answers: Answers) -> N
     assert plain(answers.current()) == said[2:]
 
 
-def test_undo_brings_back_what_held_before(answers: Answers) -> None:
+def test_undo_brings_back_what_held_before(answers: AnswerLog) -> None:
     first = answers.add("a", "red", "yes")
-    both = answers.record([Given("a", "red", "no"), Given("a", "blue", "yes")])
+    both = answers.record([NewAnswer("a", "red", "no"), NewAnswer("a", "blue", "yes")])
     assert {answer.act for answer in both} == {answers.last_act()}
     assert answers.undo(both[0].act, who="Ada")
     assert answers.current() == [first]
@@ -163,7 +163,7 @@ def test_undo_brings_back_what_held_before(answers: Answers) -> None:
     assert len(answers.history()) == 5
 
 
-def test_what_cannot_be_undone(answers: Answers) -> None:
+def test_what_cannot_be_undone(answers: AnswerLog) -> None:
     """An undo is no act: neither its number nor anything else undoes it."""
     act = answers.add("a", "red", "yes").act
     answers.undo(act)
@@ -174,13 +174,13 @@ def test_what_cannot_be_undone(answers: Answers) -> None:
     assert answers.version == 2
 
 
-def test_the_last_act_of_somebody(answers: Answers) -> None:
+def test_the_last_act_of_somebody(answers: AnswerLog) -> None:
     ada, bob = answers.add("a", "red", "yes", who="Ada"), answers.add("b", "red", "yes", who="Bob")
     assert [answers.last_act(), answers.last_act("Ada"), answers.last_act("Eve")] == [bob.act, ada.act, None]
 
 
-def test_an_act_is_recorded_once(answers: Answers) -> None:
-    given = [Given("a", "red", "no", "Ada"), Given("a", "blue", "yes", "Ada", when=NOON)]
+def test_an_act_is_recorded_once(answers: AnswerLog) -> None:
+    given = [NewAnswer("a", "red", "no", "Ada"), NewAnswer("a", "blue", "yes", "Ada", when=NOON)]
     first = answers.record(given, act="click 1")
     assert answers.record(given, act="click 1") == first
     assert answers.version == 2
@@ -188,18 +188,18 @@ def test_an_act_is_recorded_once(answers: Answers) -> None:
     answers.undo("click 1")
     assert answers.record(given, act="click 1") == first  # a reply that comes late undoes no undo
     assert answers.current() == []
-    for other in [given[:1], given[::-1], [given[0], Given("a", "blue", "yes", "Ada", when=NOON + timedelta(1))]]:
+    for other in [given[:1], given[::-1], [given[0], NewAnswer("a", "blue", "yes", "Ada", when=NOON + timedelta(1))]]:
         with pytest.raises(AnswersError, match="click 1 is recorded with other answers"):
             answers.record(other, act="click 1")
     assert answers.version == 3
     assert answers.record([]) == []
 
 
-def test_an_act_is_recorded_whole_or_not_at_all(answers: Answers) -> None:
-    wrong = Given("b", "red", "yes")
-    object.__setattr__(wrong, "said", "maybe")  # as if there were no check before the database's own
+def test_an_act_is_recorded_whole_or_not_at_all(answers: AnswerLog) -> None:
+    wrong = NewAnswer("b", "red", "yes")
+    object.__setattr__(wrong, "verdict", "maybe")  # as if there were no check before the database's own
     with pytest.raises(AnswersError, match=r"CHECK constraint failed.*; nothing was recorded"):
-        answers.record([Given("a", "red", "no"), wrong])
+        answers.record([NewAnswer("a", "red", "no"), wrong])
     assert answers.version == 0
     assert answers.add("a", "red", "yes").number == 1
 
@@ -212,7 +212,7 @@ def test_an_act_is_recorded_whole_or_not_at_all(answers: Answers) -> None:
         ({"id": "\udcff"}, "UTF-8"),
         ({"label": ""}, "the name of a class"),
         ({"label": "None"}, "say no to each class"),
-        ({"said": "maybe"}, "expected one of yes, no, unsure, exemplar, withdrawn as answer, got 'maybe'"),
+        ({"verdict": "maybe"}, "expected one of yes, no, unsure, exemplar, withdrawn as answer, got 'maybe'"),
         ({"who": "\udcff"}, "who said it"),
         ({"when": datetime(2026, 5, 1)}, "a time with its zone"),
         ({"when": datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))}, "a time with its zone"),
@@ -220,7 +220,7 @@ def test_an_act_is_recorded_whole_or_not_at_all(answers: Answers) -> None:
 )
 def test_what_no_answer_can_be(values: dict[str, Any], message: str) -> None:
     with pytest.raises(AnswersError, match=message):
-        Given(**{"id": "a", "label": "red", "said": "yes", **values})
+        NewAnswer(**{"id": "a", "label": "red", "verdict": "yes", **values})
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,12 @@ def test_what_no_answer_can_be(values: dict[str, Any], message: str) -> None:
     [
         "UPDATE record SET answer = 'no'",
         "DELETE FROM record",
-        "INSERT OR REPLACE INTO record SELECT number, act, 'b', class, answer, \"when\", who, audit FROM record",
-        'INSERT INTO record SELECT -1, act, id, class, answer, "when", who, audit FROM record',
-        "INSERT INTO record SELECT 9, act, id, class, 'maybe', \"when\", who, audit FROM record",
+        "INSERT OR REPLACE INTO record SELECT number, act, 'b', class, answer, \"when\", who, audit, '' FROM record",
+        'INSERT INTO record SELECT -1, act, id, class, answer, "when", who, audit, digest FROM record',
+        "INSERT INTO record SELECT 9, act, id, class, 'maybe', \"when\", who, audit, digest FROM record",
     ],
 )
-def test_the_file_itself_refuses_changes(change: str, answers: Answers, path: Path) -> None:
+def test_the_file_itself_refuses_changes(change: str, answers: AnswerLog, path: Path) -> None:
     answer = answers.add("a", "red", "yes")
     other = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError):
@@ -242,7 +242,7 @@ def test_the_file_itself_refuses_changes(change: str, answers: Answers, path: Pa
     assert answers.history() == [answer]
 
 
-def test_strange_names_are_kept_and_do_nothing(answers: Answers) -> None:
+def test_strange_names_are_kept_and_do_nothing(answers: AnswerLog) -> None:
     names = [*STRANGE, "'); DROP TABLE record; --"]
     for name in names:
         answers.add(name, name, "yes", who=name)
@@ -251,12 +251,12 @@ def test_strange_names_are_kept_and_do_nothing(answers: Answers) -> None:
 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:
-    Answers(path).close()
+    AnswerLog(path).close()
     with sqlite3.connect(path) as other:
-        other.execute("PRAGMA user_version = 2")
+        other.execute("PRAGMA user_version = 3")
     other.close()
-    with pytest.raises(AnswersError, match="has schema 2, and this holotype knows 1"):
-        Answers(path)
+    with pytest.raises(AnswersError, match="has schema 3, and this holotype knows 2"):
+        AnswerLog(path)
 
 
 def test_a_database_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(tmp_path: Path) -
     other.close()
     before = path.read_bytes()
     with pytest.raises(AnswersError, match="got a database of another program"):
-        Answers(path)
+        AnswerLog(path)
     assert path.read_bytes() == before
 
 
@@ -275,17 +275,17 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(content: bytes, tm
     path = tmp_path / "answers.db"
     path.write_bytes(content)
     with pytest.raises(AnswersError, match="no SQLite database"):
-        Answers(path)
+        AnswerLog(path)
     assert path.read_bytes() == content
 
 
 def test_places_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(AnswersError, match="cannot be opened"):
-        Answers(tmp_path)
+        AnswerLog(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="a file is where a folder should be"):
-        Answers(tmp_path / "file" / "answers.db")
-    with Answers(tmp_path / "file") as closed:  # an empty file is a new one
+        AnswerLog(tmp_path / "file" / "answers.db")
+    with AnswerLog(tmp_path / "file") as closed:  # an empty file is a new one
         pass
     with pytest.raises(HolotypeError, match="closed"):
         closed.add("a", "red", "yes")

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from reviewer import Reviewer, learn_from, plant
 from scipy.stats import beta, binom, chisquare, nbinom
 
-from holotype.audit import CONFIDENCE, Audit, audit, draw, lots, lower_bound
+from holotype.answers.audit import CONFIDENCE, Audit, audit, audit_order, lower_bound, permanent_random_numbers
 
 MISSES = 1 - CONFIDENCE
 
@@ -42,8 +42,8 @@ def test_the_bound_covers_where_the_set_stays_as_it_is(size: int, precision: flo
     rows = np.arange(size)
     missed = 0
     for run in range(runs):
-        lot = lots(size, f"{run}")
-        known = {row: bool(true[row]) for row in draw(rows, lot)[:asked].tolist()}
+        lot = permanent_random_numbers(size, f"{run}")
+        known = {row: bool(true[row]) for row in audit_order(rows, lot)[:asked].tolist()}
         found = audit(rows, lot, known, known)
         assert (found.asked, found.among) == (asked, size)
         missed += lower_bound(found.yes, found.asked) > true.mean()
@@ -78,9 +78,9 @@ def test_what_was_learnt_from_counts_only_where_the_sample_goes_on_behind_it() -
 
 
 def test_the_order_of_the_audit_depends_on_the_pool_only() -> None:
-    assert np.array_equal(lots(50, "pool"), lots(50, "pool"))
-    assert not np.array_equal(lots(50, "pool"), lots(50, "other"))
-    lot = lots(1000, "pool")
+    assert np.array_equal(permanent_random_numbers(50, "pool"), permanent_random_numbers(50, "pool"))
+    assert not np.array_equal(permanent_random_numbers(50, "pool"), permanent_random_numbers(50, "other"))
+    lot = permanent_random_numbers(1000, "pool")
     assert len(np.unique(lot)) == 1000
     assert (lot >= 0).all()
     assert (lot < 1).all()
@@ -88,14 +88,14 @@ def test_the_order_of_the_audit_depends_on_the_pool_only() -> None:
 
 def test_as_the_set_changes_answers_stay_in_use_and_in_order() -> None:
     rng = np.random.default_rng(0)
-    lot = lots(400, "pool")
+    lot = permanent_random_numbers(400, "pool")
     rows = np.sort(rng.permutation(400)[:200])
-    known = dict.fromkeys(draw(rows, lot)[:30].tolist(), True)
+    known = dict.fromkeys(audit_order(rows, lot)[:30].tolist(), True)
     for _ in range(50):
         left, joined = rng.random(400) < 0.1, rng.random(400) < 0.02
         changed = np.flatnonzero((np.isin(np.arange(400), rows) & ~left) | joined)
         stay = np.intersect1d(rows, changed)
-        before, after = draw(rows, lot), draw(changed, lot)
+        before, after = audit_order(rows, lot), audit_order(changed, lot)
         assert np.array_equal(before[np.isin(before, stay)], after[np.isin(after, stay)])
         sample = audit(changed, lot, known, known)
         asked = after[: sample.asked].tolist()
@@ -115,7 +115,7 @@ def test_each_image_of_a_set_is_equally_likely_to_be_audited_first_whatever_the_
 ) -> None:
     found = np.zeros(20, np.int64)
     for key in range(4000):
-        found[draw(rows, lots(20, f"{key}"))[0]] += 1
+        found[audit_order(rows, permanent_random_numbers(20, f"{key}"))[0]] += 1
     assert found.sum() == found[rows].sum()
     assert chisquare(found[rows]).pvalue > 1e-4
 

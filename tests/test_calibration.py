@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import vonmises_fisher
 
-from holotype.calibration import Calibration, calibrate, softmax
-from holotype.heads import TrainingRows, class_weights, fit_head
+from holotype.model.calibration import Calibration, calibrate, softmax
+from holotype.model.heads import TrainingRows, class_weights, fit_head
 from holotype.settings import HeadName, HeadSettings
 
 PRIOR = np.array([0.05, 0.02, 0.93])  # of the pool: two rare classes and "none"

@@ -268,7 +268,7 @@ def test_ctrl_c_is_one_line(data: Path, network: str, holotype: Run, monkeypatch
     def interrupted(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("holotype.embeddings.EmbeddingStore.ensure", interrupted)
+    monkeypatch.setattr("holotype.vectors.store.EmbeddingStore.ensure", interrupted)
     code, _, error = holotype("embed", data / "images.tar", "--encoder", network, "--out", data / "vectors")
     assert code == 130
     assert "stopped: vectors that are finished are kept" in error

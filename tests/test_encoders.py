@@ -14,9 +14,10 @@ import torch
 from networks import HALF, ODD, Array, Network, assert_same, convolution, eager, images, preprocessor
 from PIL import Image
 
-from holotype.encoders import REGISTRY, OnnxEncoder, load_encoder
+from holotype.encoders.export import IMAGENET
+from holotype.encoders.registry import REGISTRY, load_encoder
+from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EncoderError
-from holotype.export import IMAGENET
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -242,7 +243,7 @@ def refused(name: str, without: str = "", **environment: str) -> str:
 def in_process(code: str, without: str = "", **environment: str) -> str:
     lines = [line.removeprefix("        ") for line in code.splitlines()]
     absent = f"import sys\nsys.modules.update(dict.fromkeys({without.split()!r}))\n"
-    imports = "from holotype.encoders import load_encoder\nfrom holotype.errors import EncoderError\n"
+    imports = "from holotype.encoders.registry import load_encoder\nfrom holotype.errors import EncoderError\n"
     done = subprocess.run(
         [sys.executable, "-c", absent + imports + "\n".join(lines)],
         env={**os.environ, **environment},

@@ -1,4 +1,4 @@
-"""Answers go to other tools and come back as they were, and a faulty file is refused whole."""
+"""AnswerLog go to other tools and come back as they were, and a faulty file is refused whole."""
 
 import json
 from collections.abc import Iterator
@@ -10,42 +10,36 @@ from xml.etree import ElementTree
 
 import pytest
 
-from holotype.answers import Answer, Answers, Given
+from holotype.answers.exchange import label_studio_config, label_studio_tasks, read_csv, read_label_studio, write_csv
+from holotype.answers.log import Answer, AnswerLog, NewAnswer
 from holotype.errors import AnswersError
-from holotype.exchange import (
-    label_studio_config,
-    label_studio_tasks,
-    read_csv,
-    read_label_studio,
-    write_csv,
-)
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 STRANGE = ['=1+1,"x"', " Äpfel\n🍎\r\n;\t", "'--", "007", "a\rb", "\x00\ufeff"]
 
 
 @pytest.fixture
-def answers(tmp_path: Path) -> Iterator[Answers]:
-    with Answers(tmp_path / "OUT" / "answers.db") as opened:
+def answers(tmp_path: Path) -> Iterator[AnswerLog]:
+    with AnswerLog(tmp_path / "OUT" / "answers.db") as opened:
         yield opened
 
 
 def plain(found: list[Answer]) -> list[tuple[str, str, str]]:
-    return [(answer.id, answer.label, answer.said) for answer in found]
+    return [(answer.id, answer.label, answer.verdict) for answer in found]
 
 
-def test_csv_round_trip(answers: Answers) -> None:
-    answers.record([Given(name, f"class {name}", "yes", name, bool(n % 2)) for n, name in enumerate(STRANGE)])
-    answers.record([Given("a", "red", "unsure", when=NOON.astimezone(timezone(timedelta(hours=-7))))])
+def test_csv_round_trip(answers: AnswerLog) -> None:
+    answers.record([NewAnswer(name, f"class {name}", "yes", name, bool(n % 2)) for n, name in enumerate(STRANGE)])
+    answers.record([NewAnswer("a", "red", "unsure", when=NOON.astimezone(timezone(timedelta(hours=-7))))])
     written = write_csv(answers.current())
-    assert written.startswith("id,class,answer,when,who,audit\n")
+    assert written.startswith("id,class,answer,when,who,audit,digest\n")
     given = read_csv(StringIO(written, newline=""))
-    assert given == [Given(a.id, a.label, a.said, a.who, a.audit, a.when) for a in answers.current()]
+    assert given == [NewAnswer(a.id, a.label, a.verdict, a.who, a.audit, a.when, a.digest) for a in answers.current()]
     assert write_csv(given) == written
-    assert answers.take(given) == 0
+    assert answers.take(given).new == 0
 
 
-def test_a_csv_is_taken_once(answers: Answers, tmp_path: Path) -> None:
+def test_a_csv_is_taken_once(answers: AnswerLog, tmp_path: Path) -> None:
     answers.add("a", "red", "yes")
     answers.add("b", "red", "exemplar")
     file = tmp_path / "said.csv"
@@ -53,11 +47,11 @@ def test_a_csv_is_taken_once(answers: Answers, tmp_path: Path) -> None:
         b"\xef\xbb\xbfclass,id,answer,when\r\nred,a,YES,\r\n\r\nred,b,Yes,\r\n"
         b"red,c,no,2026-05-01T14:00:00+02:00\r\nred,d,yes,\r\nred,d,no,\r\n,,,\r\n"
     )
-    assert answers.take(read_csv(file)) == 2
+    assert answers.take(read_csv(file)).new == 2
     assert plain(answers.current())[2:] == [("c", "red", "no"), ("d", "red", "no")]
     assert answers.current()[2].when == NOON
     assert len({answer.act for answer in answers.current()[2:]}) == 1
-    assert answers.take(read_csv(str(file))) == 0
+    assert answers.take(read_csv(str(file))).new == 0
     assert answers.version == 4
 
 
@@ -104,21 +98,21 @@ def test_files_that_are_no_csv_of_answers(content: bytes, message: str, tmp_path
         read_csv(tmp_path / "none.csv")
 
 
-def tasks_of(answers: Answers, classes: list[str]) -> StringIO:
+def tasks_of(answers: AnswerLog, classes: list[str]) -> StringIO:
     return StringIO(json.dumps(label_studio_tasks(answers.current(), classes)))
 
 
-def test_label_studio_tasks(answers: Answers) -> None:
+def test_label_studio_tasks(answers: AnswerLog) -> None:
     answers.record(
         [
-            Given("a", "red", "yes", "Ada", when=NOON),
-            Given("b", "red", "no"),
-            Given("b", "blue", "no"),
-            Given("c", "red", "unsure"),
-            Given("d", "red", "no"),
-            Given("e", "blue", "exemplar"),
-            Given("f", "blue", "withdrawn"),
-            Given("g", "green", "yes"),
+            NewAnswer("a", "red", "yes", "Ada", when=NOON),
+            NewAnswer("b", "red", "no"),
+            NewAnswer("b", "blue", "no"),
+            NewAnswer("c", "red", "unsure"),
+            NewAnswer("d", "red", "no"),
+            NewAnswer("e", "blue", "exemplar"),
+            NewAnswer("f", "blue", "withdrawn"),
+            NewAnswer("g", "green", "yes"),
         ]
     )
     tasks = label_studio_tasks(answers.current(), ["red", "blue"], lambda name: f"https://example.org/{name}.jpg")
@@ -137,31 +131,31 @@ def test_label_studio_tasks(answers: Answers) -> None:
     assert chosen == [[["red"]], [["none"]], [], [], [["blue"]], []]
 
 
-def test_label_studio_round_trip(answers: Answers) -> None:
+def test_label_studio_round_trip(answers: AnswerLog) -> None:
     """What the tasks say comes back as it was, and is not new."""
     classes = ["red", 'a "quoted" <name> & Ä']
     for name in STRANGE:
         answers.add(name, classes[1], "yes")
-        answers.record([Given(f"no {name}", label, "no") for label in classes])
+        answers.record([NewAnswer(f"no {name}", label, "no") for label in classes])
     answers.add("open", "red", "unsure")
     answers.add("both", "red", "yes")
     answers.add("both", classes[1], "exemplar")
     given = read_label_studio(tasks_of(answers, classes), classes)
-    said = {(one.id, one.label, one.said) for one in given}
+    said = {(one.id, one.label, one.verdict) for one in given}
     assert said == {*plain(answers.current())}
     assert {(one.id, one.when, one.audit) for one in given} == {
         (one.id, one.when, one.audit) for one in answers.current()
     }
-    assert answers.take(given) == 0
+    assert answers.take(given).new == 0
     through = [
         task | {"id": number} for number, task in enumerate(json.loads(tasks_of(answers, classes).getvalue()), 1)
     ]
     given = read_label_studio(StringIO(json.dumps(through)), classes)
-    assert {(one.id, one.label, one.said) for one in given} == said - {
+    assert {(one.id, one.label, one.verdict) for one in given} == said - {
         ("open", "red", "unsure"),
         ("both", classes[1], "exemplar"),
     } | {("both", classes[1], "yes")}
-    assert answers.take(given) == 0
+    assert answers.take(given).new == 0
 
 
 def test_label_studio_config() -> None:
@@ -203,10 +197,10 @@ def test_an_export_of_label_studio() -> None:
         {"image": "u", "id": 4, "image_id": "d", "class": "none", "annotator": 10, "created_at": old},
     ]
     expected = [
-        Given("a", "red", "yes", "10"),
-        Given("b", "red", "no", "@"),
-        Given("b", "blue", "no", "@"),
-        Given("d", "red", "yes", "10", when=NOON + timedelta(1)),
+        NewAnswer("a", "red", "yes", "10"),
+        NewAnswer("b", "red", "no", "@"),
+        NewAnswer("b", "blue", "no", "@"),
+        NewAnswer("d", "red", "yes", "10", when=NOON + timedelta(1)),
     ]
     for tasks in [full, minimal]:
         assert read_label_studio(StringIO(json.dumps(tasks)), ["red", "blue"]) == expected

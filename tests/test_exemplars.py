@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from holotype.errors import ExemplarError
-from holotype.exemplars import check_class_names, read_folder, resolve
-from holotype.pool import Pool, open_pool
+from holotype.pool.exemplars import check_class_names, read_folder, resolve
+from holotype.pool.pool import Pool, open_pool
 
 Jpeg = Callable[..., bytes]
 

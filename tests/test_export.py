@@ -23,9 +23,9 @@ from networks import (
 from onnx import TensorProto, helper
 from PIL import Image
 
-from holotype.encoders import load_encoder
+from holotype.encoders.export import IMAGENET, Preprocessing
+from holotype.encoders.registry import load_encoder
 from holotype.errors import EncoderError
-from holotype.export import IMAGENET, Preprocessing
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 pytestmark = pytest.mark.usefixtures("offline")

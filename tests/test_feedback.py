@@ -1,4 +1,4 @@
-"""What answers teach: they add to the exemplars, and never outvote them without being better."""
+"""What answers refine: they add to the exemplars, and never outvote them without being better."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from reviewer import THREADS, Reviewer, learn_from, plant, say
 
-from holotype.embeddings import open_array, unit
-from holotype.feedback import Learnt, Lesson, best_cut, learn, sigmoid
-from holotype.teaching import prior_of
+from holotype.answers.feedback import FeedbackData, FeedbackModel, best_cut, learn, sigmoid
+from holotype.answers.refine import prior_of
+from holotype.encoders.encode import l2_normalize
+from holotype.vectors.embeddings import open_array
 
 DIM, LOOK, OTHERS = 64, 40, 3000
 
@@ -18,9 +19,9 @@ DIM, LOOK, OTHERS = 64, 40, 3000
 def two_looks(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
     """A class of two looks, of which the exemplar in row 0 has the first; vectors, what shows it, and the prior."""
     rng = np.random.default_rng(seed)
-    centres = unit(rng.normal(size=(202, DIM)))
+    centres = l2_normalize(rng.normal(size=(202, DIM)))
     own = np.concatenate([np.repeat([0, 1], LOOK), 2 + rng.integers(0, 200, OTHERS)])
-    vectors = unit(centres[own] + 0.8 * rng.normal(size=(len(own), DIM)) / np.sqrt(DIM))
+    vectors = l2_normalize(centres[own] + 0.8 * rng.normal(size=(len(own), DIM)) / np.sqrt(DIM))
     return vectors, own < 2, np.clip(20 * (vectors @ vectors[0] - 0.5), -9, 9).astype(np.float64)
 
 
@@ -33,8 +34,8 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def lesson(rows: NDArray[np.int64], yes: NDArray[np.bool_]) -> Lesson:
-    return Lesson(VECTORS[:1], np.empty((0, DIM), np.float32), rows, yes)
+def lesson(rows: NDArray[np.int64], yes: NDArray[np.bool_]) -> FeedbackData:
+    return FeedbackData(VECTORS[:1], np.empty((0, DIM), np.float32), rows, yes)
 
 
 def asked(seed: int = 0) -> NDArray[np.int64]:
@@ -57,7 +58,7 @@ def test_no_answer_changes_nothing() -> None:
     known = plant()
     taught = learn_from(known, [])
     groups = known.start.groups
-    assert list(taught.groups.reasons) == list(groups.reasons)
+    assert taught.groups.reasons() == groups.reasons()
     assert np.array_equal(taught.groups.decision, groups.decision)
     assert np.array_equal(taught.groups.label, groups.label)
     assert taught.groups.thresholds == groups.thresholds
@@ -87,15 +88,15 @@ def test_answers_that_are_noise_do_not_outvote_the_exemplar(share: float | str) 
 
         reviewer = Reviewer(known, says=guess)
         reviewer.review(0, 20)
-        early = reviewer.taught.learnt[0].trusted
+        early = reviewer.taught.models[0].trusted
         reviewer.review(0, 10)
-        trusted += early or reviewer.taught.learnt[0].trusted
-        if not reviewer.taught.learnt[0].trusted:
+        trusted += early or reviewer.taught.models[0].trusted
+        if not reviewer.taught.models[0].trusted:
             assert np.array_equal(reviewer.taught.logits[:, 0], prior_of(known.start.groups)[0][:, 0])
     assert trusted <= 4
 
 
-def each(said: NDArray[np.bool_]) -> Learnt:
+def each(said: NDArray[np.bool_]) -> FeedbackModel:
     rows = asked()[: len(said)]
     return learn(VECTORS, PRIOR, lesson(rows, said))
 
@@ -108,8 +109,8 @@ def test_few_and_one_sided_answers_give_finite_figures(said: list[bool]) -> None
     found = each(np.array(said))
     assert np.isfinite(found.losses).all() == any(said)
     assert np.isfinite(found.logits).all()
-    assert np.isfinite(found.guess).all()
-    assert np.array_equal(found.logits, found.guess if found.trusted else PRIOR)
+    assert np.isfinite(found.untrusted_logits).all()
+    assert np.array_equal(found.logits, found.untrusted_logits if found.trusted else PRIOR)
     assert ((sigmoid(found.logits) >= 0) & (sigmoid(found.logits) <= 1)).all()
 
 
@@ -146,10 +147,10 @@ def test_a_pool_in_which_everything_was_answered_is_learnt_from_too(share: int, 
     small, rows = VECTORS[:12].copy(), np.arange(1, 12)
     small[missing] = 0
     yes = rows % 2 < share / 2
-    found = learn(small, PRIOR[:12], Lesson(VECTORS[:1], np.empty((0, DIM), np.float32), rows, yes))
+    found = learn(small, PRIOR[:12], FeedbackData(VECTORS[:1], np.empty((0, DIM), np.float32), rows, yes))
     assert np.isfinite(found.losses).all() == yes.any()
     assert np.isfinite(found.logits).all()
-    assert np.isfinite(found.guess).all()
+    assert np.isfinite(found.untrusted_logits).all()
 
 
 def test_images_without_a_vector_are_no_part_of_the_pool() -> None:
@@ -178,7 +179,7 @@ def test_what_to_ask_follows_answers_that_groups_do_not_trust_yet(yes: list[int]
     assert np.array_equal(found.logits, prior)
     likes = [np.setdiff1d(np.argsort(-(VECTORS @ VECTORS[row]))[1:4], [*rows, *np.flatnonzero(SHOWS)]) for row in wrong]
     others = np.setdiff1d(np.arange(2 * LOOK, len(VECTORS)), [*rows, *np.concatenate(likes)])
-    assert found.guess[np.concatenate(likes)].mean() < found.guess[others].mean()
+    assert found.untrusted_logits[np.concatenate(likes)].mean() < found.untrusted_logits[others].mean()
 
 
 def test_a_class_without_answers_is_left_alone_beside_one_with_many() -> None:
@@ -188,7 +189,7 @@ def test_a_class_without_answers_is_left_alone_beside_one_with_many() -> None:
         rows = np.flatnonzero(known.truth == 0)[1:25].tolist()
         before = learn_from(known, []).groups
         taught = learn_from(known, [say(i, row, "class 0", "yes") for i, row in enumerate(rows, 1)])
-        assert not taught.learnt[1].trusted
+        assert not taught.models[1].trusted
         assert np.array_equal(taught.logits[:, 1], learn_from(known, []).logits[:, 1])
         assert set(before.members(1)) - set(rows) <= set(taught.groups.members(1)) | set(taught.groups.members(0))
 

@@ -11,7 +11,7 @@ from conftest import MakeTar
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype.pool import Pool, open_pool
+from holotype.pool.pool import Pool, open_pool
 
 
 def test_fingerprint(make_tar: MakeTar) -> None:

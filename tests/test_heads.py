@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from holotype.calibration import softmax
-from holotype.embeddings import Embeddings, unit
-from holotype.heads import Head, TrainingRows, class_weights, fit_head
+from holotype.encoders.encode import l2_normalize
+from holotype.grouping.space import fit_space
+from holotype.model.calibration import softmax
+from holotype.model.heads import Head, TrainingRows, class_weights, fit_head
 from holotype.settings import Balance, HeadName, HeadSettings, SpaceName
-from holotype.space import fit_space
+from holotype.vectors.embeddings import Embeddings
 
 QUICK = HeadSettings(epochs=12, units=16, batch_size=64, learning_rate=5e-3)
 
@@ -65,7 +66,7 @@ def test_a_head_in_a_space_takes_plain_features_and_so_does_its_onnx_file(
     session = onnxruntime.InferenceSession(head.to_onnx(), providers=["CPUExecutionProvider"])
     (scores,) = session.run(["scores"], {"features": new * 7})
     assert np.allclose(scores, head.scores(new), atol=1e-3)
-    assert head.layers[0][0].shape[1] == fitted.transform(unit(new)).shape[1]
+    assert head.layers[0][0].shape[1] == fitted.transform(l2_normalize(new)).shape[1]
 
 
 def test_the_same_head_gives_the_same_bytes() -> None:
@@ -81,9 +82,9 @@ def test_the_linear_head_is_scikit_learns_regression_on_standardised_features(cl
     given = rows(300, classes=classes)
     head = fit("linear", HeadSettings(strength=0.5), classes, fit=given)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, max_iter=300, tol=1e-3))
-    model.fit(unit(given.X), given.y, logisticregression__sample_weight=given.weights)
+    model.fit(l2_normalize(given.X), given.y, logisticregression__sample_weight=given.weights)
     new = rows(200, seed=3, classes=classes).X
-    assert np.allclose(softmax(head.scores(new)), model.predict_proba(unit(new)), atol=2e-3)
+    assert np.allclose(softmax(head.scores(new)), model.predict_proba(l2_normalize(new)), atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp"])
@@ -131,7 +132,11 @@ def test_the_folded_mlp_is_torchs_own_network_in_evaluation_mode() -> None:
             nn.BatchNorm1d(9), nn.Dropout(0.2), nn.Linear(9, 3),
         )  # fmt: skip
         optimiser = torch.optim.Adam(network.parameters(), lr=0.01, weight_decay=settings.weight_decay)
-        X, y, w = torch.from_numpy(unit(given.X)), torch.from_numpy(given.y), torch.from_numpy(given.weights).float()
+        X, y, w = (
+            torch.from_numpy(l2_normalize(given.X)),
+            torch.from_numpy(given.y),
+            torch.from_numpy(given.weights).float(),
+        )
         states = []
         for _ in range(3):
             network.train()
@@ -144,7 +149,7 @@ def test_the_folded_mlp_is_torchs_own_network_in_evaluation_mode() -> None:
                 optimiser.step()
             network.eval()
             with torch.no_grad():
-                states.append(network(torch.from_numpy(unit(validation.X))).numpy())
+                states.append(network(torch.from_numpy(l2_normalize(validation.X))).numpy())
     best = int(np.argmin(head.history))
     assert np.allclose(head.scores(validation.X), states[best], atol=1e-4)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype.errors import UnreadableImage
-from holotype.images import contact_sheet, decode, letterbox, middle, thumbnail
+from holotype.pool.images import contact_sheet, decode, letterbox, middle, thumbnail
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import Classifier, Settings, load_encoder, open_pool, run
-from holotype.embeddings import EmbeddingStore, embed
-from holotype.encoders import Encoder
-from holotype.encoding import Encoded, Load, encode_images
+from holotype.encoders.encode import Encoded, Load, encode_images
+from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError, ExemplarError, GroupError, OutputError
-from holotype.pipeline import search_pool, tune_run
+from holotype.runs.commands import search_pool, tune_run
 from holotype.settings import RankSettings, TrainSettings
-from holotype.supplied import import_embeddings
+from holotype.vectors.store import EmbeddingStore, embed
+from holotype.vectors.supplied import import_embeddings
 
 N = 240  # pictures in `data`
 Picture = Callable[[int], NDArray[np.uint8]]
@@ -37,7 +37,7 @@ def test_the_whole_job(data: Path, job: Job, picture: Picture) -> None:
     stripes = np.zeros((40, 40, 3), np.uint8)
     stripes[::8] = 255
     images = [picture(500), picture(501), picture(502), stripes]
-    answers = [model.explain(image).vectors[0].tolist() for image in images]
+    answers = [model.predict_one(image).vectors[0].tolist() for image in images]
     assert answers == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     assert model.predict(picture(100)) == chosen.classifier.predict(picture(100)) == "red"
 
@@ -55,7 +55,7 @@ def test_the_report_says_what_is_estimated_without_labels(data: Path, job: Job) 
         assert f"An estimated {100 * row['precision']:.0f} % of the {row['found']:,} members show {row['name']}" in page
         assert f"Left out as doubtful: {row['below']:,} just below the threshold" in page
     given = run(job(), data / "given")
-    assert given.classifier.groups_.measure == "cosine"
+    assert given.classifier.groups_.score_kind == "cosine"
     assert json.loads((data / "given" / "metrics.json").read_text())["estimates"] == []
     assert "An estimated" not in (data / "given" / "report.html").read_text()
 
@@ -69,7 +69,7 @@ def test_each_stage_of_the_ranking_can_be_switched_off(data: Path, job: Job) -> 
     ):
         fit = TrainSettings(rank=rank, near_duplicate=0.99999)
         chosen = run(job(thresholds=["auto"], fit=fit), data / "out", force=True)
-        assert chosen.classifier.groups_.measure == measure
+        assert chosen.classifier.groups_.score_kind == measure
 
 
 def test_the_report_says_where_no_closer_look_was_taken_at_the_exemplars(data: Path, job: Job, network: str) -> None:
@@ -99,7 +99,7 @@ def test_no_image_is_encoded_twice_whatever_is_compared(
         names.extend(wanted)
         return encode_images(wanted, load, encoder)
 
-    monkeypatch.setattr("holotype.embeddings.encode_images", counted)
+    monkeypatch.setattr("holotype.vectors.store.encode_images", counted)
     compared = {"heads": ["linear", "mlp"], "thresholds": [0.9, 0.95], "trials": 2}
     fit = TrainSettings(negatives=20, balance="augment")
     run(job(**compared, embeddings=str(data / "supplied.npy"), fit=fit), data / "out")
@@ -123,7 +123,7 @@ def test_the_saved_model_predicts_without_torch(data: Path, job: Job, picture: P
 def test_an_interrupted_embed_resumes_to_the_same_vectors(
     data: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holotype.embeddings.SHARD", 20)
+    monkeypatch.setattr("holotype.vectors.store.SHARD", 20)
     pool, encoder = open_pool(data / "images.tar"), load_encoder(network)
     whole = embed(pool, encoder, data / "whole")
     seen = []

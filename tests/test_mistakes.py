@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from holotype import Classifier, Settings, evaluate, load_encoder, open_pool, run
-from holotype.groups import Threshold, group
-from holotype.heads import class_weights
-from holotype.images import decode
-from holotype.predictions import Predictions
+from holotype.grouping.groups import ClassThreshold, group
+from holotype.model.heads import class_weights
+from holotype.model.predictions import Predictions
+from holotype.pool.images import decode
 from holotype.settings import Balance
 
 
@@ -50,7 +50,7 @@ def test_3_test_images_are_resized_as_training_images_are(data: Path, job: Calla
 
 def test_4_an_image_above_two_thresholds_never_goes_to_the_last_class_silently() -> None:
     rows = np.array([[0.95, 0.81], [0.81, 0.95], [0.900, 0.905], [0.9, 0.1], [0.1, 0.9], [0.1, 0.2]], np.float32)
-    thresholds = [Threshold(0.8, 0.7, "given", False)] * 2
+    thresholds = [ClassThreshold(0.8, 0.7, "given", False)] * 2
 
     def decide(scores: NDArray[np.float32], classes: list[str]) -> list[tuple[str, str]]:
         groups = group(classes, scores, thresholds, {}, ambiguity=0.01)
@@ -59,7 +59,7 @@ def test_4_an_image_above_two_thresholds_never_goes_to_the_last_class_silently()
     first = decide(rows, ["a", "b"])
     assert first[:2] == [("a", "member"), ("b", "member")]
     assert first[2][1] == "doubtful"
-    assert "nearly as far above the threshold of a" in group(["a", "b"], rows, thresholds, {}, 0.01).reasons[2]
+    assert "nearly as far above the threshold of a" in group(["a", "b"], rows, thresholds, {}, 0.01).reason(2)
     assert decide(rows[:, ::-1].copy(), ["b", "a"]) == first  # the order of the classes has no say
 
 

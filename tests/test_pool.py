@@ -15,7 +15,7 @@ import pytest
 from conftest import Jpeg, MakeTar
 
 from holotype.errors import PoolError, UnreadableImage
-from holotype.pool import Pool, open_pool
+from holotype.pool.pool import Pool, open_pool
 
 BLOCK = 512
 
@@ -194,7 +194,7 @@ SHARDS = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from holotype.pool import open_pool
+from holotype.pool.pool import open_pool
 pool = open_pool(sys.argv[1])
 sys.setswitchinterval(1e-6)  # threads change places in the middle of a read
 rows = list(range(len(pool))) * 20

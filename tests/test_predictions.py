@@ -1,4 +1,4 @@
-"""Answers are at most one class a row, and every line of text can be read back."""
+"""AnswerLog are at most one class a row, and every line of text can be read back."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holotype.predictions import Layout, Predictions, lines
+from holotype.model.predictions import Layout, Predictions, lines
 
 IDS = [
     "plain",

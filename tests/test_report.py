@@ -11,9 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype.evaluation import Evaluation, evaluate
-from holotype.predictions import Predictions
-from holotype.report import ReportContent, _class_names, draw_figures, render, write_report
+from holotype.evaluation.metrics import Evaluation, evaluate
+from holotype.model.predictions import Predictions
+from holotype.runs.folder import RunFolder
+from holotype.runs.report.content import ReportContent
+from holotype.runs.report.figures import class_names, draw_figures
+from holotype.runs.report.page import render, write_report
 
 CLASSES = ["<b>cat</b> $x$", "_dog", "owl"]
 
@@ -97,7 +100,7 @@ def make_content() -> ReportContent:
 
 
 def report(out: Path, **changes: Any) -> str:
-    write_report(out, dataclasses.replace(make_content(), **changes))
+    write_report(RunFolder(out), dataclasses.replace(make_content(), **changes))
     return (out / "report.html").read_text(encoding="utf-8")
 
 
@@ -207,10 +210,10 @@ def test_no_count_of_classes_shrinks_a_plot_or_cuts_a_name(count: int) -> None:
 
 
 def test_a_name_that_the_font_lacks_or_that_looks_like_another_has_its_number() -> None:
-    found = _class_names(["猫", "犬", "owl", "a" * 40 + "b", "a" * 40 + "c", "none"])
+    found = class_names(["猫", "犬", "owl", "a" * 40 + "b", "a" * 40 + "c", "none"])
     assert found[:3] == ["1: □", "2: □", "owl"]
     assert found[3] != found[4]
-    assert _class_names(["Lae'zel", "$x$", "_dog", "ёж", "none"]) == ["Lae'zel", r"\$x\$", " _dog", "ёж", "none"]
+    assert class_names(["Lae'zel", "$x$", "_dog", "ёж", "none"]) == ["Lae'zel", r"\$x\$", " _dog", "ёж", "none"]
 
 
 def test_the_report_says_what_a_number_before_a_class_is() -> None:

@@ -16,9 +16,9 @@ from PIL import Image
 from reviewer import answer
 
 from holotype import Classifier, HolotypeError, Settings, run
-from holotype.answers import Given
+from holotype.answers.log import NewAnswer
 from holotype.errors import AnswersError
-from holotype.review.queue import Spread, View
+from holotype.review.queries import DiverseUncertainty, QueryContext
 from holotype.review.review import Review
 
 RED, N = "red", 240
@@ -49,9 +49,11 @@ def test_questions_are_about_images_that_nobody_was_asked_about(review: Review) 
 
 def test_before_a_refit_nothing_is_asked_that_was_said_already(review: Review) -> None:
     rows = [one.row for one in review.next(6, "green")]
-    review.record([Given(review.ids[row], RED, "yes") for row in rows[:2]])
-    review.record([Given(review.ids[rows[2]], RED, "exemplar"), Given(review.ids[rows[3]], "green", "exemplar")])
-    review.record([Given(review.ids[rows[4]], "green", "unsure")])
+    review.record([NewAnswer(review.ids[row], RED, "yes") for row in rows[:2]])
+    review.record(
+        [NewAnswer(review.ids[rows[2]], RED, "exemplar"), NewAnswer(review.ids[rows[3]], "green", "exemplar")]
+    )
+    review.record([NewAnswer(review.ids[rows[4]], "green", "unsure")])
     before = {one.row for one in review.next(1000, "green")}
     assert not before & set(rows[:5])
     assert rows[5] in before
@@ -62,18 +64,18 @@ def test_before_a_refit_nothing_is_asked_that_was_said_already(review: Review) -
 def test_an_answer_is_undone_and_everything_is_as_before(review: Review) -> None:
     before = review.standing(RED)
     name = review.ids[review.gallery(RED, "found")[0][0].row]
-    review.record([Given(name, RED, "no", "ann")], act="one")
+    review.record([NewAnswer(name, RED, "no", "ann")], act="one")
     review.refit()
     assert review.standing(RED).answered == review.standing(RED).no == 1
     assert review.standing(RED).left == 1
-    assert review.moved(RED).left == [review.pool.rows[name]]
+    assert review.changes(RED).left == [review.pool.rows[name]]
     assert name in {one.id for one in review.gallery(RED, "rejected")[0]}
     assert review.undo("one", "ann")
     assert not review.undo("one", "ann")
     review.refit()
     after = review.standing(RED)
     assert (after.found, after.answered, after.size) == (before.found, 0, before.size)
-    assert review.moved(RED).joined == [review.pool.rows[name]]
+    assert review.changes(RED).joined == [review.pool.rows[name]]
 
 
 def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
@@ -86,7 +88,7 @@ def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
     assert review.standing(RED).joined == review.standing(RED).left == 0
     for _ in range(5):  # nor is what nobody could tell
         for one in review.next(2, RED):
-            review.record([Given(one.id, RED, "unsure", "ann")])
+            review.record([NewAnswer(one.id, RED, "unsure", "ann")])
         review.refit()
     assert "hardly help" not in review.standing(RED).hint
     for _ in range(5):
@@ -95,7 +97,7 @@ def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
     with Review.open(review.out) as again:
         assert "hardly help" in again.standing(RED).hint
     wrong = next(one.id for one in review.gallery(RED, "found")[0])
-    review.record([Given(wrong, RED, "no", "ann")])
+    review.record([NewAnswer(wrong, RED, "no", "ann")])
     review.refit()
     assert "hardly help" not in review.standing(RED).hint
     with Review.open(review.out) as again:
@@ -105,18 +107,18 @@ def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
 def test_questions_follow_answers_that_the_groups_do_not_trust(review: Review) -> None:
     before = [one.row for one in review.next(16, RED)]
     for one in review.next(4, RED):
-        review.record([Given(one.id, RED, "no", "ann")])
+        review.record([NewAnswer(one.id, RED, "no", "ann")])
     review.refit()
-    taught = review._state.taught
-    assert not taught.learnt[0].trusted
-    assert not np.array_equal(taught.guesses[:, 0], taught.logits[:, 0])
+    taught = review._state.refined
+    assert not taught.models[0].trusted
+    assert not np.array_equal(taught.untrusted_logits[:, 0], taught.logits[:, 0])
     after = [one.row for one in review.next(12, RED)]
     assert after != [row for row in before if row in after]
     asked = [review.pool.rows[one.id] for one in review._current()]
-    view = View.of(review._state.start, taught, 0, asked, ())
-    assert after == Spread().choose(view, 12)
+    view = QueryContext.of(review._state.baseline, taught, 0, asked, ())
+    assert after == DiverseUncertainty().choose(view, 12)
     assert not np.array_equal(view.logits, taught.logits[:, 0])
-    assert np.array_equal(view.seen[1:], np.asarray(review._state.start.vectors[sorted(asked)], np.float32))
+    assert np.array_equal(view.seen[1:], np.asarray(review._state.baseline.vectors[sorted(asked)], np.float32))
 
 
 def test_the_gallery_is_sorted_filtered_and_counted(review: Review) -> None:
@@ -130,11 +132,11 @@ def test_the_gallery_is_sorted_filtered_and_counted(review: Review) -> None:
     assert [one.id for one in review.gallery(RED, "found", start=2, count=3)[0]] == [one.id for one in found][2:5]
     answered, count = review.gallery(RED, "found", answered=True)
     assert count == len(answered)
-    assert all(one.said == "yes" and one.reason == "was said to show red by ann" for one in answered)
+    assert all(one.verdict == "yes" and one.reason == "was said to show red by ann" for one in answered)
     assert review.gallery(RED, "found", answered=False, count=1000)[1] == total - count
     assert all("5" in one.id for one in review.gallery(RED, "rejected", text="5", count=1000)[0])
     assert review.gallery(RED, "found", start=10_000) == ([], total)
-    said_no = {one.id for one in review.answers.current() if one.said == "no"}
+    said_no = {one.id for one in review.answers.current() if one.verdict == "no"}
     assert said_no <= {one.id for one in review.gallery(RED, "rejected", count=10_000)[0]}
 
 
@@ -150,37 +152,39 @@ def test_pictures_are_jpegs_of_the_size_that_was_asked_for(review: Review) -> No
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (Given("5", "purple", "yes"), "expected one of the classes"),
-        (Given("5000", RED, "yes"), "expected the id of an image"),
-        (Given("5000", RED, "exemplar"), "expected the id of an image"),
-        (Given("../5", RED, "no"), "expected the id of an image"),
-        (Given("10", RED, "withdrawn"), "expected an exemplar of red"),
-        (Given("0", RED, "withdrawn"), "no other exemplar"),
-        (Given("1", RED, "exemplar"), "is an exemplar of green"),
-        (Given("1", RED, "yes"), "is an exemplar of green"),
-        (Given("0", RED, "no"), "is an exemplar of red"),
+        (NewAnswer("5", "purple", "yes"), "expected one of the classes"),
+        (NewAnswer("5000", RED, "yes"), "expected the id of an image"),
+        (NewAnswer("5000", RED, "exemplar"), "expected the id of an image"),
+        (NewAnswer("../5", RED, "no"), "expected the id of an image"),
+        (NewAnswer("10", RED, "withdrawn"), "expected an exemplar of red"),
+        (NewAnswer("0", RED, "withdrawn"), "no other exemplar"),
+        (NewAnswer("1", RED, "exemplar"), "is an exemplar of green"),
+        (NewAnswer("1", RED, "yes"), "is an exemplar of green"),
+        (NewAnswer("0", RED, "no"), "is an exemplar of red"),
     ],
 )
-def test_what_no_answer_can_be_is_refused_and_nothing_is_recorded(review: Review, given: Given, message: str) -> None:
+def test_what_no_answer_can_be_is_refused_and_nothing_is_recorded(
+    review: Review, given: NewAnswer, message: str
+) -> None:
     with pytest.raises(AnswersError, match=message):
-        review.record([Given("20", RED, "yes"), given])
+        review.record([NewAnswer("20", RED, "yes"), given])
     assert review.version == 0
 
 
 def test_an_exemplar_is_added_and_withdrawn_and_the_ranking_follows(review: Review) -> None:
     odd = "6"  # of two colours, and like nothing that is red
     before = {one.id: one.score for one in review.gallery(RED, "found", count=1000)[0]}
-    review.record([Given(odd, RED, "exemplar")], act="more")
+    review.record([NewAnswer(odd, RED, "exemplar")], act="more")
     assert [one.name for one in review.exemplars(RED)] == ["0", odd]
     review.refit()
     changed = {one.id: one.score for one in review.gallery(RED, "found", count=1000)[0]}
     assert changed != before
     assert odd not in changed
     assert odd not in {one.id for one in review.next(1000, RED)}
-    review.record([Given("0", RED, "withdrawn")])
+    review.record([NewAnswer("0", RED, "withdrawn")])
     assert [one.name for one in review.exemplars(RED)] == [odd]
     with pytest.raises(AnswersError, match="no other exemplar"):
-        review.record([Given(odd, RED, "withdrawn")])
+        review.record([NewAnswer(odd, RED, "withdrawn")])
     review.refit()
     assert {one.id: one.score for one in review.gallery(RED, "found", count=1000)[0]} not in (before, changed)
     review.undo("more")  # the last one cannot be withdrawn this way either
@@ -190,18 +194,18 @@ def test_an_exemplar_is_added_and_withdrawn_and_the_ranking_follows(review: Revi
 
 
 def test_a_yes_that_was_on_its_way_leaves_an_exemplar_what_it_is(review: Review) -> None:
-    review.record([Given("20", RED, "exemplar")])
-    review.record([Given("20", RED, "yes")], act="late")
+    review.record([NewAnswer("20", RED, "exemplar")])
+    review.record([NewAnswer("20", RED, "yes")], act="late")
     assert [one.name for one in review.exemplars(RED)] == ["0", "20"]
     review.undo("late")
     assert [one.name for one in review.exemplars(RED)] == ["0", "20"]
 
 
 def test_the_size_of_a_class_counts_an_exemplar_once(review: Review) -> None:
-    review.record([Given(str(row), RED, "yes") for row in range(10, 100, 10)])
+    review.record([NewAnswer(str(row), RED, "yes") for row in range(10, 100, 10)])
     review.refit()
     size = review.standing(RED).size
-    review.record([Given("10", RED, "exemplar")])
+    review.record([NewAnswer("10", RED, "exemplar")])
     review.refit()
     assert review.standing(RED).size == pytest.approx(size, abs=1.5)
 
@@ -209,7 +213,7 @@ def test_the_size_of_a_class_counts_an_exemplar_once(review: Review) -> None:
 def test_what_two_see_of_one_run_is_the_same_after_a_refit(out: Path) -> None:
     with Review.open(out) as one, Review.open(out) as other:
         answer(one, RED, 10)
-        one.record([Given("20", "green", "exemplar")])
+        one.record([NewAnswer("20", "green", "exemplar")])
         assert [shown.name for shown in other.exemplars("green")] == ["1", "20"]
         assert other.standing(RED).answered == 10
         one.refit()
@@ -226,7 +230,7 @@ def test_what_two_see_of_one_run_is_the_same_after_a_refit(out: Path) -> None:
 def test_many_threads_lose_no_answer(review: Review) -> None:
     def work(row: int) -> None:
         review.next(3, "green")
-        review.record([Given(str(row), RED, "yes" if row % 10 == 0 else "no")])
+        review.record([NewAnswer(str(row), RED, "yes" if row % 10 == 0 else "no")])
         review.refit()
         review.gallery(RED, "rejected")
         review.picture(row, 32)
@@ -242,15 +246,15 @@ def test_many_threads_lose_no_answer(review: Review) -> None:
 
 def test_answers_travel_as_csv_and_as_tasks(review: Review, out: Path, finished: Path, tmp_path: Path) -> None:
     answer(review, RED, 12)
-    review.record([Given("30", RED, "exemplar"), Given("31", "green", "exemplar")])
-    review.record([Given("0", RED, "withdrawn"), Given("31", "green", "withdrawn")])
+    review.record([NewAnswer("30", RED, "exemplar"), NewAnswer("31", "green", "exemplar")])
+    review.record([NewAnswer("0", RED, "withdrawn"), NewAnswer("31", "green", "withdrawn")])
     review.refit()
     review.export(tmp_path / "answers.csv")
     review.export(tmp_path / "tasks.json")
     assert review.read(tmp_path / "answers.csv") == 0  # nothing in it is new
     assert len(json.loads((tmp_path / "tasks.json").read_text())) == len({one.id for one in review.answers.current()})
     with Review.open(Path(shutil.copytree(finished, tmp_path / "other"))) as other:
-        assert other.read(tmp_path / "answers.csv") == len(review.answers.current())
+        assert other.read(tmp_path / "answers.csv") == len(review.answers.current()) - 1  # 31 is no exemplar there
         for label in review.classes:
             assert other.standing(label).answered == review.standing(label).answered
             assert other.exemplars(label) == review.exemplars(label)
@@ -270,7 +274,7 @@ def test_a_form_comes_back_with_answers(review: Review, tmp_path: Path) -> None:
     rows = list(csv.DictReader(lines))
     assert len(rows) == 15
     assert {row["class"] for row in rows} == set(review.classes)
-    filled = [f"{line.split(',')[0]},{line.split(',')[1]},yes,{line.split(',')[3]}" for line in lines[1:6]]
+    filled = [f"{line.split(',')[0]},{line.split(',')[1]},yes" for line in lines[1:6]]
     (tmp_path / "form.csv").write_text("\n".join([lines[0], *filled, *lines[6:]]) + "\n")
     assert review.read(tmp_path / "form.csv", who="ann") == 5
     assert {one.who for one in review.answers.current()} == {"ann"}
@@ -293,8 +297,8 @@ def test_the_summary_says_where_each_class_stands(review: Review) -> None:
 def test_exemplars_that_leave_a_class_empty_can_be_taken_back(data: Path, job: Job) -> None:
     run(job(test_set=None), data / "out")
     with Review.open(data / "out") as review:
-        review.record([Given("6", RED, "exemplar")])
-        review.record([Given("0", RED, "withdrawn")], act="odd")
+        review.record([NewAnswer("6", RED, "exemplar")])
+        review.record([NewAnswer("0", RED, "withdrawn")], act="odd")
         review.refit()
         assert review.standing(RED).found <= 1
     with Review.open(data / "out") as again:
@@ -305,10 +309,10 @@ def test_exemplars_that_leave_a_class_empty_can_be_taken_back(data: Path, job: J
 
 def test_other_thresholds_than_the_first_are_kept_when_exemplars_change(data: Path, job: Job) -> None:
     chosen = run(job(test_set=None, thresholds=[0.999999, 0.9]), data / "out")
-    assert chosen.threshold == 0.9
+    assert chosen.chosen.threshold == 0.9
     with Review.open(data / "out") as review:
         found = review.standing(RED).found
-        review.record([Given("10", RED, "exemplar")])
+        review.record([NewAnswer("10", RED, "exemplar")])
         review.refit()
         assert found - 1 <= review.standing(RED).found <= found + 5
 
@@ -323,8 +327,8 @@ def test_exemplars_from_outside_the_pool_are_withdrawn_by_their_path(
     with Review.open(data / "out") as review:
         path = str(data / "red.png")
         assert [(one.name, one.row) for one in review.exemplars(RED)] == [(path, None)]
-        review.record([Given("10", RED, "exemplar")])
-        review.record([Given(path, RED, "withdrawn")], act="file")
+        review.record([NewAnswer("10", RED, "exemplar")])
+        review.record([NewAnswer(path, RED, "withdrawn")], act="file")
         review.refit()
         review.apply()
         assert [one.name for one in review.exemplars(RED)] == ["10"]

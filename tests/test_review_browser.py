@@ -74,24 +74,24 @@ def answered(page: Page, count: int) -> None:
     expect(page.locator("#st-answered")).to_have_text(str(count))
 
 
-def said(review: Review) -> dict[tuple[str, str], str]:
-    return {(one.id, one.label): one.said for one in review.answers.current()}
+def verdict(review: Review) -> dict[tuple[str, str], str]:
+    return {(one.id, one.label): one.verdict for one in review.answers.current()}
 
 
 def test_one_key_is_one_answer_and_z_takes_it_back(page: Page, review: Review) -> None:
     given = {(press(page, key), RED): word for key, word in (("y", "yes"), ("n", "no"), ("u", "unsure"))}
     answered(page, 3)
-    assert said(review) == given
-    expect(page.locator("#st-said")).to_have_text("1 yes, 1 no, 1 unsure")
+    assert verdict(review) == given
+    expect(page.locator("#st-verdict")).to_have_text("1 yes, 1 no, 1 unsure")
     undone = list(given)[-1]
     page.keyboard.press("z")
     assert page.wait_for_selector(SHOWN)
     expect(page.locator("#question-name")).to_have_text(undone[0])
     answered(page, 2)
-    assert said(review) == {pair: word for pair, word in given.items() if pair != undone}
+    assert verdict(review) == {pair: word for pair, word in given.items() if pair != undone}
     press(page, "y")
     answered(page, 3)
-    assert said(review)[undone] == "yes"
+    assert verdict(review)[undone] == "yes"
     for _ in range(3):
         page.keyboard.press("Backspace")
     answered(page, 0)
@@ -106,11 +106,11 @@ def test_a_number_says_that_it_is_another_class(page: Page, review: Review) -> N
     other = press(page, "3")
     expect(page.locator("#notices")).to_contain_text("Z takes it back")
     answered(page, 2)
-    assert said(review) == {(own, RED): "yes", (other, RED): "no", (other, QUOTE): "yes"}
+    assert verdict(review) == {(own, RED): "yes", (other, RED): "no", (other, QUOTE): "yes"}
     page.keyboard.press("9")
     page.keyboard.press("z")
     answered(page, 1)
-    assert said(review) == {(own, RED): "yes"}
+    assert verdict(review) == {(own, RED): "yes"}
 
 
 def test_answers_are_learnt_while_one_goes_on(page: Page, review: Review) -> None:
@@ -120,7 +120,7 @@ def test_answers_are_learnt_while_one_goes_on(page: Page, review: Review) -> Non
     expect(page.locator("#st-spoken")).to_contain_text("answers.")
     answered(page, 6)
     assert review.standing(RED).answered == 6
-    asked = {name for name, _ in said(review)}
+    asked = {name for name, _ in verdict(review)}
     assert question(page) not in asked
 
 
@@ -153,7 +153,7 @@ def test_nothing_is_answered_before_it_is_shown(open_page: Open, context: Browse
     assert review.version == 0
     assert press(page, "y") == name
     answered(page, 1)
-    assert said(review) == {(name, RED): "yes"}
+    assert verdict(review) == {(name, RED): "yes"}
 
 
 def test_the_next_questions_are_there_before_the_key(page: Page, context: BrowserContext, review: Review) -> None:
@@ -162,7 +162,7 @@ def test_the_next_questions_are_there_before_the_key(page: Page, context: Browse
     context.route("**/api/refit", lambda _: None)
     names = [press(page, "n") for _ in range(5)]
     answered(page, 5)
-    assert {name for name, _ in said(review)} == set(names)
+    assert {name for name, _ in verdict(review)} == set(names)
 
 
 def test_a_key_that_is_held_answers_once(page: Page, review: Review) -> None:
@@ -183,7 +183,7 @@ def test_a_key_that_is_held_answers_once(page: Page, review: Review) -> None:
         page.keyboard.down("Enter")
     page.keyboard.up("Enter")
     answered(page, 3)
-    assert len(said(review)) == 3
+    assert len(verdict(review)) == 3
 
 
 def test_an_image_that_cannot_be_shown_is_skipped_and_said_so(
@@ -278,7 +278,7 @@ def test_the_grid_with_the_pointer(page: Page, review: Review) -> None:
     wanted = dict(zip(rows, marks(page), strict=True))
     page.click("#submit")
     answered(page, 24)
-    assert {name: word for (name, _), word in said(review).items()} == wanted
+    assert {name: word for (name, _), word in verdict(review).items()} == wanted
     assert len({one.act for one in review.answers.current()}) == 1
     expect(page.locator(CELL)).to_have_count(24)
     assert set(rows).isdisjoint(cell.get_attribute("data-row") for cell in cells.all())
@@ -301,7 +301,7 @@ def test_the_grid_with_keys_alone(page: Page, review: Review) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("Enter")
     answered(page, 3)
-    assert sorted(said(review).values()) == ["no", "unsure", "yes"]
+    assert sorted(verdict(review).values()) == ["no", "unsure", "yes"]
     expect(page.locator("#notices")).to_contain_text("21 without a mark are put aside")
 
 
@@ -321,7 +321,7 @@ def test_all_others_are_those_that_were_on_the_screen(open_page: Open, context: 
     assert 0 < sum(shown) < 24
     page.click("#submit")
     answered(page, sum(shown))
-    assert all(int(name) % 2 == 0 for name, _ in said(review))
+    assert all(int(name) % 2 == 0 for name, _ in verdict(review))
 
 
 def _last(route: Route) -> str:
@@ -343,7 +343,7 @@ def test_keys_alone_reach_everything(page: Page, review: Review) -> None:
     page.keyboard.press("n")
     expect(page.locator("#viewer")).to_be_hidden()
     answered(page, 1)
-    assert said(review) == {(name, RED): "no"}
+    assert verdict(review) == {(name, RED): "no"}
     page.keyboard.press("l")
     page.wait_for_selector("#items .cell")
     page.locator("#items .cell").first.focus()
@@ -405,9 +405,9 @@ def test_the_gallery_sorts_filters_and_answers(page: Page, review: Review) -> No
     name = cells.nth(1).get_attribute("data-row")
     cells.nth(1).click()
     page.wait_for_selector("#viewer[data-shown=true]")
-    page.click("#viewer button[data-said=no]")
+    page.click("#viewer button[data-verdict=no]")
     expect(cells.nth(1)).to_have_attribute("data-mark", "no")
-    assert said(review)[str(name), RED] == "no"
+    assert verdict(review)[str(name), RED] == "no"
     assert "score" in str(cells.nth(1).get_attribute("aria-label"))
     page.click("#viewer-close")
     page.keyboard.press("z")
@@ -439,7 +439,7 @@ def test_two_tabs_see_each_other(page: Page, open_page: Open, review: Review) ->
     expect(other.locator("#st-answered")).to_have_text("2")
     assert press(other, "u")
     other.close()
-    expect(page.locator("#st-answered")).to_have_text(str(len({name for name, _ in said(review)})))
+    expect(page.locator("#st-answered")).to_have_text(str(len({name for name, _ in verdict(review)})))
 
 
 def exemplars(page: Page) -> list[str]:
@@ -487,7 +487,7 @@ def test_apply_writes_the_report(page: Page, review: Review) -> None:
     before = (review.out / "report.html").stat().st_mtime_ns
     page.click("#apply-open")
     page.click("#apply-start")
-    expect(page.locator("#apply-said")).to_have_text("The answers are applied.", timeout=30_000)
+    expect(page.locator("#apply-verdict")).to_have_text("The answers are applied.", timeout=30_000)
     expect(page.locator("#apply-where")).to_contain_text(str(review.out / "report.html"))
     assert (review.out / "report.html").stat().st_mtime_ns > before
     with page.expect_popup() as popup:
@@ -506,7 +506,7 @@ def test_apply_that_fails_says_why(page: Page, review: Review, monkeypatch: pyte
     monkeypatch.setattr(review, "apply", fail)
     page.click("#apply-open")
     page.click("#apply-start")
-    expect(page.locator("#apply-said")).to_have_text("It failed: no image is left as background")
+    expect(page.locator("#apply-verdict")).to_have_text("It failed: no image is left as background")
     expect(page.locator("#apply-where")).to_be_hidden()
 
 
@@ -522,10 +522,10 @@ def test_names_with_html_are_text(page: Page) -> None:
 def test_a_phone_shows_all_of_it_in_one_column(open_page: Open) -> None:
     page = open_page(size=PHONE)
     name = question(page)
-    buttons = [page.locator(f"#answers [data-said={word}]").bounding_box() for word in ("no", "unsure", "yes")]
+    buttons = [page.locator(f"#answers [data-verdict={word}]").bounding_box() for word in ("no", "unsure", "yes")]
     assert all(box and box["y"] > PHONE[1] / 2 and box["y"] + box["height"] <= PHONE[1] for box in buttons)
     assert all(box and box["height"] >= 48 for box in buttons)
-    page.click("#answers [data-said=yes]")
+    page.click("#answers [data-verdict=yes]")
     expect(page.locator("#question-name")).not_to_have_text(name)
     for mode, there in (("one", SHOWN), ("grid", CELL), ("gallery", "#items .cell")):
         page.click(f"header [data-mode={mode}]")
@@ -565,7 +565,7 @@ def test_what_a_screen_reader_is_told(page: Page) -> None:
     for role in ("main", "banner"):
         expect(page.locator(f"role={role}")).to_have_count(1)
     expect(page.get_by_role("navigation", name="Classes")).to_have_count(1)
-    expect(page.get_by_role("complementary", name="Standing of red")).to_have_count(1)
+    expect(page.get_by_role("complementary", name="Status of red")).to_have_count(1)
     assert page.evaluate("[...document.images].every((one) => one.hasAttribute('alt'))")
     nameless = "[...document.querySelectorAll('button')].filter((one) => !one.textContent.trim() && !one.ariaLabel)"
     assert page.evaluate(f"{nameless}.map((one) => one.id)") == ["question"]  # named by its picture

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from holotype.embeddings import Embeddings, unit
-from holotype.space import Space, fit_space, mutual_neighbours, nearest_neighbours
+from holotype.encoders.encode import l2_normalize
+from holotype.grouping.space import Space, fit_space, mutual_neighbours, nearest_neighbours
+from holotype.vectors.embeddings import Embeddings
 
 
 def pool_of(vectors: NDArray[np.float32]) -> Embeddings:
@@ -34,7 +35,7 @@ def test_what_varies_between_twins_is_divided_out() -> None:
     vectors, labels = noisy_twins()
     pool = pool_of(vectors)
     found = {
-        name: share_of_twins(fit_space(pool, name).transform(unit(vectors)), labels)
+        name: share_of_twins(fit_space(pool, name).transform(l2_normalize(vectors)), labels)
         for name in ("raw", "whitened", "pairs", "neighbours")
     }
     assert found["pairs"] > found["whitened"] > found["raw"]
@@ -43,7 +44,7 @@ def test_what_varies_between_twins_is_divided_out() -> None:
 
 
 def test_raw_changes_nothing() -> None:
-    vectors = unit(noisy_twins()[0])
+    vectors = l2_normalize(noisy_twins()[0])
     assert np.allclose(fit_space(pool_of(vectors), "raw").transform(vectors), vectors, atol=1e-6)
 
 
@@ -53,8 +54,8 @@ def test_a_small_pool_is_only_centred(name: str, count: int) -> None:
     vectors = np.random.default_rng(0).normal(size=(count, 600)).astype(np.float32)
     space = fit_space(pool_of(vectors), name)  # type: ignore[arg-type]
     assert space.projection is None
-    assert space.transform(unit(vectors)).shape == (count, 600)
-    assert np.isfinite(space.transform(unit(vectors))).all()
+    assert space.transform(l2_normalize(vectors)).shape == (count, 600)
+    assert np.isfinite(space.transform(l2_normalize(vectors))).all()
 
 
 def test_the_root_is_taken_only_of_what_is_never_negative() -> None:
@@ -66,18 +67,18 @@ def test_the_root_is_taken_only_of_what_is_never_negative() -> None:
 def test_dimensions_that_are_always_zero_do_no_harm() -> None:
     vectors = np.abs(noisy_twins()[0])
     vectors[:, 40:] = 0
-    moved = fit_space(pool_of(vectors)).transform(unit(vectors))
+    moved = fit_space(pool_of(vectors)).transform(l2_normalize(vectors))
     assert np.isfinite(moved).all()
     assert np.allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-4)
 
 
 def test_a_pool_of_copies_gives_finite_vectors() -> None:
     vectors = np.tile(np.random.default_rng(0).normal(size=(1, 24)), (400, 1)).astype(np.float32)
-    assert np.isfinite(fit_space(pool_of(vectors)).transform(unit(vectors))).all()
+    assert np.isfinite(fit_space(pool_of(vectors)).transform(l2_normalize(vectors))).all()
 
 
 def test_a_space_comes_back_from_its_arrays() -> None:
-    vectors = unit(noisy_twins()[0])
+    vectors = l2_normalize(noisy_twins()[0])
     for count in (len(vectors), 100):
         space = fit_space(pool_of(vectors[:count]))
         again = Space.from_arrays(space.arrays())
@@ -93,7 +94,7 @@ def test_the_same_seed_gives_the_same_space() -> None:
 
 
 def test_mutual_neighbours_are_those_of_a_plain_search() -> None:
-    vectors = unit(np.random.default_rng(0).normal(size=(60, 8)))
+    vectors = l2_normalize(np.random.default_rng(0).normal(size=(60, 8)))
     cosine = vectors @ vectors.T
     np.fill_diagonal(cosine, -2)
     nearest = [set(row[:4].tolist()) for row in np.argsort(-cosine, axis=1)]
@@ -105,7 +106,7 @@ def test_mutual_neighbours_are_those_of_a_plain_search() -> None:
 
 @pytest.mark.parametrize("block", [1, 7, 1024])
 def test_neighbours_are_the_same_in_any_blocks(block: int) -> None:
-    vectors = unit(np.random.default_rng(0).normal(size=(60, 8)))
+    vectors = l2_normalize(np.random.default_rng(0).normal(size=(60, 8)))
     expected = np.argsort(-(vectors @ vectors.T - 3 * np.eye(60)), axis=1)[:, :4]
     nearest, cosine = nearest_neighbours(vectors, 4, block)
     assert np.array_equal(np.sort(nearest, axis=1), np.sort(expected, axis=1))
@@ -114,5 +115,5 @@ def test_neighbours_are_the_same_in_any_blocks(block: int) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_vectors_have_few_neighbours(count: int) -> None:
-    one, _, _ = mutual_neighbours(unit(np.eye(4)[:count]), 5)
+    one, _, _ = mutual_neighbours(l2_normalize(np.eye(4)[:count]), 5)
     assert len(one) == max(count - 1, 0)

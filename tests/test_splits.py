@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from holotype.embeddings import unit
-from holotype.splits import Split, near_duplicates, split
+from holotype.encoders.encode import l2_normalize
+from holotype.model.splits import Split, near_duplicates, split
 
 COSINE = 0.97
 Ints = NDArray[np.int64]
@@ -17,13 +17,15 @@ Ints = NDArray[np.int64]
 
 def apart(count: int, dim: int = 128, seed: int = 0) -> NDArray[np.float32]:
     """Vectors of which no two are near-duplicates."""
-    return unit(np.random.default_rng(seed).normal(size=(count, dim)))
+    return l2_normalize(np.random.default_rng(seed).normal(size=(count, dim)))
 
 
 def clusters(sizes: list[int], seed: int = 0) -> NDArray[np.float32]:
     """`sizes[i]` near-duplicates in cluster i."""
     random = np.random.default_rng(seed)
-    return unit(np.repeat(apart(len(sizes), seed=seed), sizes, axis=0) + random.normal(0, 0.005, (sum(sizes), 128)))
+    return l2_normalize(
+        np.repeat(apart(len(sizes), seed=seed), sizes, axis=0) + random.normal(0, 0.005, (sum(sizes), 128))
+    )
 
 
 def chain(count: int, degrees: float) -> NDArray[np.float32]:
@@ -55,7 +57,7 @@ def test_clusters_are_those_of_all_pairs_across_blocks(monkeypatch: pytest.Monke
     vectors = clusters([1, 5, 2, 9, 30, 1, 3])
     order = np.random.default_rng(0).permutation(len(vectors))
     owner = np.repeat(np.arange(7), [1, 5, 2, 9, 30, 1, 3])[order]
-    monkeypatch.setattr("holotype.splits._BLOCK", 4)
+    monkeypatch.setattr("holotype.model.splits._BLOCK", 4)
     found = near_duplicates(vectors[order], COSINE)
     assert np.array_equal(found[:, None] == found, owner[:, None] == owner)
     assert len(near_duplicates(vectors[:0], COSINE)) == 0
@@ -80,12 +82,12 @@ def brute_force(vectors: NDArray[np.float32], cosine: float) -> list[int]:
 def test_clusters_are_those_of_a_union_find(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In few dimensions links form long chains; duplicates, exact and near, are planted among them."""
     random = np.random.default_rng(seed)
-    monkeypatch.setattr("holotype.splits._BLOCK", int(random.integers(3, 90)))
+    monkeypatch.setattr("holotype.model.splits._BLOCK", int(random.integers(3, 90)))
     found = random.normal(size=(300, [3, 4, 8, 64][seed % 4]))
     for _ in range(150):
         to, origin = random.integers(0, 300, 2)
         found[to] = found[origin] + random.choice([0, 0.01]) * random.normal(size=found.shape[1])
-    vectors, cosine = unit(found), random.choice([0.97, 0.99, 0.995])
+    vectors, cosine = l2_normalize(found), random.choice([0.97, 0.99, 0.995])
     expected = brute_force(vectors, cosine)
     assert 1 < len(set(expected)) < 300
     assert near_duplicates(vectors, cosine).tolist() == np.unique(expected, return_inverse=True)[1].tolist()
@@ -94,7 +96,7 @@ def test_clusters_are_those_of_a_union_find(seed: int, monkeypatch: pytest.Monke
 IDENTICAL = """
 import resource, sys
 import numpy as np
-from holotype.splits import near_duplicates
+from holotype.model.splits import near_duplicates
 vectors = np.zeros((int(sys.argv[1]), 64), np.float32)
 vectors[:, 0] = 1
 near_duplicates(vectors[:10], 0.97)

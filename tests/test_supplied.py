@@ -18,11 +18,13 @@ from conftest import MakeTar
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype.embeddings import EmbeddingStore, embed, unit
-from holotype.encoders import OnnxEncoder, load_encoder
+from holotype.encoders.encode import l2_normalize
+from holotype.encoders.registry import load_encoder
+from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError
-from holotype.pool import Pool, open_pool
-from holotype.supplied import check_identity, import_embeddings
+from holotype.pool.pool import Pool, open_pool
+from holotype.vectors.store import EmbeddingStore, embed
+from holotype.vectors.supplied import check_identity, import_embeddings
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +90,7 @@ def test_bare_array_by_number(form: str, tmp_path: Path) -> None:
     given = vectors(30)
     np.save(tmp_path / "e.npy", given)
     found = import_embeddings(tmp_path / "e.npy", pool_of(*(form.format(n) for n in order)))
-    assert np.allclose(found.take(range(30)), unit(given[order]))
+    assert np.allclose(found.take(range(30)), l2_normalize(given[order]))
 
 
 @pytest.mark.parametrize("text", ["b\na\nc", "b.jpg\n./a.jpg\nc.png\n", "b\r\na\r\nc\r\n", "\ufeffb\na\nc\n"])
@@ -97,14 +99,14 @@ def test_ids_beside_a_bare_array(text: str, tmp_path: Path) -> None:
     np.save(tmp_path / "e.npy", given)
     (tmp_path / "e.ids.txt").write_bytes(text.encode())
     found = import_embeddings(tmp_path / "e.npy", pool_of("a", "b", "x/c"))
-    assert np.allclose(found.take([0, 1, 2]), unit(given[[1, 0, 2]]))
+    assert np.allclose(found.take([0, 1, 2]), l2_normalize(given[[1, 0, 2]]))
 
 
 @pytest.mark.parametrize("type_", [np.float16, np.float32, np.float64, ">f4"])
 def test_float_types(type_: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "e.npy", np.asfortranarray(vectors(12).astype(type_)))
     found = import_embeddings(tmp_path / "e.npy", pool_of(*map(str, range(12))))
-    assert np.allclose(found.take(range(12)), unit(vectors(12)), atol=1e-3)
+    assert np.allclose(found.take(range(12)), l2_normalize(vectors(12)), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_clip_retrieval(ids: str, code: str, column: str, shards: int, tmp_path:
     given = vectors(40)
     folder = clip_folder(tmp_path / "v", [code.format(n) for n in range(40)], given, shards, column)
     found = import_embeddings(folder, pool_of(*(ids.format(n) for n in order)))
-    assert np.allclose(found.take(range(40)), unit(given[order]))
+    assert np.allclose(found.take(range(40)), l2_normalize(given[order]))
     assert order[found.rows].tolist() == list(range(40))  # the shards in their natural order
 
 
@@ -405,8 +407,8 @@ def test_identity_that_cannot_be_checked(make_tar: MakeTar, encoder: OnnxEncoder
 MEMORY = """
 import sys
 from pathlib import Path
-from holotype.pool import Pool
-from holotype.supplied import import_embeddings
+from holotype.pool.pool import Pool
+from holotype.vectors.supplied import import_embeddings
 pool = Pool("pool", [str(n) for n in range(int(sys.argv[2]))], [], None)
 pool.row("0")
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from conftest import MakeTar, OnOwnDisk
 
-from holotype import tars
 from holotype.errors import PoolError
-from holotype.pool import Pool, open_pool
+from holotype.pool import tars
+from holotype.pool.pool import Pool, open_pool
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 N = 2000
@@ -160,7 +160,7 @@ def test_each_shard_has_its_own(cache: Path, tmp_path: Path, make_tar: MakeTar) 
 
 def test_more_shards_than_are_kept_open(tmp_path: Path, make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch) -> None:
     """Listed or read from the cache, in one pool: the numbers of open tars do not mix."""
-    monkeypatch.setattr("holotype.tars._KEPT", 2)
+    monkeypatch.setattr("holotype.pool.tars._KEPT", 2)
     for shard in range(80):
         path = make_tar(
             [(f"{shard}-{n}.jpg", b"%d-%d" % (shard, n)) for n in range(shard % 4 + 1)], f"s/{shard:02}.tar"
@@ -304,7 +304,7 @@ def test_a_cache_that_cannot_be_written(
         assert len(open_pool(path)) == N
 
 
-OPEN = "import sys; from holotype.pool import open_pool; print(len(open_pool(sys.argv[1])))"
+OPEN = "import sys; from holotype.pool.pool import open_pool; print(len(open_pool(sys.argv[1])))"
 
 
 def opened(path: Path, *before: str, **environment: str) -> tuple[str, str]:

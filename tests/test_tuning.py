@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from holotype import tuning
-from holotype.heads import TrainingRows
+from holotype.model import tuning
+from holotype.model.heads import TrainingRows
+from holotype.model.tuning import Parts, tune
 from holotype.settings import HeadName, HeadSettings, Threshold
-from holotype.tuning import Parts, tune
 
 
 def rows(count: int, seed: int) -> TrainingRows:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from holotype import load_encoder, open_pool
-from holotype.embeddings import embed
 from holotype.files import write
 from holotype.progress import Terminal
+from holotype.vectors.store import embed
 
 ENCODER = "efficientnet_lite1"  # the classifier's is efficientnet_lite0
 

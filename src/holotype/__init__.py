@@ -4,33 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holotype.classifier import Classifier
-    from holotype.embeddings import Embeddings
-    from holotype.encoders import Encoder, load_encoder
+    from holotype.encoders.registry import load_encoder
+    from holotype.encoders.runtimes import Encoder
     from holotype.errors import HolotypeError
-    from holotype.evaluation import Evaluation, evaluate
-    from holotype.pipeline import run
-    from holotype.pool import Pool, open_pool
-    from holotype.predictions import Predictions
+    from holotype.evaluation.metrics import Evaluation, evaluate
+    from holotype.model.classifier import Classifier
+    from holotype.model.predictions import Predictions
+    from holotype.pool.pool import Pool, open_pool
     from holotype.review.review import Review
+    from holotype.runs.sweep import run
     from holotype.settings import Settings
+    from holotype.vectors.embeddings import Embeddings
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Classifier": "classifier",
-    "Embeddings": "embeddings",
-    "Encoder": "encoders",
-    "Evaluation": "evaluation",
+    "Classifier": "model.classifier",
+    "Embeddings": "vectors.embeddings",
+    "Encoder": "encoders.runtimes",
+    "Evaluation": "evaluation.metrics",
     "HolotypeError": "errors",
-    "Pool": "pool",
-    "Predictions": "predictions",
+    "Pool": "pool.pool",
+    "Predictions": "model.predictions",
     "Review": "review.review",
     "Settings": "settings",
-    "evaluate": "evaluation",
-    "load_encoder": "encoders",
-    "open_pool": "pool",
-    "run": "pipeline",
+    "evaluate": "evaluation.metrics",
+    "load_encoder": "encoders.registry",
+    "open_pool": "pool.pool",
+    "run": "runs.sweep",
 }
 
 __all__ = [

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 
-class Layout(StrEnum):
+class OutputFormat(StrEnum):
     """How predictions are printed."""
 
     JSONL = "jsonl"
@@ -29,7 +29,7 @@ class Layout(StrEnum):
     TABLE = "table"
 
 
-class Arithmetic(StrEnum):
+class ArithmeticName(StrEnum):
     """What the encoder computes in."""
 
     AUTO = "auto"
@@ -53,7 +53,7 @@ def holotype(
     """One picture of each class and a pile of unlabelled pictures become a classifier: which of these, or none."""
 
 
-Encoder = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
+EncoderName = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
 
 
@@ -87,8 +87,9 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> None:
     """The whole job: from a pool and one exemplar per class to a model, predictions and a report."""
-    from holotype import job, pipeline, results
     from holotype.progress import Terminal
+    from holotype.runs.folder import RunFolder
+    from holotype.runs.sweep import run as run_settings
     from holotype.settings import Settings
 
     given = {
@@ -111,9 +112,9 @@ def run(
         if given:
             raise typer.BadParameter(
                 f"OUT repeats a run with its own settings, so {', '.join(given)} cannot be given; edit "
-                f"{folder / job.SETTINGS}, or give all options and another --out"
+                f"{RunFolder(folder).settings}, or give all options and another --out"
             )
-        settings = job.settings_of(folder)
+        settings = RunFolder(folder).read_settings()
         target, resume = out or folder, resume or out is None
     elif images is None or out is None:
         raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")
@@ -121,29 +122,29 @@ def run(
         raise typer.BadParameter("give at least one --exemplar NAME=ID, or a folder with --exemplars")
     else:
         settings, target = Settings.parse(given), out
-    result = pipeline.run(settings, target, force=force, resume=resume, progress=Terminal())
-    _print_lines(results.summary(result))
-    _print_lines([f"report       {target / 'report.html'}", f"model        {target / 'model'}"])
+    result, left = run_settings(settings, target, force=force, resume=resume, progress=Terminal()), RunFolder(target)
+    _print_lines(result.summary())
+    _print_lines([f"report       {left.report}", f"model        {left.model}"])
     if settings.test_set:
-        _print_lines([f"predictions  {target / 'predictions.csv'}"])
+        _print_lines([f"predictions  {left.predictions}"])
 
 
 @app.command()
 def embed(
     images: str,
     out: Annotated[Path, typer.Option(help="Folder for the vectors; give it again to go on after a stop.")],
-    encoder: Encoder = None,
+    encoder: EncoderName = None,
     precision: Annotated[
-        Arithmetic | None, typer.Option(help="auto (default): the fastest that gives nearly the same.")
+        ArithmeticName | None, typer.Option(help="auto (default): the fastest that gives nearly the same.")
     ] = None,
     allow_truncated: AllowTruncated = False,
 ) -> None:
     """Compute the vectors of a pool; a run takes them back with --embeddings."""
-    from holotype.pipeline import embed_pool
     from holotype.progress import Terminal
-    from holotype.settings import ENCODER, PRECISION
+    from holotype.runs.commands import embed_pool
+    from holotype.settings import ARITHMETIC, ENCODER
 
-    arithmetic = precision.value if precision else PRECISION
+    arithmetic = precision.value if precision else ARITHMETIC
     embeddings = embed_pool(
         images, encoder or ENCODER, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal()
     )
@@ -158,12 +159,12 @@ def search(
     embeddings: Annotated[Path | None, typer.Option(help="Search in these vectors: .npy, or a folder.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Folder for the encoder's vectors (else the cache).")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many images.")] = 50,
-    encoder: Encoder = None,
+    encoder: EncoderName = None,
     sheet: Annotated[Path | None, typer.Option(help="A PNG of the images found.")] = None,
 ) -> None:
     """List the images of a pool that are most similar to the exemplars."""
-    from holotype.pipeline import search_pool
     from holotype.progress import Terminal
+    from holotype.runs.commands import search_pool
     from holotype.settings import ENCODER
 
     found = search_pool(
@@ -181,8 +182,8 @@ def tune(
     threshold: Annotated[str | None, typer.Option(help="Search over these as well: 0.7,0.75,0.8.")] = None,
 ) -> None:
     """Search for better settings of a run's head, and do the run again with the best."""
-    from holotype.pipeline import tune_run
     from holotype.progress import Terminal
+    from holotype.runs.commands import tune_run
 
     tuned = tune_run(folder, trials, _thresholds(threshold) if threshold else (), Terminal()).tuned
     assert tuned is not None  # noqa: S101 - trials is at least 1
@@ -196,8 +197,8 @@ def evaluate(
     test_set: Annotated[Path, typer.Option(help="CSV: index and a 0/1 column per class.")],
 ) -> None:
     """Evaluate the model of a run on labelled rows."""
-    from holotype.pipeline import evaluate_run
     from holotype.progress import Terminal
+    from holotype.runs.commands import evaluate_run
 
     _print_lines([json.dumps(evaluate_run(folder, test_set, Terminal()).to_json(), indent=1)])
 
@@ -210,8 +211,8 @@ def review(
     who: Annotated[str | None, typer.Option(help="The name that answers are kept under (else the user's).")] = None,
 ) -> None:
     """Answer questions about the images of a run on a page of this machine: it learns at once."""
-    from holotype.review.page import serve
     from holotype.review.review import Review
+    from holotype.review.server import serve
 
     with Review.open(folder) as opened:
         serve(opened, port=port, open_browser=open_browser, who=_who(who), say=lambda line: _print_lines([line]))
@@ -242,14 +243,16 @@ def answer(
 ) -> None:
     """Take answers into a run, tell where each class stands; write them out, or do the run again with them."""
     from holotype.progress import Terminal
-    from holotype.results import summary
     from holotype.review.review import Review
 
     with Review.open(folder) as opened:
         if answers is not None:
-            _print_lines([f"{opened.read(answers, _who(who)):,} new answers"])
+            taken = opened.load(answers, _who(who))
+            older = f"; {taken.older:,} are older than what was answered since, and left out" if taken.older else ""
+            other = f"; {taken.other:,} are about other pictures, and left out" if taken.other else ""
+            _print_lines([f"{taken.new:,} new answers{older}{other}"])
         if apply:
-            _print_lines(summary(opened.apply(Terminal())))
+            _print_lines(opened.apply(Terminal()).summary())
         _print_lines(opened.summary())
         if export is not None:
             opened.export(export)
@@ -269,15 +272,15 @@ def _who(given: str | None) -> str:
 def predict(
     model: Path,
     images: list[str],
-    format: Annotated[Layout, typer.Option(help="jsonl, csv or table.")] = Layout.JSONL,  # noqa: A002
+    format: Annotated[OutputFormat, typer.Option(help="jsonl, csv or table.")] = OutputFormat.JSONL,  # noqa: A002
     out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
     """Classify images, tars or folders: id, label, vector, probabilities and the reason, one line per image."""
-    from holotype.classifier import Classifier
     from holotype.files import atomic
-    from holotype.pipeline import predict_sources
-    from holotype.predictions import lines
+    from holotype.model.classifier import Classifier
+    from holotype.model.predictions import lines
     from holotype.progress import Terminal
+    from holotype.runs.commands import predict_sources
 
     classifier = Classifier.load(model)
     count, unreadable = 0, 0
@@ -298,7 +301,7 @@ def predict(
 @app.command()
 def encoders() -> None:
     """List the encoders: where each comes from, and whether it works offline."""
-    from holotype.encoders import REGISTRY
+    from holotype.encoders.registry import REGISTRY
 
     _print_lines(
         f"{name:20} {'offline' if origin.offline else 'needs the hub':14} {origin.about:38} {origin.where}"
@@ -333,7 +336,7 @@ def main() -> None:
 
 
 def _exemplars(given: list[str], folder: Path | None) -> dict[str, list[str]]:
-    from holotype.exemplars import read_folder
+    from holotype.pool.exemplars import read_folder
 
     found = read_folder(folder) if folder else {}
     for one in given:

@@ -10,6 +10,7 @@ HolotypeError
 ├── TestSetError         a test CSV with unknown ids, columns or values
 ├── AnswersError         what people said of images cannot be recorded, or read from a file
 ├── ModelError           a saved model that is not whole, or not ours
+│   └── NotFittedError   a classifier that was asked before it was fitted
 └── OutputError          an output that is taken or cannot be written
 """
 
@@ -54,6 +55,10 @@ class AnswersError(HolotypeError):
 
 class ModelError(HolotypeError):
     """A saved model cannot be loaded."""
+
+
+class NotFittedError(ModelError, ValueError, AttributeError):
+    """A classifier was asked before it was fitted; as scikit-learn's, it is a `ValueError` and an `AttributeError`."""
 
 
 class OutputError(HolotypeError):

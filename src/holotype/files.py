@@ -1,12 +1,13 @@
 """Files that are either whole or not there; what keeps one from being written is said in plain words."""
 
 import errno
-import fcntl
 import os
+import platform
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,27 +101,42 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` as a lock; the kernel releases it when the process ends, however it ends.
+def locked(path: Path, doing: str = "") -> Iterator[None]:
+    """Hold `path` as a lock; the system releases it when the process ends, however it ends.
 
-    Raises `OutputError` when another process holds it, or it cannot be written.
+    doing   what it is held for, for others to read; beside the lock, in a file of its own
+
+    Raises `OutputError` when another process or thread holds it, or it cannot be written.
     """
+    from filelock import FileLock, Timeout
+
     make_folder(path.parent)
+    lock, holder = FileLock(path, timeout=0), path.with_name(f"{path.name}.holder")
     with explain(path):
-        file = path.open("ab")
-    with file:
-        with explain(path):
-            _lock(file, path.parent)
-        yield
-
-
-def _lock(file: BinaryIO, folder: Path) -> None:
+        try:
+            lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"another process writes into {path.parent}; wait until it is done, or choose another folder"
+                f"{_held_by(holder)}"
+            ) from None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(
-            f"another process writes into {folder}; wait until it is done, or choose another folder"
-        ) from None
+        with suppress(OSError):
+            since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+            holder.write_text(f"{doing or 'holotype'}, process {os.getpid()} on {platform.node()}, since {since}")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()
+
+
+def _held_by(holder: Path) -> str:
+    """Who holds a lock, in brackets; nothing where that cannot be read."""
+    with suppress(OSError, UnicodeDecodeError):
+        if text := holder.read_text():
+            return f" (it is {text})"
+    return ""
 
 
 @contextmanager

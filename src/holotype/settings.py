@@ -13,10 +13,10 @@ Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
 ENCODER = "efficientnet_lite0"
-Precision = Literal["auto", "f32", "bf16", "int8"]
-PRECISION: Precision = "auto"
+Arithmetic = Literal["auto", "f32", "bf16", "int8"]
+ARITHMETIC: Arithmetic = "auto"
 SpaceName = Literal["raw", "whitened", "pairs", "neighbours"]
-Search = Literal["auto", "embeddings", "encoder", "both"]
+SearchIn = Literal["auto", "embeddings", "encoder", "both"]
 
 
 class Strict(BaseModel):
@@ -82,7 +82,7 @@ class TrainSettings(Strict):
     """
 
     runtime: Literal["openvino", "onnxruntime"] = "openvino"
-    precision: Precision = PRECISION
+    precision: Arithmetic = ARITHMETIC
     doubtful_band: float = Field(1.0, ge=0)
     ambiguity: float = Field(0.01, ge=0)
     rank: RankSettings = RankSettings()
@@ -119,7 +119,7 @@ class Settings(Strict):
     exemplars: dict[str, list[str]] = Field(min_length=1)
     embeddings: str | None = None
     embeddings_encoder: str | None = None
-    search: Search = "auto"
+    search: SearchIn = "auto"
     test_set: str | None = None
     thresholds: list[Threshold] = Field(default=[FitSettings().threshold], min_length=1)
     heads: list[HeadName] = Field(default=[FitSettings().head], min_length=1)

@@ -11,24 +11,26 @@ from typing import Literal, Self
 import numpy as np
 
 from holotype import files
-from holotype.answers import Answer, Answers, Given
-from holotype.audit import lots
+from holotype.answers.audit import permanent_random_numbers
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.exchange import label_studio_tasks, read_csv, read_label_studio, write_csv
+from holotype.answers.feedback import sigmoid
+from holotype.answers.index import MatchedAnswers, current_exemplars, index_answers, match_answers
+from holotype.answers.log import Answer, AnswerLog, Imported, NewAnswer
+from holotype.answers.refine import refine
+from holotype.answers.rules import AnswerRules
 from holotype.errors import AnswersError
-from holotype.evaluation import read_test_set
-from holotype.exchange import label_studio_tasks, read_csv, read_label_studio, write_csv
-from holotype.exemplars import Exemplar, names_of, resolve
-from holotype.feedback import sigmoid
-from holotype.images import decode, thumbnail
-from holotype.job import ANSWERS, START, answerable, revised, settings_of
-from holotype.pipeline import run
-from holotype.pool import Pool, open_pool
-from holotype.predictions import csv_line
+from holotype.model.predictions import csv_line
+from holotype.pool.exemplars import Exemplar, names_of, resolve
+from holotype.pool.images import decode, thumbnail
+from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
-from holotype.results import Result
-from holotype.review.queue import Ask, Spread, Strategy, Tally, View, ask
-from holotype.review.state import LONG, USUAL, Moved, Part, Standing, State, rank_again
+from holotype.review.queries import AnswerTally, DiverseUncertainty, Query, QueryContext, Strategy, next_queries
+from holotype.review.status import LONG, USUAL, Changes, ClassStatus, Part, ReviewState
+from holotype.runs.folder import RunFolder
+from holotype.runs.results import RunResult
+from holotype.runs.sweep import run
 from holotype.settings import Settings
-from holotype.teaching import Start, gather, teach
 
 _PICTURES = 256  # that are kept in memory
 
@@ -47,13 +49,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Item:
-    """An image in the gallery of a class: `said` is what was answered, `reason` why it is where it is."""
+    """An image in the gallery of a class: `verdict` is what was answered, `reason` why it is where it is."""
 
     row: int
     id: str
     score: float
     part: Part
-    said: str | None
+    verdict: str | None
     reason: str
 
 
@@ -67,41 +69,43 @@ class Shown:
 
 
 class Review:
-    """The run in `out`, under review; several threads may use one."""
+    """The run in a folder, under review; several threads may use one. Every answer is checked by `AnswerRules`."""
 
     def __init__(
-        self, out: Path, settings: Settings, pool: Pool, start: Start, answers: Answers, strategy: Strategy
+        self, folder: RunFolder, settings: Settings, pool: Pool, baseline: ReviewBaseline, strategy: Strategy
     ) -> None:
-        self.out, self.settings, self.pool, self.answers, self.strategy = out, settings, pool, answers, strategy
+        self.folder, self.settings, self.pool, self.strategy = folder, settings, pool, strategy
         self.classes = list(settings.exemplars)
-        self._lot = lots(len(pool), start.key)
-        self._tested = read_test_set(Path(settings.test_set), self.classes, pool).rows if settings.test_set else []
-        self._answerable = answerable(pool, self._tested)
         self._given = resolve(pool, settings.exemplars)
-        self._refitting, self._changing = RLock(), RLock()
-        self._read: tuple[int, list[Answer]] = (-1, [])
+        self._numbers = permanent_random_numbers(len(pool), baseline.key)
+        self._refitting = RLock()
+        self._read: tuple[int, MatchedAnswers] = (-1, MatchedAnswers([], {}))
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
-        self._start = start
-        version, current = self.answers.version, self._current()
-        self._state = self._learn(version, current, start)
+        self._baseline = baseline
+        rules = AnswerRules(pool, self.classes, self._given, baseline.groups.missing)
+        self.answers: AnswerLog = folder.open_answers(rules)
+        try:
+            version, current = self.answers.version, self._current()
+            self._state = self._learn(version, current, baseline)
+        except BaseException:
+            self.answers.close()
+            raise
         earlier = _without_last(current, self.classes)
         self._earlier = earlier if len(earlier) < len(current) else None
 
     @classmethod
     def open(cls, out: Path | str, strategy: Strategy | None = None) -> Self:
         """Open the run in `out`. Raises `HolotypeError` where there is none, or it cannot be reviewed."""
-        out = Path(out)
-        settings = settings_of(out)
+        folder = RunFolder(out)
+        settings = folder.read_settings()
         pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-        start = Start.load(out / START)
-        if len(start.vectors) != len(pool) or start.key != pool.fingerprint:
-            raise AnswersError(f"{pool.source} has changed since the run in {out}: do the run again with --force")
-        answers = Answers(out / ANSWERS)
-        try:
-            return cls(out, settings, pool, start, answers, strategy or Spread())
-        except BaseException:
-            answers.close()
-            raise
+        baseline = folder.read_baseline(list(settings.exemplars), pool)
+        return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())
+
+    @property
+    def out(self) -> Path:
+        """The folder of the run."""
+        return self.folder.path
 
     def __len__(self) -> int:
         return len(self.pool)
@@ -141,17 +145,20 @@ class Review:
     def next(self, n: int, label: str, exclude: Collection[int] = ()) -> list[Question]:
         """Return the next `n` questions about the class `label`, without the rows to `exclude`."""
         k, state, current = self._number(label), self._state, self._current()
-        about = [one for one in current if one.label == label and one.said in ("yes", "no", "unsure")]
-        asked = [self.pool.rows[one.id] for one in about if one.id in self.pool.rows]
-        said = gather(current, self.classes, self._answerable)  # there may be answers that are not learnt from yet
-        known = {*asked, *said.shown[k].tolist(), *said.hidden[k].tolist()}
-        view = View.of(state.start, state.taught, k, known, [*exclude, *self._tested])
-        tally = Tally(len(asked), sum(one.audit for one in about))
-        questions = ask(view, self.strategy, n, tally, state.taught.sampled[k], self._lot, known)
-        return [self._question(state, one, k) for one in questions]
+        about = [one for one in current if one.label == label and one.verdict in ("yes", "no", "unsure")]
+        asked = [self.pool.rows[one.id] for one in about]
+        index = index_answers(
+            current, self.classes, self.pool.rows
+        )  # there may be answers that are not learnt from yet
+        known = {*asked, *index.positive[k].tolist(), *index.negative[k].tolist()}
+        closed = [*exclude, *state.baseline.held_out]
+        context = QueryContext.of(state.baseline, state.refined, k, known, closed)
+        tally = AnswerTally(len(asked), sum(one.audit for one in about))
+        queries = next_queries(context, self.strategy, n, tally, state.refined.sampled[k], self._numbers, known)
+        return [self._question(state, one, k) for one in queries]
 
-    def _question(self, state: State, asked: Ask, k: int) -> Question:
-        logit, cut = float(state.taught.logits[asked.row, k]), float(state.taught.cuts[k])
+    def _question(self, state: ReviewState, asked: Query, k: int) -> Question:
+        logit, cut = float(state.refined.logits[asked.row, k]), float(state.refined.cuts[k])
         score = float(sigmoid(np.array(logit)))
         if asked.audit:
             why = "drawn at random from what was found: it checks the precision, and is not learnt from"
@@ -161,91 +168,53 @@ class Review:
             why = "outside so far, and unlike what was asked before"
         return Question(asked.row, self.ids[asked.row], self.classes[k], asked.audit, score, why)
 
-    def record(self, given: Sequence[Given], act: str | None = None) -> None:
+    def record(self, new: Sequence[NewAnswer], act: str | None = None) -> None:
         """Record answers as one act: on the disk when this returns. Raises `AnswersError` for what cannot be."""
-        with self._changing:
-            exemplars = self._exemplars()
-            self.answers.record([self._checked(one, exemplars) for one in given], act=act)
+        self.answers.record(new, act=act)
 
-    def _checked(self, given: Given, exemplars: Sequence[Exemplar]) -> Given:
-        k = self._check(given)
-        own = [one.name for one in exemplars if one.label == k]
-        if given.said == "withdrawn":
-            if given.id not in own:
-                raise AnswersError(f"expected an exemplar of {given.label}, got {given.id!r}; nothing was recorded")
-            if len(own) == 1:
-                raise AnswersError(f"{given.label} has no other exemplar: add one before this one is withdrawn")
-        elif given.said == "exemplar":
-            self._check_exemplar(given, k, exemplars)
-        elif given.id in own and given.said == "yes":
-            return replace(given, said="exemplar")  # which says more: it may have become one since it was asked about
-        else:
-            self._refuse_exemplar(given, k, exemplars)
-        return given
-
-    def _refuse_exemplar(self, given: Given, k: int, exemplars: Sequence[Exemplar]) -> None:
-        """Refuse an answer that contradicts an exemplar."""
-        for one in exemplars:
-            if one.name == given.id and (one.label == k) != (given.said == "yes"):
-                raise AnswersError(f"{given.id} is an exemplar of {self.classes[one.label]}: withdraw it there first")
-
-    def _check(self, given: Given) -> int:
-        """Return the number of the class that an answer is about, an image of the pool or an exemplar."""
-        k = self._number(given.label)
-        exemplar = given.said == "withdrawn" and any((one.name, one.label) == (given.id, k) for one in self._given)
-        if given.id not in self.pool.rows and not exemplar:
-            raise AnswersError(f"expected the id of an image in {self.pool.source}, got {given.id!r}")
-        return k
-
-    def _check_exemplar(self, given: Given, k: int, exemplars: Sequence[Exemplar]) -> None:
-        row = self.pool.rows[given.id]
-        decode(self.pool.read(row), fit=64)
-        if np.isnan(self._start.groups.scores[row]).any():
-            raise AnswersError(f"{given.id} has no vector to be compared with: choose another exemplar")
-        owners = [one.label for one in exemplars if one.row == row and one.label != k]
-        if owners:
-            raise AnswersError(f"{given.id} is an exemplar of {self.classes[owners[0]]}: withdraw it there first")
-
-    def take(self, given: Sequence[Given]) -> int:
-        """Record answers that come from elsewhere, but for those that stand already; return how many were new."""
-        with self._changing:
-            exemplars = self._exemplars()
-            for one in given:
-                k = self._check(one)
-                if one.said == "exemplar":
-                    self._check_exemplar(one, k, exemplars)
-            return self.answers.take(given)
+    def take(self, new: Sequence[NewAnswer]) -> int:
+        """Record answers that come from elsewhere, but for those that hold already; return how many were new."""
+        return self.answers.take(new).new
 
     def read(self, path: Path, who: str = "") -> int:
-        """Take the answers of a CSV, or of an export of Label Studio (.json); return how many were new.
+        """Take the answers of a file, as `load` does; return how many were new."""
+        return self.load(path, who).new
+
+    def load(self, path: Path, who: str = "") -> Imported:
+        """Take the answers of a CSV, or of an export of Label Studio (.json), and learn from them.
 
         who   whose they are, where the file does not say
         """
         label_studio = path.suffix.lower() == ".json"
-        given = read_label_studio(path, self.classes) if label_studio else read_csv(path)
-        new = self.take([one if one.who else replace(one, who=who) for one in given])
+        new = read_label_studio(path, self.classes) if label_studio else read_csv(path)
+        taken = self.answers.take([one if one.who else replace(one, who=who) for one in new])
         self.refit()
-        return new
+        return taken
 
     def export(self, path: Path) -> None:
         """Write the answers that hold to `path`: a CSV, or the tasks of Label Studio (.json)."""
         tasks = path.suffix.lower() == ".json"
-        current = self._current()
+        current = self.answers.current()
         text = json.dumps(label_studio_tasks(current, self.classes), indent=1) if tasks else write_csv(current)
         files.write(path, text)
 
     def form(self, n: int, labels: Sequence[str]) -> Iterator[str]:
-        """Yield the lines of a CSV with the next `n` questions about each class, in which the answers are missing."""
-        yield "id,class,answer,audit"
+        """Yield the lines of a CSV with the next `n` questions about each class, in which the answers are missing.
+
+        Which of them are of the audit is kept in the log, and not shown: it must not sway the answer.
+        """
+        yield "id,class,answer"
         for label in labels:
-            for one in self.next(n, label):
-                yield csv_line([one.id, one.label, "", int(one.audit)]).rstrip("\r\n")
+            questions = self.next(n, label)
+            self.answers.draw((one.id, label) for one in questions if one.audit)
+            for one in questions:
+                yield csv_line([one.id, one.label, ""]).rstrip("\r\n")
 
     def summary(self) -> Iterator[str]:
         """Yield a line per class: what was answered and found, and what that is worth."""
-        tested = sum(self.pool.rows.get(one.id) in self._tested for one in self._current())
-        if tested:
-            yield f"{tested:,} answers are about images of the test set, and decide nothing"
+        matched = self._matched()
+        if aside := matched.explain():
+            yield f"{aside}: they decide nothing"
         for label in self.classes:
             one = self.standing(label)
             worth = "precision not known yet"
@@ -265,7 +234,7 @@ class Review:
             if self._state.version != self.answers.version:
                 self._look_back()
                 version, current = self.answers.version, self._current()
-                after = self._learn(version, current, self._start, self._state.start)
+                after = self._learn(version, current, self._baseline, self._state.baseline)
                 self._state = after.following(self._state)
 
     def _look_back(self) -> None:
@@ -274,33 +243,31 @@ class Review:
             return
         with self._refitting:
             if self._earlier is not None:
-                before = self._learn(self._state.version, self._earlier, self._start, self._state.start)
+                before = self._learn(self._state.version, self._earlier, self._baseline, self._state.baseline)
                 self._state = self._state.following(before)
                 self._earlier = None
 
-    def _learn(self, version: int, current: Sequence[Answer], *starts: Start) -> State:
-        exemplars = revised(self._given, current, self.classes, self.pool)
-        start = self._started(exemplars, starts)
-        said, fit = gather(current, self.classes, self._answerable), self.settings.fit
-        taught = teach(start, said, fit.doubtful_band, fit.ambiguity, fit.seed, self._tested)
-        return State.first(version, start, said, taught)
+    def _learn(self, version: int, current: Sequence[Answer], *baselines: ReviewBaseline) -> ReviewState:
+        exemplars = current_exemplars(self._given, current, self.classes, self.pool)
+        baseline = self._with_exemplars(exemplars, baselines)
+        return ReviewState.first(version, baseline, refine(baseline, current, self.pool.rows, self.settings.fit))
 
-    def _started(self, exemplars: Sequence[Exemplar], starts: Sequence[Start]) -> Start:
-        """What the answers are added to: ranked again where the exemplars are others than those of all `starts`."""
+    def _with_exemplars(self, exemplars: Sequence[Exemplar], baselines: Sequence[ReviewBaseline]) -> ReviewBaseline:
+        """What the answers are added to: grouped again where the exemplars are others than those of all `baselines`."""
         names = names_of(exemplars, len(self.classes))
-        same = (start for start in starts if [list(one) for one in start.names] == names)
-        return next(same, None) or rank_again(self._start, exemplars, self.settings, self.out)
+        same = (one for one in baselines if [list(of_class) for of_class in one.names] == names)
+        return next(same, None) or self._baseline.with_exemplars(exemplars, self.settings.fit)
 
-    def standing(self, label: str) -> Standing:
+    def standing(self, label: str) -> ClassStatus:
         """Return where the class `label` stands."""
         self._look_back()
-        said = [one.said for one in self._current() if one.label == label]
-        return self._state.standing(self._number(label), said)
+        verdicts = [one.verdict for one in self._current() if one.label == label]
+        return self._state.status(self._number(label), verdicts)
 
-    def moved(self, label: str) -> Moved:
+    def changes(self, label: str) -> Changes:
         """Return what the last refit took into the class `label`, and out of it."""
         self._look_back()
-        return self._state.moved(self._number(label))
+        return self._state.changes(self._number(label))
 
     def gallery(
         self,
@@ -318,20 +285,20 @@ class Review:
         text       part of their ids; answered: only those with an answer, or only those without
         """
         k, state = self._number(label), self._state
-        said = {one.id: one.said for one in self._current() if one.label == label}
+        verdicts = {one.id: one.verdict for one in self._current() if one.label == label}
         rows = state.rows(part, k)
         kept: list[int] = [
             row
             for row in rows.tolist()
-            if text in self.ids[row] and (answered is None or answered == (self.ids[row] in said))
+            if text in self.ids[row] and (answered is None or answered == (self.ids[row] in verdicts))
         ]
         if sort == "worst":
             kept.reverse()
-        reasons = state.taught.groups.reasons
-        chances = sigmoid(state.taught.logits[:, k][kept[start : start + count]])
+        shown, refined = kept[start : start + count], state.refined
+        probabilities = sigmoid(refined.logits[:, k][shown])
         items = [
-            Item(row, self.ids[row], float(chance), part, said.get(self.ids[row]), reasons[row])
-            for row, chance in zip(kept[start : start + count], chances, strict=True)
+            Item(row, self.ids[row], float(score), part, verdicts.get(self.ids[row]), refined.reason(row))
+            for row, score in zip(shown, probabilities, strict=True)
         ]
         return items, len(kept)
 
@@ -349,25 +316,29 @@ class Review:
             raise AnswersError(f"expected the number of one of the {len(found)} exemplars, got {number}")
         return thumbnail(decode(found[number].data, fit=side), side)
 
-    def apply(self, progress: Progress | None = None) -> Result:
+    def apply(self, progress: Progress | None = None) -> RunResult:
         """Do the run again with the answers: groups, head, calibration and report follow them."""
         result = run(self.settings, self.out, force=True, progress=progress or Silent())
         with self._refitting:
-            self._start = Start.load(self.out / START)
-            after = self._learn(self.answers.version, self._current(), self._start)
+            self._baseline = self.folder.read_baseline(self.classes, self.pool)
+            after = self._learn(self.answers.version, self._current(), self._baseline)
             self._state = replace(after, moves=self._state.moves, still=self._state.still)
         return result
 
-    def _current(self) -> list[Answer]:
-        """The answers that hold, read again only when there are new ones."""
+    def _matched(self) -> MatchedAnswers:
+        """The answers that hold and apply, read again only when there are new ones."""
         version = self.answers.version
         if self._read[0] != version:
-            self._read = version, self.answers.current()
+            held_out = self._baseline.held_out
+            self._read = version, match_answers(self.answers.current(), self.classes, self.pool, held_out)
         return self._read[1]
+
+    def _current(self) -> Sequence[Answer]:
+        return self._matched().answers
 
     def _exemplars(self) -> list[Exemplar]:
         """Those that stand by the answers so far."""
-        return revised(self._given, self._current(), self.classes, self.pool)
+        return current_exemplars(self._given, self._current(), self.classes, self.pool)
 
     def _number(self, label: str) -> int:
         if label not in self.classes:
@@ -379,7 +350,7 @@ def _without_last(answers: Sequence[Answer], classes: Sequence[str]) -> list[Ans
     """Return `answers` without the last `LONG` that decided about each class that has had its first."""
     out = set[int]()
     for label in classes:
-        decided = [i for i, one in enumerate(answers) if one.label == label and one.said in ("yes", "no")]
+        decided = [i for i, one in enumerate(answers) if one.label == label and one.verdict in ("yes", "no")]
         if len(decided) >= USUAL:
             out.update(decided[-LONG:])
     return [one for i, one in enumerate(answers) if i not in out]
@@ -395,6 +366,6 @@ class Queue:
     def next(self, n: int, exclude: Collection[int] = ()) -> list[Question]:
         """Return the next `n` questions, without the rows to `exclude`: an image stays first until it is answered.
 
-        Give its `audit` to `Answers.add` with the answer: what is audited is not learnt from.
+        Give its `audit` to `AnswerLog.add` with the answer: what is audited is not learnt from.
         """
         return self.review.next(n, self.label, exclude)

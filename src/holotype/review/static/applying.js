@@ -6,8 +6,8 @@ const LOOK = 500; // milliseconds
 const element = (id) => document.getElementById(id);
 
 export class Applying {
-  constructor(desk) {
-    this.desk = desk;
+  constructor(session) {
+    this.session = session;
     this.dialog = element("apply");
     this.watching = false;
     element("apply-open").addEventListener("click", () => this.open());
@@ -33,7 +33,7 @@ export class Applying {
     try {
       await post("/api/apply", {});
     } catch (error) {
-      return this.desk.say(`Not applied: ${error.message}`);
+      return this.session.say(`Not applied: ${error.message}`);
     }
     this.turn("run");
     return this.watch();
@@ -76,11 +76,11 @@ export class Applying {
   end({ state, message }, ran) {
     this.turn("end");
     const done = state === "done";
-    element("apply-said").textContent = done ? "The answers are applied." : `It failed: ${message}`;
-    element("apply-said").classList.toggle("bad", !done);
+    element("apply-verdict").textContent = done ? "The answers are applied." : `It failed: ${message}`;
+    element("apply-verdict").classList.toggle("bad", !done);
     element("apply-where").hidden = !done;
     if (ran && !this.dialog.open)
-      this.desk.say(done ? "The answers are applied; Apply says where the report is." : `Applying failed: ${message}`);
-    if (ran) this.desk.refresh();
+      this.session.say(done ? "The answers are applied; Apply says where the report is." : `Applying failed: ${message}`);
+    if (ran) this.session.refresh();
   }
 }

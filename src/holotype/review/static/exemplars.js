@@ -6,13 +6,13 @@ const element = (id) => document.getElementById(id);
 export const DRAGGED = "text/x-holotype-row";
 
 export class Exemplars {
-  constructor(desk, viewer) {
-    this.desk = desk;
+  constructor(session, viewer) {
+    this.session = session;
     this.viewer = viewer;
     this.list = [];
     this.chosen = null; // the name of the one that is large
-    desk.hear("opened", () => this.fill([]));
-    desk.hear("state", (state) => this.fill(state.exemplars));
+    session.hear("opened", () => this.fill([]));
+    session.hear("state", (state) => this.fill(state.exemplars));
     element("withdraw").addEventListener("click", () => this.withdraw());
     element("exemplar").addEventListener("click", () => this.zoom());
   }
@@ -63,7 +63,7 @@ export class Exemplars {
 
   async withdraw() {
     const { main } = this;
-    if (main) await this.desk.withdraw(main.name, this.desk.label);
+    if (main) await this.session.withdraw(main.name, this.session.label);
   }
 }
 

@@ -12,8 +12,8 @@ const number = new Intl.NumberFormat("en");
 export const scoreText = (score) => (score === null ? "no score" : score.toFixed(3));
 
 export class Gallery {
-  constructor(desk, viewer, exemplar) {
-    this.desk = desk;
+  constructor(session, viewer, exemplar) {
+    this.session = session;
     this.viewer = viewer;
     this.exemplar = exemplar;
     this.box = element("items");
@@ -40,8 +40,8 @@ export class Gallery {
     for (const name of ["focusin", "pointerover"])
       this.box.addEventListener(name, (event) => this.tellReason(this.placeOf(event.target)));
     this.box.addEventListener("pointerleave", () => this.tellReason(-1));
-    this.desk.hear("learnt", () => this.untouched && this.load(PAGE, () => this.untouched));
-    this.desk.hear("unsaid", () => !element("gallery").hidden && this.load(this.items.length));
+    this.session.hear("learnt", () => this.untouched && this.load(PAGE, () => this.untouched));
+    this.session.hear("unsaid", () => !element("gallery").hidden && this.load(this.items.length));
   }
 
   /** Nobody looks at a certain place of the list: it may be put in a new order. */
@@ -87,12 +87,12 @@ export class Gallery {
   }
 
   async asked(start, count) {
-    const values = { label: this.desk.label, ...Object.fromEntries(new FormData(this.form)), start, count };
+    const values = { label: this.session.label, ...Object.fromEntries(new FormData(this.form)), start, count };
     if (!values.answered) delete values.answered;
     try {
       return await get("/api/gallery", values);
     } catch (error) {
-      this.desk.say(`The images cannot be listed: ${error.message}`);
+      this.session.say(`The images cannot be listed: ${error.message}`);
       return null;
     }
   }
@@ -130,16 +130,16 @@ export class Gallery {
   }
 
   name(button, item) {
-    const said = item.said ? `answered ${item.said}` : "not answered";
-    button.dataset.mark = item.said ?? "";
-    button.querySelector(".sign").textContent = SIGNS[item.said] ?? "";
-    button.setAttribute("aria-label", `${item.id}, score ${scoreText(item.score)}, ${said}. ${item.reason}`);
+    const verdict = item.verdict ? `answered ${item.verdict}` : "not answered";
+    button.dataset.mark = item.verdict ?? "";
+    button.querySelector(".sign").textContent = SIGNS[item.verdict] ?? "";
+    button.setAttribute("aria-label", `${item.id}, score ${scoreText(item.score)}, ${verdict}. ${item.reason}`);
   }
 
   tellReason(place) {
     const item = this.items[place];
     element("reason").textContent = item
-      ? `${item.id}, ${scoreText(item.score)}${item.said ? `, answered ${item.said}` : ""}. ${item.reason}`
+      ? `${item.id}, ${scoreText(item.score)}${item.verdict ? `, answered ${item.verdict}` : ""}. ${item.reason}`
       : "";
   }
 
@@ -147,30 +147,30 @@ export class Gallery {
     const items = this.items.map((item) => ({
       address: pictureOf(item.row, "large"),
       id: item.id,
-      said: item.said,
+      verdict: item.verdict,
       about: `Score ${scoreText(item.score)}. ${item.reason}`,
       item,
     }));
     this.viewer.open(items, place, {
-      answer: (shown, said) => {
-        this.answer(shown, said);
+      answer: (shown, verdict) => {
+        this.answer(shown, verdict);
         return true;
       },
       exemplar: (shown, choose) => this.exemplar(shown.item.row, shown.id, choose),
     });
   }
 
-  async answer(shown, said) {
-    if (this.desk.outbox.full) return;
+  async answer(shown, verdict) {
+    if (this.session.outbox.full) return;
     const { item } = shown;
-    const { label } = this.desk;
-    const answers = [{ row: item.row, label, said }];
-    const saved = await this.desk.answer({ kind: "other", label, answers, text: `${said}, about ${item.id}` });
+    const { label } = this.session;
+    const answers = [{ row: item.row, label, verdict }];
+    const saved = await this.session.answer({ kind: "other", label, answers, text: `${verdict}, about ${item.id}` });
     if (!saved) return;
-    item.said = shown.said = said;
+    item.verdict = shown.verdict = verdict;
     const place = this.items.findIndex((one) => one.row === item.row);
     if (place < 0) return;
-    this.items[place].said = said;
+    this.items[place].verdict = verdict;
     this.name(this.box.children[place], this.items[place]);
   }
 

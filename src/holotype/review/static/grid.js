@@ -35,17 +35,17 @@ class Cell {
   }
 
   name() {
-    const said = this.broken ? "cannot be shown" : this.mark || "no mark";
+    const verdict = this.broken ? "cannot be shown" : this.mark || "no mark";
     this.button.dataset.mark = this.mark;
     this.sign.textContent = this.broken ? "Not readable" : SIGNS[this.mark];
-    this.button.setAttribute("aria-label", `${this.question.id}: ${said}`);
+    this.button.setAttribute("aria-label", `${this.question.id}: ${verdict}`);
     this.button.title = `${this.question.id}. ${this.question.why}`;
   }
 }
 
 export class Grid {
-  constructor(desk) {
-    this.desk = desk;
+  constructor(session) {
+    this.session = session;
     this.box = element("cells");
     this.turn = 0;
     this.cells = [];
@@ -56,8 +56,8 @@ export class Grid {
   }
 
   enter() {
-    if (this.label === this.desk.label && this.cells.length) return this.place(this.cells);
-    this.label = this.desk.label;
+    if (this.label === this.session.label && this.cells.length) return this.place(this.cells);
+    this.label = this.session.label;
     this.ahead = [];
     this.passed = new Set();
     this.cells = [];
@@ -92,7 +92,7 @@ export class Grid {
         for (const question of questions) this.passed.add(question.row);
         return questions.map((question) => new Cell(question));
       } catch (error) {
-        this.desk.tell("offline", error.message);
+        this.session.tell("offline", error.message);
         await pause(1000);
         if (label !== this.label) return [];
       }
@@ -244,14 +244,14 @@ export class Grid {
 
   submit() {
     const marked = this.cells.filter((cell) => cell.mark);
-    if (!marked.length) return this.desk.say("Nothing is marked yet.");
-    if (this.desk.outbox.full) return undefined;
+    if (!marked.length) return this.session.say("Nothing is marked yet.");
+    if (this.session.outbox.full) return undefined;
     const { label } = this;
-    const answers = marked.map((cell) => ({ row: cell.question.row, label, said: cell.mark }));
+    const answers = marked.map((cell) => ({ row: cell.question.row, label, verdict: cell.mark }));
     const cells = this.cells.map((cell) => ({ question: cell.question, mark: cell.mark }));
-    this.desk.answer({ kind: "grid", label, answers, text: `a grid of ${marked.length} answers`, cells });
+    this.session.answer({ kind: "grid", label, answers, text: `a grid of ${marked.length} answers`, cells });
     const aside = cells.length - marked.length;
-    if (aside) this.desk.say(`${aside} without a mark are put aside until the page is loaded again.`);
+    if (aside) this.session.say(`${aside} without a mark are put aside until the page is loaded again.`);
     element("cells").focus();
     return this.next();
   }
@@ -259,7 +259,7 @@ export class Grid {
   /** Show a grid again that was undone, as it was marked. */
   back(saved) {
     if (this.cells.length) this.ahead.unshift(this.cells);
-    this.label = this.desk.label;
+    this.label = this.session.label;
     this.turn++;
     const cells = saved.map(({ question, mark }) => {
       const cell = new Cell(question);

@@ -8,13 +8,13 @@ const AHEAD = 3; // pictures of a renewed reserve that are decoded before it tak
 const element = (id) => document.getElementById(id);
 
 export class One {
-  constructor(desk) {
-    this.desk = desk;
+  constructor(session) {
+    this.session = session;
     this.turn = 0; // grows with each question; what waited for an older one gives up
     this.forget();
     this.fill = coalesced(() => this.ask());
-    desk.hear("learnt", () => this.renew());
-    desk.hear("said", ({ label, rows }) => label === this.label && this.pass(rows));
+    session.hear("learnt", () => this.renew());
+    session.hear("answered", ({ label, rows }) => label === this.label && this.pass(rows));
   }
 
   forget() {
@@ -27,9 +27,9 @@ export class One {
 
   /** Come on the screen: with the question that was there, or with the first of another class. */
   enter() {
-    if (this.label === this.desk.label && this.card) return this.again();
+    if (this.label === this.session.label && this.card) return this.again();
     this.forget();
-    this.label = this.desk.label;
+    this.label = this.session.label;
     return this.next();
   }
 
@@ -71,7 +71,7 @@ export class One {
       await card.picture.ready;
     } catch (error) {
       if (turn !== this.turn) return true;
-      this.desk.say(`${card.id} cannot be shown: ${error.message}. It is skipped.`);
+      this.session.say(`${card.id} cannot be shown: ${error.message}. It is skipped.`);
       this.passed.add(card.row);
       return false;
     }
@@ -97,28 +97,28 @@ export class One {
 
   setShown(shown) {
     this.shown = shown;
-    for (const button of element("answers").querySelectorAll("[data-said], [data-other]"))
+    for (const button of element("answers").querySelectorAll("[data-verdict], [data-other]"))
       button.setAttribute("aria-disabled", String(!shown));
     element("question").dataset.shown = shown;
   }
 
   /** Answer the question on the screen. `other` is the class that it shows, or is an exemplar of, instead. */
-  answer(said, other = null, otherSaid = "yes") {
-    if (!this.shown || this.desk.outbox.full) return;
+  answer(verdict, other = null, otherVerdict = "yes") {
+    if (!this.shown || this.session.outbox.full) return;
     const { row, id, why, score } = this.card;
-    const { label } = this.desk;
-    const answers = [{ row, label, said }];
-    if (other !== null) answers.push({ row, label: other, said: otherSaid });
-    const text = other === null ? `${said}, about ${id}` : `${id} is ${other}`;
-    const learn = [said, otherSaid].includes("exemplar");
-    this.desk.answer({ kind: "one", label, answers, text, learn, card: { row, id, why, score } });
-    if (other !== null) this.desk.say(`${text}; Z takes it back.`);
+    const { label } = this.session;
+    const answers = [{ row, label, verdict }];
+    if (other !== null) answers.push({ row, label: other, verdict: otherVerdict });
+    const text = other === null ? `${verdict}, about ${id}` : `${id} is ${other}`;
+    const learn = [verdict, otherVerdict].includes("exemplar");
+    this.session.answer({ kind: "one", label, answers, text, learn, card: { row, id, why, score } });
+    if (other !== null) this.session.say(`${text}; Z takes it back.`);
   }
 
   /** Make the image on the screen an exemplar of `label`. */
   exemplar(label) {
-    if (!this.shown || this.desk.outbox.full) return;
-    if (label === this.desk.label) return this.answer("exemplar");
+    if (!this.shown || this.session.outbox.full) return;
+    if (label === this.session.label) return this.answer("exemplar");
     this.answer("no", label, "exemplar");
   }
 
@@ -145,7 +145,7 @@ export class One {
 
   /** After learning: questions that follow from it, once their pictures are there; not the one on the screen. */
   async renew() {
-    if (this.label !== this.desk.label) return;
+    if (this.label !== this.session.label) return;
     const known = new Map(this.reserve.map((card) => [card.row, card]));
     const cards = await this.asked(RESERVE, [], known);
     await Promise.allSettled(cards.slice(0, AHEAD).map((card) => card.picture.ready));
@@ -171,7 +171,7 @@ export class One {
         if (label !== this.label) return [];
         return questions.map((question) => known.get(question.row) ?? this.made(question));
       } catch (error) {
-        this.desk.tell("offline", error.message);
+        this.session.tell("offline", error.message);
         await pause(1000);
         if (label !== this.label) return [];
       }

@@ -1,14 +1,14 @@
 // The page: which view is on the screen, the keys, the notices.
 
 import { Applying } from "./applying.js";
-import { Desk } from "./desk.js";
+import { Session } from "./session.js";
 import { draggable, droppable, Exemplars } from "./exemplars.js";
 import { Gallery } from "./gallery.js";
 import { Grid } from "./grid.js";
 import { One } from "./one.js";
 import { pictureOf } from "./pictures.js";
 import { get } from "./server.js";
-import { StandingView } from "./standing.js";
+import { StatusView } from "./status.js";
 import { Viewer } from "./viewer.js";
 
 const LOOK = 3000; // milliseconds between two looks for what other tabs did
@@ -17,17 +17,17 @@ const element = (id) => document.getElementById(id);
 
 const labels = JSON.parse(document.body.dataset.classes);
 const tabs = [...document.querySelectorAll(".tab")];
-const desk = new Desk(labels);
+const session = new Session(labels);
 const viewer = new Viewer();
-new Exemplars(desk, viewer);
-new StandingView(desk, viewer, makeExemplar);
-new Applying(desk);
-const views = { one: new One(desk), grid: new Grid(desk), gallery: new Gallery(desk, viewer, makeExemplar) };
+new Exemplars(session, viewer);
+new StatusView(session, viewer, makeExemplar);
+new Applying(session);
+const views = { one: new One(session), grid: new Grid(session), gallery: new Gallery(session, viewer, makeExemplar) };
 let mode = "one";
 
 function openClass(number) {
-  if (labels[number] === undefined || number === desk.number) return;
-  desk.open(labels[number]);
+  if (labels[number] === undefined || number === session.number) return;
+  session.open(labels[number]);
 }
 
 function openMode(wanted) {
@@ -36,7 +36,7 @@ function openMode(wanted) {
   mode = wanted;
   place();
   views[mode].enter();
-  if (desk.unlearnt) desk.refit();
+  if (session.unlearnt) session.refit();
 }
 
 /** What does not depend on the server: the view, the names, the address that a reload comes back to. */
@@ -48,15 +48,15 @@ function place() {
   for (const button of document.querySelectorAll("[data-mode]:is(button)"))
     button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
   tabs.forEach((tab, k) => {
-    if (k === desk.number) tab.setAttribute("aria-current", "true");
+    if (k === session.number) tab.setAttribute("aria-current", "true");
     else tab.removeAttribute("aria-current");
   });
-  for (const one of document.querySelectorAll(".of-class")) one.textContent = desk.label;
-  history.replaceState(null, "", `#${new URLSearchParams({ class: desk.label, mode })}`);
+  for (const one of document.querySelectorAll(".of-class")) one.textContent = session.label;
+  history.replaceState(null, "", `#${new URLSearchParams({ class: session.label, mode })}`);
 }
 
 function fillOthers() {
-  const others = labels.map((label, k) => ({ label, k })).filter(({ label, k }) => label !== desk.label && k < 9);
+  const others = labels.map((label, k) => ({ label, k })).filter(({ label, k }) => label !== session.label && k < 9);
   const buttons = others.map(({ label, k }) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -93,23 +93,23 @@ function notice(text) {
 }
 
 function tellUnsaved() {
-  const { waiting, trouble } = desk.outbox;
+  const { waiting, trouble } = session.outbox;
   const line = element("unsaved");
   line.hidden = !trouble;
   const count = waiting.length === 1 ? "1 answer is" : `${waiting.length} answers are`;
-  const more = desk.outbox.full ? " Answering waits until they are." : "";
+  const more = session.outbox.full ? " Answering waits until they are." : "";
   if (trouble) line.textContent = `${count} not saved yet: ${trouble}.${more}`;
 }
 
 /** Make the image `row` an exemplar of the class at hand, or of one that is asked for. */
 async function makeExemplar(row, id, choose = false, wanted = null) {
-  const label = wanted ?? (choose ? await chooseClass() : desk.label);
+  const label = wanted ?? (choose ? await chooseClass() : session.label);
   if (label === null) return;
   const one = views.one;
   if (mode === "one" && one.card?.row === row && !viewer.dialog.open) return one.exemplar(label);
-  const answers = [{ row, label, said: "exemplar" }];
+  const answers = [{ row, label, verdict: "exemplar" }];
   const text = `${id} as exemplar of ${label}`;
-  if (await desk.answer({ kind: "other", label, answers, text, learn: true })) desk.say(`${id} is an exemplar of ${label}.`);
+  if (await session.answer({ kind: "other", label, answers, text, learn: true })) session.say(`${id} is an exemplar of ${label}.`);
 }
 
 function chooseClass() {
@@ -168,8 +168,8 @@ function zoomQuestion() {
   const { card, shown } = views.one;
   if (!card || !shown) return;
   viewer.open([{ address: pictureOf(card.row, "large"), id: card.id, about: card.why }], 0, {
-    answer: (_, said) => {
-      views.one.answer(said);
+    answer: (_, verdict) => {
+      views.one.answer(verdict);
       return false;
     },
     exemplar: async (_, choose) => {
@@ -200,12 +200,12 @@ function pressed(event) {
 
 /** True when the key means something. */
 function act(key, event, button) {
-  const said = { y: "yes", n: "no", u: "unsure" }[key.toLowerCase()];
+  const verdict = { y: "yes", n: "no", u: "unsure" }[key.toLowerCase()];
   const modes = { q: "one", g: "grid", l: "gallery", Escape: "one" }[key.length > 1 ? key : key.toLowerCase()];
-  if (said && mode === "one") views.one.answer(said);
+  if (verdict && mode === "one") views.one.answer(verdict);
   else if (/^[1-9]$/.test(key) && mode === "one") answerNumber(Number(key) - 1);
-  else if (key.toLowerCase() === "z" || key === "Backspace") desk.undo();
-  else if (key === "[" || key === "]") openClass(desk.number + (key === "]" ? 1 : -1));
+  else if (key.toLowerCase() === "z" || key === "Backspace") session.undo();
+  else if (key === "[" || key === "]") openClass(session.number + (key === "]" ? 1 : -1));
   else if (modes) openMode(modes);
   else if (key === "?") element("help").showModal();
   else if (key.toLowerCase() === "e") exemplarAt(event);
@@ -216,7 +216,7 @@ function act(key, event, button) {
 
 function answerNumber(k) {
   if (labels.length < 2 || labels[k] === undefined) return;
-  if (k === desk.number) views.one.answer("yes");
+  if (k === session.number) views.one.answer("yes");
   else views.one.answer("no", labels[k]);
 }
 
@@ -234,29 +234,29 @@ async function look() {
   if (document.visibilityState !== "visible") return;
   try {
     const { version, nonce } = await get("/api/version");
-    if (nonce !== document.body.dataset.nonce && !desk.outbox.waiting.length) return location.reload(); // a new server
-    if (!desk.outbox.waiting.length) element("unsaved").hidden = true;
-    if (desk.state && version !== desk.state.version) desk.refresh();
+    if (nonce !== document.body.dataset.nonce && !session.outbox.waiting.length) return location.reload(); // a new server
+    if (!session.outbox.waiting.length) element("unsaved").hidden = true;
+    if (session.state && version !== session.state.version) session.refresh();
   } catch (error) {
-    desk.tell("offline", error.message);
+    session.tell("offline", error.message);
   }
 }
 
-desk.hear("opened", () => {
+session.hear("opened", () => {
   place();
   fillOthers();
   views[mode].leave?.();
   views[mode].enter();
-  tabs[desk.number].scrollIntoView({ block: "nearest", inline: "nearest" });
+  tabs[session.number].scrollIntoView({ block: "nearest", inline: "nearest" });
 });
-desk.hear("notice", notice);
-desk.hear("outbox", tellUnsaved);
-desk.hear("offline", (why) => {
+session.hear("notice", notice);
+session.hear("outbox", tellUnsaved);
+session.hear("offline", (why) => {
   element("unsaved").textContent = `${why[0].toUpperCase()}${why.slice(1)}`;
   element("unsaved").hidden = false;
 });
-desk.hear("said", ({ label, rows }) => label === desk.label && views.grid.pass(rows));
-desk.hear("undone", (entry) => {
+session.hear("answered", ({ label, rows }) => label === session.label && views.grid.pass(rows));
+session.hear("undone", (entry) => {
   if (entry.kind === "one") {
     openMode("one");
     views.one.back(entry.card);
@@ -270,29 +270,29 @@ tabs.forEach((tab, k) => {
   tab.addEventListener("click", () => openClass(k));
   droppable(tab, (row) => dropped(row, labels[k]));
 });
-droppable(element("exemplars"), (row) => dropped(row, desk.label));
+droppable(element("exemplars"), (row) => dropped(row, session.label));
 for (const id of ["question", "items", "joined", "left"]) draggable(element(id));
 for (const button of document.querySelectorAll("header [data-mode]"))
   button.addEventListener("click", () => openMode(button.dataset.mode));
-for (const button of element("answers").querySelectorAll("[data-said]")) {
-  button.addEventListener("click", () => views.one.answer(button.dataset.said));
+for (const button of element("answers").querySelectorAll("[data-verdict]")) {
+  button.addEventListener("click", () => views.one.answer(button.dataset.verdict));
   keepFocus(button);
 }
 for (const button of document.querySelectorAll(".undo")) {
-  button.addEventListener("click", () => desk.undo());
+  button.addEventListener("click", () => session.undo());
   keepFocus(button);
 }
-element("exemplar-make").addEventListener("click", () => views.one.exemplar(desk.label));
+element("exemplar-make").addEventListener("click", () => views.one.exemplar(session.label));
 keepFocus(element("exemplar-make"));
 element("question").addEventListener("click", zoomQuestion);
 element("help-open").addEventListener("click", () => element("help").showModal());
 document.addEventListener("keydown", pressed);
 window.addEventListener("beforeunload", (event) => {
-  if (desk.outbox.waiting.length) event.preventDefault();
+  if (session.outbox.waiting.length) event.preventDefault();
 });
 setInterval(look, LOOK);
 document.addEventListener("visibilitychange", look);
 
 const wanted = new URLSearchParams(location.hash.slice(1));
 if (wanted.get("mode") in views) mode = wanted.get("mode");
-desk.open(labels.includes(wanted.get("class")) ? wanted.get("class") : labels[0]);
+session.open(labels.includes(wanted.get("class")) ? wanted.get("class") : labels[0]);

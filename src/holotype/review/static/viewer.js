@@ -15,15 +15,15 @@ export class Viewer {
     element("viewer-close").addEventListener("click", () => this.dialog.close());
     element("viewer-before").addEventListener("click", () => this.step(-1));
     element("viewer-next").addEventListener("click", () => this.step(1));
-    for (const button of this.dialog.querySelectorAll("[data-said]"))
-      button.addEventListener("click", () => this.answer(button.dataset.said));
+    for (const button of this.dialog.querySelectorAll("[data-verdict]"))
+      button.addEventListener("click", () => this.answer(button.dataset.verdict));
     this.dialog.addEventListener("keydown", (event) => this.key(event));
     this.dialog.addEventListener("close", () => this.turn++);
     this.pan();
   }
 
   /**
-   * Show `items` ({address, id, about, said}), beginning with `place`. With `answer`, which is given the item and
+   * Show `items` ({address, id, about, verdict}), beginning with `place`. With `answer`, which is given the item and
    * what was said, they can be answered; it returns whether to go on to the next. With `exemplar`, which is given
    * the item and whether to ask for the class, they can be made exemplars.
    */
@@ -50,7 +50,7 @@ export class Viewer {
     this.setShown(false);
     this.scale(false);
     element("viewer-name").textContent = item.id;
-    element("viewer-about").textContent = [item.said && `Answered ${item.said}.`, item.about].filter(Boolean).join(" ");
+    element("viewer-about").textContent = [item.verdict && `Answered ${item.verdict}.`, item.about].filter(Boolean).join(" ");
     const picture = new Picture(item.address, `Image ${item.id}`);
     this.stage.replaceChildren();
     try {
@@ -68,7 +68,7 @@ export class Viewer {
   setShown(shown) {
     this.shown = shown;
     this.dialog.dataset.shown = shown;
-    for (const button of this.dialog.querySelectorAll("[data-said]"))
+    for (const button of this.dialog.querySelectorAll("[data-verdict]"))
       button.setAttribute("aria-disabled", String(!shown));
   }
 
@@ -79,9 +79,9 @@ export class Viewer {
     this.show();
   }
 
-  answer(said) {
+  answer(verdict) {
     if (!this.shown || !this.answering) return;
-    if (!this.answering(this.item, said)) return this.dialog.close();
+    if (!this.answering(this.item, verdict)) return this.dialog.close();
     if (this.items[this.place + 1]) return this.step(1);
     return this.show();
   }
@@ -93,10 +93,10 @@ export class Viewer {
 
   key(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const said = { y: "yes", n: "no", u: "unsure" }[event.key.toLowerCase()];
+    const verdict = { y: "yes", n: "no", u: "unsure" }[event.key.toLowerCase()];
     const onButton = event.target.closest("button");
     if (event.key === "+" || (event.key === " " && !onButton)) this.dialog.close();
-    else if (said && !event.repeat) this.answer(said);
+    else if (verdict && !event.repeat) this.answer(verdict);
     else if (event.key.toLowerCase() === "e" && !event.repeat) this.exemplar(event.shiftKey);
     else if (event.key === "ArrowLeft" && !this.stage.classList.contains("real")) this.step(-1);
     else if (event.key === "ArrowRight" && !this.stage.classList.contains("real")) this.step(1);

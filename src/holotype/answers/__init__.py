@@ -1,0 +1,1 @@
+"""What people say about images: kept, and followed."""

@@ -1,0 +1,76 @@
+"""The random audit: answers that are never learnt from, and the exact bound that they give on a precision."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A random sample of what a class holds: `yes` of `asked` images show it; `among` is how many it was drawn from."""
+
+    asked: int
+    yes: int
+    among: int
+
+    @property
+    def precision(self) -> float | None:
+        """The share of the sample that shows the class; None without one."""
+        return self.yes / self.asked if self.asked else None
+
+    @property
+    def low(self) -> float | None:
+        """The precision that holds at the least, with 95 % confidence; None without a sample.
+
+        So it is where all of a class was looked at: a person errs now and then.
+        """
+        return lower_bound(self.yes, self.asked) if self.asked else None
+
+
+def lower_bound(yes: int, asked: int, confidence: float = CONFIDENCE) -> float:
+    """Return the exact one-sided lower bound of a binomial share (Clopper and Pearson, Biometrika 1934)."""
+    from scipy.stats import beta
+
+    return float(beta.ppf(1 - confidence, yes, asked - yes + 1)) if yes else 0.0
+
+
+def permanent_random_numbers(count: int, key: str) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each of `count` rows, the same for the same `key`: who is audited first.
+
+    Permanent random numbers (Ohlsson, 1995): as the set changes with what is learnt, those of its rows with the least
+    numbers are a random sample of it at any time, and answers that were given stay in use.
+    """
+    seed = int.from_bytes(hashlib.sha256(f"audit {key}".encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).random(count)
+
+
+def audit_order(rows: NDArray[np.int64], numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return `rows` in the order in which they are audited."""
+    return np.asarray(rows[np.argsort(numbers[rows], kind="stable")])
+
+
+def audit(
+    rows: NDArray[np.int64], numbers: NDArray[np.float64], known: Mapping[int, bool], audited: Collection[int]
+) -> Audit:
+    """Return what is known of the random sample of `rows`: in the order of the audit, up to the last audited.
+
+    It ends before the first unknown, and at an audited row: what was learnt from is known to be right, and would
+    lengthen the sample by its hits alone. Where all is known, it is all.
+
+    rows    what a class holds by what was learnt, whatever the audit said; without images nobody could decide on
+    known   row -> whether it shows the class. An image that was learnt from is among `rows` only after a "yes", and a
+            false one that was audited stays among them: where this errs, the sample looks worse than the set.
+    """
+    sample: list[int] = []
+    for row in audit_order(rows, numbers).tolist():
+        if row not in known:
+            break
+        sample.append(row)
+    while len(sample) < len(rows) and sample and sample[-1] not in audited:
+        sample.pop()
+    return Audit(len(sample), sum(known[row] for row in sample), len(rows))

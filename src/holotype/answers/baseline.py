@@ -1,0 +1,193 @@
+"""What answers are added to: the pool in the space of its groups, and the groups that the exemplars alone lead to."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import files
+from holotype.errors import AnswersError, GroupError
+from holotype.grouping.assign import group_pool
+from holotype.grouping.groups import ClassThreshold, Groups
+from holotype.grouping.search import Search, cosine
+from holotype.grouping.space import Matrix, Space
+from holotype.pool.exemplars import Exemplar, names_of
+from holotype.settings import FitSettings, TrainSettings
+from holotype.vectors.embeddings import Embeddings, open_array
+
+_FORMAT = 2
+_DECISIONS = np.array(sorted(["exemplar", "member", "doubtful", "background", "missing"]), dtype="<U10")
+
+
+@dataclass(frozen=True)
+class ReviewBaseline:
+    """What answers are added to.
+
+    vectors         (n, dim) float16 unit vectors of the pool in the space of its groups, zeros without one
+    exemplars       per class its unit vectors (exemplars of the class, dim) in that space
+    names           per class what its exemplars are called
+    groups          that the exemplars alone lead to
+    exemplar_rows   exemplars that are in the pool: row -> class
+    key             of the pool: who is audited first depends on it
+    held_out        rows of a test set and what is nearly the same: nobody is asked about them, and answers about them
+                    decide nothing
+
+    `save` and `load` keep it in a folder, so that a review need not rank the pool again.
+    """
+
+    vectors: NDArray[Any]
+    exemplars: Sequence[Matrix]
+    names: Sequence[Sequence[str]]
+    groups: Groups
+    exemplar_rows: Mapping[int, int]
+    key: str
+    held_out: Sequence[int] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write it to `folder`. Raises `OutputError` when it cannot be written."""
+        from safetensors.numpy import save
+
+        groups = self.groups
+        arrays = {
+            "scores": groups.scores,
+            "label": groups.label.astype(np.int32),
+            "decision": np.searchsorted(_DECISIONS, groups.decision).astype(np.uint8),
+            "tie": groups.tie.astype(np.uint8),
+            "rounds": groups.rounds,
+            "exemplar_rows": np.array(list(self.exemplar_rows.items()), np.int64).reshape(-1, 2),
+            "held_out": np.array(self.held_out, np.int64),
+        }
+        arrays |= {f"exemplars{k}": vectors for k, vectors in enumerate(self.exemplars)}
+        about = {
+            "format": _FORMAT,
+            "classes": list(groups.classes),
+            "exemplars": [list(names) for names in self.names],
+            "thresholds": [asdict(one) for one in groups.thresholds],
+            "score_kind": groups.score_kind,
+            "key": self.key,
+        }
+        files.write(folder / "vectors.npy", lambda file: np.save(file, self.vectors, allow_pickle=False))
+        files.write(folder / "groups.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        files.write(folder / "baseline.json", json.dumps(about, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; the vectors stay on the disk. Raises `AnswersError` where it is not whole."""
+        try:
+            return cls._load(folder)
+        except Exception as error:
+            raise AnswersError(
+                f"expected what a review starts from in {folder}, which a run leaves there ({error}); do the run "
+                "again with --force: vectors and answers are kept"
+            ) from error
+
+    @classmethod
+    def _load(cls, folder: Path) -> Self:
+        from safetensors.numpy import load_file
+
+        if (folder / "start.json").exists():
+            raise ValueError(f"an earlier version wrote it, this one reads format {_FORMAT}")
+        about = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
+        if about["format"] != _FORMAT:
+            raise ValueError(f"it has format {about['format']}, this version reads {_FORMAT}")
+        arrays = load_file(folder / "groups.safetensors")
+        groups = Groups(
+            about["classes"],
+            arrays["scores"],
+            arrays["label"].astype(np.int64),
+            _DECISIONS[arrays["decision"]],
+            [ClassThreshold(**one) for one in about["thresholds"]],
+            arrays["tie"].astype(bool),
+            arrays["rounds"],
+            about["score_kind"],
+        )
+        exemplars = [arrays[f"exemplars{k}"] for k in range(len(about["classes"]))]
+        rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}
+        vectors, held_out = open_array(folder / "vectors.npy"), arrays["held_out"].tolist()
+        return cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out)
+
+    def in_order(self, classes: Sequence[str]) -> "ReviewBaseline":
+        """Return it with its classes in the order of `classes`: names decide, not places.
+
+        Raises `AnswersError` when the classes are others.
+        """
+        groups = self.groups
+        if list(classes) == list(groups.classes):
+            return self
+        if sorted(classes) != sorted(groups.classes):
+            raise AnswersError(
+                f"the run was done for the classes {', '.join(groups.classes)}, and its settings name "
+                f"{', '.join(classes)}: do the run again with --force"
+            )
+        old = [list(groups.classes).index(name) for name in classes]
+        new = np.argsort(old)
+        ordered = replace(
+            groups,
+            classes=list(classes),
+            scores=np.ascontiguousarray(groups.scores[:, old]),
+            label=new[groups.label],
+            thresholds=[groups.thresholds[k] for k in old],
+        )
+        return replace(
+            self,
+            groups=ordered,
+            exemplars=[self.exemplars[k] for k in old],
+            names=[self.names[k] for k in old],
+            exemplar_rows={row: int(new[k]) for row, k in self.exemplar_rows.items()},
+        )
+
+    def with_exemplars(self, exemplars: Sequence[Exemplar], settings: TrainSettings) -> "ReviewBaseline":
+        """Return it with the pool grouped again by other `exemplars`.
+
+        Raises `AnswersError` when they cannot be compared with, or reach nothing.
+        """
+        classes = self.groups.classes
+        queries = [self._vectors_of(exemplars, k) for k in range(len(classes))]
+        present = np.flatnonzero(~self.groups.missing)
+        embeddings = Embeddings([self.vectors[present]], present, len(self.vectors))
+        search = Search(classes, exemplars, embeddings, cosine(embeddings, queries), 0.0, queries)
+        first = self.groups.thresholds[0]  # that of the run, which may have compared several
+        threshold = "auto" if first.provisional else first.value
+        fit = FitSettings.parse(settings.model_dump() | {"threshold": threshold})
+        try:
+            groups = group_pool(search, fit, Space.plain(embeddings.dim), self.held_out)
+        except GroupError as error:
+            raise AnswersError(f"with these exemplars: {error}") from error
+        names = names_of(exemplars, len(classes))
+        return replace(self, exemplars=queries, names=names, groups=groups, exemplar_rows=search.exemplar_rows)
+
+    def _vectors_of(self, exemplars: Sequence[Exemplar], k: int) -> Matrix:
+        """The vectors of the exemplars of a class: as the run had them, and those of the pool."""
+        known = dict(zip(self.names[k], self.exemplars[k], strict=True))
+        for one in exemplars:
+            if one.label == k and one.row is None and one.name not in known:
+                raise AnswersError(
+                    f"{one.name} was no exemplar when the run was done, and is not in the pool, so it has no vector to "
+                    "compare with: do the run again, holotype run OUT --resume"
+                )
+        return np.stack(
+            [
+                known[one.name] if one.name in known else np.asarray(self.vectors[one.row], np.float32)
+                for one in exemplars
+                if one.label == k
+            ]
+        )
+
+
+def make_baseline(search: Search, groups: Groups, key: str, held_out: Sequence[int] = ()) -> ReviewBaseline:
+    """Return what answers to `groups`, which come from `search`, are added to.
+
+    key        of the pool (its fingerprint)
+    held_out   see `ReviewBaseline`
+    """
+    space = groups.space or Space.plain(search.embeddings.dim)
+    exemplars = [space.transform(vectors) for vectors in groups.anchors]
+    names = names_of(search.exemplars, len(search.classes))
+    vectors = np.zeros((search.embeddings.size, exemplars[0].shape[1]), np.float16)
+    for rows, block in search.embeddings.blocks():
+        vectors[rows] = space.transform(block)
+    return ReviewBaseline(vectors, exemplars, names, groups, search.exemplar_rows, key, held_out)

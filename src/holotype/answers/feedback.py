@@ -1,0 +1,183 @@
+"""Relevance feedback: what answers about some images of a class say about all the others."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.grouping.space import Matrix
+from holotype.vectors.embeddings import BLOCK
+
+Logits = NDArray[np.float64]
+
+_BACKGROUND = 2000  # rows of the pool that stand for all that is none of the classes
+_STRENGTH = 30.0  # inverse of the L2 penalty
+_NO = 1.0  # what a "no" weighs, as a "yes" does; the background weighs as much as all of the class
+_FOLDS = 5
+_STEPS = 20  # of Newton's method
+_COMBINED = (-4.43, 0.79, 0.52)  # base, per deviation of the learnt score, per unit of the fading prior
+_FADING = 0.1  # the prior counts 1 / (1 + this x positives)
+_FAR = 30.0  # logits are kept within
+_ABOVE = 0.1  # logits from the surest image to a cut that none of the others reaches
+
+
+@dataclass(frozen=True)
+class FeedbackData:
+    """What was answered about one class.
+
+    exemplars   (e, dim) unit vectors that show it
+    others      (o, dim) unit vectors of the exemplars of other classes
+    rows, yes   (a,) rows of the pool that were asked about, and whether they show the class; no audits
+    """
+
+    exemplars: Matrix
+    others: Matrix
+    rows: NDArray[np.int64]
+    yes: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FeedbackModel:
+    """What answers about a class lead to.
+
+    logits             (n,) of the estimated probability that a row shows the class
+    untrusted_logits   (n,) the same with the answers in any case: what to ask next follows them
+    trusted            whether the answers predict those of them that were held out better than the exemplars alone;
+                       else the logits are the prior's
+    losses             log-loss of held-out answers in nats: by the exemplars alone, and with the answers; nan without a
+                       "yes"
+    """
+
+    logits: Logits
+    untrusted_logits: Logits
+    trusted: bool
+    losses: tuple[float, float]
+
+
+def learn(vectors: NDArray[Any], prior: Logits, data: FeedbackData, seed: int = 0) -> FeedbackModel:
+    """Learn a class from `data`.
+
+    A logistic regression tells exemplars and "yes" from "no" and a sample of the pool; its score, in deviations of the
+    pool, and the `prior` add up. Answers cannot outvote the exemplars until they predict better: five times a fifth of
+    them is held out, and where that is predicted no better than by `prior` alone, the prior stands; so it does without
+    a single "yes". Only the `untrusted_logits` follow the answers from the first on.
+
+    vectors   (n, dim) unit vectors of the pool, zeros where an image has none
+    prior     (n,) logits of what the exemplars alone lead to
+    """
+    unknown = float("nan"), float("nan")
+    if not len(data.rows):
+        return FeedbackModel(prior, prior, False, unknown)
+    sample = _background(vectors, data.rows, seed)
+    asked = np.asarray(vectors[data.rows], dtype=np.float32)
+    count = len(data.exemplars) + int(data.yes.sum())
+    found = _separate(asked, data.yes, data, sample)
+    direction, base = _in_deviations(found, sample)
+    logits = _combine(_scores(vectors, direction) - base, prior, count)
+    if not data.yes.any():  # a class that is nowhere would predict that best
+        return FeedbackModel(prior, logits, False, unknown)
+    held = _combine(_held_out(asked, data, sample, found), prior[data.rows], count)
+    losses = _loss(prior[data.rows], data.yes), _loss(held, data.yes)
+    trusted = losses[1] < losses[0]
+    return FeedbackModel(logits if trusted else prior, logits, trusted, losses)
+
+
+def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:
+    """Return `vectors` @ `direction`, block by block: they may be halves on the disk."""
+    blocks = (np.asarray(vectors[i : i + BLOCK], np.float32) for i in range(0, len(vectors), BLOCK))
+    along = direction.astype(np.float32)
+    return np.concatenate([block @ along for block in blocks]).astype(np.float64)
+
+
+def _background(vectors: NDArray[Any], asked: NDArray[np.int64], seed: int) -> Matrix:
+    """A sample of the images with a vector, without what was `asked`, unless that is all there is."""
+    drawn = np.union1d(np.random.default_rng(seed).permutation(len(vectors))[:_BACKGROUND], asked)
+    sample = np.asarray(vectors[drawn], dtype=np.float32)
+    there = sample.any(axis=1)
+    others = there & ~np.isin(drawn, asked)
+    return np.asarray(sample[others if others.any() else there])
+
+
+def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Logits) -> Logits:
+    """Return the learnt score of each answer by the others of five folds, in which yes and no are spread evenly."""
+    order = np.argsort(data.yes, kind="stable")
+    fold = np.empty(len(order), np.int64)
+    fold[order] = np.arange(len(order)) % _FOLDS
+    scores = np.empty(len(order))
+    for part in np.unique(fold):
+        out = fold == part
+        found = _separate(asked[~out], data.yes[~out], data, sample, near)
+        direction, base = _in_deviations(found, sample)
+        scores[out] = asked[out] @ direction - base
+    return scores
+
+
+def _separate(
+    asked: Matrix, yes: NDArray[np.bool_], data: FeedbackData, sample: Matrix, near: Logits | None = None
+) -> Logits:
+    """Return the direction (dim + 1,) from what does not show the class to what does; the last is the intercept."""
+    positives, negatives = np.concatenate([data.exemplars, asked[yes]]), np.concatenate([data.others, asked[~yes]])
+    X = np.concatenate([positives, negatives, sample])
+    mass = len(positives) + 1
+    weights = np.repeat([mass / len(positives), _NO, mass / len(sample)], [len(positives), len(negatives), len(sample)])
+    return _logistic(X, np.arange(len(X)) < len(positives), weights, near)
+
+
+def _in_deviations(found: Logits, sample: Matrix) -> tuple[Logits, float]:
+    """Return (direction, base): `vectors @ direction - base` is the score in deviations of the pool."""
+    there = sample @ found[:-1]
+    deviation = max(float(there.std()), 1e-9)
+    return found[:-1] / deviation, float(there.mean()) / deviation
+
+
+def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
+    """Return the coefficients (dim + 1,) of a logistic regression by Newton's method, which begins at `near`.
+
+    The intercept comes last, and is hardly held back.
+    """
+    X = np.concatenate([X, np.ones((len(X), 1), np.float32)], axis=1)
+    penalty = np.append(np.full(X.shape[1] - 1, 1 / _STRENGTH), 1e-4)
+    found = np.zeros(X.shape[1]) if near is None else near.copy()
+    for _ in range(_STEPS):
+        chance = sigmoid(X @ found)
+        slope = X.T @ (weights * (chance - y)).astype(np.float32) + penalty * found
+        curve = np.sqrt(weights * np.maximum(chance * (1 - chance), 1e-6)).astype(np.float32)
+        scaled = X * curve[:, None]
+        step = np.linalg.solve((scaled.T @ scaled).astype(np.float64) + np.diag(penalty), slope)
+        found -= step * min(1.0, 5 / max(float(np.linalg.norm(step)), 1e-12))
+        if np.linalg.norm(step) < 1e-3 * np.linalg.norm(found):
+            break
+    return found
+
+
+def _combine(scores: Logits, prior: Logits, positives: int) -> Logits:
+    base, by_score, by_prior = _COMBINED
+    return np.asarray(base + by_score * scores + by_prior * prior / (1 + _FADING * positives), dtype=np.float64)
+
+
+def _loss(logits: Logits, yes: NDArray[np.bool_]) -> float:
+    return float(np.logaddexp(0, np.where(yes, -logits, logits)).mean())
+
+
+def best_cut(logits: Logits, found: int = 0) -> float:
+    """Return the logit from which on taking all of `logits` has the greatest expected F1, by their own estimates.
+
+    found   rows that are known to show the class and are not among them: where there are any, none may be the best
+    """
+    if not len(logits):
+        return 0.0
+    order = np.sort(logits)[::-1]
+    probabilities = sigmoid(order)
+    hits = np.cumsum(probabilities) + found
+    taken = np.arange(1, len(order) + 1) + found
+    worth = 2 * hits / (taken + probabilities.sum() + found)
+    best = int(worth.argmax())
+    if found and 2 * found / (2 * found + probabilities.sum()) > worth[best]:
+        return float(order[0]) + _ABOVE
+    return float(order[best])
+
+
+def sigmoid(logits: Logits) -> Logits:
+    """Return the probability of each logit."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -_FAR, _FAR))), dtype=np.float64)

@@ -1,0 +1,203 @@
+"""Answers by the rows of a pool: which of them apply to it, and what they say of each class."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.answers.log import Answer
+from holotype.pool.exemplars import Exemplar
+from holotype.pool.pool import Pool
+
+_WORDS = {
+    "yes": "was said to show {}",
+    "no": "was said not to show {}",
+    "unsure": "nobody could tell whether it shows {}",
+    "exemplar": "was made an exemplar of {}",
+}
+
+
+@dataclass(frozen=True)
+class MatchedAnswers:
+    """The `answers` that apply to a pool and its classes, in order of recording; `set_aside`: why others do not."""
+
+    answers: Sequence[Answer]
+    set_aside: Mapping[str, int]
+
+    def explain(self) -> str:
+        """Say how many are set aside, and why; nothing where none is."""
+        return "; ".join(f"{count:,} set aside: {why}" for why, count in self.set_aside.items())
+
+
+def match_answers(
+    answers: Iterable[Answer], classes: Sequence[str], pool: Pool, held_out: Collection[int] = ()
+) -> MatchedAnswers:
+    """Return those of `answers` that apply to `pool`.
+
+    An answer is about a picture: where the image of its id has other bytes now (`Pool.digest`), it does not apply.
+
+    held_out   rows of a test set, and what is nearly the same: answers about them decide nothing
+    """
+    kept: list[Answer] = []
+    reasons: Counter[str] = Counter()
+    closed = set(held_out)
+    for answer in answers:
+        why = _why_not(answer, classes, pool, closed)
+        if why:
+            reasons[why] += 1
+        else:
+            kept.append(answer)
+    return MatchedAnswers(kept, reasons)
+
+
+def _why_not(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collection[int]) -> str:
+    if answer.label not in classes:
+        return "about a class that is not among those of the run"
+    row = pool.rows.get(answer.id)
+    if row is None:  # an exemplar from outside the pool can be withdrawn
+        return "" if answer.verdict == "withdrawn" else "about an image that is not in the pool"
+    if answer.digest and answer.digest != pool.digest(row):
+        return "about another picture than the one that has its id now"
+    return "about an image of the test set, or nearly the same" if row in held_out else ""
+
+
+def current_exemplars(
+    given: Sequence[Exemplar], answers: Iterable[Answer], classes: Sequence[str], pool: Pool
+) -> list[Exemplar]:
+    """Return the exemplars `given`, with those that `answers` add, without those that they withdraw.
+
+    The last exemplar of a class stays, and an image stands for one class: the first.
+    """
+    found = list(given)
+    for answer in answers:
+        if answer.label not in classes:
+            continue
+        k = classes.index(answer.label)
+        there = [one for one in found if (one.name, one.label) == (answer.id, k)]
+        row = pool.rows.get(answer.id)
+        if answer.verdict == "exemplar" and row is not None and all(one.row != row for one in found):
+            found.append(Exemplar(answer.id, k, row, pool.read(row)))
+        elif answer.verdict == "withdrawn" and sum(one.label == k for one in found) > len(there):
+            found = [one for one in found if one not in there]
+    return found
+
+
+@dataclass(frozen=True)
+class AnswerCounts:
+    """How many answers of each kind there are about a class, those of the audit included.
+
+    trusted   whether the class follows them beyond the images that were answered
+    """
+
+    yes: int
+    no: int
+    unsure: int
+    trusted: bool = False
+
+    @property
+    def answers(self) -> int:
+        """All of them."""
+        return self.decided + self.unsure
+
+    @property
+    def decided(self) -> int:
+        """Those that were yes or no."""
+        return self.yes + self.no
+
+
+@dataclass(frozen=True)
+class AnswerIndex:
+    """What was answered about images of a pool, by row.
+
+    positive   per class the rows that show it; `negative` those that do not; `unsure` those nobody could tell
+    audited    per class the rows that were asked about as the audit, which are not learnt from
+    words      row -> what was answered, in words
+    counts     per class how often each answer was given, before one about another class decided
+    """
+
+    positive: Sequence[NDArray[np.int64]]
+    negative: Sequence[NDArray[np.int64]]
+    unsure: Sequence[NDArray[np.int64]]
+    audited: Sequence[NDArray[np.int64]]
+    words: Mapping[int, str]
+    counts: Sequence[AnswerCounts]
+
+    def learnable(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of `positive` and of `negative` that class `k` is learnt from: those that were no audits."""
+        audited = self.audited[k]
+        return np.setdiff1d(self.positive[k], audited), np.setdiff1d(self.negative[k], audited)
+
+
+def index_answers(
+    answers: Iterable[Answer], classes: Sequence[str], rows: Mapping[str, int], held_out: Collection[int] = ()
+) -> AnswerIndex:
+    """Sort `answers` by class and row; those about other images or classes, or rows `held_out`, are left out.
+
+    An image shows one class: "yes" to one is "no" to the others, and of two the last counts. What was made an exemplar
+    is learnt from, whatever it was asked for. What was withdrawn as one shows what else was answered about it.
+    """
+    last = _last(answers, classes, rows, set(held_out))
+    owner = {row: k for (row, k), answer in last.items() if answer.verdict in ("yes", "exemplar")}
+    parts: dict[str, list[list[int]]] = {
+        name: [[] for _ in classes] for name in ("positive", "negative", "unsure", "audited")
+    }
+    for (row, k), answer in last.items():
+        part = {"unsure": "unsure", "no": "negative"}.get(answer.verdict, "positive")
+        parts["negative" if part == "positive" and owner[row] != k else part][k].append(row)
+        if _is_audit(answer):
+            parts["audited"][k].append(row)
+    for row, k in owner.items():
+        for other in range(len(classes)):
+            if other != k and (row, other) not in last:
+                parts["negative"][other].append(row)
+                if _is_audit(last[row, k]):
+                    parts["audited"][other].append(row)
+    arrays = {name: [np.array(sorted(one), np.int64) for one in lists] for name, lists in parts.items()}
+    verdicts = [[answer.verdict for (_, j), answer in last.items() if j == k] for k in range(len(classes))]
+    counts = [AnswerCounts(one.count("yes"), one.count("no"), one.count("unsure")) for one in verdicts]
+    return AnswerIndex(**arrays, words=_all_words(last, owner), counts=counts)
+
+
+def _last(
+    answers: Iterable[Answer], classes: Sequence[str], rows: Mapping[str, int], held_out: Collection[int]
+) -> dict[tuple[int, int], Answer]:
+    """What decides about each row and class: the last that says what the image shows, a withdrawn exemplar aside."""
+    shows: dict[tuple[int, int], Answer] = {}
+    exemplars: dict[tuple[int, int], Answer] = {}
+    for answer in answers:
+        row = rows.get(answer.id)
+        if row is None or row in held_out or answer.label not in classes:
+            continue
+        key = row, classes.index(answer.label)
+        if answer.verdict == "withdrawn":
+            exemplars.pop(key, None)
+        else:
+            kind = exemplars if answer.verdict == "exemplar" else shows
+            kind.pop(key, None)
+            kind[key] = answer
+    both = sorted([*shows.items(), *exemplars.items()], key=lambda item: item[1].number)
+    last: dict[tuple[int, int], Answer] = {}
+    for key, answer in both:
+        last.pop(key, None)
+        last[key] = answer
+    return last
+
+
+def _is_audit(answer: Answer) -> bool:
+    return answer.audit and answer.verdict != "exemplar"
+
+
+def _all_words(last: Mapping[tuple[int, int], Answer], owner: Mapping[int, int]) -> dict[int, str]:
+    """What was answered about each row: the "yes" where there is one, else all of it."""
+    words: dict[int, list[str]] = {}
+    for (row, k), answer in last.items():
+        if owner.get(row, k) == k:
+            words.setdefault(row, []).append(_in_words(answer))
+    return {row: "; ".join(parts) for row, parts in words.items()}
+
+
+def _in_words(answer: Answer) -> str:
+    by = f" by {answer.who}" if answer.who else ""
+    return f"{_WORDS[answer.verdict].format(answer.label)}{by}"

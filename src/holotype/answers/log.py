@@ -1,0 +1,403 @@
+"""What people answered about images of a run: a log that is only ever added to.
+
+An answer is one of two statements about an image and a class, and of each kind the last counts. "yes", "no" and
+"unsure" say whether the image shows the class; "exemplar" and "withdrawn" whether it is a good picture to find others
+by. An exemplar shows its class; a withdrawn one may still do so.
+
+What was once asked as part of the random audit is audited for good, whichever way an answer to it comes.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import RLock
+from typing import Any, Literal, Protocol, Self, cast, get_args
+from uuid import uuid4
+
+from holotype import files
+from holotype.answers.schema import (
+    APPLICATION,
+    CREATION,
+    CURRENT,
+    DRAWN,
+    HISTORY,
+    LAST_ACT,
+    LATEST,
+    OF_ACT,
+    PROTOTYPES,
+    SCHEMA,
+    UPGRADE,
+    VALID_OF_ACT,
+)
+from holotype.errors import AnswersError
+from holotype.model.predictions import NONE
+
+Verdict = Literal["yes", "no", "unsure", "exemplar", "withdrawn"]
+Pair = tuple[str, str]  # the id of an image, and a class
+PROTOTYPE: frozenset[Verdict] = frozenset(["exemplar", "withdrawn"])
+PATIENCE = 10  # seconds that another writer is waited for
+
+_REASONS = {
+    sqlite3.SQLITE_NOTADB: "expected the answers of a run, got a file that is no SQLite database; move it away",
+    sqlite3.SQLITE_BUSY: f"another program has held it for {PATIENCE} seconds; close that program, or try again",
+    sqlite3.SQLITE_FULL: "no space left on the disk, and nothing was recorded; free some space and try again",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that it is no folder and that this user may write there",
+    sqlite3.SQLITE_READONLY: "it can only be read; choose another place, or let this user write there",
+}
+
+
+@dataclass(frozen=True)
+class NewAnswer:
+    """What is to be recorded: does image `id` show class `label`? Without `when` it is said now.
+
+    "exemplar" makes the image one more exemplar of the class; "withdrawn" says that it is none any more, and nothing
+    about what it shows.
+
+    audit    asked as part of the random audit, and never learnt from
+    digest   of the image's bytes (`Pool.digest`): the answer is about that picture, whatever bears its id later
+
+    Raises `AnswersError` for what no answer can be.
+    """
+
+    id: str
+    label: str
+    verdict: Verdict
+    who: str = ""
+    audit: bool = False
+    when: datetime | None = None
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("the id of an image", self.id)
+        _check_text("the name of a class", self.label)
+        if self.label.casefold() == NONE:
+            raise AnswersError(f"expected a class, got {self.label!r}; say no to each class instead")
+        if self.verdict not in get_args(Verdict):
+            raise AnswersError(f"expected one of {', '.join(get_args(Verdict))} as answer, got {self.verdict!r}")
+        if self.who:
+            _check_text("who said it", self.who)
+        if self.when is not None:
+            utc(self.when)
+
+    @property
+    def pair(self) -> Pair:
+        """The image and the class that it is about."""
+        return self.id, self.label
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was recorded. `number` is its place in the log, `when` is UTC, `act` is what it is undone with."""
+
+    id: str
+    label: str
+    verdict: Verdict
+    when: datetime
+    who: str
+    audit: bool
+    number: int
+    act: str
+    digest: str = ""
+
+    @property
+    def prototype(self) -> bool:
+        """Whether it is about the image as an exemplar, and not about what it shows."""
+        return self.verdict in PROTOTYPE
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of answers from elsewhere, but for those that held already.
+
+    new     recorded
+    older   left out, as something was answered since
+    other   left out, as they are about other pictures than those that have their ids now
+    """
+
+    new: int
+    older: int = 0
+    other: int = 0
+
+
+class Rules(Protocol):
+    """Which answers can be, in a run: every way of writing one asks here."""
+
+    def complete(self, answer: NewAnswer) -> NewAnswer:
+        """Return `answer` with the digest of its image. Raises `AnswersError` for an image or class that is unknown."""
+
+    def is_about_another(self, answer: NewAnswer) -> bool:
+        """Whether an answer is about another picture than the one that has its id now."""
+
+    def check(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> None:
+        """Raise `AnswersError` where one of `new` contradicts what holds, or one before it.
+
+        prototypes   what holds of exemplars and withdrawn ones
+        """
+
+    def is_exemplar(self, pair: Pair, prototypes: Sequence[Answer]) -> bool:
+        """Whether an image is an exemplar of a class, by the run or by an answer."""
+
+
+@dataclass(frozen=True)
+class Undo:
+    """The record that all answers of `act` do not hold."""
+
+    act: str
+    when: datetime
+    who: str
+    number: int
+
+
+class AnswerLog:
+    """The answers in the SQLite file `path`, which is made where there is none; with `rules`, only those they allow.
+
+    Several threads may share one, and several processes one file; what a method returned has been synced to the disk.
+    Raises `AnswersError` when the file is of another program or of a newer holotype, or cannot be used.
+    """
+
+    def __init__(self, path: Path | str, rules: Rules | None = None) -> None:
+        self.path = Path(path)
+        self.rules = rules
+        self._lock = RLock()
+        files.make_folder(self.path.parent)
+        with _explain(self.path):
+            self._db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        with _explain(self.path):
+            self._db.execute("PRAGMA synchronous = FULL")
+            if self._about() == (0, 0, 0):
+                self._create()
+            application, schema, _ = self._about()
+        if application != APPLICATION:
+            raise AnswersError(
+                f"expected the answers of a run in {self.path}, got a database of another program; move it away, "
+                "or choose another folder"
+            )
+        if schema == 1:
+            self._upgrade()
+        elif schema != SCHEMA:
+            raise AnswersError(
+                f"{self.path} has schema {schema}, and this holotype knows {SCHEMA}; use the version that wrote it"
+            )
+        with suppress(sqlite3.OperationalError):  # two at once cannot switch, and one is enough: the file keeps it
+            self._db.execute("PRAGMA journal_mode = WAL")
+
+    def _about(self) -> tuple[int, ...]:
+        """The application and schema that the file says it has, and its number of tables and the like."""
+        queries = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        return tuple(int(self._db.execute(query).fetchone()[0]) for query in queries)
+
+    def _create(self) -> None:
+        with self._writing():
+            if self._about() == (0, 0, 0):  # another process may have been quicker
+                for statement in [*CREATION, *UPGRADE]:
+                    self._db.execute(statement)
+
+    def _upgrade(self) -> None:
+        with self._writing():
+            if self._about()[1] == 1:
+                for statement in UPGRADE:
+                    self._db.execute(statement)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def add(self, id: str, label: str, verdict: Verdict, *, who: str = "", audit: bool = False) -> Answer:  # noqa: A002
+        """Record one answer as an act of its own."""
+        return self.record([NewAnswer(id, label, verdict, who, audit)])[0]
+
+    def record(self, new: Sequence[NewAnswer], *, act: str | None = None) -> list[Answer]:
+        """Record answers as one act, all or none. An `act` that is known is returned, and not recorded again.
+
+        Raises `AnswersError` when `act` is known with other answers, or the rules refuse one.
+        """
+        if act is not None:
+            _check_text("the id of an act", act)
+        new = [self._complete(one) for one in new]
+        with self._writing():
+            known = self._read(OF_ACT, act)
+            if known and not _are_same(new, known):
+                raise AnswersError(f"act {act} is recorded with other answers; give these an id of their own")
+            return known or self._write(new, act or uuid4().hex)
+
+    def take(self, new: Iterable[NewAnswer]) -> Imported:
+        """Record, as one act, what does not hold already and is no older than what was answered since.
+
+        Of several answers of a kind about one image and class the last counts. An exemplar shows its class: yes is not
+        new. Raises `AnswersError` when the rules refuse one.
+        """
+        given = list(new)
+        ours = [one for one in given if self.rules is None or not self.rules.is_about_another(one)]
+        last = {(*one.pair, one.verdict in PROTOTYPE): one for one in map(self._complete, ours)}
+        with self._writing():
+            holds = {(*_pair(one), one.prototype): one.verdict for one in self.current()}
+            latest = {(name, label): datetime.fromisoformat(when) for name, label, when in self._db.execute(LATEST)}
+            prototypes = self.prototypes()
+            other = [one for key, one in last.items() if not self._holds(one, holds.get(key), holds, prototypes)]
+            fresh = [one for one in other if one.when is None or utc(one.when) >= latest.get(one.pair, utc(one.when))]
+            self._write(fresh, uuid4().hex)
+        return Imported(len(fresh), len(other) - len(fresh), len(given) - len(ours))
+
+    def _holds(
+        self, one: NewAnswer, now: str | None, holds: Mapping[tuple[str, str, bool], str], prototypes: Sequence[Answer]
+    ) -> bool:
+        if one.verdict == now or (one.verdict == "yes" and holds.get((*one.pair, True)) == "exemplar"):
+            return True
+        if one.verdict not in PROTOTYPE or self.rules is None:
+            return False
+        return (one.verdict == "exemplar") == self.rules.is_exemplar(one.pair, prototypes)
+
+    def draw(self, pairs: Iterable[Pair]) -> None:
+        """Note that these images are asked about as part of the random audit: what is answered to that is audited."""
+        with self._lock, _explain(self.path):
+            known = {pair for pair in pairs if self._db.execute(DRAWN, pair).fetchone() is None}
+            if known:
+                with self._writing():
+                    self._draw(known)
+
+    def _draw(self, pairs: Iterable[Pair]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO drawn VALUES (?, ?)", pairs)
+
+    def undo(self, act: str, *, who: str = "") -> bool:
+        """Record that `act` does not hold; False, and nothing is recorded, when that is so already.
+
+        Raises `AnswersError` for an act that is unknown.
+        """
+        _check_text("the id of an act", act)
+        if who:
+            _check_text("who said it", who)
+        with self._writing():
+            if not self._read(OF_ACT, act):
+                raise AnswersError(f"expected an act that was recorded, got {act!r}; nothing was undone")
+            if not self._read(VALID_OF_ACT, act):
+                return False
+            self._insert(act, None, None, "undo", datetime.now(UTC), who, False, "")
+            return True
+
+    def last_act(self, who: str | None = None) -> str | None:
+        """The last act, of `who` or of anybody, that is not undone."""
+        found = self._read(LAST_ACT, who)
+        return found[0].act if found else None
+
+    def current(self) -> list[Answer]:
+        """What holds: of each image, class and kind the last answer that is not undone, in the order of recording."""
+        return self._read(CURRENT)
+
+    def prototypes(self) -> list[Answer]:
+        """Those of `current` that make or withdraw exemplars."""
+        return self._read(PROTOTYPES)
+
+    def history(self) -> list[Answer | Undo]:
+        """Everything that was recorded, in order."""
+        with self._lock, _explain(self.path):
+            return [_record(row) for row in self._db.execute(HISTORY)]
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every record."""
+        with self._lock, _explain(self.path):
+            return int(self._db.execute("SELECT coalesce(max(number), 0) FROM record").fetchone()[0])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction that writes from its start on, so that what is read in it still holds when it ends."""
+        with self._lock, _explain(self.path), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    def _read(self, query: str, *values: str | None) -> list[Answer]:
+        with self._lock, _explain(self.path):
+            return [cast(Answer, _record(row)) for row in self._db.execute(query, values)]
+
+    def _complete(self, one: NewAnswer) -> NewAnswer:
+        return one if self.rules is None else self.rules.complete(one)
+
+    def _write(self, new: Sequence[NewAnswer], act: str) -> list[Answer]:
+        if self.rules is not None:
+            self.rules.check(new, self.prototypes())
+        now = datetime.now(UTC)
+        self._draw(one.pair for one in new if one.audit)
+        for one in new:
+            self._insert(act, *one.pair, one.verdict, utc(one.when or now), one.who, one.audit, one.digest)
+        return self._read(OF_ACT, act)
+
+    def _insert(
+        self,
+        act: str,
+        name: str | None,
+        label: str | None,
+        verdict: str,
+        when: datetime,
+        who: str,
+        audit: bool,
+        digest: str,
+    ) -> None:
+        values = (act, name, label, verdict, when.isoformat(), who, int(audit), digest)
+        self._db.execute(
+            'INSERT INTO record (act, id, class, answer, "when", who, audit, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+            values,
+        )
+
+
+def utc(when: datetime) -> datetime:
+    """Return `when` in UTC. Raises `AnswersError` when it has no zone."""
+    try:
+        if when.utcoffset() is not None:
+            return when.astimezone(UTC)
+    except OverflowError:
+        pass
+    raise AnswersError(f"expected a time with its zone, such as 2026-05-01T12:00:00Z, got {when.isoformat()}")
+
+
+def _check_text(what: str, value: object) -> None:
+    try:
+        if isinstance(value, str) and value.encode():
+            return
+    except UnicodeEncodeError:
+        pass
+    raise AnswersError(f"expected {what} as text in UTF-8, got {value!a}")
+
+
+def _pair(answer: Answer) -> Pair:
+    return answer.id, answer.label
+
+
+def _are_same(new: Sequence[NewAnswer], known: Sequence[Answer]) -> bool:
+    """A time that was not given is that of the recording; the log itself knows what is an audit."""
+    return len(new) == len(known) and all(
+        (one.pair, one.verdict, one.who, one.when and utc(one.when))
+        == (_pair(old), old.verdict, old.who, one.when and old.when)
+        for one, old in zip(new, known, strict=True)
+    )
+
+
+def _record(row: tuple[Any, ...]) -> Answer | Undo:
+    number, act, name, label, verdict, when, who, audit, digest = row
+    if verdict == "undo":
+        return Undo(act, datetime.fromisoformat(when), who, number)
+    return Answer(name, label, verdict, datetime.fromisoformat(when), who, bool(audit), number, act, digest)
+
+
+@contextmanager
+def _explain(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what it adds to the kind of fault
+        raise AnswersError(f"cannot use {path}: {_REASONS.get(code, f'{error}; nothing was recorded')}") from error

@@ -1,0 +1,58 @@
+"""The tables of the log of answers, and what is asked of them.
+
+    record    every answer and every undo, as it came
+    drawn     images that were asked about as part of the random audit of a class
+    answered  the records, each with whether it is audited: once drawn, always audited
+    valid     those that were not undone
+
+The first schema had no digest and no table of what was drawn; `UPGRADE` adds both to it.
+"""
+
+APPLICATION = 0x486F6C6F  # "Holo"
+SCHEMA = 2
+_TABLE = """CREATE TABLE record (
+        number INTEGER PRIMARY KEY CHECK (number > 0),
+        act TEXT NOT NULL, id TEXT, class TEXT,
+        answer TEXT NOT NULL CHECK (answer IN ('yes', 'no', 'unsure', 'exemplar', 'withdrawn', 'undo')),
+        "when" TEXT NOT NULL, who TEXT NOT NULL, audit INTEGER NOT NULL CHECK (audit IN (0, 1)),
+        CHECK ((answer = 'undo') = (id IS NULL) AND (id IS NULL) = (class IS NULL))
+    )"""
+_ADDED = "RAISE(ABORT, 'answers are only added')"
+_TRIGGERS = [
+    f"CREATE TRIGGER no_{what.lower()}{end} BEFORE {what} ON {table} BEGIN SELECT {_ADDED}; END"
+    for table, end in (("record", ""), ("drawn", "_drawn"))
+    for what in ("UPDATE", "DELETE")
+]
+# INSERT OR REPLACE deletes a row without asking the triggers above
+_NO_REPLACE = f"""CREATE TRIGGER no_replace BEFORE INSERT ON record
+    WHEN EXISTS (SELECT 1 FROM record WHERE number = NEW.number) BEGIN SELECT {_ADDED}; END"""
+CREATION = [_TABLE, "CREATE INDEX record_act ON record (act)", _NO_REPLACE, *_TRIGGERS[:2]]
+UPGRADE = [
+    "DROP VIEW IF EXISTS standing",
+    "ALTER TABLE record ADD COLUMN digest TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE drawn (id TEXT NOT NULL, class TEXT NOT NULL, PRIMARY KEY (id, class)) WITHOUT ROWID",
+    "INSERT INTO drawn SELECT DISTINCT id, class FROM record WHERE audit = 1",
+    *_TRIGGERS[2:],
+    """CREATE VIEW answered AS
+        SELECT number, act, id, class, answer, "when", who, digest, answer IN ('exemplar', 'withdrawn') AS prototype,
+        EXISTS (SELECT 1 FROM drawn WHERE drawn.id = record.id AND drawn.class = record.class) AS audit FROM record""",
+    """CREATE VIEW valid AS SELECT * FROM answered
+        WHERE answer != 'undo' AND act NOT IN (SELECT act FROM record WHERE answer = 'undo')""",
+    f"PRAGMA application_id = {APPLICATION}",
+    f"PRAGMA user_version = {SCHEMA}",
+]
+COLUMNS = 'number, act, id, class, answer, "when", who, audit, digest'
+HISTORY = f"SELECT {COLUMNS} FROM answered ORDER BY number"
+VALID_OF_ACT = f"SELECT {COLUMNS} FROM valid WHERE act = ? LIMIT 1"
+LAST_ACT = f"SELECT {COLUMNS} FROM valid WHERE ?1 IS NULL OR who = ?1 ORDER BY number DESC LIMIT 1"
+OF_ACT = f"SELECT {COLUMNS} FROM answered WHERE act = ? AND answer != 'undo' ORDER BY number"
+CURRENT = f"""SELECT {COLUMNS} FROM valid WHERE number IN
+    (SELECT max(number) FROM valid GROUP BY id, class, prototype) ORDER BY number"""
+PROTOTYPES = CURRENT.replace(" ORDER BY", " AND prototype ORDER BY")
+DRAWN = "SELECT 1 FROM drawn WHERE id = ? AND class = ?"
+# when anything was last recorded about an image and a class, or taken back
+LATEST = """SELECT id, class, max("when") FROM (
+        SELECT id, class, "when" FROM record WHERE answer != 'undo'
+        UNION ALL SELECT one.id, one.class, undo."when" FROM record AS undo JOIN record AS one
+        ON one.act = undo.act AND undo.answer = 'undo' AND one.answer != 'undo'
+    ) GROUP BY id, class"""

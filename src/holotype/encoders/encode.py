@@ -1,0 +1,85 @@
+"""Images to vectors on every core.
+
+Each worker reads, decodes and encodes a few images and then takes the next few, so decoding and network share the cores
+in whatever proportion they need, nothing piles up between them, and memory does not grow with the pool.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.encoders.runtimes import BATCH, Encoder
+from holotype.errors import UnreadableImage
+from holotype.pool.images import Pixels
+
+_AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
+
+Load = Callable[[str], Any]
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Some images: `vectors` (m, dim) float32 of those in `ids`, and id -> reason of those that have none."""
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.unreadable)
+
+
+def encode_images(names: Sequence[str], load: Load, encoder: Encoder) -> Iterator[Encoded]:
+    """Yield the vectors of images, a few at a time, in the order of `names`.
+
+    `load(name)` gives what `encoder.prepare` takes; it is called in several threads. One that is unreadable is set
+    aside with its reason; whatever else is raised stops all.
+    """
+    batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
+    return in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers)
+
+
+def in_order(work: Callable[[Item], Done], items: Iterator[Item], workers: int) -> Iterator[Done]:
+    """Yield `work(item)` of each item in order, done in `workers` threads that are never far ahead of who takes it."""
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+    try:
+        ahead = deque(threads.submit(work, item) for item in islice(items, _AHEAD * workers))
+        while ahead:
+            done: Future[Done] = ahead.popleft()
+            found = done.result()
+            ahead.extend(threads.submit(work, item) for item in islice(items, 1))
+            yield found
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _encode(names: Sequence[str], load: Load, encoder: Encoder) -> Encoded:
+    pixels: list[Pixels] = []
+    readable: list[str] = []
+    unreadable: dict[str, str] = {}
+    for name in names:
+        try:
+            pixels.append(encoder.prepare(load(name)))
+            readable.append(name)
+        except UnreadableImage as error:
+            unreadable[name] = str(error)
+        except OSError as error:
+            unreadable[name] = f"cannot be read: {error}"
+    vectors = encoder.encode(np.stack(pixels)) if pixels else np.zeros((0, encoder.dim), np.float32)
+    return Encoded(readable, vectors, unreadable)
+
+
+def l2_normalize(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale rows to length 1; float32."""
+    floats = np.asarray(vectors, dtype=np.float32)
+    norms = np.linalg.norm(floats, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = floats / np.maximum(norms, 1e-12)
+    return scaled

@@ -1,0 +1,1 @@
+"""A labelled test set, and what predictions are worth on it."""

@@ -1,0 +1,115 @@
+"""The labelled rows that a model is judged on."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.errors import PoolError, TestSetError
+from holotype.pool.pool import Pool
+
+ID_COLUMNS = ("index", "id")
+VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+NAMED = 10  # unknown ids that an error names
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The labelled rows.
+
+    rows   (n,) places in the pool
+    ids    (n,) the pool's ids of those rows
+    truth  (n, K) int64 of 0 and 1, at most one 1 in a row; all zeros is "none"
+    """
+
+    __test__ = False
+
+    rows: list[int]
+    ids: list[str]
+    truth: NDArray[np.int64]
+
+
+def read_test_set(path: Path, classes: Sequence[str], pool: Pool) -> TestSet:
+    """Read a CSV with a column `index` (or `id`) and one column of 0 and 1 for each class, in any order.
+
+    A row of zeros is "none". Raises `TestSetError`.
+    """
+    lines = _lines(path)
+    header = [name.strip() for name in lines[0][1]]
+    key, columns = _columns(path, header, classes)
+    codes, truth = [], np.zeros((len(lines) - 1, len(classes)), dtype=np.int64)
+    for i, (number, cells) in enumerate(lines[1:]):
+        where = f"{path}, line {number}"
+        if len(cells) != len(header):
+            raise TestSetError(f"{where}: expected {len(header)} values ({', '.join(header)}), got {len(cells)}")
+        codes.append(cells[key].strip())
+        truth[i] = _values(where, [cells[column].strip() for column in columns], classes)
+    rows = _rows(path, codes, pool)
+    return TestSet(rows, [pool.ids[row] for row in rows], truth)
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise TestSetError(f"cannot read the test set {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TestSetError(f"{path}: expected a CSV in UTF-8, got other bytes; save it as CSV UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise TestSetError(f"{path}, line {reader.line_num}: not a CSV ({error})") from error
+    if len(lines) < 2:
+        got = "only a header" if lines else "an empty file"
+        raise TestSetError(f"{path}: expected a header and at least one labelled row, got {got}")
+    return lines
+
+
+def _columns(path: Path, header: list[str], classes: Sequence[str]) -> tuple[int, list[int]]:
+    """Return the place of the id column, and of each class's column."""
+    keys = [name for name in header if name in ID_COLUMNS and name not in classes]
+    if len(keys) != 1 or sorted(header) != sorted([*keys, *classes]):
+        raise TestSetError(
+            f"{path}: expected the columns index (or id), {', '.join(classes)}; got {', '.join(header)}. "
+            "Name one column for each class, exactly as the class is named, with commas between"
+        )
+    return header.index(keys[0]), [header.index(name) for name in classes]
+
+
+def _values(where: str, cells: list[str], classes: Sequence[str]) -> list[int]:
+    for name, cell in zip(classes, cells, strict=True):
+        if cell not in VALUES:
+            raise TestSetError(f"{where}: expected 0 or 1 in column {name}, got {cell!r}")
+    values = [VALUES[cell] for cell in cells]
+    if sum(values) > 1:
+        ones = ", ".join(name for name, value in zip(classes, values, strict=True) if value)
+        raise TestSetError(f'{where}: expected at most one 1 in a row (all 0 is "none"), got 1 for {ones}')
+    return values
+
+
+def _rows(path: Path, codes: list[str], pool: Pool) -> list[int]:
+    rows: dict[int, str] = {}
+    unknown, first = [], ""
+    for code in codes:
+        try:
+            row = pool.row(code)
+        except PoolError as error:
+            unknown.append(code)
+            first = first or str(error)
+            if len(unknown) == NAMED:  # looking for near ids is slow in a large pool, and ten tell enough
+                break
+            continue
+        if row in rows:
+            both = repr(code) if code == rows[row] else f"{rows[row]!r} and {code!r}"
+            raise TestSetError(f"{path}: expected each image once, got {both} twice (image {pool.ids[row]})")
+        rows[row] = code
+    if unknown:
+        more = " and perhaps more" if len(unknown) == NAMED else ""
+        names = ", ".join(repr(code) for code in unknown)
+        raise TestSetError(f"{path}: expected ids of the pool, got unknown ids {names}{more}. The first: {first}")
+    return list(rows)

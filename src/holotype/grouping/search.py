@@ -1,0 +1,140 @@
+"""Exact cosine similarity of the pool to the exemplars, in one streaming pass."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numkong
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.encoders.encode import in_order, l2_normalize
+from holotype.encoders.runtimes import Encoder, cores
+from holotype.errors import ExemplarError
+from holotype.grouping.space import Space
+from holotype.pool.exemplars import Exemplar
+from holotype.pool.images import Source, decode, middle
+from holotype.vectors.embeddings import Embeddings
+
+_Block = tuple[NDArray[np.int64], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How similar the pool is to the exemplars.
+
+    classes     K names
+    exemplars   one or more per class
+    embeddings  the search space
+    scores      (n, K) float32 cosine to the nearest exemplar of each class, nan without a vector
+    seconds     what it took, the embeddings being there
+    queries     per class the unit vectors (exemplars of the class, dim)
+    encoder     what made the embeddings, where that is known
+    """
+
+    classes: Sequence[str]
+    exemplars: Sequence[Exemplar]
+    embeddings: Embeddings
+    scores: NDArray[np.float32]
+    seconds: float
+    queries: Sequence[NDArray[np.float32]] = ()
+    encoder: Encoder | None = None
+
+    @property
+    def exemplar_rows(self) -> dict[int, int]:
+        """The exemplars that are in the pool: row -> class."""
+        return {e.row: e.label for e in self.exemplars if e.row is not None}
+
+    def anchors(self, views: bool) -> Sequence[NDArray[np.float32]]:
+        """Return what ranking starts from: `queries`; with `views` each averaged with the middle of its exemplar.
+
+        Where the encoder is not known there is no view.
+        """
+        if not views or self.encoder is None:
+            return self.queries
+        size = 2 * max(self.encoder.size)
+        closer = [_encoded(middle(decode(e.data, fit=size)), self.encoder) for e in self.exemplars]
+        labels = np.array([exemplar.label for exemplar in self.exemplars])
+        return [l2_normalize(plain + np.stack(closer)[labels == k]) for k, plain in enumerate(self.queries)]
+
+
+def search(
+    embeddings: Embeddings, classes: Sequence[str], exemplars: Sequence[Exemplar], encoder: Encoder | None
+) -> Search:
+    """Compare the pool with the exemplars. One that is not in the pool needs the `encoder` of the embeddings.
+
+    Raises `ExemplarError` where that encoder is not known.
+    """
+    started = time.perf_counter()
+    vectors = np.stack([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
+    labels = np.array([exemplar.label for exemplar in exemplars])
+    queries = [l2_normalize(vectors[labels == k]) for k in range(len(classes))]
+    scores = cosine(embeddings, queries)
+    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries, encoder)
+
+
+def _encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:
+    return l2_normalize(encoder.encode(encoder.prepare(source)[None])).ravel()
+
+
+def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None) -> NDArray[np.float32]:
+    if exemplar.row is not None and embeddings.present[exemplar.row]:
+        return embeddings.take([exemplar.row]).ravel()
+    if encoder is not None:
+        return _encoded(exemplar.data, encoder)
+    raise ExemplarError(
+        f"{exemplar.name} has no row in the embeddings, and what made them is not known: name their encoder, give the "
+        "id of an image in the pool, or search with an encoder of your own in place of them"
+    )
+
+
+def cosine(
+    embeddings: Embeddings, exemplars: Sequence[NDArray[np.float32]], space: Space | None = None
+) -> NDArray[np.float32]:
+    """Return (pool rows, K) float32: the cosine to the nearest exemplar of each class, nan without a vector.
+
+    exemplars: per class an array (exemplars of the class, dim). With `space`, all are compared there.
+    """
+    queries = l2_normalize(np.concatenate(exemplars))
+    starts = np.cumsum([0, *(len(vectors) for vectors in exemplars[:-1])])
+    compare = _comparison(queries if space is None else space.transform(queries), space)
+
+    def nearest(block: _Block) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows, vectors = block
+        return rows, np.maximum.reduceat(compare(vectors), starts, axis=1)
+
+    scores = np.full((embeddings.size, len(exemplars)), np.nan, np.float32)
+    for rows, found in in_order(nearest, embeddings.stored(), cores()):
+        scores[rows] = found
+    return scores
+
+
+def _comparison(queries: NDArray[np.float32], space: Space | None) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """Return what gives the cosines (m, queries) of stored vectors (m, dim).
+
+    Float16 vectors are compared as they are, with queries rounded to float16 too.
+    """
+    half = numkong.dots_pack(queries.astype(np.float16))
+
+    def compare(vectors: NDArray[Any]) -> NDArray[np.float32]:
+        if space is not None:
+            return space.transform(l2_normalize(vectors)) @ queries.T
+        if vectors.dtype != np.float16:
+            return l2_normalize(vectors) @ queries.T
+        distances: NDArray[np.float32] = np.asarray(numkong.angulars_packed(np.ascontiguousarray(vectors), half))
+        np.subtract(1, distances, out=distances)
+        distances[np.isnan(distances)] = 0  # a vector of zeros is like nothing
+        return distances
+
+    return compare
+
+
+def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return the rows of the `k` greatest of `scores` (n,), best first; nan counts as absent."""
+    usable = np.flatnonzero(~np.isnan(scores))
+    k = min(k, len(usable))
+    if k == 0:
+        return usable[:0]
+    part = usable[np.argpartition(-scores[usable], k - 1)[:k]]
+    return part[np.argsort(-scores[part], kind="stable")]

@@ -1,0 +1,1 @@
+"""From groups to a classifier: rows to learn from, head, calibration, predictions."""

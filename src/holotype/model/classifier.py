@@ -1,0 +1,334 @@
+"""Classifier: encoder, head and calibration in one object that fits, predicts, saves and loads."""
+
+import json
+import platform
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import files
+from holotype.encoders.encode import encode_images, l2_normalize
+from holotype.encoders.quantise import choose_arithmetic
+from holotype.encoders.registry import load_encoder
+from holotype.encoders.runtimes import Encoder, OnnxEncoder, fingerprint
+from holotype.errors import HolotypeError, ModelError, NotFittedError
+from holotype.grouping.assign import group_pool, refuse_empty
+from holotype.grouping.search import Search, search
+from holotype.grouping.space import Space
+from holotype.model import rows as training_rows
+from holotype.model.calibration import Calibration, calibrate
+from holotype.model.heads import Head, fit_head
+from holotype.model.predictions import NONE, Predictions
+from holotype.model.rows import PoolLabels
+from holotype.model.splits import Split, near_rows
+from holotype.pool.exemplars import resolve
+from holotype.pool.pool import Pool
+from holotype.progress import Progress, Silent
+from holotype.settings import Arithmetic, Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
+from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.store import EmbeddingStore, embed, fingerprints
+from holotype.vectors.supplied import check_identity
+
+MODEL = "model"  # the folder of a run that holds its classifier
+_FORMAT = 4
+_FILES = ("encoder.onnx", "head.onnx", "arrays.safetensors")
+_PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
+_DEFAULTS = FitSettings()
+
+
+class Classifier:
+    """K classes plus none, from an unlabelled pool and one exemplar (or a few) per class.
+
+    It keeps to scikit-learn's conventions (the constructor only stores its arguments, a second fit forgets the first,
+    `clone` works), and is no estimator of it: `fit` takes a pool and exemplars in place of X and y, and what is
+    classified are images, so cross-validation and pipelines do not apply. To predict, scikit-learn is not loaded.
+
+    `settings.FitSettings` says what each argument means. After `fit`:
+
+    classes_       the classes, with "none" last
+    groups_        what the pool's rows were taken for, and why
+    training_      the rows that were learnt from
+    calibration_   temperature, prior and thresholds
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: str = _DEFAULTS.encoder,
+        runtime: str = _DEFAULTS.runtime,
+        precision: Arithmetic = _DEFAULTS.precision,
+        threshold: Threshold = _DEFAULTS.threshold,
+        doubtful_band: float = _DEFAULTS.doubtful_band,
+        ambiguity: float = _DEFAULTS.ambiguity,
+        rank: RankSettings = _DEFAULTS.rank,
+        head: HeadName = _DEFAULTS.head,
+        head_settings: HeadSettings = _DEFAULTS.head_settings,
+        balance: Balance = _DEFAULTS.balance,
+        views: int = _DEFAULTS.views,
+        negatives: int = _DEFAULTS.negatives,
+        validation: float = _DEFAULTS.validation,
+        near_duplicate: float = _DEFAULTS.near_duplicate,
+        seed: int = _DEFAULTS.seed,
+    ) -> None:
+        self.encoder = encoder
+        self.runtime = runtime
+        self.precision = precision
+        self.threshold = threshold
+        self.doubtful_band = doubtful_band
+        self.ambiguity = ambiguity
+        self.rank = rank
+        self.head = head
+        self.head_settings = head_settings
+        self.balance = balance
+        self.views = views
+        self.negatives = negatives
+        self.validation = validation
+        self.near_duplicate = near_duplicate
+        self.seed = seed
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
+        """Return the constructor's arguments, as scikit-learn's `clone` expects."""
+        return {name: getattr(self, name) for name in FitSettings.model_fields}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments. Raises `ValueError` for an unknown name."""
+        for name, value in params.items():
+            if name not in FitSettings.model_fields:
+                raise ValueError(f"no parameter {name!r}; expected one of {', '.join(FitSettings.model_fields)}")
+            setattr(self, name, value)
+        return self
+
+    def fit(
+        self,
+        pool: Pool,
+        exemplars: Mapping[str, Sequence[str]],
+        *,
+        embeddings: Embeddings | None = None,
+        embeddings_encoder: Encoder | None = None,
+        held_out: Sequence[int] = (),
+        cache: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Find what resembles the exemplars, group it, train and calibrate.
+
+        exemplars           class -> pool ids or paths of images
+        embeddings          vectors to search with; without them `encoder` encodes the whole pool
+        embeddings_encoder  what made them: for exemplars that are not in the pool, and a closer look at all of them
+        held_out            pool rows of a test set: neither they nor their near-duplicates are learnt from
+        cache               folder of computed vectors, which the next fit uses again
+        """
+        progress = progress or Silent()
+        settings = self._settings()
+        encoder = load_encoder(settings.encoder, settings.runtime)
+        made = fingerprints(cache) if cache else ()
+        encoder = choose_arithmetic(encoder, pool, settings.precision, progress, made=made, whole=embeddings is None)
+        found = resolve(pool, exemplars)
+        with ExitStack() as stack:
+            folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool.fingerprint)
+            if embeddings is None:
+                embeddings, embeddings_encoder = embed(pool, encoder, store.folder, progress), encoder
+            elif embeddings_encoder is not None:
+                check_identity(embeddings, pool, embeddings_encoder)
+            searched = search(embeddings, list(exemplars), found, embeddings_encoder)
+            closed = near_rows(embeddings, held_out, settings.near_duplicate)
+            labels = PoolLabels(group_pool(searched, settings, held_out=closed))
+            refuse_empty(labels.groups, searched.exemplar_rows)
+            parts = training_rows.plan(searched, [labels], held_out, settings)
+            return self.learn(searched, labels, parts, pool, store, progress)
+
+    def learn(
+        self,
+        searched: Search,
+        labels: PoolLabels,
+        parts: Split,
+        pool: Pool,
+        store: EmbeddingStore,
+        progress: Progress,
+    ) -> Self:
+        """Train and calibrate on the rows of `parts`, as `labels` has them: the second half of `fit`."""
+        settings, encoder, classes = self._settings(), store.encoder, [*searched.classes, NONE]
+        rows = training_rows.build(parts, labels, searched, pool, store, settings, progress)
+        vectors = encoder.encode(np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars]))
+        head = fit_head(settings.head, settings.head_settings, rows.fit, rows.validation, len(classes), settings.seed)
+        learnt = len(rows.fit_ids)  # the views behind them are not images of the pool
+        weighted = np.bincount(rows.fit.y, rows.fit.weights, minlength=len(classes))
+        calibration = calibrate(
+            head.scores(rows.validation.X),
+            rows.validation.y,
+            trained_prior=weighted / weighted.sum(),
+            pool_prior=labels.groups.prior,
+            learnt=(head.scores(rows.fit.X[:learnt]), rows.fit.y[:learnt]),
+        )
+        # only now: a fit that fails leaves the one before it whole
+        self.classes_, self.groups_, self.training_, self.counts_ = classes, labels.groups, rows, rows.counts
+        self.encoder_, self.head_, self.calibration_ = encoder, head, calibration
+        self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
+        self.exemplar_vectors_ = l2_normalize(vectors)
+        return self
+
+    def _settings(self) -> FitSettings:
+        """The constructor's arguments, checked."""
+        return FitSettings.parse(self.get_params())
+
+    def predict_images(self, ids: Sequence[str], features: NDArray[np.float32]) -> Predictions:
+        """Return predictions for images whose model-space features (n, dim) are there already."""
+        self._check_fitted()
+        similarity_ = l2_normalize(features) @ self.exemplar_vectors_.T
+        nearest = similarity_.argmax(axis=1) if len(ids) else np.zeros(0, int)
+        return Predictions(
+            list(ids),
+            self.classes_[:-1],
+            self.calibration_.probabilities(self.head_.scores(features)),
+            self.calibration_.thresholds,
+            [self.exemplar_names_[i] for i in nearest],
+            similarity_.max(axis=1).astype(np.float64) if len(ids) else np.zeros(0),
+        )
+
+    def predict_one(self, source: Any, name: str = "image") -> Predictions:
+        """Return the whole prediction of one image: path, bytes, Pillow image, or pixels (h, w, 3) uint8."""
+        self._check_fitted()
+        return self.predict_images([name], self.encoder_.encode(self.encoder_.prepare(source)[None]))
+
+    def predict(self, X: Any) -> Any:
+        """Return the label of one image, or an array of labels of a list of images."""
+        if isinstance(X, list | tuple):
+            return np.array([self.predict_one(one).labels[0] for one in X], dtype=np.str_)
+        return self.predict_one(X).labels[0]
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return (n, K + 1) probabilities in the order of `classes_`; one image counts as n = 1."""
+        self._check_fitted()
+        return np.array([self.predict_one(one).probabilities[0] for one in _listed(X)]).reshape(-1, len(self.classes_))
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return (n, K) margins: probability minus threshold of each class."""
+        self._check_fitted()
+        return np.array([self.predict_one(one).margins[0] for one in _listed(X)]).reshape(-1, len(self.classes_) - 1)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "head_"):
+            raise NotFittedError(
+                "this Classifier is not fitted yet: call fit(pool, exemplars) first, or Classifier.load"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to `folder`: JSON, safetensors and ONNX; it needs neither torch nor a network to load."""
+        from safetensors.numpy import save
+
+        self._check_fitted()
+        folder = Path(folder)
+        arrays = {"exemplars": self.exemplar_vectors_, "shift": self.calibration_.shift}
+        arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
+        arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
+        arrays |= self.head_.space.arrays() if self.head_.space is not None else {}
+        self.encoder_.save(folder / "encoder.onnx")
+        files.write(folder / "head.onnx", self.head_.to_onnx())
+        files.write(folder / "arrays.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        digests = {name: fingerprint(folder / name) for name in _FILES}
+        files.write(folder / "model.json", json.dumps(self._description(digests), indent=1))
+
+    def _description(self, digests: dict[str, str]) -> dict[str, Any]:
+        encoder = self.encoder_
+        return {
+            "format": _FORMAT,
+            "files": digests,
+            "classes": self.classes_[:-1],
+            "encoder": {
+                "name": encoder.name,
+                "fingerprint": encoder.fingerprint,
+                "size": list(encoder.size),
+                "precision": encoder.precision,
+            },
+            "preprocessing": {
+                "resize": "letterbox",
+                "fill": list(encoder.fill),
+                "normalisation": "in encoder.onnx",
+            },
+            "layers": len(self.head_.layers),
+            "exemplars": self.exemplar_names_,
+            "temperature": self.calibration_.temperature,
+            "thresholds": self.calibration_.thresholds.tolist(),
+            "threshold_basis": self.calibration_.basis,
+            "prior": self.calibration_.prior.tolist(),
+            "counts": self.counts_,
+            "settings": FitSettings(**self.get_params()).model_dump(),
+            "versions": versions(),
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Load a saved model. Raises `ModelError` when it is not whole, or its encoder is another."""
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        folder = folder / MODEL if (folder / MODEL / "model.json").exists() else folder
+        if not (folder / "model.json").exists():
+            raise ModelError(f"expected a saved model in {folder} (model.json), and there is none")
+        try:
+            about = json.loads((folder / "model.json").read_text())
+            _check_format(folder, about["format"])
+            _check_files(folder, about["files"])
+            arrays = load_file(folder / "arrays.safetensors")
+            settings = FitSettings(**about["settings"])
+            of = about["encoder"]
+            encoder = OnnxEncoder(of["name"], folder / "encoder.onnx", settings.runtime, of["precision"])
+            layers = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(about["layers"])]
+        except HolotypeError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the model in {folder} is not whole: {error}") from error
+        self = cls(**dict(settings))
+        self.classes_ = [*about["classes"], NONE]
+        self.encoder_ = encoder
+        self.head_ = Head(layers, space=Space.from_arrays(arrays) if "space_mean" in arrays else None)
+        self.exemplar_names_, self.exemplar_vectors_ = about["exemplars"], arrays["exemplars"]
+        self.counts_ = about["counts"]
+        self.calibration_ = Calibration(
+            about["temperature"],
+            arrays["shift"],
+            np.array(about["thresholds"]),
+            np.array(about["prior"]),
+            about["threshold_basis"],
+        )
+        return self
+
+    def predict_pool(
+        self, pool: Pool, rows: Iterable[int], progress: Progress | None = None
+    ) -> Iterable[tuple[Predictions, dict[str, str]]]:
+        """Yield predictions batch by batch, with id -> reason of the images that are unreadable."""
+        self._check_fitted()
+        wanted = {pool.ids[row]: row for row in rows}
+        with (progress or Silent()).track("predict", len(wanted)) as advance:
+            for encoded in encode_images(list(wanted), lambda name: pool.read(wanted[name]), self.encoder_):
+                yield self.predict_images(encoded.ids, encoded.vectors), encoded.unreadable
+                advance(len(encoded))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+def _check_format(folder: Path, found: int) -> None:
+    if found != _FORMAT:
+        raise ModelError(f"{folder} has format {found}, this version reads format {_FORMAT}")
+
+
+def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    for name in _FILES:
+        if fingerprint(folder / name) != digests[name]:
+            raise ModelError(
+                f"{folder / name} is not the file that was saved with this model (it was cut off, or is another's); "
+                "copy the folder again"
+            )
+
+
+def _listed(X: Any) -> Sequence[Any]:
+    return X if isinstance(X, list | tuple) else [X]

@@ -1,0 +1,157 @@
+"""Predictions: parallel arrays, one entry per image, validated and sliceable."""
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+NONE = "none"
+Layout = Literal["jsonl", "csv", "table"]
+_UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrogates, line and paragraph ends
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers for n images and K classes.
+
+    ids            (n,) str
+    classes        (K,) the classes' names, without "none"
+    probabilities  (n, K + 1) float64, at the pool's prior; the last column is "none"
+    thresholds     (K,) probability from which a class is given
+    nearest        (n,) the exemplar most similar to the image
+    similarity     (n,) its cosine in the model space
+    """
+
+    ids: Sequence[str]
+    classes: Sequence[str]
+    probabilities: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+    nearest: Sequence[str]
+    similarity: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        n, k = len(self.ids), len(self.classes)
+        shapes = (self.probabilities.shape, self.thresholds.shape, len(self.nearest), self.similarity.shape)
+        if shapes != ((n, k + 1), (k,), n, (n,)):
+            raise ValueError(f"expected arrays for {n} images and {k} classes, got shapes {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: NDArray[Any]) -> "Predictions":
+        """Return the predictions of `rows` (indices or a mask)."""
+        index = np.arange(len(self))[rows]
+        return Predictions(
+            [self.ids[i] for i in index],
+            self.classes,
+            self.probabilities[index],
+            self.thresholds,
+            [self.nearest[i] for i in index],
+            self.similarity[index],
+        )
+
+    @property
+    def margins(self) -> NDArray[np.float64]:
+        """(n, K) probability minus threshold; the class of the greatest margin at or above zero is given."""
+        return self.probabilities[:, :-1] - self.thresholds
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """(n,) number of the class that is given; K, the number after the last, is "none"."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        margins = self.margins
+        return np.where(margins.max(axis=1) >= 0, margins.argmax(axis=1), len(self.classes))
+
+    @property
+    def vectors(self) -> NDArray[np.float64]:
+        """(n, K) of 0.0 and 1.0, at most one 1.0 in a row; all zeros is "none"."""
+        return np.eye(len(self.classes) + 1)[self.numbers, :-1]
+
+    @property
+    def labels(self) -> list[str]:
+        """(n,) a class, or "none"."""
+        names = [*self.classes, NONE]
+        return [names[number] for number in self.numbers]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield one plain dictionary per image, with the reason in words."""
+        for i, (label, vector, margin) in enumerate(zip(self.labels, self.vectors, self.margins, strict=True)):
+            best = int(margin.argmax())
+            verb = "reaches" if label != NONE else "stays below"
+            yield {
+                "id": self.ids[i],
+                "label": label,
+                "vector": vector.tolist(),
+                "probabilities": dict(zip([*self.classes, NONE], self.probabilities[i].tolist(), strict=True)),
+                "margin": float(margin[best]),
+                "nearest": self.nearest[i],
+                "similarity": float(self.similarity[i]),
+                "reason": f"p({self.classes[best]}) = {self.probabilities[i, best]:.3f} {verb} its threshold "
+                f"{self.thresholds[best]:.3f}; nearest exemplar {self.nearest[i]}, cosine {self.similarity[i]:.3f}",
+            }
+
+    def to_csv(self) -> str:
+        """One line per image, as `lines` writes them."""
+        return "".join(lines(self.records(), self.classes, "csv"))
+
+
+def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: Layout) -> Iterator[str]:
+    """Yield one line per record; an unreadable image is a record of "id" and "error", and has its line too.
+
+    "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason.
+    "table" is for the eye: a control character is escaped, as `\\n` is.
+    """
+    if layout == "csv":
+        names = [*classes, *(f"p_{name}" for name in [*classes, NONE])]
+        yield csv_line(["id", "label", *names, "margin", "reason"])
+    for record in records:
+        if layout == "jsonl":
+            yield json.dumps(record, ensure_ascii=False) + "\n"
+        elif layout == "csv":
+            yield csv_line(_cells(record, len(classes)))
+        else:
+            yield _table_line(record)
+
+
+def _table_line(record: Mapping[str, Any]) -> str:
+    if "error" in record:
+        return _one_line(f"{record['id']}  unreadable: {record['error']}") + "\n"
+    return _one_line(f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}") + "\n"
+
+
+def _one_line(text: str) -> str:
+    """Return `text` with what would end the line, command the terminal or not be printable at all as `\\n`, `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _UNPRINTABLE else character
+        for character in text
+    )
+
+
+def _cells(record: Mapping[str, Any], count: int) -> list[Any]:
+    if "error" in record:
+        return [record["id"], "", *[""] * (2 * count + 2), f"unreadable: {record['error']}"]
+    probabilities = [f"{value:.6f}" for value in record["probabilities"].values()]
+    return [
+        record["id"],
+        record["label"],
+        *record["vector"],
+        *probabilities,
+        f"{record['margin']:.6f}",
+        record["reason"],
+    ]
+
+
+def csv_line(cells: Sequence[Any]) -> str:
+    """Return one line of a CSV; cells with line ends of any kind come back as they were."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # it quotes only what is in its line's end
+    return buffer.getvalue().removesuffix("\r\n") + "\n"

@@ -1,0 +1,133 @@
+"""Search over the head's hyperparameters, on training rows only: no function here can receive test rows."""
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from holotype import files
+from holotype.errors import OutputError
+from holotype.model.calibration import softmax
+from holotype.model.heads import TrainingRows, Watch, fit_head
+from holotype.progress import Progress, Silent
+from holotype.settings import HeadName, HeadSettings, Threshold
+
+if TYPE_CHECKING:
+    import optuna
+
+Parts = tuple[TrainingRows, TrainingRows]  # to fit, and to validate
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best settings found, their validation loss, the loss of the settings before, and the trials done."""
+
+    settings: HeadSettings
+    threshold: Threshold
+    loss: float
+    loss_before: float
+    trials: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dict(self.__dict__) | {"settings": self.settings.model_dump()}
+
+
+def validation_loss(
+    name: HeadName,
+    settings: HeadSettings,
+    fit: TrainingRows,
+    validation: TrainingRows,
+    classes: int,
+    seed: int,
+    watch: Watch = lambda _epoch, _loss: None,
+) -> float:
+    """Return the weighted log-loss on the validation rows of a head fitted on the fit rows."""
+    head = fit_head(name, settings, fit, validation, classes, seed, watch)
+    probabilities = softmax(head.scores(validation.X))[np.arange(len(validation.y)), validation.y]
+    return float(-(validation.weights * np.log(np.maximum(probabilities, 1e-12))).sum() / validation.weights.sum())
+
+
+def tune(
+    name: HeadName,
+    start: HeadSettings,
+    candidates: Mapping[Threshold, Parts],
+    classes: int,
+    *,
+    trials: int,
+    study: Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Try `trials` settings with TPE (Bergstra et al., NeurIPS 2011); those in the SQLite file `study` count.
+
+    start        the settings from before; where no trial is better on the validation rows, they stay
+    candidates   threshold -> the rows that it gives, that of `start` first; with several, the threshold is searched
+                 as well. All must validate on the same rows with the same labels.
+
+    Trials of the mlp that fall behind are given up early (successive halving, Li et al., MLSys 2020). A study
+    belongs to its rows: with others, a new one begins in the same file.
+    """
+    import optuna
+
+    if "?" in str(study):
+        raise OutputError(f"a study cannot be kept in {study}, as its path is part of an address: avoid the ? in it")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    files.make_folder(study.parent)
+    keys = {str(threshold): threshold for threshold in candidates}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        search = optuna.create_study(
+            study_name=f"{name}-{_digest(start, candidates)}", storage=f"sqlite:///{study}", load_if_exists=True
+        )
+        search.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        # with the same seed, a study that goes on would begin with the same random settings again
+        search.sampler = optuna.samplers.TPESampler(seed=seed + len(search.trials))
+
+    def objective(trial: optuna.Trial) -> float:
+        def watch(epoch: int, loss: float) -> None:
+            trial.report(loss, epoch + 1)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        parts = candidates[keys[trial.suggest_categorical("threshold", list(keys))]]
+        return validation_loss(name, _suggest(trial, name, start), *parts, classes, seed, watch)
+
+    done = sum(trial.state.is_finished() for trial in search.trials)
+    with (progress or Silent()).track(f"tune ({name})", trials) as advance:
+        advance(min(done, trials))
+        search.optimize(objective, n_trials=max(0, trials - done), callbacks=[lambda _study, _trial: advance(1)])
+    first = next(iter(candidates))
+    before = validation_loss(name, start, *candidates[first], classes, seed)
+    if search.best_value >= before:
+        return Tuned(start, first, before, before, max(done, trials))
+    best = dict(search.best_params)
+    threshold = keys[best.pop("threshold")]
+    return Tuned(start.model_copy(update=best), threshold, search.best_value, before, max(done, trials))
+
+
+def _suggest(trial: "optuna.Trial", name: HeadName, start: HeadSettings) -> HeadSettings:
+    if name == "linear":
+        return start.model_copy(update={"strength": trial.suggest_float("strength", 1e-5, 1, log=True)})
+    return start.model_copy(
+        update={
+            "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+            "units": trial.suggest_int("units", 16, 512, log=True),
+            "dropout": trial.suggest_float("dropout", 0.0, 0.7),
+            "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
+        }
+    )
+
+
+def _digest(start: HeadSettings, candidates: Mapping[Threshold, Parts]) -> str:
+    digest = hashlib.sha256(start.model_dump_json().encode())
+    for threshold, parts in candidates.items():
+        digest.update(str(threshold).encode())
+        for rows in parts:
+            for array in (rows.X, rows.y, rows.weights):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

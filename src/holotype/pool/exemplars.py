@@ -1,0 +1,173 @@
+"""Exemplars: the pictures that define the classes, from the pool or from files."""
+
+import hashlib
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from holotype.errors import ExemplarError, PoolError, UnreadableImage
+from holotype.pool.images import SUFFIXES, decode
+from holotype.pool.pool import Pool
+
+COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
+_PATHS = ("/", "./", "../", "~")
+_UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrogates, line and paragraph ends
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One picture of class number `label`; `row` is its place in the pool, None for a file from outside."""
+
+    name: str
+    label: int
+    row: int | None
+    data: bytes
+
+    @property
+    def key(self) -> str:
+        """What its vector is kept under when it is not in the pool: its content, as a file may change."""
+        return f"file:{hashlib.sha256(self.data).hexdigest()[:16]}"
+
+
+def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar]:
+    """Find each exemplar by pool id or path, in the order of the classes.
+
+    A code that begins with `/`, `./`, `../` or `~` is a path; any other is an id, and a path only where it is no id.
+    Raises `ExemplarError` for one that is unknown, unreadable, means two images, or is given for two classes, and
+    for a name that no class can have.
+    """
+    if not exemplars:
+        raise ExemplarError("expected at least one class with an exemplar, got none")
+    check_class_names(exemplars)
+    found = [
+        _resolve(pool, label, name, str(code))
+        for label, (name, codes) in enumerate(exemplars.items())
+        for code in ([codes] if isinstance(codes, str) else codes)
+    ]
+    classes = list(exemplars)
+    for number, name in enumerate(classes):
+        if not any(exemplar.label == number for exemplar in found):
+            raise ExemplarError(f"class {name!r} has no exemplar; give at least one, {name}=ID or {name}=path/to.jpg")
+    owner: dict[bytes, Exemplar] = {}
+    for exemplar in found:
+        other = owner.setdefault(exemplar.data, exemplar)
+        if other.label != exemplar.label:
+            raise ExemplarError(
+                f"the same image ({exemplar.name}) is an exemplar of {classes[other.label]!r} and of "
+                f"{classes[exemplar.label]!r}; it can stand for one class only"
+            )
+    return found
+
+
+def names_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
+    """Return per class what its exemplars are called."""
+    return [[one.name for one in exemplars if one.label == k] for k in range(classes)]
+
+
+def check_class_names(names: Iterable[str]) -> None:
+    """Raise `ExemplarError` for a name that a file of a run could not hold, or would confuse with another column."""
+    names = list(names)
+    for name in names:
+        if wrong := _why_no_name(name, names):
+            raise ExemplarError(f"the class name {name!r} cannot be used: {wrong}; call the class something else")
+
+
+def _why_no_name(name: str, names: Collection[str]) -> str:
+    """Say why `name`, one of `names`, is none that a class can have; nothing for a good one."""
+    if not isinstance(name, str):
+        return f"expected text, got {type(name).__name__}"
+    broken = any(unicodedata.category(character) in _UNPRINTABLE for character in name)
+    owner = name.removeprefix("p_")
+    faults = {
+        "it is empty": not name.strip(),
+        "it has a line end, a control character or a broken character in it": broken,
+        "it has spaces before or after it": name != name.strip(),
+        '"none" is the name of the rejected class': name.casefold() == "none",
+        f"predictions.csv and test sets have a column {name}, and one for each class": name in COLUMNS,
+        f"predictions.csv has the probabilities of {owner!r} in a column of that name": (
+            owner != name and owner in [*names, "none"]
+        ),
+    }
+    return next((fault for fault, there in faults.items() if there), "")
+
+
+def read_folder(folder: Path) -> dict[str, list[str]]:
+    """Read `folder/<class>/*.jpg` as class -> paths; hidden folders and files are no exemplars.
+
+    Raises `ExemplarError` when there is no class, or a class without an image.
+    """
+    try:
+        found = {sub.name: _images(sub) for sub in _shown(folder) if sub.is_dir()} if folder.is_dir() else {}
+    except OSError as error:
+        raise ExemplarError(f"expected a folder that can be listed at {error.filename}: {error.strerror}") from None
+    if not found:
+        raise ExemplarError(f"expected exemplars as {folder}/<class>/<image>, found none")
+    for name, paths in found.items():
+        if not paths:
+            raise ExemplarError(
+                f"expected an image ({' '.join(sorted(SUFFIXES))}) of the class {name!r} in {folder / name}, found "
+                "none; add one, or remove the folder"
+            )
+    return found
+
+
+def _shown(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[str]:
+    """The images as paths that `resolve` cannot take for ids."""
+    paths = (path for path in _shown(folder) if path.suffix.lower() in SUFFIXES)
+    return [str(path) if path.is_absolute() else f"./{path}" for path in paths]
+
+
+def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
+    try:
+        row = _row(pool, code)
+        data = pool.read(row) if row is not None else _path(code).read_bytes()
+        if row is not None:
+            _refuse_other_file(code, pool.ids[row], data)
+        decode(data, fit=64)
+    except PoolError as error:
+        raise ExemplarError(f"exemplar {name}={code}: {error}, nor is it a file") from None
+    except ExemplarError as error:
+        raise ExemplarError(f"exemplar {name}={code}: {error}") from None
+    except (UnreadableImage, OSError) as error:
+        raise ExemplarError(f"exemplar {name}={code} is unreadable: {error}") from None
+    return Exemplar(code if row is None else pool.ids[row], label, row, data)
+
+
+def _row(pool: Pool, code: str) -> int | None:
+    """Return the pool row that `code` means, None for a file."""
+    if not code.startswith(_PATHS):
+        row = pool.find(code)
+        return pool.row(code) if row is None and not _is_file(_path(code)) else row
+    if _is_file(_path(code)):
+        return None
+    start, slash, last = code.rpartition("/")
+    known = slash and pool.find(last) is not None
+    hint = f"; without {start + slash!r} it would be an image of the pool" if known else ""
+    raise ExemplarError(f"there is no file {_path(code)}{hint}")
+
+
+def _refuse_other_file(code: str, id_: str, data: bytes) -> None:
+    """Refuse a code that stands for a pool image (`data`) and for a file of other content, unless it is the very id."""
+    if not code.startswith(_PATHS) and code != id_ and _is_file(path := _path(code)) and path.read_bytes() != data:
+        raise ExemplarError(
+            f"it is an image of the pool and also another file; give ./{code} for the file, or {id_} for the pool's"
+        )
+
+
+def _path(code: str) -> Path:
+    try:
+        return Path(code).expanduser()
+    except RuntimeError:  # a "~" that is nobody's home
+        return Path(code)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no path at all: too long, or with a null in it
+        return False

@@ -1,0 +1,176 @@
+"""Which images of a class to ask about next: strategies behind one method, and the queue that mixes in the audit."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.answers.audit import audit_order
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.feedback import Logits, sigmoid
+from holotype.answers.refine import Refined
+from holotype.grouping.space import Matrix
+
+ANSWERS_PER_REFIT = 2  # answers about a class after which the page learns anew
+
+_FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost
+_AUDITED = 3  # one answer of so many is an audit, in the end
+_DEEP = 400  # images that are looked at: the most likely
+_WIDE = 4.0  # logits from even odds count as much as ...
+_APART = 0.5  # ... this share of the way from nothing in common to the same image
+_TINY = 10.0  # estimated images left of a class that is walked from the top ...
+_LIKELY = -3.0  # ... counted from this logit on: the pool is large, and its unlikely images add up
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class QueryContext:
+    """What a strategy sees of a class.
+
+    vectors    (n, dim) unit vectors of the pool
+    logits     (n,) of the estimated probability that an image shows the class
+    free       (n,) bool: may be asked about
+    seen       (s, dim) vectors of the exemplars, and of what is known
+    """
+
+    vectors: NDArray[Any]
+    logits: Logits
+    free: NDArray[np.bool_]
+    seen: Matrix
+
+    @classmethod
+    def of(
+        cls, baseline: ReviewBaseline, refined: Refined, k: int, known: Collection[int], closed: Collection[int]
+    ) -> Self:
+        """Return the context of class `k`: rows of which is `known` whether they show it, others that are `closed`."""
+        free: NDArray[np.bool_] = ~baseline.groups.missing
+        free[[*known, *closed, *baseline.exemplar_rows]] = False
+        seen = np.concatenate([baseline.exemplars[k], np.asarray(baseline.vectors[sorted(known)], np.float32)])
+        return cls(baseline.vectors, refined.untrusted_logits[:, k], free, seen)
+
+
+class Strategy(Protocol):
+    """Chooses what to learn from."""
+
+    def choose(self, context: QueryContext, n: int) -> list[int]:
+        """Return up to `n` free rows, the first to ask first."""
+
+
+@dataclass(frozen=True)
+class Random:
+    """Any image of the pool."""
+
+    seed: int = 0
+
+    def choose(self, context: QueryContext, n: int) -> list[int]:
+        rows = np.flatnonzero(context.free)
+        rng = np.random.default_rng([self.seed, len(context.seen)])
+        return [int(row) for row in rng.permutation(rows)[:n]]
+
+
+@dataclass(frozen=True)
+class UncertaintySampling:
+    """The images whose estimated probability is nearest to one half (Lewis and Gale, SIGIR 1994)."""
+
+    def choose(self, context: QueryContext, n: int) -> list[int]:
+        return [int(row) for row in _least(np.where(context.free, np.abs(context.logits), np.inf), n)]
+
+
+@dataclass(frozen=True)
+class MostLikely:
+    """The most likely images."""
+
+    def choose(self, context: QueryContext, n: int) -> list[int]:
+        return [int(row) for row in _least(np.where(context.free, -context.logits, np.inf), n)]
+
+
+@dataclass(frozen=True)
+class DiverseUncertainty:
+    """Near even odds, and unlike what was asked before; where little is left of a class, the most likely images."""
+
+    def choose(self, context: QueryContext, n: int) -> list[int]:
+        left = context.logits[context.free & (context.logits > _LIKELY)]
+        if float(sigmoid(left).sum()) < _TINY:
+            return MostLikely().choose(context, n)
+        likely = _least(np.where(context.free, -context.logits, np.inf), _DEEP)
+        vectors = np.asarray(context.vectors[likely], np.float32)
+        gain = -np.abs(context.logits[likely]) / _WIDE
+        near = np.clip((vectors @ context.seen.T).max(axis=1, initial=0), 0, 1)
+        chosen: list[int] = []
+        for _ in range(min(n, len(likely))):
+            best = int((gain - _APART * near).argmax())
+            chosen.append(int(likely[best]))
+            near = np.maximum(near, np.clip(vectors @ vectors[best], 0, 1))
+            gain[best] = -np.inf
+        return chosen
+
+
+def _least(values: NDArray[np.float64], n: int) -> Rows:
+    """Return the places of the `n` least finite `values`, the least first."""
+    n = min(n, int(np.isfinite(values).sum()))
+    if n == 0:
+        return np.empty(0, np.int64)
+    part = np.argpartition(values, n - 1)[:n]
+    return np.asarray(part[np.argsort(values[part], kind="stable")])
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question: does the image in `row` show the class? `audit`: drawn at random, and never learnt from."""
+
+    row: int
+    audit: bool
+
+
+@dataclass(frozen=True)
+class AnswerTally:
+    """How many answers about a class there are, and how many of them are audits."""
+
+    answered: int
+    audited: int
+
+
+def next_queries(
+    context: QueryContext,
+    strategy: Strategy,
+    n: int,
+    done: AnswerTally,
+    sampled: Rows,
+    numbers: NDArray[np.float64],
+    known: Collection[int],
+) -> list[Query]:
+    """Return the next `n` questions: by the `strategy`, and after the first ones also audits, a third in the end.
+
+    sampled   what the audit is a sample of
+    numbers   (n,) by which its order is drawn
+    known     rows about which it is known whether they show the class
+    """
+    waiting = [int(row) for row in audit_order(sampled, numbers) if int(row) not in known and context.free[row]]
+    turns = _turns(done, n, len(waiting))
+    audits, taken = waiting[: sum(turns)], context.free.copy()
+    taken[audits] = False
+    others = strategy.choose(replace(context, free=taken), n - len(audits))
+    found: list[Query] = []
+    for turn in turns:
+        source = audits if turn and audits else others or audits
+        if source:
+            found.append(Query(source.pop(0), source is audits))
+    return found
+
+
+def _turns(done: AnswerTally, n: int, waiting: int) -> list[bool]:
+    """Tell which of the next `n` questions are audits: none of the first 20, then every second until a third of all is.
+
+    From there on it is every third.
+    """
+    turns: list[bool] = []
+    answered, audited = done.answered, done.audited
+    for _ in range(n):
+        behind = answered >= _FIRST and _AUDITED * audited < answered + 1
+        turn = behind and audited - done.audited < waiting and not (turns and turns[-1])
+        turns.append(turn)
+        answered, audited = answered + 1, audited + turn
+    return turns

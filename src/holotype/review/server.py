@@ -1,0 +1,279 @@
+"""The page of `holotype review`: its server, which only this machine can reach."""
+
+import json
+import math
+import socket
+import sqlite3
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import asdict
+from functools import partial
+from importlib.resources import files as resources
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+from starlette.exceptions import HTTPException as NotServed
+
+from holotype.answers.exchange import label_studio_tasks, write_csv
+from holotype.errors import HolotypeError, OutputError, UnreadableImage
+from holotype.review.guard import Guard
+from holotype.review.queries import ANSWERS_PER_REFIT
+from holotype.review.review import Review
+from holotype.review.session import MOST, AnswersBody, EmptyBody, Label, Row, Session, Size, UndoBody, WithdrawBody
+from holotype.runs.report.template import templates
+
+SERVED = {
+    "page.css": "text/css",
+    "icon.svg": "image/svg+xml",
+    **{
+        f"{name}.js": "text/javascript"
+        for name in (
+            "page",
+            "session",
+            "server",
+            "pictures",
+            "one",
+            "grid",
+            "gallery",
+            "viewer",
+            "status",
+            "exemplars",
+            "applying",
+        )
+    },
+}
+
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+PICTURE_CACHE = "private, max-age=31536000, immutable"
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, so that an id that is no Unicode can be sent; what is no number is null."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of `content`."""
+        return json.dumps(_finite(content), separators=(",", ":")).encode()
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
+    """Return the page's server, to run on 127.0.0.1 at `port`. `who` is recorded with each answer."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, default_response_class=Json, redirect_slashes=False)
+    session = app.state.session = Session(review, who)
+    app.add_middleware(Guard, port=port)
+    _explain_errors(app)
+    _add_files(app, session)
+    _add_pictures(app, session)
+    _add_questions(app, session)
+    _add_results(app, session)
+    return app
+
+
+def _explain_errors(app: FastAPI) -> None:
+    def answer(status: int, why: str) -> Response:
+        return Json({"error": why}, status)
+
+    app.add_exception_handler(NotServed, lambda _, error: answer(error.status_code, error.detail))
+    app.add_exception_handler(RequestValidationError, lambda _, error: answer(422, _fault(error)))
+    app.add_exception_handler(UnreadableImage, lambda _, error: answer(422, str(error)))
+    app.add_exception_handler(HolotypeError, lambda _, error: answer(_status(error), str(error)))
+
+
+def _status(error: Exception) -> int:
+    """503 where the disk, or another program, keeps us from it: the page tries again. 409 for what cannot be."""
+    passing = isinstance(error, OutputError) or isinstance(error.__cause__, OSError | sqlite3.Error)
+    return 503 if passing else 409
+
+
+def _fault(error: RequestValidationError) -> str:
+    """Say which part of a request is wrong; what came in its place is not repeated."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}"
+
+
+def _add_files(app: FastAPI, session: Session) -> None:
+    here = resources("holotype.review") / "static"
+    content = {name: (here / name).read_bytes() for name in SERVED}
+    page = _page(session)
+
+    @app.get("/")
+    def top() -> Response:
+        return Response(page, media_type="text/html")
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in content:
+            raise HTTPException(404, "there is no such file")
+        return Response(content[name], media_type=SERVED[name])
+
+
+def _page(session: Session) -> str:
+    given = {"classes": session.review.classes, "nonce": session.nonce, "batch": ANSWERS_PER_REFIT}
+    template = templates("holotype.review").get_template("page.html.j2")
+    return template.render(given, out=session.review.out, report=session.review.folder.report)
+
+
+def _add_pictures(app: FastAPI, session: Session) -> None:
+    def jpeg(picture: bytes) -> Response:
+        return Response(picture, media_type="image/jpeg", headers={"cache-control": PICTURE_CACHE})
+
+    @app.get("/image/{row}/{size}")
+    def image(row: Row, size: Size, v: str) -> Response:
+        return jpeg(session.picture(row, size, v))
+
+    @app.get("/exemplar/{number}/{size}")
+    def exemplar(number: Row, size: Size, v: str, name: str) -> Response:
+        return jpeg(session.exemplar_picture(number, size, v, name))
+
+
+def _add_questions(app: FastAPI, session: Session) -> None:
+    @app.get("/api/questions")
+    def questions(label: Label, n: Annotated[int, Field(ge=1, le=MOST)], exclude: str = "") -> Response:
+        return Json({"questions": session.questions(label, n, _rows(exclude))})
+
+    @app.post("/api/answers")
+    def answers(body: AnswersBody) -> Response:
+        session.answer(body)
+        return Json({"version": session.version})
+
+    @app.post("/api/withdraw")
+    def withdraw(body: WithdrawBody) -> Response:
+        session.withdraw(body)
+        return Json({"version": session.version})
+
+    @app.post("/api/undo")
+    def undo(body: UndoBody) -> Response:
+        return Json({"undone": session.undo(body.act), "version": session.version})
+
+    @app.post("/api/refit")
+    def refit(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
+        session.learn()
+        return Json({"version": session.version})
+
+
+def _rows(text: str) -> list[int]:
+    """Read rows with commas between."""
+    parts = text.split(",") if text else []
+    if len(parts) > 10 * MOST or not all(part.isascii() and part.isdecimal() and len(part) < 11 for part in parts):
+        raise HTTPException(422, "exclude: expected rows with commas between")
+    return [int(part) for part in parts]
+
+
+def _add_results(app: FastAPI, session: Session) -> None:
+    review = session.review
+
+    @app.get("/api/state")
+    def state(label: Label) -> Response:
+        return Json(session.state(label))
+
+    @app.get("/api/version")
+    def version() -> Response:
+        return Json({"version": session.version, "nonce": session.nonce})
+
+    @app.get("/api/gallery")
+    def gallery(
+        label: Label,
+        part: Literal["found", "doubtful", "rejected"],
+        sort: Literal["best", "worst"] = "best",
+        text: Annotated[str, Query(max_length=1000)] = "",
+        answered: bool | None = None,
+        start: Row = 0,
+        count: Annotated[int, Field(ge=1, le=MOST)] = 60,
+    ) -> Response:
+        session.check_label(label)
+        items, total = review.gallery(label, part, sort=sort, text=text, answered=answered, start=start, count=count)
+        return Json({"items": [asdict(item) for item in items], "total": total})
+
+    @app.post("/api/apply")
+    def apply(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
+        session.applying.start()
+        return Json(session.applying.to_json(), 202)
+
+    @app.get("/api/apply")
+    def applied() -> Response:
+        return Json(session.applying.to_json())
+
+    @app.get("/report")
+    def report() -> Response:
+        with suppress(OSError):
+            content = (review.folder.report).read_bytes()
+            return Response(content, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+        raise HTTPException(404, "there is no report yet; apply the answers first")
+
+    download = partial(_download, review)
+    app.add_api_route("/answers.csv", partial(download, "answers.csv", "text/csv", _csv))
+    app.add_api_route("/label-studio.json", partial(download, "label-studio.json", "application/json", _label_studio))
+
+
+def _csv(review: Review) -> str:
+    return write_csv(review.answers.current())
+
+
+def _label_studio(review: Review) -> str:
+    return json.dumps(label_studio_tasks(review.answers.current(), review.classes), indent=1)
+
+
+def _download(review: Review, name: str, kind: str, content: Callable[[Review], str]) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(content(review), media_type=kind, headers=headers)
+
+
+def serve(
+    review: Review,
+    *,
+    port: int = 0,
+    who: str = "",
+    open_browser: bool = False,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Serve the page on 127.0.0.1 until Ctrl-C; at `port`, or at one that is free. Raises `OutputError`."""
+    with closing(_listen(port)) as listener:
+        number = listener.getsockname()[1]
+        address = f"http://127.0.0.1:{number}"
+        app = create_app(review, port=number, who=who)
+        say(f"review at {address} (Ctrl-C ends it; what was answered is kept)")
+        if open_browser:
+            webbrowser.open(address)
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has closed what was open
+            make_server(app).run(sockets=[listener])
+    applying = app.state.session.applying
+    if applying.state == "running":
+        say("the answers are still being applied; Ctrl-C again stops that as well")
+        applying.wait()
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """Return what runs `app`; only warnings are printed."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+    )
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=128)
+    except OSError as error:
+        raise OutputError(
+            f"cannot serve the page at 127.0.0.1:{port}: {error.strerror or error}; choose another --port"
+        ) from error

@@ -1,0 +1,241 @@
+"""What the page asks of a review, and is told: only what it was shown can be answered, and each act counts once."""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from threading import Lock, Thread
+from typing import Annotated, Any, Literal
+
+from fastapi import HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+
+from holotype.answers.log import NewAnswer, Pair
+from holotype.errors import HolotypeError
+from holotype.progress import Advance
+from holotype.review.review import Review, Shown
+
+SIDES = {"thumb": 320, "large": 1600}  # pixels of the long side
+MOST = 200  # answers of one act, and questions that are asked for at once
+
+Label = Annotated[str, Field(min_length=1, max_length=1000)]
+Row = Annotated[int, Field(ge=0, lt=2**31)]
+Act = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Size = Literal["thumb", "large"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class OneAnswer(_Body):
+    """Does image `row` show class `label`?"""
+
+    row: Row
+    label: Label
+    verdict: Literal["yes", "no", "unsure", "exemplar"]
+
+
+class AnswersBody(_Body):
+    """What was said with one key, or on one grid; `act` is made by the page, and the same when it is sent again."""
+
+    act: Act
+    answers: Annotated[list[OneAnswer], Field(min_length=1, max_length=MOST)]
+
+
+class WithdrawBody(_Body):
+    """An exemplar that is to be none any more."""
+
+    act: Act
+    label: Label
+    name: Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class UndoBody(_Body):
+    """An act that is not to hold."""
+
+    act: Act
+
+
+class EmptyBody(_Body):
+    """What a request sends that only starts something."""
+
+
+class Applying:
+    """The answers going into the groups, in a thread of its own; also the `Progress` that the stages tell."""
+
+    def __init__(self, review: Review) -> None:
+        self._review = review
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self.state: Literal["never", "running", "done", "failed"] = "never"
+        self.stage, self.message, self.done, self.total = "", "", 0, 0
+
+    def start(self) -> None:
+        """Start, unless it runs already."""
+        with self._lock:
+            if self.state == "running":
+                return
+            self.stage, self.message, self.done, self.total, self.state = "", "", 0, 0, "running"
+            self._thread = Thread(target=self._run, name="apply", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._review.apply(self)
+        except HolotypeError as error:
+            self.message, self.state = str(error), "failed"
+        except Exception:
+            logging.getLogger("uvicorn.error").exception("the answers could not be applied")
+            self.message, self.state = "this should not have happened; the terminal says more", "failed"
+        else:
+            self.message, self.state = str(self._review.folder.report), "done"
+
+    def say(self, text: str) -> None:
+        """Take one line about what is happening."""
+        self.stage, self.done, self.total = text, 0, 0
+
+    @contextmanager
+    def track(self, text: str, total: int) -> Iterator[Advance]:
+        """Take a bar over `total` items."""
+        self.stage, self.done, self.total = text, 0, total
+
+        def advance(count: int) -> None:
+            self.done += count
+
+        yield advance
+
+    def wait(self) -> None:
+        """Return when it does not run any more."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        return {
+            "state": self.state,
+            "stage": self.stage,
+            "done": self.done,
+            "total": self.total,
+            "message": self.message,
+        }
+
+
+class Session:
+    """What the server knows since its start: the pictures that it served, the questions that it asked, the acts."""
+
+    def __init__(self, review: Review, who: str) -> None:
+        self.review = review
+        self.applying = Applying(review)
+        self.nonce = secrets.token_urlsafe(9)  # in the address of each picture: none of an earlier start is taken
+        self._who = who
+        self._recording, self._asking = Lock(), Lock()
+        self._served: set[int] = set()
+        self._acts: dict[str, tuple[_Body, list[NewAnswer]]] = {}
+        self._recorded: set[str] = set()
+        self._learnt = 0
+        self._audits: set[Pair] = set()  # that were asked
+
+    def picture(self, row: int, size: Size, nonce: str) -> bytes:
+        """Return a picture of the pool, and remember that it was served."""
+        self._check_row(row)
+        self._check_nonce(nonce)
+        picture = self.review.picture(row, SIDES[size])
+        self._served.add(row)
+        return picture
+
+    def exemplar_picture(self, number: int, size: Size, nonce: str, name: str) -> bytes:
+        """Return the picture of exemplar `number`, if that is still the one called `name`."""
+        self._check_nonce(nonce)
+        if not any((one.number, one.name) == (number, name) for one in self._exemplars()):
+            raise HTTPException(404, "there is no such exemplar any more")
+        return self.review.exemplar_picture(number, SIDES[size])
+
+    def questions(self, label: str, n: int, exclude: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the next questions. Which are of the audit is kept here: it must not sway the answer."""
+        self.check_label(label)
+        asked = self.review.next(n, label, [row for row in exclude if row < len(self.review)])
+        with self._asking:
+            self._audits -= {(one.id, label) for one in asked}
+            self._audits |= {(one.id, label) for one in asked if one.audit}
+        return [{"row": one.row, "id": one.id, "score": one.score, "why": one.why} for one in asked]
+
+    def answer(self, body: AnswersBody) -> None:
+        """Record what was said about images that were served."""
+        for one in body.answers:
+            self.check_label(one.label)
+            self._check_row(one.row)
+        self._record(body.act, body, lambda: [self._given(one) for one in body.answers])
+
+    def withdraw(self, body: WithdrawBody) -> None:
+        """Record that an exemplar is none any more."""
+        self.check_label(body.label)
+
+        def given() -> list[NewAnswer]:
+            if all(one.name != body.name for one in self.review.exemplars(body.label)):
+                raise HTTPException(404, "there is no such exemplar any more")
+            return [NewAnswer(body.name, body.label, "withdrawn", self._who)]
+
+        self._record(body.act, body, given)
+
+    def undo(self, act: str) -> bool:
+        """Take an act back; False when that is done already."""
+        return self.review.undo(act, self._who)
+
+    def learn(self) -> None:
+        """Learn from what was said since the last time."""
+        self.review.refit()
+        self._learnt += 1
+
+    @property
+    def version(self) -> str:
+        """Another text whenever another tab has something new to show."""
+        return f"{self.review.version} {self._learnt} {self.applying.state}"
+
+    def state(self, label: str) -> dict[str, Any]:
+        """Return what the page shows beside the questions of a class."""
+        self.check_label(label)
+        changes = self.review.changes(label)
+        return {
+            "version": self.version,
+            "status": asdict(self.review.standing(label)),
+            "exemplars": [asdict(one) for one in self.review.exemplars(label)],
+            "changes": {"joined": self._named(changes.joined), "left": self._named(changes.left)},
+        }
+
+    def check_label(self, label: str) -> None:
+        """Raise when there is no such class."""
+        if label not in self.review.classes:
+            raise HTTPException(404, "there is no such class in this run")
+
+    def _record(self, act: str, body: _Body, given: Callable[[], list[NewAnswer]]) -> None:
+        """Record an act once, as it was first understood: when it is sent again, what it asked for may be done."""
+        with self._recording:
+            known, new = self._acts.get(act) or (body, given())
+            if known != body:
+                raise HTTPException(409, "this act is known with other answers; give these an id of their own")
+            self._acts[act] = known, new
+            if act not in self._recorded:
+                self.review.record(new, act)
+                self._recorded.add(act)
+
+    def _given(self, one: OneAnswer) -> NewAnswer:
+        if one.row not in self._served:
+            raise HTTPException(409, "this image was not shown since the server was started; reload the page")
+        name = self.review.ids[one.row]
+        return NewAnswer(name, one.label, one.verdict, self._who, (name, one.label) in self._audits)
+
+    def _named(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [{"row": int(row), "id": self.review.ids[row]} for row in rows]
+
+    def _exemplars(self) -> list[Shown]:
+        return [one for label in self.review.classes for one in self.review.exemplars(label)]
+
+    def _check_row(self, row: int) -> None:
+        if row >= len(self.review):
+            raise HTTPException(404, f"expected the row of an image below {len(self.review)}, got {row}")
+
+    def _check_nonce(self, nonce: str) -> None:
+        if nonce != self.nonce:
+            raise HTTPException(409, "the server was started anew; reload the page")

@@ -1,0 +1,145 @@
+// The class at hand, what was said in this tab, and how the class stands.
+
+import { coalesced, get, Outbox, post } from "./server.js";
+
+const BATCH = Number(document.body.dataset.batch); // answers after which the ranking learns
+const KEPT = 300; // acts that can be undone
+
+export class Session extends EventTarget {
+  constructor(labels) {
+    super();
+    this.labels = labels;
+    this.label = labels[0];
+    this.state = null;
+    this.unlearnt = 0;
+    this.history = remembered();
+    this.outbox = new Outbox(() => this.tell("outbox"));
+    this.refresh = coalesced(() => this.ask());
+    this.refit = coalesced(() => this.learn());
+  }
+
+  get number() {
+    return this.labels.indexOf(this.label);
+  }
+
+  tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  hear(name, action) {
+    this.addEventListener(name, (event) => action(event.detail));
+  }
+
+  say(text) {
+    this.tell("notice", text);
+  }
+
+  /** Go to another class; what was said of the one before is learnt meanwhile. */
+  open(label) {
+    this.label = label;
+    this.state = null;
+    this.tell("opened");
+    if (this.unlearnt) this.refit();
+    return this.refresh();
+  }
+
+  /**
+   * Save what was said, as one act. `entry`: kind (one, grid, other), label, answers, text (for the notice of an
+   * undo), and what is needed to ask again. True when the server has it.
+   */
+  answer(entry) {
+    this.tell("answered", { label: entry.label, rows: entry.answers.map((one) => one.row) });
+    const act = crypto.randomUUID();
+    return this.send(act, "/api/answers", { act, answers: entry.answers }, entry);
+  }
+
+  withdraw(name, label) {
+    const act = crypto.randomUUID();
+    const entry = { kind: "other", label, text: `withdrawing the exemplar ${name}`, learn: true };
+    return this.send(act, "/api/withdraw", { act, label, name }, entry);
+  }
+
+  async send(act, path, body, entry) {
+    this.history.push({ ...entry, act });
+    this.remember();
+    try {
+      await this.outbox.add(act, path, body);
+    } catch (error) {
+      this.history = this.history.filter((one) => one.act !== act);
+      this.remember();
+      this.say(`Not saved: ${error.message}`);
+      return false;
+    }
+    this.saved(weight(entry));
+    return true;
+  }
+
+  /** Take the last act of this tab back; the views put its question on the screen again. */
+  async undo() {
+    const entry = this.history.pop();
+    if (!entry) return this.say("There is nothing to undo in this tab.");
+    this.remember();
+    const undone = this.outbox.add(entry.act, "/api/undo", { act: entry.act });
+    if (entry.label !== this.label && entry.kind !== "other") this.open(entry.label);
+    this.say(`Undone: ${entry.text}.`);
+    this.tell("undone", entry);
+    try {
+      await undone;
+      this.saved(weight(entry));
+      this.tell("unsaid", entry);
+    } catch (error) {
+      this.say(`Not undone: ${error.message}`);
+    }
+    return undefined;
+  }
+
+  saved(weight) {
+    this.unlearnt += weight;
+    if (this.unlearnt >= BATCH) this.refit();
+    else this.refresh();
+  }
+
+  async learn() {
+    this.unlearnt = 0;
+    this.tell("learning", true);
+    try {
+      await post("/api/refit", {});
+      await this.refresh();
+      this.tell("learnt");
+    } catch (error) {
+      this.say(`The ranking was not renewed: ${error.message}`);
+    } finally {
+      this.tell("learning", false);
+    }
+  }
+
+  async ask() {
+    const { label } = this;
+    try {
+      const state = await get("/api/state", { label });
+      if (label !== this.label) return;
+      this.state = state;
+      this.tell("state", state);
+    } catch (error) {
+      this.tell("offline", error.message);
+    }
+  }
+
+  remember() {
+    this.history = this.history.slice(-KEPT);
+    sessionStorage.setItem("acts", JSON.stringify(this.history));
+  }
+}
+
+/** As how many answers an act counts, done or undone: of a grid, or of an exemplar, the ranking learns at once. */
+function weight(entry) {
+  return entry.learn || entry.kind === "grid" ? BATCH : 1;
+}
+
+function remembered() {
+  try {
+    return JSON.parse(sessionStorage.getItem("acts")) ?? [];
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,105 @@
+// How the class stands: what is known of it, and what the last answers moved.
+
+import { pictureOf, tinyOf } from "./pictures.js";
+
+const element = (id) => document.getElementById(id);
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+function write(id, text) {
+  if (element(id).textContent !== text) element(id).textContent = text;
+}
+
+function precision({ precision: value, precision_low: low, whole: known, audited }) {
+  if (value === null) return ["not known yet", "some questions are picked at random to find out"];
+  if (known) return [value.toFixed(2), "all of it was looked at, and what was wrong is out"];
+  const lowest = low === null ? "" : `at least ${low.toFixed(2)}, `;
+  return [`about ${value.toFixed(2)}`, `${lowest}from ${audited} audited`];
+}
+
+function change({ joined, left }) {
+  return joined || left ? `+${whole.format(joined)} found, −${whole.format(left)}` : "nothing moved";
+}
+
+export class StatusView {
+  constructor(session, viewer, exemplar) {
+    this.session = session;
+    this.viewer = viewer;
+    this.exemplar = exemplar;
+    this.speak = false;
+    session.hear("opened", () => this.clear());
+    session.hear("state", (state) => this.show(state));
+    session.hear("learnt", () => session.state && this.tell(session.state.status));
+    session.hear("learning", (busy) => {
+      document.querySelector(".status").classList.toggle("busy", busy);
+    });
+  }
+
+  clear() {
+    for (const one of document.querySelectorAll(".status dd[id]")) one.textContent = one.id === "st-answered" ? "…" : "";
+    write("st-hint", "");
+    element("moved").hidden = true;
+  }
+
+  show({ status, changes }) {
+    const [value, low] = precision(status);
+    write("st-answered", whole.format(status.answered));
+    write("st-verdict", `${status.yes} yes, ${status.no} no, ${status.unsure} unsure`);
+    write("st-found", whole.format(status.found));
+    write("st-doubtful", `${whole.format(status.doubtful)} doubtful`);
+    write("st-size", status.size === null ? "not known yet" : `about ${whole.format(status.size)}`);
+    write("st-precision", value);
+    write("st-low", low);
+    write("st-change", change(status));
+    write("st-hint", status.hint);
+    this.strip("joined", changes.joined);
+    this.strip("left", changes.left);
+    element("moved").hidden = !changes.joined.length && !changes.left.length;
+  }
+
+  /** For those who hear the page: one sentence after each batch. */
+  tell(status) {
+    const [value, low] = precision(status);
+    write(
+      "st-spoken",
+      `${status.answered} answers. ${status.found} found, ${change(status)}. Precision ${value}, ${low}.`,
+    );
+  }
+
+  strip(id, items) {
+    const box = element(id);
+    element(`${id}-title`).hidden = box.hidden = !items.length;
+    const rows = items.map((one) => one.row).join();
+    if (box.dataset.rows === rows) return;
+    box.dataset.rows = rows;
+    box.replaceChildren(...items.map((one) => this.tiny(one, id)));
+  }
+
+  tiny({ row, id }, how) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "tiny";
+    button.draggable = true;
+    button.dataset.row = row;
+    button.dataset.id = id;
+    button.setAttribute("aria-label", `${id}, ${how}`);
+    button.title = id;
+    const image = tinyOf(pictureOf(row, "thumb"), "");
+    image.draggable = false;
+    button.append(image);
+    button.addEventListener("click", () => this.zoom(row, id, how));
+    return button;
+  }
+
+  zoom(row, id, how) {
+    const { label } = this.session;
+    const item = { address: pictureOf(row, "large"), id, about: how === "joined" ? "It joined." : "It left.", row };
+    this.viewer.open([item], 0, {
+      answer: (shown, verdict) => {
+        const answers = [{ row, label, verdict }];
+        this.session.answer({ kind: "other", label, answers, text: `${verdict}, about ${id}` });
+        return false;
+      },
+      exemplar: (shown, choose) => this.exemplar(row, id, choose),
+    });
+  }
+}

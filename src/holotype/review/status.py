@@ -1,0 +1,166 @@
+"""What the answers so far lead to: where each class stands, what moved, and what a gallery of it shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.feedback import sigmoid
+from holotype.answers.log import Verdict
+from holotype.answers.refine import Refined
+from holotype.grouping.groups import Estimate, estimates
+
+Part = Literal["found", "doubtful", "rejected"]
+Rows = NDArray[np.int64]
+
+_MOVED = 24  # images that are shown of those that joined or left
+USUAL = 20  # answers about a class, the first, that bring the most
+_STILL = 0.02  # share of a class that may move while it counts as standing still;
+LONG = 10  # after so many answers about it meanwhile, more hardly help
+
+
+@dataclass(frozen=True)
+class ClassStatus:
+    """Where a class stands.
+
+    found, doubtful   images
+    size              estimated images of the class in the pool: a model's figure, no bound
+    precision         of what was found, by the audit: the share, and with 95 % confidence the least; None without
+    whole             all of it was looked at, and what was wrong is out
+    joined, left      images, by the last refit
+    hint              whether more answers will help
+    """
+
+    label: str
+    answered: int
+    yes: int
+    no: int
+    unsure: int
+    audited: int
+    audited_yes: int
+    found: int
+    doubtful: int
+    size: float
+    precision: float | None
+    precision_low: float | None
+    whole: bool
+    joined: int
+    left: int
+    hint: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Rows that the last refit took into a class, and out of it: the surest first, at most 24 each."""
+
+    joined: list[int]
+    left: list[int]
+
+
+@dataclass(frozen=True)
+class ReviewState:
+    """What the answers up to `version` lead to.
+
+    moves   per class the rows that the last refit took in, and those that it let go
+    still   per class how many times it was answered yes or no since it last moved
+    """
+
+    version: int
+    baseline: ReviewBaseline
+    refined: Refined
+    moves: Sequence[tuple[Rows, Rows]]
+    still: Sequence[int]
+
+    @classmethod
+    def first(cls, version: int, baseline: ReviewBaseline, refined: Refined) -> Self:
+        """Return the state that follows none."""
+        nothing = np.empty(0, np.int64)
+        count = len(refined.models)
+        return cls(version, baseline, refined, [(nothing, nothing)] * count, [0] * count)
+
+    def following(self, before: "ReviewState") -> Self:
+        """Return this state as the one that comes after another."""
+        moves, still = [], []
+        for k, lasted in enumerate(before.still):
+            then, now = before.refined.groups.members(k), self.refined.groups.members(k)
+            joined, left = np.setdiff1d(now, then), np.setdiff1d(then, now)
+            moves.append((joined, left))
+            new = self.refined.counts[k].decided - before.refined.counts[k].decided
+            still.append(0 if len(joined) + len(left) > _STILL * len(now) else lasted + max(new, 0))
+        return replace(self, moves=moves, still=still)
+
+    def status(self, k: int, verdicts: Sequence[Verdict]) -> ClassStatus:
+        """Return where class `k` stands, about which `verdicts` were given."""
+        groups, audit = self.refined.groups, self.refined.audits[k]
+        own = groups.label == k
+        joined, left = self.moves[k]
+        whole = audit.asked == audit.among > 0
+        counts = {name: verdicts.count(name) for name in ("yes", "no", "unsure")}
+        return ClassStatus(
+            groups.classes[k],
+            sum(counts.values()),
+            counts["yes"],
+            counts["no"],
+            counts["unsure"],
+            audit.asked,
+            audit.yes,
+            int((own & (groups.decision == "member")).sum()),
+            int((own & (groups.decision == "doubtful")).sum()),
+            self._size(k),
+            1.0 if whole else audit.precision,  # what was wrong is out
+            audit.low,
+            whole,
+            len(joined),
+            len(left),
+            self._hint(k, sum(counts.values())),
+        )
+
+    @cached_property
+    def _stated(self) -> list[Estimate]:
+        refined = self.refined
+        return estimates(refined.groups, np.concatenate([refined.answered, refined.audited]))
+
+    def _size(self, k: int) -> float:
+        """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
+        if self._stated:
+            return self._stated[k].size
+        logits = self.refined.logits[:, k].copy()
+        shown = {
+            *self.refined.index.positive[k].tolist(),
+            *(row for row, owner in self.baseline.exemplar_rows.items() if owner == k),
+        }
+        logits[[*self.refined.index.negative[k], *shown, *self.baseline.exemplar_rows]] = -np.inf
+        likely = sigmoid(logits[logits > self.refined.cuts[k] - 3])
+        return float(likely.sum()) + len(shown)
+
+    def _hint(self, k: int, answered: int) -> str:
+        if answered < USUAL:
+            return f"The first {USUAL} answers bring the most: {USUAL - answered} to go."
+        if self.still[k] < LONG:
+            return "A few more answers may still move this class."
+        return (
+            "The last answers changed almost nothing: more will hardly help. If other images show it in another way, "
+            "make one of those an exemplar."
+        )
+
+    def changes(self, k: int) -> Changes:
+        """Return what the last refit took into class `k`, and out of it."""
+        joined, left = (self._likely(rows, k)[:_MOVED].tolist() for rows in self.moves[k])
+        return Changes(joined, left)
+
+    def rows(self, part: Part, k: int) -> Rows:
+        """Return the images of a part of class `k`, the most likely first; "rejected" are all in no class."""
+        groups = self.refined.groups
+        own, decision = groups.label == k, groups.decision
+        if part == "found":
+            return self._likely(np.flatnonzero(own & (decision == "member")), k)
+        if part == "doubtful":
+            return self._likely(np.flatnonzero(own & (decision == "doubtful")), k)
+        return self._likely(np.union1d(np.flatnonzero(decision == "background"), self.refined.index.negative[k]), k)
+
+    def _likely(self, rows: Rows, k: int) -> Rows:
+        return np.asarray(rows[np.argsort(-self.refined.logits[rows, k], kind="stable")])

@@ -1,0 +1,99 @@
+"""What a run works on: its inputs, opened and checked before anything is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from holotype.encoders.registry import REGISTRY, load_encoder
+from holotype.encoders.runtimes import OnnxEncoder
+from holotype.errors import EmbeddingsError, EncoderError
+from holotype.evaluation.test_set import TestSet, read_test_set
+from holotype.pool.exemplars import Exemplar, resolve
+from holotype.pool.pool import Pool, open_pool
+from holotype.settings import FitSettings, Settings
+from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.supplied import check_identity, import_embeddings
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run works on, opened and checked before anything is written.
+
+    encoders   those of the sweep
+    supplied   vectors that somebody computed
+    maker      the encoder that made them, where it is known
+    """
+
+    settings: Settings
+    pool: Pool
+    exemplars: Sequence[Exemplar]
+    test_set: TestSet | None
+    encoders: Sequence[OnnxEncoder]
+    supplied: Embeddings | None
+    maker: OnnxEncoder | None
+
+    @property
+    def classes(self) -> list[str]:
+        """The K classes."""
+        return list(self.settings.exemplars)
+
+    @property
+    def test_rows(self) -> list[int]:
+        """Pool rows that nothing may be learnt from."""
+        return self.test_set.rows if self.test_set else []
+
+    def fit_settings(self, encoder: str, **more: Any) -> FitSettings:
+        """Return the settings of one classifier: those of the run, its encoder, and what else it is trained with."""
+        return FitSettings.parse(self.settings.fit.model_dump() | {"encoder": encoder} | more)
+
+
+def open_inputs(settings: Settings) -> RunInputs:
+    """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated."""
+    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
+    found = [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars)]
+    test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
+    supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
+    if supplied is None and settings.search in ("embeddings", "both"):
+        raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
+    encoders = [load_encoder(name, settings.fit.runtime) for name in settings.encoders]
+    maker = _maker(settings, supplied, pool) if supplied is not None else None
+    return RunInputs(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker)
+
+
+def _maker(settings: Settings, supplied: Embeddings, pool: Pool) -> OnnxEncoder | None:
+    """The encoder that made the supplied vectors: as named, or as `holotype embed` noted; checked on a sample."""
+    name = settings.embeddings_encoder or supplied.encoder
+    if name is None:
+        return None
+    try:
+        maker = load_encoder(name, settings.fit.runtime)
+    except EncoderError:
+        if settings.embeddings_encoder is not None:
+            raise
+        return None  # only noted, and not at hand here
+    check_identity(supplied, pool, maker)
+    return maker
+
+
+def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
+    codes: dict[str, list[str]] = {name: [] for name in settings.exemplars}
+    for exemplar in found:
+        codes[list(codes)[exemplar.label]].append(exemplar.name)
+    paths = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
+    more: dict[str, Any] = {"exemplars": codes, "images": str(Path(settings.images).absolute())}
+    more["encoders"] = [_absolute_encoder(name) for name in settings.encoders]
+    if settings.embeddings_encoder is not None:
+        more["embeddings_encoder"] = _absolute_encoder(settings.embeddings_encoder)
+    return settings.model_copy(update=paths | more)
+
+
+def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:
+    """A file is called by its whole path: answers about it hold wherever a run is repeated from."""
+    if exemplar.row is not None:
+        return exemplar
+    return replace(exemplar, name=str(Path(exemplar.name).expanduser().absolute()))
+
+
+def _absolute_encoder(name: str) -> str:
+    return name if name in REGISTRY or name.startswith("hf:") else str(Path(name).absolute())

@@ -1,0 +1,291 @@
+"""What a run found: every candidate of its sweep and the one that was chosen; and the tables that it leaves."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype import files
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.refine import Refined
+from holotype.evaluation.metrics import Evaluation
+from holotype.grouping.groups import Estimate, Groups, estimates
+from holotype.grouping.search import Search
+from holotype.model.classifier import Classifier, versions
+from holotype.model.predictions import NONE, Predictions, csv_line
+from holotype.model.tuning import Tuned
+from holotype.pool.pool import Pool
+from holotype.runs.comparison import SearchComparison
+from holotype.runs.folder import RunFolder
+from holotype.settings import HeadName, Threshold
+from holotype.vectors.store import EmbeddingStore
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One combination of the sweep: a fitted classifier and how it did.
+
+    refined         what answers made of its groups; None without any
+    validation_f1   macro-F1 on the validation rows that every candidate labels alike; by labels of the groups
+    predictions     of the test rows, None without a test set; unreadable ones are in `unreadable` with the reason
+    """
+
+    encoder: str
+    head: HeadName
+    threshold: Threshold
+    classifier: Classifier
+    search: Search
+    store: EmbeddingStore
+    refined: Refined | None
+    validation_f1: float
+    seconds: float
+    evaluation: Evaluation | None = None
+    predictions: Predictions | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+    tuned: Tuned | None = None
+
+    @property
+    def groups(self) -> Groups:
+        """What the rows of the pool were taken for."""
+        return self.classifier.groups_
+
+    @property
+    def estimates(self) -> list[Estimate]:
+        """What is estimated about each class, where anything is."""
+        if self.refined is None:
+            return estimates(self.groups)
+        return estimates(self.groups, np.concatenate([self.refined.answered, self.refined.audited]))
+
+    def reasons(self) -> list[str]:
+        """Return why each row of the pool was taken for what it was."""
+        found = self.groups.reasons()
+        if self.refined is not None:
+            for row, text in self.refined.words.items():
+                found[row] = text
+        return found
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """All candidates of a run: those that were trained, the one chosen, and why others could not be.
+
+    failed        (encoder, threshold, reason)
+    comparison    of the two ways to search, where both were taken
+    not_counted   test rows that prove nothing: id -> why
+    baseline      what a review of the chosen one starts from
+    """
+
+    candidates: Sequence[Candidate]
+    chosen: Candidate
+    failed: Sequence[tuple[str, Threshold, str]]
+    comparison: SearchComparison | None
+    not_counted: Mapping[str, str]
+    baseline: ReviewBaseline
+
+    @property
+    def classifier(self) -> Classifier:
+        """The one that was chosen."""
+        return self.chosen.classifier
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """What it is worth on the test set, where there is one."""
+        return self.chosen.evaluation
+
+    @property
+    def predictions(self) -> Predictions | None:
+        """Its answers for the test set."""
+        return self.chosen.predictions
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """How its head was tuned."""
+        return self.chosen.tuned
+
+    def summary(self) -> Iterator[str]:
+        """Yield a line per class: how many were found, at which threshold, and what the answers are worth."""
+        groups = self.chosen.groups
+        for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
+            count = f"{len(groups.members(k)):,} members"
+            found = f"{count} at {groups.score_kind} {threshold.value:.3f} ({threshold.basis})"
+            worth = ""
+            if self.evaluation is not None:
+                f1, area = self.evaluation.classes[k].f1, self.evaluation.classes[k].roc_auc
+                numbers = f"F1 {f1.value:.3f}, AUC {area.value:.3f}"
+                worth = f"; test set: {f'undefined, {f1.reason}' if f1.reason else numbers}"
+            yield f"{name}: {found}{worth}"
+
+    def sweep_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each candidate; a column `failed` only where one is."""
+        rows = [_sweep_row(one, chosen=one is self.chosen) for one in self.candidates]
+        for encoder, threshold, reason in self.failed:
+            numbers = ("members", "validation macro-F1", "test macro-F1", "test macro AUC", "seconds")
+            labels: dict[str, Any] = {"encoder": encoder, "head": "-", "threshold": threshold}
+            rows.append(labels | dict.fromkeys(numbers) | {"failed": reason, "chosen": False})
+        if not self.failed:
+            rows = [{key: value for key, value in row.items() if key != "failed"} for row in rows]
+        return rows
+
+    def search_table(self) -> dict[str, Any] | None:
+        """Return the comparison of the two ways to search, as plain values."""
+        comparison = self.comparison
+        if comparison is None:
+            return None
+        rows = [
+            {"name": name, "overlap_at_k": overlap, "spearman": None if math.isnan(rank) else rank}
+            for name, overlap, rank in zip(comparison.classes, comparison.overlap, comparison.spearman, strict=True)
+        ]
+        one, two = comparison.seconds
+        seconds = {"way 1, the encoder": one, "way 2, the supplied vectors": two}
+        return {"rows": rows, "seconds": seconds, "images": comparison.rows}
+
+
+def _sweep_row(one: Candidate, *, chosen: bool) -> dict[str, Any]:
+    return {
+        "encoder": one.encoder,
+        "head": f"{one.head}, tuned" if one.tuned else one.head,
+        "threshold": one.threshold,
+        "members": sum(len(one.groups.members(k)) for k in range(len(one.search.classes))),
+        "validation macro-F1": round(one.validation_f1, 4),
+        "test macro-F1": _rounded(one.evaluation, "f1"),
+        "test macro AUC": _rounded(one.evaluation, "roc_auc"),
+        "seconds": round(one.seconds, 2),
+        "failed": "",
+        "chosen": chosen,
+    }
+
+
+def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
+    value = evaluation.macro[metric].value if evaluation else math.nan
+    return None if math.isnan(value) else round(value, 4)
+
+
+def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
+    """Write what a run found into `folder`, but for the report. Raises `OutputError` when it cannot be written."""
+    chosen, rows = result.chosen, result.sweep_rows()
+    _write_groups(folder.groups, pool, chosen)
+    files.write(folder.unreadable, csv_table(["id", "reason"], unreadable(pool, chosen)))
+    chosen.classifier.save(folder.model)
+    if chosen.predictions is not None:
+        files.write(folder.predictions, chosen.predictions.to_csv())
+    if chosen.tuned is not None:
+        files.write(folder.tuning, json.dumps(chosen.tuned.to_json(), indent=1))
+    files.write(folder.sweep, csv_table(list(rows[0]), [list(row.values()) for row in rows]))
+    metrics = {
+        "evaluation": chosen.evaluation.to_json() if chosen.evaluation else None,
+        "not_counted": result.not_counted,
+        "sweep": rows,
+        "search": result.search_table(),
+        "counts": chosen.classifier.training_.counts,
+        "estimates": _estimate_table(chosen),
+        "versions": versions(),
+    }
+    files.write(folder.metrics, json.dumps(metrics, indent=1, allow_nan=False))
+    result.baseline.save(folder.baseline)
+
+
+def csv_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a CSV."""
+    return "".join(map(csv_line, [header, *rows]))
+
+
+def unreadable(pool: Pool, chosen: Candidate) -> list[tuple[str, str]]:
+    """Return (id, reason) of the images of `pool` that have no vector."""
+    reasons = chosen.unreadable | chosen.classifier.training_.unreadable | chosen.search.embeddings.unreadable
+    for row in np.flatnonzero(chosen.groups.decision == "missing"):
+        reasons.setdefault(pool.ids[row], "it has no vector")
+    return sorted(reasons.items())
+
+
+def _write_groups(path: Path, pool: Pool, chosen: Candidate) -> None:
+    """Write every pool row: id, class, score, cosine (to the nearest exemplar), probability, decision, reason, part.
+
+    The score is what was grouped by: an estimated probability, or the cosine. The class is null where nothing was
+    decided (doubtful, or without a vector), the probability where the image was not encoded, and `part` where it had
+    none in training.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    groups = chosen.groups
+    names = np.array(groups.classes, dtype=object)
+    nearest = names[groups.label]
+    nearest[groups.decision == "missing"] = None
+    decided = nearest.copy()
+    decided[groups.decision == "doubtful"] = None
+    decided[groups.decision == "background"] = NONE
+    own = np.arange(len(pool)), groups.label
+    cosine = np.max(np.nan_to_num(chosen.search.scores, nan=-2), axis=1)
+    table = pa.table(
+        {
+            "id": pool.ids,
+            "class": pa.array(decided.tolist(), pa.string()),
+            "nearest_class": pa.array(nearest.tolist(), pa.string()),
+            "score": pa.array(groups.scores[own], from_pandas=True),
+            "cosine": pa.array(np.where(cosine < -1.5, np.nan, cosine), from_pandas=True),
+            "probability": pa.array(_probabilities(pool, chosen), from_pandas=True),
+            "decision": groups.decision.tolist(),
+            "reason": chosen.reasons(),
+            "part": pa.array(_parts(pool, chosen).tolist(), pa.string()),
+        }
+    )
+    files.write(path, lambda file: pq.write_table(table, file))
+
+
+def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:
+    """What training did with each row: "fit", "validation", or why it was left out; None for the others.
+
+    "answered" is what the groups follow, though no head was fitted on it; "audited" is what nothing was learnt from.
+    """
+    training, parts = chosen.classifier.training_, np.full(len(pool), None, dtype=object)
+    if chosen.refined is not None:
+        parts[chosen.refined.answered] = "answered"
+        parts[chosen.refined.audited] = "audited"
+    for ids, part in ((training.fit_ids, "fit"), (training.validation_ids, "validation")):
+        parts[[pool.rows[name] for name in ids if name in pool.rows]] = part
+    for name, why in training.dropped.items():
+        parts[pool.rows[name]] = f"left out: {why}"
+    return parts
+
+
+def read_learnt(path: Path) -> list[str]:
+    """Return the ids of the images that the model of a run learnt from, by its groups at `path`."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["id", "decision", "part"])
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return [
+        name
+        for name, decision, part in rows
+        if part in ("fit", "validation", "answered") or decision == "exemplar"
+    ]
+
+
+def _probabilities(pool: Pool, chosen: Candidate) -> NDArray[np.float64]:
+    """The probability of the nearest class of each row that was encoded; nan for the rest."""
+    classifier, found = chosen.classifier, np.full(len(pool), np.nan)
+    for rows, vectors in chosen.store.open(pool).blocks():
+        probabilities = classifier.calibration_.probabilities(classifier.head_.scores(vectors))
+        found[rows] = probabilities[np.arange(len(rows)), classifier.groups_.label[rows]]
+    return found
+
+
+def _estimate_table(chosen: Candidate) -> list[dict[str, Any]]:
+    """What is estimated about each class, and what people said of it, where that is known."""
+    stated, refined, rows = chosen.estimates, chosen.refined, []
+    for k, name in enumerate(chosen.groups.classes if stated or refined else ()):
+        row: dict[str, Any] = {"name": name}
+        if stated:
+            row |= asdict(stated[k])
+        if stated and math.isnan(stated[k].precision):
+            row |= {"precision": None, "precision_reason": "no image but the exemplars was found"}
+        if refined is not None:
+            row |= {"answers": asdict(refined.counts[k])}
+            row |= {"audit": asdict(refined.audits[k]) | {"low": refined.audits[k].low}}
+        rows.append(row)
+    return rows

@@ -1,0 +1,316 @@
+"""The main job: the stages in order, for every combination that is asked for; the best is kept."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from holotype.answers.baseline import ReviewBaseline, make_baseline
+from holotype.answers.index import MatchedAnswers, current_exemplars, match_answers
+from holotype.answers.log import Answer
+from holotype.answers.refine import Refined, refine
+from holotype.encoders.quantise import choose_arithmetic
+from holotype.encoders.runtimes import Encoder
+from holotype.errors import GroupError
+from holotype.files import write
+from holotype.evaluation.metrics import Evaluation, evaluate
+from holotype.evaluation.test_set import TestSet
+from holotype.grouping.assign import group_pool, refuse_empty
+from holotype.grouping.groups import Groups
+from holotype.grouping.search import Search, search
+from holotype.model.classifier import Classifier
+from holotype.model.predictions import Predictions
+from holotype.model.rows import PoolLabels, agreed, plan
+from holotype.model.splits import Split, near_rows
+from holotype.model.tuning import tune
+from holotype.pool.pool import Pool
+from holotype.progress import Progress, Silent
+from holotype.runs.comparison import SearchComparison, compare_searches
+from holotype.runs.folder import RunFolder
+from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.report.content import report_content
+from holotype.runs.report.page import write_report
+from holotype.runs.results import Candidate, RunResult, write_tables
+from holotype.settings import HeadName, HeadSettings, Settings, Threshold
+from holotype.vectors.store import EmbeddingStore, embed, fingerprint_of
+
+Key = tuple[str, Threshold]  # an encoder and a threshold
+
+
+def run(
+    settings: Settings,
+    out: Path,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Do the whole job of `settings` and write the report, the model and the predictions to `out`.
+
+    Every combination of thresholds, heads and encoders is trained on the same rows; the best is chosen, and tuned
+    if asked. Raises `HolotypeError` with what was expected, what came and what to do; `OutputError` where another
+    process writes into `out`.
+    """
+    inputs, folder = open_inputs(settings), RunFolder(out)
+    folder.check(inputs.settings, force=force, resume=resume)
+    with folder.lock("holotype run"):
+        folder.check(inputs.settings, force=force, resume=resume)  # again: another run may have just finished
+        folder.claim(inputs.settings)
+        result = _sweep(inputs, folder, progress or Silent())
+        with folder.replacing() as new:
+            write_tables(new, inputs.pool, result)
+            write_report(new, report_content(inputs.settings, inputs.pool, result))
+            write(new.settings, inputs.settings.to_toml())
+        folder.finish()
+    return result
+
+
+def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
+    progress.say(f"pool: {len(inputs.pool):,} images in {inputs.pool.source}")
+    inputs, answers = follow_exemplars(inputs, folder)
+    stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
+    searches = search_by(inputs, stores, progress)
+    first = next(iter(searches.values()))  # near-duplicates are those of its vectors
+    held_out = near_rows(first.embeddings, inputs.test_rows, inputs.settings.fit.near_duplicate)
+    matched = match_answers(answers, inputs.classes, inputs.pool, held_out)
+    _tell_answers(matched, folder, progress)
+    groupings, failed = _group(inputs, searches, matched.answers, held_out)
+    labellings = [one.labels for one in groupings.values()]
+    parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
+    judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.validation)}
+    not_counted = near_exemplars(inputs, first, inputs.test_rows)
+    trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
+    candidates = [
+        trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads
+    ]
+    chosen = max(candidates, key=lambda one: one.validation_f1)
+    if inputs.settings.trials:
+        chosen = _tune(trainer, chosen, candidates, groupings, folder.study)
+        candidates.append(chosen)
+    comparison = _compare(inputs, chosen, progress)
+    grouping, key = groupings[chosen.encoder, chosen.threshold], inputs.pool.fingerprint
+    baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, key, held_out)
+    return RunResult(candidates, chosen, failed, comparison, not_counted, baseline)
+
+
+def follow_exemplars(inputs: RunInputs, folder: RunFolder) -> tuple[RunInputs, Sequence[Answer]]:
+    """Return `inputs` with the exemplars that the answers in `folder` made of them, and these answers."""
+    answers = folder.read_answers()
+    applying = match_answers(answers, inputs.classes, inputs.pool).answers
+    exemplars = current_exemplars(inputs.exemplars, applying, inputs.classes, inputs.pool)
+    return replace(inputs, exemplars=exemplars), answers
+
+
+def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress) -> None:
+    aside = matched.explain()
+    if matched.answers or aside:
+        progress.say(f"answers: {len(matched.answers):,} in {folder.answers}{f'; {aside}' if aside else ''}")
+
+
+def _stores(
+    inputs: RunInputs, folder: RunFolder, progress: Progress
+) -> Iterator[tuple[Encoder, EmbeddingStore]]:
+    """The encoders of the sweep, each in the arithmetic that suits the pool, and where their vectors are kept."""
+    settings = inputs.settings
+    whole = inputs.supplied is None or settings.search in ("encoder", "both")
+    supplied = Path(settings.embeddings) if settings.embeddings else None
+    made = folder.made() | (fingerprint_of(supplied) if supplied else set())
+    for encoder in inputs.encoders:
+        chosen = choose_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, made=made, whole=whole)
+        yield chosen, folder.open_store(chosen, inputs.pool, supplied)
+
+
+def search_by(inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress) -> dict[str, Search]:
+    """Search once in the supplied vectors (way 2), for all encoders, or in each encoder's own (way 1)."""
+    classes, exemplars = inputs.classes, inputs.exemplars
+    if inputs.supplied is not None and inputs.settings.search != "encoder":
+        return dict.fromkeys(stores, search(inputs.supplied, classes, exemplars, inputs.maker))
+    return {
+        name: search(embed(inputs.pool, store.encoder, store.folder, progress), classes, exemplars, store.encoder)
+        for name, store in stores.items()
+    }
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Groups by the exemplars alone; and where people said anything, what that was added to, and what came of it."""
+
+    groups: Groups
+    baseline: ReviewBaseline | None = None
+    refined: Refined | None = None
+
+    @property
+    def labels(self) -> PoolLabels:
+        """What the rows of the pool may be learnt as."""
+        return self.refined.labels if self.refined is not None else PoolLabels(self.groups)
+
+
+def _group(
+    inputs: RunInputs, searches: Mapping[str, Search], answers: Sequence[Answer], held_out: Sequence[int]
+) -> tuple[dict[Key, Grouping], list[tuple[str, Threshold, str]]]:
+    """Group at each threshold; one that leaves a class empty is set aside, if another does not."""
+    found: dict[Key, Grouping] = {}
+    failed: list[tuple[str, Threshold, str]] = []
+    for encoder, searched in searches.items():
+        for threshold in inputs.settings.thresholds:
+            try:
+                found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out)
+            except GroupError as error:
+                failed.append((encoder, threshold, str(error)))
+    if not found:
+        raise GroupError(failed[0][2])
+    return found, failed
+
+
+def _grouped(
+    inputs: RunInputs,
+    searched: Search,
+    encoder: str,
+    threshold: Threshold,
+    answers: Sequence[Answer],
+    held_out: Sequence[int],
+) -> Grouping:
+    settings = inputs.fit_settings(encoder, threshold=threshold)
+    groups = group_pool(searched, settings, held_out=held_out)
+    found = Grouping(groups)
+    if answers:
+        baseline = make_baseline(searched, groups, inputs.pool.fingerprint, held_out)
+        found = Grouping(groups, baseline, refine(baseline, answers, inputs.pool.rows, settings))
+    _refuse_empty(groups, found.refined, searched)
+    return found
+
+
+def _refuse_empty(groups: Groups, refined: Refined | None, searched: Search) -> None:
+    """Refuse a class that neither exemplars nor answers fill. One that answers emptied is what people want."""
+    try:
+        refuse_empty(groups, searched.exemplar_rows)
+    except GroupError:
+        if refined is None:
+            raise
+        refuse_empty(refined.groups, searched.exemplar_rows)
+
+
+def near_exemplars(inputs: RunInputs, searched: Search, rows: Iterable[int]) -> dict[str, str]:
+    """Return those of `rows` that prove nothing: id -> why. They are exemplars, or nearly the same as one."""
+    found: dict[str, str] = {}
+    for row in rows:
+        if row in searched.exemplar_rows:
+            found[inputs.pool.ids[row]] = "an exemplar"
+        elif searched.scores[row].max() >= inputs.settings.fit.near_duplicate:
+            found[inputs.pool.ids[row]] = "nearly the same as an exemplar"
+    return found
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """What all candidates of a sweep share.
+
+    parts         rows to fit and to validate
+    judged        ids on which they can be compared: labels come from the groups, so only where all agree
+    not_counted   test rows that do not count: id -> why
+    """
+
+    inputs: RunInputs
+    searches: Mapping[str, Search]
+    stores: Mapping[str, EmbeddingStore]
+    parts: Split
+    judged: set[str]
+    not_counted: Mapping[str, str]
+    progress: Progress
+
+    def train(
+        self, key: Key, grouping: Grouping, head: HeadName, head_settings: HeadSettings | None = None
+    ) -> Candidate:
+        """Train and judge one combination."""
+        (encoder, threshold), inputs = key, self.inputs
+        search_, store = self.searches[encoder], self.stores[encoder]
+        self.progress.say(f"train: {store.encoder.name}, {head}, threshold {threshold}")
+        started = time.perf_counter()
+        more = {} if head_settings is None else {"head_settings": head_settings}
+        classifier = Classifier(**dict(inputs.fit_settings(encoder, threshold=threshold, head=head, **more)))
+        classifier.learn(search_, grouping.labels, self.parts, inputs.pool, store, self.progress)
+        score, seconds = validation_f1(classifier, self.judged), time.perf_counter() - started
+        found = Candidate(
+            encoder, head, threshold, classifier, search_, store, grouping.refined, score, seconds
+        )
+        if inputs.test_set is None:
+            return found
+        predictions, evaluation, unreadable = judge(
+            classifier, inputs.pool, inputs.test_set, store, self.not_counted, self.progress
+        )
+        return replace(found, predictions=predictions, evaluation=evaluation, unreadable=unreadable)
+
+
+def validation_f1(classifier: Classifier, judged: set[str]) -> float:
+    """Return macro-F1 on the validation rows in `judged`, over the classes that have any."""
+    training = classifier.training_
+    rows = training.validation.take(np.array([name in judged for name in training.validation_ids], dtype=bool))
+    given = classifier.predict_images([""] * len(rows.y), rows.X).numbers
+    scores = []
+    for k in range(len(classifier.classes_) - 1):
+        if (rows.y == k).any():
+            hits = float(((given == k) & (rows.y == k)).sum())
+            scores.append(2 * hits / float((given == k).sum() + (rows.y == k).sum()))
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def judge(
+    classifier: Classifier,
+    pool: Pool,
+    test_set: TestSet,
+    store: EmbeddingStore,
+    not_counted: Mapping[str, str],
+    progress: Progress,
+) -> tuple[Predictions, Evaluation | None, dict[str, str]]:
+    """Return predictions of the readable test rows, what those that count are worth, and the unreadable."""
+    store.ensure(test_set.ids, lambda name: pool.read(pool.rows[name]), progress, "encode test rows")
+    features, unreadable = store.take(test_set.ids)
+    kept = [place for place, name in enumerate(test_set.ids) if name not in unreadable]
+    predictions = classifier.predict_images([test_set.ids[place] for place in kept], features)
+    counted = np.array([name not in not_counted for name in predictions.ids], dtype=bool)
+    truth = test_set.truth[kept][counted]
+    return predictions, evaluate(predictions[counted], truth) if counted.any() else None, unreadable
+
+
+def _tune(
+    trainer: _Trainer,
+    chosen: Candidate,
+    candidates: Sequence[Candidate],
+    groupings: Mapping[Key, Grouping],
+    study: Path,
+) -> Candidate:
+    """Tune the chosen head on its own training rows, and over the thresholds of the sweep if asked."""
+    settings, rivals = trainer.inputs.settings, [chosen]
+    if settings.tune_threshold:
+        rivals += [
+            one
+            for one in candidates
+            if (one.encoder, one.head) == (chosen.encoder, chosen.head) and one.threshold != chosen.threshold
+        ]
+    tuned = tune(
+        chosen.head,
+        settings.fit.head_settings,
+        {one.threshold: one.classifier.training_.judged_by(trainer.judged) for one in rivals},
+        len(trainer.inputs.classes) + 1,
+        trials=settings.trials,
+        study=study,
+        seed=settings.fit.seed,
+        progress=trainer.progress,
+    )
+    key = chosen.encoder, tuned.threshold
+    return replace(trainer.train(key, groupings[key], chosen.head, tuned.settings), tuned=tuned)
+
+
+def _compare(inputs: RunInputs, chosen: Candidate, progress: Progress) -> SearchComparison | None:
+    """Way 1 (the encoder's features) against way 2 (the supplied vectors), over the images that both have."""
+    if inputs.supplied is None:
+        return None
+    classes, exemplars = inputs.classes, inputs.exemplars
+    if inputs.settings.search == "encoder":
+        other = search(inputs.supplied, classes, exemplars, inputs.maker)
+        return compare_searches(chosen.search, other)
+    store, both = chosen.store, inputs.settings.search == "both"
+    own = embed(inputs.pool, store.encoder, store.folder, progress) if both else store.open(inputs.pool)
+    return compare_searches(search(own, classes, exemplars, store.encoder), chosen.search)

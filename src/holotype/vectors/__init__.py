@@ -1,0 +1,1 @@
+"""Vectors by image: computed here, or supplied."""

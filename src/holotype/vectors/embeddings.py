@@ -1,0 +1,92 @@
+"""Vectors aligned with a pool: one record, whoever computed them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.encoders.encode import l2_normalize
+from holotype.errors import EmbeddingsError
+
+BLOCK = 8192  # vectors that are looked at together
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors aligned with a pool by id.
+
+    shards   memory-mapped (m, dim) arrays, one after the other
+    rows     the pool row of each vector, in the order of the shards; an image without a vector has none
+    size     rows of the pool
+    encoder  its name, if known
+    """
+
+    shards: Sequence[NDArray[Any]]
+    rows: NDArray[np.int64]
+    size: int
+    encoder: str | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+        return int(self.shards[0].shape[1])
+
+    @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        """(size,) whether a pool row has a vector."""
+        present = np.zeros(self.size, dtype=bool)
+        present[self.rows] = True
+        return present
+
+    @cached_property
+    def _place(self) -> NDArray[np.int64]:
+        place = np.zeros(self.size, dtype=np.int64)
+        place[self.rows] = np.arange(len(self.rows))
+        return place
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *(len(shard) for shard in self.shards)])
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield (pool rows, unit-length float32 vectors) block by block; the matrix is never held whole."""
+        for rows, block in self.stored():
+            yield rows, l2_normalize(block)
+
+    def stored(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Yield (pool rows, vectors as they are stored) block by block, without reading them."""
+        for start, shard in zip(self._starts, self.shards, strict=False):
+            for first in range(0, len(shard), BLOCK):
+                block = shard[first : first + BLOCK]
+                yield self.rows[start + first : start + first + len(block)], block
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the unit-length vectors (m, dim) float32 of pool `rows`. Raises `EmbeddingsError`."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        if not self.present[wanted].all():
+            raise EmbeddingsError(f"rows {wanted[~self.present[wanted]][:5].tolist()} have no vector")
+        place = self._place[wanted]
+        shard = np.searchsorted(self._starts, place, side="right") - 1
+        found = np.empty((len(wanted), self.dim), dtype=np.float32)
+        for number in np.unique(shard):
+            here = shard == number
+            found[here] = self.shards[number][place[here] - self._starts[number]]
+        return l2_normalize(found)
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Map a .npy of shape (images, dimensions) and a float type into memory. Raises `EmbeddingsError`."""
+    try:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # unlike np.load it reads no zip, no pickle
+    except Exception as error:  # its header is parsed as Python, and broken Python raises all kinds
+        raise EmbeddingsError(f"expected a plain array of numbers in {path} (a whole .npy): {error}") from None
+    if array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
+        raise EmbeddingsError(
+            f"expected a float array of shape (images, dimensions) in {path}, got {array.shape} of {array.dtype}"
+        )
+    return array

@@ -1,0 +1,222 @@
+"""Vectors that somebody else computed: taken only when they fit the pool row by row."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.encoders.encode import l2_normalize
+from holotype.encoders.runtimes import Encoder
+from holotype.errors import EmbeddingsError, UnreadableImage
+from holotype.pool.images import Pixels, decode
+from holotype.pool.pool import Pool
+from holotype.vectors.embeddings import BLOCK, Embeddings, open_array
+from holotype.vectors.store import MANIFEST, open_shard, read_manifest, read_reasons, shard_paths
+
+_COLUMNS = ("image_path", "key", "id")  # clip-retrieval's own come first: an "id" beside them is of the data set
+_LEAST_COSINE = 0.9
+_NOISE = 1e-3  # of a cosine, between two computations of one vector
+_STRANGERS = 1 / 8
+_DECODED = 1000  # images without a vector, or one in a hundred, which are looked at
+_SIDE = 512  # pixels; a JPEG need not be decoded at more to see whether it is whole
+
+
+def import_embeddings(source: Path, pool: Pool) -> Embeddings:
+    """Take vectors that somebody computed: a bare .npy, or a folder in clip-retrieval's layout.
+
+    In a bare .npy, row `i` belongs to the image with id `i`, or to line `i` of `<name>.ids.txt` beside it. Where ids
+    are given, images that cannot be decoded need no vector. Raises `EmbeddingsError` where count, ids, rank, type or
+    values do not fit the pool.
+    """
+    if not source.exists():
+        raise EmbeddingsError(f"expected embeddings at {source}, and there is no such file or folder")
+    return _from_folder(source, pool) if source.is_dir() else _from_file(source, pool)
+
+
+def _from_file(source: Path, pool: Pool) -> Embeddings:
+    array = open_array(source)
+    given = _sidecar_ids(source)
+    codes = _integer_ids(source, pool, len(array)) if given is None else given
+    if len(codes) != len(array):
+        raise EmbeddingsError(f"{source} has {len(array)} vectors and {len(codes)} ids; each vector needs one")
+    _refuse_bad_rows(source, array)
+    rows, unreadable = _align(source, codes, pool, {})
+    return Embeddings([array], rows, len(pool), None, unreadable)
+
+
+def _from_folder(source: Path, pool: Pool) -> Embeddings:
+    paths = shard_paths(source)
+    opened = [open_shard(path, _COLUMNS) for path in paths]
+    shards = [array for array, _ in opened]
+    if not sum(len(shard) for shard in shards):
+        raise EmbeddingsError(f"expected vectors in {source}/img_emb/img_emb_0.npy, found none")
+    dims = {path.name: shard.shape[1] for path, shard in zip(paths, shards, strict=True)}
+    if len(set(dims.values())) > 1:
+        some = ", ".join(f"{name} has {dim}" for name, dim in list(dims.items())[:4])
+        raise EmbeddingsError(f"the vectors in {source} differ in their dimensions ({some}): they are of two encoders")
+    encoder, reasons = _described(source, paths, pool)
+    rows, unreadable = _align(source, [code for _, codes in opened for code in codes], pool, reasons)
+    for path, shard in zip(paths, shards, strict=True):
+        _refuse_bad_rows(path, shard)
+    return Embeddings(shards, rows, len(pool), encoder, unreadable)
+
+
+def _described(source: Path, paths: Sequence[Path], pool: Pool) -> tuple[str | None, dict[str, str]]:
+    """The encoder, and id -> reason of what could not be read, as far as a manifest says so."""
+    if not (source / MANIFEST).exists():
+        return None, {}
+    manifest = read_manifest(source)
+    if manifest["pool"] is None:
+        return manifest["encoder"], {}
+    if manifest["pool"] != pool.fingerprint:
+        raise EmbeddingsError(
+            f"{source} holds vectors of another pool (pool {str(manifest['pool'])[:12]}, expected "
+            f"{pool.fingerprint[:12]}): the images of {pool.source} are others, or in another order, than those that "
+            f"{manifest['encoder']} embedded there; embed these, or give the pool that was embedded"
+        )
+    return manifest["encoder"], {name: why for path in paths for name, why in read_reasons(path).items()}
+
+
+def _sidecar_ids(source: Path) -> list[str] | None:
+    sidecar = source.with_suffix(".ids.txt")
+    if not sidecar.exists():
+        return None
+    try:
+        return sidecar.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EmbeddingsError(f"expected one id a line as UTF-8 text in {sidecar}: {error}") from None
+
+
+def _integer_ids(source: Path, pool: Pool, count: int) -> list[str]:
+    if count != len(pool):
+        raise EmbeddingsError(
+            f"{source} has {count} rows and {pool.source} has {len(pool)} images: they do not belong together, or "
+            "one is not whole. If broken images were left out when the vectors were computed, or the rows are in "
+            f"another order, put the id of each row line by line into {source.stem}.ids.txt beside it"
+        )
+    by_number = {name.rpartition("/")[2].lstrip("0") or "0": name for name in pool.ids}
+    missing = [i for i in range(count) if str(i) not in by_number]
+    if missing:
+        raise EmbeddingsError(
+            f"row i of {source} belongs to the image with id i, but {pool.source} has no image {missing[0]} "
+            f"({len(missing)} missing; ids look like {', '.join(pool.ids[:3])}). "
+            f"Put the id of each row line by line into {source.stem}.ids.txt"
+        )
+    return [by_number[str(i)] for i in range(count)]
+
+
+def _align(
+    source: Path, codes: Sequence[str], pool: Pool, reasons: dict[str, str]
+) -> tuple[NDArray[np.int64], dict[str, str]]:
+    """Return the pool row of each vector, and id -> reason of the images without one.
+
+    Raises `EmbeddingsError` when an image that can be read has none.
+    """
+    found = [_row(pool, code) for code in codes]
+    unknown = [code for code, row in zip(codes, found, strict=True) if row is None]
+    rows = [row for row in found if row is not None]
+    twice = [pool.ids[row] for row, count in Counter(rows).items() if count > 1]
+    if twice:
+        raise EmbeddingsError(f"{source} names an id more than once ({', '.join(twice[:3])}); ids must be unique")
+    there = set(rows)
+    without = [name for row, name in enumerate(pool.ids) if row not in there and name not in reasons]
+    if unknown or len(without) > max(_DECODED, len(pool) // 100):
+        raise EmbeddingsError(
+            f"{source} does not fit {pool.source}: {len(unknown)} ids are not in the pool{_some(unknown)}, "
+            f"{len(without)} images have no vector{_some(without)}"
+        )
+    return np.array(rows, np.int64), reasons | _why_skipped(source, pool, without)
+
+
+def _why_skipped(source: Path, pool: Pool, without: Sequence[str]) -> dict[str, str]:
+    """Id -> reason of images without a vector: others' tools leave out what they cannot decode, and do not say so."""
+    reasons: dict[str, str] = {}
+    for name in without:
+        try:
+            decode(pool.read(pool.rows[name]), fit=_SIDE)
+        except UnreadableImage as error:
+            reasons[name] = str(error)
+            continue
+        raise EmbeddingsError(
+            f"{source} does not fit {pool.source}: {len(without)} images have no vector{_some(without)}, and {name} "
+            "can be read, so that it was not left out as broken; compute its vector, or leave the image out of the pool"
+        )
+    return reasons
+
+
+def _some(names: Sequence[str]) -> str:
+    return f" ({', '.join(names[:3])})" if names else ""
+
+
+def _row(pool: Pool, code: str) -> int | None:
+    """As the pool's codes; of a path on somebody's disk, the longest end that is an id."""
+    row = pool.find(code)
+    while row is None and "/" in code:
+        code = code.partition("/")[2]
+        row = pool.find(code)
+    return row
+
+
+def _refuse_bad_rows(path: Path, shard: NDArray[Any]) -> None:
+    for first in range(0, len(shard), BLOCK):
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit into float32 is refused below
+            norms = np.linalg.norm(np.asarray(shard[first : first + BLOCK], dtype=np.float32), axis=1)
+        for which, what in ((~np.isfinite(norms), "NaN or infinite values"), (norms == 0, "only zeros")):
+            if which.any():
+                where = (np.flatnonzero(which)[:5] + first).tolist()
+                raise EmbeddingsError(
+                    f"{path} holds {what} in row {where[0]} (and maybe more: {where}); compute these rows again, or "
+                    "leave the images and their rows out and give the ids of the rest"
+                )
+
+
+def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, sample: int = 16) -> float:
+    """Re-encode a sample and compare; return the median cosine.
+
+    Raises `EmbeddingsError` when it is below 0.9, or when for more than one image in eight the row before or behind,
+    or another sampled row, is closer than its own: the rows belong to other images, or to another encoder.
+    """
+    places, pixels = _sample(embeddings, pool, encoder, sample)
+    fresh = l2_normalize(encoder.encode(np.stack(pixels)))
+    if fresh.shape[1] != embeddings.dim:
+        raise EmbeddingsError(f"the embeddings have {embeddings.dim} dimensions, {encoder.name} gives {fresh.shape[1]}")
+    last = len(embeddings.rows) - 1
+    around = np.unique(np.clip([places - 1, places, places + 1], 0, last))
+    cosines = fresh @ embeddings.take(embeddings.rows[around]).T
+    own = cosines[np.arange(len(places)), np.searchsorted(around, places)]
+    median = float(np.median(own))
+    strangers = int((cosines.max(axis=1) > own + _NOISE).sum())
+    if not median >= _LEAST_COSINE or strangers > _STRANGERS * len(places):
+        raise EmbeddingsError(
+            f"re-encoding {len(places)} images with {encoder.name} gives a median cosine of {median:.2f} to their rows "
+            f"(expected above {_LEAST_COSINE}), and for {strangers} of them another row is closer than their own: the "
+            "rows belong to other images, or another encoder or preprocessing made them"
+        )
+    return median
+
+
+def _sample(
+    embeddings: Embeddings, pool: Pool, encoder: Encoder, sample: int
+) -> tuple[NDArray[np.int64], list[Pixels]]:
+    """Choose readable images, spread evenly over all vectors; between two of them lies one in reserve."""
+    count = len(embeddings.rows)
+    spread = np.linspace(0, count - 1, min(sample * 2, count), dtype=np.int64)
+    places: list[int] = []
+    pixels: list[Pixels] = []
+    for place in [*spread[::2], *spread[1::2]]:
+        try:
+            pixels.append(encoder.prepare(pool.read(int(embeddings.rows[place]))))
+        except UnreadableImage:
+            continue
+        places.append(int(place))
+        if len(places) == sample:
+            break
+    if not places:
+        raise EmbeddingsError(
+            f"none of {len(spread)} sampled images of {pool.source} can be read, so it cannot be checked that "
+            f"{encoder.name} made the embeddings; leave --embeddings-encoder out"
+        )
+    return np.array(places, np.int64), pixels

@@ -1,0 +1,140 @@
+"""The questions: none twice, none in vain, and a third of them an audit that strategies have no say in."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from reviewer import Reviewer, plant
+
+from holotype.answers.audit import audit_order, permanent_random_numbers
+from holotype.encoders.encode import l2_normalize
+from holotype.review.queries import (
+    _FIRST,
+    AnswerTally,
+    DiverseUncertainty,
+    MostLikely,
+    QueryContext,
+    Random,
+    Strategy,
+    UncertaintySampling,
+    next_queries,
+)
+
+STRATEGIES: list[Strategy] = [Random(), UncertaintySampling(), MostLikely(), DiverseUncertainty()]
+N = 500
+VECTORS = l2_normalize(np.random.default_rng(0).normal(size=(N, 16)))
+LOT = permanent_random_numbers(N, "pool")
+
+
+def view(free: NDArray[np.bool_] | None = None, logits: NDArray[np.float64] | None = None) -> QueryContext:
+    sure = np.linspace(6, -8, N) if logits is None else logits
+    return QueryContext(VECTORS.astype(np.float16), sure, np.ones(N, bool) if free is None else free, VECTORS[:1])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("n", [0, 1, 7, 2000])
+def test_every_strategy_chooses_free_rows_once_and_no_more_than_asked(strategy: Strategy, n: int) -> None:
+    free = np.zeros(N, bool)
+    free[::3] = True
+    for here in (free, ~free, np.zeros(N, bool)):
+        chosen = strategy.choose(view(here), n)
+        assert len(chosen) == len(set(chosen)) <= n
+        assert all(type(row) is int and here[row] for row in chosen)
+        assert len(chosen) == min(n, int(here.sum()))  # of 400 and more, a strategy need not choose all
+        assert strategy.choose(view(here), n) == chosen
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_equal_and_extreme_logits_are_chosen_from_too(strategy: Strategy) -> None:
+    for logits in (np.zeros(N), np.full(N, -9.0), np.where(np.arange(N) % 2, 1e9, -1e9)):
+        chosen = strategy.choose(view(logits=logits), 10)
+        assert len(set(chosen)) == 10
+
+
+def test_strategies_choose_what_they_say() -> None:
+    logits = np.linspace(6, -8, N)
+    assert MostLikely().choose(view(), 5) == [0, 1, 2, 3, 4]
+    assert np.abs(logits[UncertaintySampling().choose(view(), 5)]).max() < 0.1
+    assert len(set(Random(1).choose(view(), 20)) & set(Random(2).choose(view(), 20))) < 10
+
+
+@pytest.mark.parametrize("others", [-9.0, -3.5])  # of which 500 come to 15 images
+def test_a_tiny_class_is_walked_from_the_top(others: float) -> None:
+    few = np.full(N, others)
+    few[100:109] = 3.0 - 0.5 * np.arange(9)
+    assert DiverseUncertainty().choose(view(logits=few), 12)[:9] == list(range(100, 109))
+
+
+def test_what_was_just_chosen_is_not_asked_about_again_in_other_copies() -> None:
+    twins = np.concatenate([np.repeat(VECTORS[:50], 6, axis=0), VECTORS[:200]])
+    seen = QueryContext(twins, np.full(N, 0.0), np.ones(N, bool), VECTORS[400:401])
+    chosen = DiverseUncertainty().choose(seen, 20)
+    assert len(np.unique(twins[chosen], axis=0)) == 20
+
+
+@pytest.mark.parametrize("batch", [1, 5, 12])
+def test_in_the_long_run_a_third_is_audited_and_nothing_at_first(batch: int) -> None:
+    sampled, known, audits = np.arange(300), set[int](), list[bool]()
+    while len(audits) < 240:
+        free = np.ones(N, bool)
+        free[list(known)] = False
+        done = AnswerTally(len(audits), sum(audits))
+        asked = next_queries(view(free), DiverseUncertainty(), batch, done, sampled, LOT, known)
+        assert len(asked) == batch
+        assert not {one.row for one in asked} & known
+        known |= {one.row for one in asked}
+        audits += [one.audit for one in asked]
+    assert not any(audits[:_FIRST])
+    assert sum(audits) == pytest.approx(80, abs=3)
+    assert sum(audits[120:]) == pytest.approx(40, abs=4)
+
+
+@pytest.mark.parametrize("holds", [1, 6, 300])
+def test_a_class_of_any_size_is_learnt_from_before_it_is_audited(holds: int) -> None:
+    for done in range(_FIRST):
+        assert not next_queries(view(), DiverseUncertainty(), 1, AnswerTally(done, 0), np.arange(holds), LOT, set())[
+            0
+        ].audit
+    assert next_queries(view(), DiverseUncertainty(), 1, AnswerTally(_FIRST, 0), np.arange(holds), LOT, set())[0].audit
+
+
+def test_audits_are_the_next_of_the_draw_whatever_the_strategy() -> None:
+    sampled, known = np.arange(0, 400, 2), {4, 8}
+    waiting = [row for row in audit_order(sampled, LOT).tolist() if row not in known]
+    for strategy in STRATEGIES:
+        free = np.ones(N, bool)
+        free[list(known)] = False
+        asked = next_queries(view(free), strategy, 12, AnswerTally(60, 10), sampled, LOT, known)
+        audits = [one.row for one in asked if one.audit]
+        assert audits == waiting[: len(audits)]
+        assert len(audits) == 6
+        assert len({one.row for one in asked}) == 12
+
+
+def test_when_less_is_left_than_asked_for_all_of_it_is_asked_about_once() -> None:
+    for left in (0, 1, 5, 30):
+        free = np.arange(N) < left
+        asked = next_queries(
+            view(free), DiverseUncertainty(), 100, AnswerTally(40, 5), np.arange(200), LOT, set(range(left, N))
+        )
+        assert sorted(one.row for one in asked) == list(range(left))
+
+
+def test_without_a_set_to_sample_nothing_is_an_audit() -> None:
+    asked = next_queries(view(), MostLikely(), 10, AnswerTally(90, 0), np.empty(0, np.int64), LOT, set())
+    assert [one.row for one in asked] == list(range(10))
+    assert not any(one.audit for one in asked)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_whole_review_asks_nothing_twice_and_nothing_about_exemplars(strategy: Strategy) -> None:
+    known = plant(others=300)
+    reviewer = Reviewer(known, strategy)
+    for turn in range(12):
+        reviewer.review(turn % 2, 5)
+    for label in known.classes:
+        asked = [one.id for one in reviewer.answers if one.label == label]
+        assert len(asked) == len(set(asked)) == 30
+        assert not set(asked) & {str(row) for row in known.start.exemplar_rows}
+    for number, one in enumerate(reviewer.answers):  # what shows one class is not asked about for another afterwards
+        earlier = reviewer.answers[:number]
+        assert not [two for two in earlier if (two.id, two.verdict) == (one.id, "yes") and two.label != one.label]
