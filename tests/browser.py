@@ -1,4 +1,4 @@
-"""What the tests of the review page share: a small run, its server, and Debian's browser."""
+"""What the tests of the review page share: a small run, its server, Debian's browser, and how a person uses it."""
 
 import io
 import shutil
@@ -12,7 +12,7 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from holotype import Settings, run
 from holotype.review.review import Review
@@ -21,7 +21,11 @@ from holotype.review.server import create_app, make_server
 RED, TAG, QUOTE = "red", "<img src=x onerror=alert(1)>", '"><script>alert(2)</script>'
 CLASSES = [RED, TAG, QUOTE]
 N = 240
+SHOWN = "#question[data-shown=true]"
+CELL = "#cells .cell[data-shown]"
+LAPTOP, PHONE = (1280, 800), (390, 844)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+Open = Callable[..., Page]
 
 
 def make_run(folder: Path, network: str, picture: Callable[[int], NDArray[np.uint8]]) -> Path:
@@ -71,7 +75,7 @@ def served(review: Review, port: int = 0) -> Iterator[int]:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """ReviewBaseline Debian's browser. Where it is missing the tests fail: the page is nothing without one."""
+    """Start Debian's browser. Where it is missing the tests fail: the page is nothing without one."""
     path = shutil.which("chromium")
     if path is None:
         raise AssertionError("expected chromium on the PATH, found none; install it: make browser")
@@ -79,3 +83,28 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+def question(page: Page) -> str:
+    """Return the id of the image on the screen, once it is shown."""
+    page.wait_for_selector(SHOWN)
+    return page.inner_text("#question-name")
+
+
+def press(page: Page, key: str) -> str:
+    """Press `key` about the question on the screen, and return the id of its image when the next is there."""
+    name = question(page)
+    page.keyboard.press(key)
+    expect(page.locator("#question-name")).not_to_have_text(name)
+    page.wait_for_selector(SHOWN)
+    return name
+
+
+def answered(page: Page, count: int) -> None:
+    """Wait until the page counts `count` answers."""
+    expect(page.locator("#st-answered")).to_have_text(str(count))
+
+
+def verdict(review: Review) -> dict[tuple[str, str], str]:
+    """Return (image, class) -> the answer that holds."""
+    return {(one.id, one.label): one.verdict for one in review.answers.current()}

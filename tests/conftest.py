@@ -16,9 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype import Settings, run
+from holotype import Classifier, Pool, Settings, open_pool, run
 
 if TYPE_CHECKING:
+    from browser import Open
+    from client import Client
+    from playwright.sync_api import Browser, BrowserContext, Page
+
     from holotype.review.review import Review
 
 Colour = tuple[int, int, int]
@@ -198,6 +202,113 @@ def served_review(reviewed_run: Path, tmp_path: Path) -> "Iterator[tuple[Review,
 @pytest.fixture
 def review(served_review: "tuple[Review, int]") -> "Review":
     return served_review[0]
+
+
+@pytest.fixture
+def client(served_review: "tuple[Review, int]") -> "Client":
+    from client import Client
+
+    return Client(served_review[1])
+
+
+@pytest.fixture(scope="module")
+def shared_review(reviewed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[Review, Client]]":
+    """A review that all tests of a module share, and its client."""
+    from browser import reviewed
+    from client import Client
+
+    with reviewed(reviewed_run, tmp_path_factory.mktemp("shared")) as (review, port):
+        yield review, Client(port)
+
+
+@pytest.fixture
+def refusing(shared_review: "tuple[Review, Client]") -> "Iterator[Client]":
+    """A client of a review in which nothing may be recorded, whatever the test sends."""
+    review, client = shared_review
+    yield client
+    assert review.version == 0
+    assert client.get("/api/apply").text.startswith('{"state":"never"')
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    from browser import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def context(browser: "Browser") -> "Iterator[BrowserContext]":
+    from browser import LAPTOP
+
+    context = browser.new_context(viewport={"width": LAPTOP[0], "height": LAPTOP[1]}, reduced_motion="reduce")
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def open_page(context: "BrowserContext", served_review: "tuple[Review, int]") -> "Iterator[Open]":
+    """`open_page(where)` opens the page in a new tab; what the browser complains of fails the test."""
+    from browser import LAPTOP
+
+    faults: list[str] = []
+
+    def open_page(where: str = "", size: tuple[int, int] = LAPTOP) -> "Page":
+        page = context.new_page()
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: faults.append(f"dialog {dialog.message}"))
+        page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+        page.goto(f"http://127.0.0.1:{served_review[1]}/{where}")
+        return page
+
+    yield open_page
+    # what a test breaks on purpose is reported as a resource that could not be loaded
+    assert [one for one in faults if not one.startswith("Failed to load resource")] == []
+
+
+@pytest.fixture
+def page(open_page: "Open") -> "Page":
+    from browser import SHOWN
+
+    page = open_page()
+    page.wait_for_selector(SHOWN)
+    return page
+
+
+@pytest.fixture(scope="module")
+def fit_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the tests of the Classifier keep apart from other runs."""
+    folder = tmp_path_factory.mktemp("holotype-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLOTYPE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def fit_pool(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Pool:
+    """A folder of 150 pictures."""
+    from classifiers import PICTURES
+
+    folder = tmp_path_factory.mktemp("pool")
+    for row in range(PICTURES):
+        Image.fromarray(picture(row)).save(folder / f"{row:03}.png")
+    return open_pool(folder)
+
+
+@pytest.fixture(scope="module")
+def fit_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that all fits on `fit_pool` use."""
+    return tmp_path_factory.mktemp("vectors")
+
+
+@pytest.fixture(scope="module")
+def fitted(fit_pool: Pool, network: str, fit_vectors: Path, fit_cache: Path) -> Classifier:
+    from classifiers import CLASSES, OPTIONS
+
+    return Classifier(encoder=network, **OPTIONS).fit(fit_pool, CLASSES, cache=fit_vectors)
 
 
 @pytest.fixture(scope="module")

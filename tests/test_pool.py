@@ -8,24 +8,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 from conftest import Jpeg, MakeTar
 
 from holotype.errors import PoolError, UnreadableImage
-from holotype.pool.pool import Pool, open_pool
+from holotype.pool.pool import open_pool
 
 BLOCK = 512
-
-
-def pool_of(*ids: str) -> Pool:
-    class Nothing:
-        def read(self, row: int) -> bytes:
-            return b""
-
-    return Pool("the pool", list(ids), [1] * len(ids), Nothing())
 
 
 def three(jpeg: Jpeg) -> list[tuple[str, bytes]]:
@@ -81,31 +72,6 @@ def test_shards_that_are_folders(tmp_path: Path) -> None:
         (tmp_path / f"p-{n}").mkdir()
     with pytest.raises(PoolError, match=r"expected a tar at .*p-0"):
         open_pool(f"{tmp_path}/p-{{0..1}}")
-
-
-@pytest.mark.parametrize("code", ["x/3048", "x/3048.jpg", "./x/3048.jpg", "3048", "3048.jpg", "./3048.JPG"])
-def test_codes(code: str) -> None:
-    assert pool_of("y/30", "x/3048").row(code) == 1
-
-
-def test_code_with_a_dot() -> None:
-    assert pool_of("a", "a.b").row("a.b") == 1
-    assert pool_of("a", "a.b").row("a.b.jpg") == 1
-
-
-def test_whole_id_wins_over_last_part() -> None:
-    assert pool_of("x/7", "7").row("7") == 1
-
-
-def test_ambiguous_code() -> None:
-    with pytest.raises(PoolError, match=r"'7' means 2 images of the pool \(x/7, y/7\)"):
-        pool_of("x/7", "y/7").row("7")
-
-
-@pytest.mark.parametrize("code", ["3049", "nothing alike", ""])
-def test_unknown_code(code: str) -> None:
-    with pytest.raises(PoolError, match=r"no image .* ids look like .*3048"):
-        pool_of("3048", "b").row(code)
 
 
 @pytest.mark.parametrize("names", [["a.jpg", "a.png"], ["a.jpg", "a.jpg"], ["./a.jpg", "a.jpg"]])
@@ -384,21 +350,6 @@ def test_a_tar_that_is_cut_after_it_was_opened(jpeg: Jpeg, make_tar: MakeTar) ->
     for row in range(3):
         with pytest.raises(UnreadableImage, match=r"pool\.tar was cut off after it was opened"):
             pool.read(row)
-
-
-def test_unknown_code_among_a_million() -> None:
-    pool = pool_of(*(f"photos/{n % 1000:03}/{n}" for n in range(1_000_000)))
-    assert pool.row("123456.jpg") == 123456  # builds what later look-ups use
-    for code, near in [("photos/48/3048.jpg", "photos/048/3048"), ("3048000", "photos"), ("zebra" * 20, "photos")]:
-        start = time.process_time()
-        with pytest.raises(PoolError, match=f"ids look like .*{near}"):
-            pool.row(code)
-        assert time.process_time() - start < 1  # it is under half; difflib over a tenth of the ids takes ten
-
-
-def test_find_does_not_guess() -> None:
-    pool = pool_of("x/7", "y/7", "x/8")
-    assert [pool.find(code) for code in ("8", "x/7.jpg", "7", "z/8", "9", "")] == [2, 0, None, None, None, None]
 
 
 def test_tars_and_loose_images_in_one_folder_are_refused(tmp_path: Path, jpeg: Jpeg, make_tar: MakeTar) -> None:

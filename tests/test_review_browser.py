@@ -1,81 +1,14 @@
-"""The review page in a real browser, on a real run: with keys, pointer and finger, and when things go wrong."""
+"""The review page in a real browser, on a real run: one question after another, and when things go wrong."""
 
 import json
-import re
-from collections.abc import Callable, Iterator
 
 import pytest
-from browser import CLASSES, QUOTE, RED, TAG, chromium, served
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
+from browser import QUOTE, RED, SHOWN, TAG, Open, answered, press, question, served, verdict
+from playwright.sync_api import BrowserContext, Page, Request, Route, expect
 
 from holotype.review.review import Review
 
-SHOWN = "#question[data-shown=true]"
-CELL = "#cells .cell[data-shown]"
-LAPTOP, PHONE = (1280, 800), (390, 844)
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": LAPTOP[0], "height": LAPTOP[1]}, reduced_motion="reduce")
-    context.set_default_timeout(10_000)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def open_page(context: BrowserContext, served_review: tuple[Review, int]) -> Iterator[Open]:
-    """`open_page(where)` opens the page in a new tab; what the browser complains of fails the test."""
-    faults: list[str] = []
-
-    def open_page(where: str = "", size: tuple[int, int] = LAPTOP) -> Page:
-        page = context.new_page()
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("dialog", lambda dialog: faults.append(f"dialog {dialog.message}"))
-        page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
-        page.goto(f"http://127.0.0.1:{served_review[1]}/{where}")
-        return page
-
-    yield open_page
-    # what a test breaks on purpose is reported as a resource that could not be loaded
-    assert [one for one in faults if not one.startswith("Failed to load resource")] == []
-
-
-@pytest.fixture
-def page(open_page: Open) -> Page:
-    page = open_page()
-    page.wait_for_selector(SHOWN)
-    return page
-
-
-def question(page: Page) -> str:
-    page.wait_for_selector(SHOWN)
-    return page.inner_text("#question-name")
-
-
-def press(page: Page, key: str) -> str:
-    """Press `key` about the question on the screen, and return the id of its image when the next is there."""
-    name = question(page)
-    page.keyboard.press(key)
-    expect(page.locator("#question-name")).not_to_have_text(name)
-    page.wait_for_selector(SHOWN)
-    return name
-
-
-def answered(page: Page, count: int) -> None:
-    expect(page.locator("#st-answered")).to_have_text(str(count))
-
-
-def verdict(review: Review) -> dict[tuple[str, str], str]:
-    return {(one.id, one.label): one.verdict for one in review.answers.current()}
+pytestmark = pytest.mark.browser
 
 
 def test_one_key_is_one_answer_and_z_takes_it_back(page: Page, review: Review) -> None:
@@ -241,93 +174,6 @@ def test_an_answer_whose_receipt_was_lost_is_recorded_once(page: Page, context: 
     assert len(review.answers.history()) == 1
 
 
-def marks(page: Page) -> list[str]:
-    return [cell.get_attribute("data-mark") or "" for cell in page.query_selector_all("#cells .cell")]
-
-
-def open_grid(page: Page) -> None:
-    page.keyboard.press("g")
-    expect(page.locator(CELL)).to_have_count(24)
-
-
-def test_the_grid_with_the_pointer(page: Page, review: Review) -> None:
-    open_grid(page)
-    cells = page.locator("#cells .cell")
-    cells.nth(0).click()
-    cells.nth(1).click()
-    cells.nth(1).click()
-    cells.nth(2).click(click_count=1)
-    cells.nth(2).click()
-    cells.nth(2).click()
-    assert marks(page)[:4] == ["yes", "no", "", ""]
-    first, last = (cells.nth(k).bounding_box() for k in (6, 9))
-    assert first
-    assert last
-    page.mouse.move(first["x"] + 20, first["y"] + 20)
-    page.mouse.down()
-    page.mouse.move(last["x"] + 20, last["y"] + 20, steps=12)
-    page.mouse.up()
-    assert marks(page)[5:11] == ["", "yes", "yes", "yes", "yes", ""]
-    cells.nth(12).click()
-    cells.nth(12).click()
-    cells.nth(15).click(modifiers=["Shift"])
-    assert marks(page)[11:17] == ["", "no", "no", "no", "no", ""]
-    page.click("#rest-no")
-    assert set(marks(page)) == {"yes", "no"}
-    rows = [cell.get_attribute("data-row") for cell in cells.all()]
-    wanted = dict(zip(rows, marks(page), strict=True))
-    page.click("#submit")
-    answered(page, 24)
-    assert {name: word for (name, _), word in verdict(review).items()} == wanted
-    assert len({one.act for one in review.answers.current()}) == 1
-    expect(page.locator(CELL)).to_have_count(24)
-    assert set(rows).isdisjoint(cell.get_attribute("data-row") for cell in cells.all())
-    page.keyboard.press("z")
-    answered(page, 0)
-    assert dict(zip([cell.get_attribute("data-row") for cell in cells.all()], marks(page), strict=True)) == wanted
-
-
-def test_the_grid_with_keys_alone(page: Page, review: Review) -> None:
-    open_grid(page)
-    page.keyboard.press("Enter")
-    expect(page.locator("#notices")).to_contain_text("Nothing is marked yet.")
-    for key in ("y", "ArrowRight", "n", "ArrowDown", "u", "ArrowLeft", "y", "y"):
-        page.keyboard.press(key)
-    expected = [""] * 24
-    expected[0], expected[1], expected[7] = "yes", "no", "unsure"
-    assert marks(page) == expected
-    page.keyboard.press("Space")
-    page.wait_for_selector("#viewer[data-shown=true]")
-    page.keyboard.press("Escape")
-    page.keyboard.press("Enter")
-    answered(page, 3)
-    assert sorted(verdict(review).values()) == ["no", "unsure", "yes"]
-    expect(page.locator("#notices")).to_contain_text("21 without a mark are put aside")
-
-
-def test_all_others_are_those_that_were_on_the_screen(open_page: Open, context: BrowserContext, review: Review) -> None:
-    context.route("**/image/*/thumb*", lambda route: None if _last(route) in "13579" else route.continue_())
-    page = open_page("#mode=grid", PHONE)
-    page.wait_for_selector(CELL)
-    expect(page.locator("#grid-about")).to_contain_text("not shown yet")
-    cells = page.evaluate(
-        """() => {
-        document.getElementById("rest-no").click();
-        return [...document.querySelectorAll("#cells .cell")].map((cell) => ({...cell.dataset}));
-        }"""
-    )
-    shown = ["shown" in cell for cell in cells]
-    assert [cell["mark"] == "no" for cell in cells] == shown
-    assert 0 < sum(shown) < 24
-    page.click("#submit")
-    answered(page, sum(shown))
-    assert all(int(name) % 2 == 0 for name, _ in verdict(review))
-
-
-def _last(route: Route) -> str:
-    return route.request.url.split("/thumb")[0][-1]
-
-
 def test_keys_alone_reach_everything(page: Page, review: Review) -> None:
     page.keyboard.press("?")
     expect(page.locator("#help")).to_be_visible()
@@ -377,43 +223,6 @@ def test_a_page_finds_back_to_a_server_that_was_started_anew(context: BrowserCon
     page.close()
 
 
-def test_the_gallery_sorts_filters_and_answers(page: Page, review: Review) -> None:
-    press(page, "n")
-    answered(page, 1)
-    with page.expect_response("**/api/refit"):
-        page.click("header [data-mode=gallery]")
-    cells = page.locator("#items .cell")
-    names = [item.id for item in review.gallery(RED, "found")[0]]
-    expect(cells).to_have_count(len(names))
-    expect(cells.first).to_have_attribute("data-row", names[0])
-    assert [cell.get_attribute("data-row") for cell in cells.all()] == names
-    page.select_option("select[name=sort]", "worst")
-    expect(cells.first).to_have_attribute("data-row", names[-1])
-    page.fill("input[name=text]", names[3])
-    expect(cells).to_have_count(sum(names[3] in name for name in names))
-    page.keyboard.press("y")  # is text here
-    page.fill("input[name=text]", "")
-    page.select_option("select[name=answered]", "true")
-    expect(cells).to_have_count(review.gallery(RED, "found", answered=True)[1])
-    page.select_option("select[name=answered]", "")
-    page.check("input[value=rejected]", force=True)
-    expect(page.locator("#gallery-about")).to_have_text(re.compile(f"^{review.gallery(RED, 'rejected')[1]} "))
-    expect(cells).to_have_count(60)
-    page.locator("#gallery-more").scroll_into_view_if_needed()
-    expect(cells).to_have_count(120)
-    cells.first.scroll_into_view_if_needed()
-    name = cells.nth(1).get_attribute("data-row")
-    cells.nth(1).click()
-    page.wait_for_selector("#viewer[data-shown=true]")
-    page.click("#viewer button[data-verdict=no]")
-    expect(cells.nth(1)).to_have_attribute("data-mark", "no")
-    assert verdict(review)[str(name), RED] == "no"
-    assert "score" in str(cells.nth(1).get_attribute("aria-label"))
-    page.click("#viewer-close")
-    page.keyboard.press("z")
-    expect(cells.nth(1)).to_have_attribute("data-mark", "")
-
-
 def test_a_reload_keeps_the_class_the_view_and_the_answers(page: Page, review: Review) -> None:
     page.keyboard.press("]")
     expect(page.locator("#question-title")).to_contain_text(TAG)
@@ -440,44 +249,6 @@ def test_two_tabs_see_each_other(page: Page, open_page: Open, review: Review) ->
     assert press(other, "u")
     other.close()
     expect(page.locator("#st-answered")).to_have_text(str(len({name for name, _ in verdict(review)})))
-
-
-def exemplars(page: Page) -> list[str]:
-    strip = page.locator("#exemplar-strip button")
-    return [str(one.get_attribute("aria-label")).removeprefix("Exemplar ") for one in strip.all()]
-
-
-def test_an_exemplar_is_dragged_there_and_withdrawn(page: Page, review: Review) -> None:
-    page.click("#withdraw")
-    expect(page.locator("#notices")).to_contain_text("red has no other exemplar")
-    name = question(page)
-    page.drag_and_drop("#question", "#exemplars")
-    expect(page.locator("#exemplar-strip button")).to_have_count(2)
-    assert exemplars(page) == ["0", name]
-    expect(page.locator("#exemplar-name")).to_have_text(name)
-    page.click("#withdraw")
-    expect(page.locator("#exemplar-strip button")).to_have_count(0)
-    assert [one.name for one in review.exemplars(RED)] == ["0"]
-    page.keyboard.press("l")
-    cell = page.locator("#items .cell").nth(2)
-    dragged = str(cell.get_attribute("data-row"))
-    cell.drag_to(page.locator(".tab").nth(1))
-    expect(page.locator("#notices")).to_contain_text(f"{dragged} is an exemplar of {TAG}.")
-    assert [one.name for one in review.exemplars(TAG)] == ["1", dragged]
-    page.keyboard.press("z")
-    expect(page.locator("#notices")).to_contain_text("Undone")
-    page.keyboard.press("q")
-    page.wait_for_selector(SHOWN)
-    made = press(page, "e")
-    expect(page.locator("#exemplar-strip button")).to_have_count(2)
-    assert [one.name for one in review.exemplars(RED)] == ["0", made]
-    shown = question(page)
-    page.keyboard.press("Shift+E")
-    page.keyboard.press("2")
-    expect(page.locator("#question-name")).not_to_have_text(shown)
-    page.keyboard.press("]")
-    expect(page.locator("#exemplar-strip button")).to_have_count(2)
-    assert [one.name for one in review.exemplars(TAG)] == ["1", shown]
 
 
 def test_apply_writes_the_report(page: Page, review: Review) -> None:
@@ -508,65 +279,3 @@ def test_apply_that_fails_says_why(page: Page, review: Review, monkeypatch: pyte
     page.click("#apply-start")
     expect(page.locator("#apply-verdict")).to_have_text("It failed: no image is left as background")
     expect(page.locator("#apply-where")).to_be_hidden()
-
-
-def test_names_with_html_are_text(page: Page) -> None:
-    assert page.locator(".tab span").all_inner_texts() == CLASSES
-    for number in (1, 2):
-        page.locator(".tab").nth(number).click()
-        expect(page.locator("#question-title")).to_have_text(f"Does this show {CLASSES[number]}?")
-        page.wait_for_selector(SHOWN)
-    assert page.locator("img[src=x], main script").count() == 0
-
-
-def test_a_phone_shows_all_of_it_in_one_column(open_page: Open) -> None:
-    page = open_page(size=PHONE)
-    name = question(page)
-    buttons = [page.locator(f"#answers [data-verdict={word}]").bounding_box() for word in ("no", "unsure", "yes")]
-    assert all(box and box["y"] > PHONE[1] / 2 and box["y"] + box["height"] <= PHONE[1] for box in buttons)
-    assert all(box and box["height"] >= 48 for box in buttons)
-    page.click("#answers [data-verdict=yes]")
-    expect(page.locator("#question-name")).not_to_have_text(name)
-    for mode, there in (("one", SHOWN), ("grid", CELL), ("gallery", "#items .cell")):
-        page.click(f"header [data-mode={mode}]")
-        page.wait_for_selector(there)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), mode
-    page.click("#help-open")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_themes(page: Page, scheme: str) -> None:
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    faint = page.evaluate(
-        """() => {
-        const light = (text) => {
-            const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((value) => {
-                const share = value / 255;
-                return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-            });
-            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-        };
-        const ground = (node) => {
-            const own = getComputedStyle(node).backgroundColor;
-            return own === "rgba(0, 0, 0, 0)" && node.parentElement ? ground(node.parentElement) : own;
-        };
-        const texts = [...document.querySelectorAll("button, h1, h2, dt, dd, p, a, select")];
-        return texts.filter((node) => node.offsetParent && node.textContent.trim()).filter((node) => {
-            const [a, b] = [light(getComputedStyle(node).color), light(ground(node))].sort((x, y) => y - x);
-            return (a + 0.05) / (b + 0.05) < 4.5;
-        }).map((node) => node.textContent);
-        }"""
-    )
-    assert faint == []
-
-
-def test_what_a_screen_reader_is_told(page: Page) -> None:
-    for role in ("main", "banner"):
-        expect(page.locator(f"role={role}")).to_have_count(1)
-    expect(page.get_by_role("navigation", name="Classes")).to_have_count(1)
-    expect(page.get_by_role("complementary", name="Status of red")).to_have_count(1)
-    assert page.evaluate("[...document.images].every((one) => one.hasAttribute('alt'))")
-    nameless = "[...document.querySelectorAll('button')].filter((one) => !one.textContent.trim() && !one.ariaLabel)"
-    assert page.evaluate(f"{nameless}.map((one) => one.id)") == ["question"]  # named by its picture
-    assert page.locator("#question img").get_attribute("alt") == f"Image {question(page)}"

@@ -1,0 +1,69 @@
+"""What the review page looks like, and is read aloud as, in a real browser."""
+
+import pytest
+from browser import CELL, CLASSES, PHONE, SHOWN, Open, question
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+
+def test_names_with_html_are_text(page: Page) -> None:
+    assert page.locator(".tab span").all_inner_texts() == CLASSES
+    for number in (1, 2):
+        page.locator(".tab").nth(number).click()
+        expect(page.locator("#question-title")).to_have_text(f"Does this show {CLASSES[number]}?")
+        page.wait_for_selector(SHOWN)
+    assert page.locator("img[src=x], main script").count() == 0
+
+
+def test_a_phone_shows_all_of_it_in_one_column(open_page: Open) -> None:
+    page = open_page(size=PHONE)
+    name = question(page)
+    buttons = [page.locator(f"#answers [data-verdict={word}]").bounding_box() for word in ("no", "unsure", "yes")]
+    assert all(box and box["y"] > PHONE[1] / 2 and box["y"] + box["height"] <= PHONE[1] for box in buttons)
+    assert all(box and box["height"] >= 48 for box in buttons)
+    page.click("#answers [data-verdict=yes]")
+    expect(page.locator("#question-name")).not_to_have_text(name)
+    for mode, there in (("one", SHOWN), ("grid", CELL), ("gallery", "#items .cell")):
+        page.click(f"header [data-mode={mode}]")
+        page.wait_for_selector(there)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), mode
+    page.click("#help-open")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_themes(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    faint = page.evaluate(
+        """() => {
+        const light = (text) => {
+            const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((value) => {
+                const share = value / 255;
+                return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+            });
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const ground = (node) => {
+            const own = getComputedStyle(node).backgroundColor;
+            return own === "rgba(0, 0, 0, 0)" && node.parentElement ? ground(node.parentElement) : own;
+        };
+        const texts = [...document.querySelectorAll("button, h1, h2, dt, dd, p, a, select")];
+        return texts.filter((node) => node.offsetParent && node.textContent.trim()).filter((node) => {
+            const [a, b] = [light(getComputedStyle(node).color), light(ground(node))].sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05) < 4.5;
+        }).map((node) => node.textContent);
+        }"""
+    )
+    assert faint == []
+
+
+def test_what_a_screen_reader_is_told(page: Page) -> None:
+    for role in ("main", "banner"):
+        expect(page.locator(f"role={role}")).to_have_count(1)
+    expect(page.get_by_role("navigation", name="Classes")).to_have_count(1)
+    expect(page.get_by_role("complementary", name="Status of red")).to_have_count(1)
+    assert page.evaluate("[...document.images].every((one) => one.hasAttribute('alt'))")
+    nameless = "[...document.querySelectorAll('button')].filter((one) => !one.textContent.trim() && !one.ariaLabel)"
+    assert page.evaluate(f"{nameless}.map((one) => one.id)") == ["question"]  # named by its picture
+    assert page.locator("#question img").get_attribute("alt") == f"Image {question(page)}"
