@@ -148,9 +148,10 @@ def class_names(names: Sequence[str], longest: int = 28) -> list[str]:
 
 def _line(k: int, results: Sequence[ClassResult]) -> dict[str, Any]:
     """Return the look of class k's curve; "none", the last, is grey."""
+    look: dict[str, Any] = {"linewidth": 1.8, "clip_on": False}
     if k == len(results) - 1:
-        return {"color": GREY, "linestyle": "--", "linewidth": 1.8}
-    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k // len(COLOURS) % 4], "linewidth": 1.8}
+        return look | {"color": GREY, "linestyle": "--"}
+    return look | {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k // len(COLOURS) % 4]}
 
 
 def _tidy(axes: "Axes", x: str, y: str) -> None:
@@ -180,10 +181,14 @@ def _captions(evaluation: Evaluation, what: str, metric: str) -> list[str]:
 
 
 def _draw_roc(evaluation: Evaluation) -> "Figure":
+    from sklearn.metrics import RocCurveDisplay
+
     axes = _curve_axes(len(evaluation.classes))
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":", linewidth=1, label="chance")
-    for k, label in enumerate(_captions(evaluation, "AUC", "roc_auc")):
-        axes.plot(*evaluation.classes[k].roc.T, label=label, clip_on=False, **_line(k, evaluation.classes))
+    for k, caption in enumerate(_captions(evaluation, "AUC", "roc_auc")):
+        alarms, found = evaluation.classes[k].roc.T
+        curve = RocCurveDisplay(fpr=alarms, tpr=found).plot(axes)
+        curve.line_.set(label=caption, **_line(k, evaluation.classes))
     _tidy(axes, "False positive rate", "True positive rate")
     axes.set_title("ROC, each class against the rest")
     _legend(axes, len(evaluation.classes))
@@ -191,10 +196,13 @@ def _draw_roc(evaluation: Evaluation) -> "Figure":
 
 
 def _draw_precision_recall(evaluation: Evaluation) -> "Figure":
+    from sklearn.metrics import PrecisionRecallDisplay
+
     axes = _curve_axes(len(evaluation.classes))
-    for k, label in enumerate(_captions(evaluation, "AP", "average_precision")):
-        look = _line(k, evaluation.classes) | {"drawstyle": "steps-post", "clip_on": False}
-        axes.plot(*evaluation.classes[k].pr.T, label=label, **look)
+    for k, caption in enumerate(_captions(evaluation, "AP", "average_precision")):
+        recall, precision = evaluation.classes[k].pr.T
+        curve = PrecisionRecallDisplay(precision, recall).plot(axes)  # in steps
+        curve.line_.set(label=caption, **_line(k, evaluation.classes))
     _tidy(axes, "Recall", "Precision")
     axes.set_title("Precision and recall, each class against the rest")
     _legend(axes, len(evaluation.classes))
@@ -202,17 +210,20 @@ def _draw_precision_recall(evaluation: Evaluation) -> "Figure":
 
 
 def _draw_confusion(evaluation: Evaluation) -> "Figure":
+    from sklearn.metrics import ConfusionMatrixDisplay
+
     names = class_names([result.name for result in evaluation.classes])
     counts, many = evaluation.confusion, len(names) > MANY
     size = 8 if many else 10
     cell = max(0.34 if many else 0.62, 0.011 * size * len(str(counts.max())))
     side = max(1.8, cell * len(names))
     (axes,) = _panels(1, 1, (side, side), (0, 0))
+    matrix = ConfusionMatrixDisplay(counts, display_labels=names)
+    matrix.plot(ax=axes, cmap="Blues", values_format="d", colorbar=False, text_kw={"fontsize": size})
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.argwhere(counts > 0 if many else counts >= 0):
-        ink = "white" if shares[i, j] > 0.55 else "black"
-        axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=ink, fontsize=size)
+    matrix.im_.set(data=shares, clim=(0, 1))  # the colour is the share of the line, the text the count
+    for i, j in np.ndindex(counts.shape):
+        matrix.text_[i, j].set(color="white" if shares[i, j] > 0.55 else "black", visible=not many or counts[i, j] > 0)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=size)
     axes.set_yticks(range(len(names)), names, fontsize=size)
     _rule(axes, len(names))

@@ -1,0 +1,1 @@
+"""A run: its inputs, its folder, its stages, its results."""

@@ -1,0 +1,181 @@
+"""What is done with a run, or with a pool alone: tune, evaluate, embed, search, predict."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from holotype import files
+from holotype.encoders.quantise import choose_arithmetic
+from holotype.encoders.registry import load_encoder
+from holotype.errors import HolotypeError, UnreadableImage
+from holotype.evaluation.metrics import Evaluation
+from holotype.grouping.search import search, top_k
+from holotype.model.classifier import Classifier
+from holotype.model.splits import near_rows
+from holotype.pool.exemplars import resolve
+from holotype.pool.images import SUFFIXES, contact_sheet, decode
+from holotype.pool.pool import Pool, open_pool
+from holotype.progress import Progress, Silent
+from holotype.runs.folder import RunFolder
+from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.results import RunResult, read_learnt
+from holotype.runs.sweep import follow_exemplars, judge, near_exemplars, run, search_by
+from holotype.settings import ARITHMETIC, Arithmetic, Threshold
+from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.store import embed, fingerprint_of
+from holotype.vectors.supplied import import_embeddings
+
+
+def tune_run(out: Path, trials: int, thresholds: Sequence[Threshold] = (), progress: Progress | None = None) -> RunResult:
+    """Do the run in `out` again and tune the chosen head, over `thresholds` too if any are given.
+
+    Vectors are used again, and the study in `out`/study.db goes on where it stopped.
+    """
+    settings = RunFolder(out).read_settings()
+    more: dict[str, Any] = {"trials": trials}
+    if thresholds:
+        more |= {"thresholds": list(thresholds), "tune_threshold": True}
+    return run(settings.model_copy(update=more), out, force=True, progress=progress)
+
+
+def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) -> Evaluation:
+    """Evaluate the model of the run in `out` on another test set; writes its evaluation.json.
+
+    Rows that the model learnt from, its exemplars, and what is nearly the same as one of these do not count, as with
+    the test set of a run. Raises `HolotypeError` when no other is left.
+    """
+    progress, folder = progress or Silent(), RunFolder(out)
+    settings, classifier = folder.read_settings(), Classifier.load(out)
+    with folder.lock("holotype evaluate"):
+        inputs, _ = follow_exemplars(open_inputs(settings.model_copy(update={"test_set": str(test_set)})), folder)
+        assert inputs.test_set is not None  # noqa: S101 - given above
+        encoder = classifier.encoder_
+        store = folder.open_store(encoder, inputs.pool)
+        not_counted = _not_counted(inputs, folder, progress)
+        _, evaluation, _ = judge(classifier, inputs.pool, inputs.test_set, store, not_counted, progress)
+        if evaluation is None:
+            raise HolotypeError(f"no row of {test_set} can be evaluated: each was learnt from, or is unreadable")
+        record = evaluation.to_json() | {"not_counted": not_counted}
+        files.write(folder.evaluation, json.dumps(record, indent=1, allow_nan=False))
+    if not_counted:
+        progress.say(f"{len(not_counted):,} rows do not count: {folder.evaluation} says why")
+    return evaluation
+
+
+def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> dict[str, str]:
+    """The test rows that prove nothing about the model of the run: id -> why."""
+    whole = inputs.supplied is None or inputs.settings.search == "encoder"
+    encoder = inputs.encoders[0]  # near-duplicates are those of its vectors, or of the supplied ones
+    if whole:
+        arithmetic = inputs.settings.fit.precision
+        encoder = choose_arithmetic(encoder, inputs.pool, arithmetic, progress, made=folder.made())
+    store = folder.open_store(encoder, inputs.pool)
+    searched = next(iter(search_by(inputs, {encoder.name: store}, progress).values()))
+    pool, rows = inputs.pool, inputs.test_rows
+    learnt = [pool.rows[name] for name in read_learnt(folder.groups) if name in pool.rows]
+    near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))
+    found = {pool.ids[row]: "learnt from" for row in rows if row in set(learnt)}
+    found |= {pool.ids[row]: "nearly the same as what was learnt from" for row in rows if row in near - set(learnt)}
+    return near_exemplars(inputs, searched, rows) | found
+
+
+def predict_sources(
+    classifier: Classifier, sources: Sequence[str], progress: Progress | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a record for each image of `sources` (images, tars, folders); an unreadable one has an "error".
+
+    Of several tars or folders, the ids in each are told apart by its path before them.
+    """
+    pools = {source: open_pool(source) for source in sources if not _is_image(source)}  # a wrong one stops us now
+    several = len(pools) > 1
+    for source in sources:
+        if source not in pools:
+            try:
+                yield from classifier.predict_one(source, source).records()
+            except UnreadableImage as error:
+                yield {"id": source, "error": str(error)}
+            continue
+        for record in _predict_pool(classifier, pools[source], progress):
+            yield record | {"id": f"{source}/{record['id']}"} if several else record
+
+
+def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None) -> Iterator[dict[str, Any]]:
+    for predictions, unreadable in classifier.predict_pool(pool, range(len(pool)), progress):
+        yield from predictions.records()
+        yield from ({"id": name, "error": reason} for name, reason in unreadable.items())
+
+
+def _is_image(source: str) -> bool:
+    return Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A pool and the cosine (n,) of its images to the exemplars; nan for those that cannot be compared."""
+
+    pool: Pool
+    scores: NDArray[np.float32]
+
+    def best(self, k: int) -> list[tuple[str, float]]:
+        """Return (id, cosine) of the `k` most similar images."""
+        return [(self.pool.ids[row], float(self.scores[row])) for row in top_k(self.scores, k)]
+
+    def sheet(self, k: int, path: Path) -> None:
+        """Write the `k` most similar images as one PNG; one that cannot be read leaves a grey cell."""
+        images = [self._picture(int(row)) for row in top_k(self.scores, k)]
+        files.write(path, lambda file: contact_sheet(images).save(file, "PNG"))
+
+    def _picture(self, row: int) -> Image.Image:
+        try:
+            return decode(self.pool.read(row), fit=128)
+        except UnreadableImage:
+            return Image.new("RGB", (128, 128), "grey")
+
+
+def embed_pool(
+    source: str,
+    encoder: str,
+    out: Path,
+    precision: Arithmetic = ARITHMETIC,
+    *,
+    allow_truncated: bool = False,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Compute the vectors of the images of `source` into `out`, or go on where an earlier call stopped."""
+    progress = progress or Silent()
+    pool = open_pool(source, allow_truncated=allow_truncated)
+    return embed(pool, choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=fingerprint_of(out)), out, progress)
+
+
+def search_pool(
+    source: str,
+    codes: Sequence[str],
+    encoder: str,
+    *,
+    vectors: Path | None = None,
+    embeddings: Path | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Return the images of `source` by their cosine to the nearest of the exemplars `codes`; exemplars left out.
+
+    vectors      folder where the vectors of `encoder` are, or will be kept; a folder of the cache if not given
+    embeddings   vectors that somebody computed, to search in instead
+    """
+    pool = open_pool(source)
+    found = resolve(pool, {"exemplar": list(codes)})
+    if embeddings is not None:
+        searched = search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
+    else:
+        made = fingerprint_of(vectors) if vectors else ()
+        network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress or Silent(), made=made)
+        folder = vectors or files.cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
+        searched = search(embed(pool, network, folder, progress), ["exemplar"], found, network)
+    column = searched.scores[:, 0]
+    column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
+    return Found(pool, column)

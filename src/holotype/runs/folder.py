@@ -1,0 +1,173 @@
+"""The folder of a run: what its files are called, who may write them, and how new results take the place of old ones."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from holotype import files
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.log import Answer, AnswerLog, Rules
+from holotype.encoders.runtimes import Encoder
+from holotype.errors import AnswersError, OutputError
+from holotype.model.classifier import MODEL
+from holotype.pool.pool import Pool
+from holotype.settings import Settings
+from holotype.vectors.store import MANIFEST, EmbeddingStore, adopt, fingerprints, read_manifest
+
+_LOCK = ".lock"
+_OURS = (_LOCK, f"{_LOCK}.holder")
+
+
+class RunFolder:
+    """What a run keeps at `path`, and where.
+
+    settings      every setting, resolved; it comes last, and says that the folder holds a finished run
+    unfinished    the settings of a run that has no results yet
+    groups        what each image of the pool was taken for, and why
+    unreadable    images without a vector, and why
+    model         the classifier
+    predictions   of the test set
+    metrics       all figures; `evaluation`: those of a later test set
+    report        with its `figures`
+    sweep         a line for each candidate; `tuning`, `study`: of the chosen one's head
+    baseline      what a review starts from
+    answers       what people said; a run follows it and never writes it
+    vectors       by encoder, used again by the next run
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.settings = self.path / "holotype.toml"
+        self.unfinished = self.path / "unfinished.toml"
+        self.groups = self.path / "groups.parquet"
+        self.unreadable = self.path / "unreadable.csv"
+        self.model = self.path / MODEL
+        self.predictions = self.path / "predictions.csv"
+        self.metrics = self.path / "metrics.json"
+        self.evaluation = self.path / "evaluation.json"
+        self.report = self.path / "report.html"
+        self.figures = self.path / "figures"
+        self.sweep = self.path / "sweep.csv"
+        self.tuning = self.path / "tuning.json"
+        self.study = self.path / "study.db"
+        self.baseline = self.path / "review"
+        self.answers = self.path / "answers.db"
+        self.vectors = self.path / "vectors"
+
+    @property
+    def results(self) -> list[Path]:
+        """What each run writes anew, in the order in which it takes its place: without settings it is not finished."""
+        return [
+            self.groups,
+            self.unreadable,
+            self.model,
+            self.predictions,
+            self.tuning,
+            self.sweep,
+            self.figures,
+            self.report,
+            self.metrics,
+            self.evaluation,
+            self.baseline,
+            self.settings,
+        ]
+
+    def lock(self, doing: str) -> AbstractContextManager[None]:
+        """Hold the folder for writing. Raises `OutputError` that says who holds it already."""
+        return files.locked(self.path / _LOCK, doing)
+
+    def check(self, settings: Settings, *, force: bool = False, resume: bool = False) -> None:
+        """Raise `OutputError` when a run of `settings` may not go here: a finished one is there, or anything else."""
+        finished = self.settings.exists()
+        if finished and not (force or resume):
+            raise OutputError(
+                f"{self.path} already holds a run; give --resume to go on with it, --force to write over it (vectors "
+                "that were computed are used again), or another --out"
+            )
+        if finished and resume and not force and Settings.load(self.settings) != settings:
+            raise OutputError(
+                f"{self.path} holds a run with other settings; give --force to write over it, or another --out"
+            )
+        if not (finished or self.unfinished.exists()) and self._is_taken():
+            raise OutputError(f"{self.path} is not empty and holds no run; give another --out")
+
+    def _is_taken(self) -> bool:
+        if not self.path.exists():
+            return False
+        return not self.path.is_dir() or any(path.name not in _OURS for path in self.path.iterdir())
+
+    def claim(self, settings: Settings) -> None:
+        """Note that a run of `settings` goes here; what a finished one left stays until there are new results."""
+        files.write(self.unfinished, settings.to_toml())
+
+    def finish(self) -> None:
+        """Note that the results are there."""
+        self.unfinished.unlink(missing_ok=True)
+
+    def read_settings(self) -> Settings:
+        """Return the settings of the run here, finished or not. Raises `HolotypeError` where there is none."""
+        waiting = self.unfinished.exists() and not self.settings.exists()
+        return Settings.load(self.unfinished if waiting else self.settings)
+
+    @contextmanager
+    def replacing(self) -> Iterator["RunFolder"]:
+        """Yield a folder for new results; they take the place of the old ones when all of them are there.
+
+        To be called with the lock held. Raises `OutputError` when they cannot be written.
+        """
+        new = RunFolder(self.path / ".new")
+        with files.explain(new.path):
+            shutil.rmtree(new.path, ignore_errors=True)
+        yield new
+        with files.explain(self.path):
+            for old in reversed(self.results):
+                _remove(old)
+            for fresh, place in zip(new.results, self.results, strict=True):
+                if fresh.exists():
+                    fresh.rename(place)
+            new.path.rmdir()
+
+    def open_store(self, encoder: Encoder, pool: Pool, supplied: Path | None = None) -> EmbeddingStore:
+        """Return the vectors of `encoder` for `pool`; those in `supplied` are taken over where it made them itself.
+
+        Those of another pool, which a run here had before, stay beside them.
+        """
+        folder = self.vectors / encoder.name_on_disk
+        if (folder / MANIFEST).exists() and read_manifest(folder)["pool"] != pool.fingerprint:
+            folder = folder.with_name(f"{folder.name}-{pool.fingerprint[:12]}")
+        if supplied is not None:
+            adopt(supplied, folder, encoder, pool.fingerprint)
+        return EmbeddingStore(folder, encoder, pool.fingerprint)
+
+    def made(self) -> set[str]:
+        """Return the fingerprints of the encoders whose vectors are here."""
+        return fingerprints(self.vectors)
+
+    def open_answers(self, rules: Rules | None = None) -> AnswerLog:
+        """Return the log of answers, which is made where there is none. Raises `AnswersError`."""
+        return AnswerLog(self.answers, rules)
+
+    def read_answers(self) -> list[Answer]:
+        """Return the answers that hold; none where nobody gave any."""
+        if not self.answers.exists():
+            return []
+        with self.open_answers() as log:
+            return log.current()
+
+    def read_baseline(self, classes: Sequence[str], pool: Pool) -> ReviewBaseline:
+        """Return what a review of `pool` starts from, its classes in the order of `classes`.
+
+        Raises `AnswersError` where it is not whole, or of another pool or other classes.
+        """
+        baseline = ReviewBaseline.load(self.baseline)
+        if len(baseline.vectors) != len(pool) or baseline.key != pool.fingerprint:
+            raise AnswersError(f"{pool.source} has changed since the run in {self.path}: do the run again with --force")
+        return baseline.in_order(classes)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

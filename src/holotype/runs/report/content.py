@@ -1,0 +1,144 @@
+"""What the report of a run says, in words and numbers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.evaluation.metrics import Evaluation
+from holotype.grouping.groups import Estimate
+from holotype.model.classifier import versions
+from holotype.pool.pool import Pool
+from holotype.runs.report.sheets import class_summary
+from holotype.runs.results import Candidate, RunResult, unreadable
+from holotype.settings import Settings
+
+_POOR = 0.1  # estimated precision below which the report warns of a group
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What the report shows, for n images of the pool and K classes.
+
+    evaluation  None when no test set was given
+    groups      per class: name, exemplars [(id, jpeg)], threshold, threshold_basis, explained (sentences), members,
+                doubtful, and best, borderline, rejected, each [(id, caption, jpeg)]
+    scores      (n, K) float, nan where missing
+    measure     what the scores are, in words
+    thresholds  (K,) float score from which an image is a member
+    sweep       a dict per run: encoder, head, threshold, then numbers or None; the chosen one has chosen=True
+    search      the two ways to search: rows [{name, overlap_at_k {k: share}, spearman}] and
+                seconds {way: seconds}, images that both can see; None when they were not compared
+    skipped     (id, reason) of images that could not be read
+    ignored     files that are no images, counted by suffix
+    notes       warnings, shown on top
+    facts       (key, value): imbalance, split, calibration, probability thresholds
+    settings    TOML
+    """
+
+    title: str
+    classes: list[str]
+    evaluation: Evaluation | None
+    groups: list[dict[str, Any]]
+    scores: NDArray[np.float64]
+    measure: str
+    thresholds: NDArray[np.float64]
+    sweep: list[dict[str, Any]]
+    search: dict[str, Any] | None
+    skipped: list[tuple[str, str]]
+    ignored: dict[str, int]
+    notes: list[str]
+    facts: list[tuple[str, Any]]
+    settings: str
+    versions: dict[str, str]
+
+
+def report_content(settings: Settings, pool: Pool, result: RunResult) -> ReportContent:
+    """Return what the report of a run says."""
+    chosen, groups = result.chosen, result.chosen.groups
+    stated, given = chosen.estimates, chosen.search.exemplars
+    return ReportContent(
+        title=f"{', '.join(groups.classes)}, or none",
+        classes=list(groups.classes),
+        evaluation=chosen.evaluation,
+        groups=[class_summary(pool, groups, given, k, stated, chosen.refined) for k in range(len(groups.classes))],
+        scores=groups.scores.astype(np.float64),
+        measure="Cosine" if groups.score_kind == "cosine" else "Estimated probability",
+        thresholds=np.array([t.value for t in groups.thresholds]),
+        sweep=result.sweep_rows(),
+        search=result.search_table(),
+        skipped=unreadable(pool, chosen),
+        ignored=dict(pool.ignored),
+        notes=list(_notes(pool, result, stated)),
+        facts=list(_facts(settings, chosen)),
+        settings=settings.to_toml(),
+        versions=versions(),
+    )
+
+
+def _facts(settings: Settings, chosen: Candidate) -> Iterator[tuple[str, Any]]:
+    classifier = chosen.classifier
+    calibration, training = classifier.calibration_, classifier.training_
+    met = {
+        "weights": "class weights, inverse to frequency",
+        "effective": "class weights, inverse to the effective number of images",
+        "augment": f"{training.counts['augmented views']:,} augmented views of training images",
+        "none": "nothing",
+    }
+    yield "Images", len(classifier.groups_.decision)
+    yield "Encoder", f"{chosen.encoder}, {classifier.encoder_.dim} dimensions"
+    yield "Head", chosen.head
+    if chosen.tuned is not None:
+        tuned = chosen.tuned
+        yield "Tuned", f"{tuned.trials} trials, validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f}"
+    yield "Imbalance", f"met by {met[settings.fit.balance]}"
+    yield from training.counts.items()
+    yield "Left out as test rows or nearly the same", len(training.dropped)
+    few = " (not fitted: a class has too few validation rows)" if calibration.temperature == 1 else ""
+    yield "Temperature", f"{calibration.temperature:.3f}{few}"
+    for name, value, basis in zip(classifier.classes_[:-1], calibration.thresholds, calibration.basis, strict=True):
+        yield f"Probability threshold of {name}", f"{value:.3f} ({basis})"
+
+
+def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterator[str]:
+    yield from pool.notes
+    groups, refined = result.chosen.groups, result.chosen.refined
+    counts = result.classifier.training_.counts
+    follows = [one.trusted for one in refined.counts] if refined else [False] * len(groups.classes)
+    provisional = [name for name, one in zip(groups.classes, groups.thresholds, strict=True) if one.provisional]
+    trusting = [name for name, trusted in zip(groups.classes, follows, strict=True) if trusted]
+    if left := [name for name in provisional if name not in trusting]:
+        whose = f" of {', '.join(left)}" if trusting else ""
+        yield (
+            f"The thresholds{whose} are provisional: they come from the pool itself. Without labels no threshold "
+            "can promise a precision; look at the borderline images."
+        )
+    if trusting:
+        yield (
+            f"The thresholds of {', '.join(trusting)} come from a model that learnt from answers. Only the random audit "
+            "bounds the precision: see what is said of each class."
+        )
+    if groups.ranking is not None and result.chosen.search.encoder is None:
+        yield (
+            "No closer look was taken at the exemplars, as what made the embeddings is not known: name it with "
+            "--embeddings-encoder."
+        )
+    audits = refined.audits if refined else []
+    known_good = [(audit.low or 0) >= _POOR for audit in audits] or [False] * len(groups.classes)
+    for name, found, good in zip(groups.classes, stated, known_good, strict=False):
+        if found.precision < _POOR and not good:
+            yield f"Most of the {found.found:,} members of {name} may well be wrong: look at them; more exemplars help."
+    for name in groups.classes:
+        if counts[f"validation {name}"] == 0:
+            yield (
+                f"{name} has no validation row (its group has {counts[f'fit {name}']} images to learn from): nothing "
+                "here checks how it is told apart. A lower threshold or more exemplars would help; or, if the images "
+                "are all alike, a higher --set near_duplicate, as what is nearly the same stays on one side."
+            )
+    if result.not_counted:
+        named = ", ".join(f"{name} ({why})" for name, why in list(result.not_counted.items())[:10])
+        yield f"{len(result.not_counted)} test rows do not count, as they are among what was learnt from: {named}"
+    for encoder, threshold, reason in result.failed:
+        yield f"Threshold {threshold} with {encoder} could not be trained: {reason}"
