@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             truth = load(pool, encoder)
             names = truth.development if given.development else truth.report
             if given.answers:
-                results.append(answers.score_kind(truth, names, given.triples, given.draws))
+                results.append(answers.measure(truth, names, given.triples, given.draws))
             else:
                 results.append(measure(truth, names, given.triples, given.draws, given.side))
             given.out.parent.mkdir(parents=True, exist_ok=True)

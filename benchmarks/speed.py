@@ -297,7 +297,7 @@ def main() -> int:
             share = one["read_s"] / one["ours_s"]
             say(f"search {one['rows']:,} x {one['dim']}: {', '.join(rates)}; {share:.2f} of the bandwidth")
     if given.only in (None, "heads"):
-        found["heads"] = [heads.score_kind(name, 50, 3) for name in ("linear", "mlp")]
+        found["heads"] = [heads.measure(name, 50, 3) for name in ("linear", "mlp")]
         for row in found["heads"]:
             say(", ".join(f"{key} {value}" for key, value in row.items()))
     if given.write:

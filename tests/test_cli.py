@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import MakeTar
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -280,3 +281,19 @@ def test_a_wrong_source_stops_predict_before_it_starts(data: Path, network: str,
     code, said, error = holotype("predict", data / "out", data / "images.tar", data / "nowhere.tar")
     assert (code, said) == (1, "")
     assert "does not exist" in error
+
+
+def test_ids_of_several_tars_can_be_told_apart(data: Path, network: str, holotype: Run, make_tar: MakeTar) -> None:
+    holotype(*reference_job(data, network))
+    from holotype import open_pool
+
+    pool = open_pool(data / "images.tar")
+    for name, rows in (("a", (0, 1)), ("b", (2, 10))):
+        make_tar([(f"{place}.jpg", pool.read(row)) for place, row in enumerate(rows)], f"{name}.tar")
+    code, said, _ = holotype("predict", data / "out", data / "a.tar", data / "b.tar", data / "a.tar", "--format", "csv")
+    assert code == 0
+    labels = {row["id"]: row["label"] for row in csv.DictReader(said.splitlines())}
+    a, b = data / "a.tar", data / "b.tar"
+    assert labels == {f"{a}/0": "red", f"{a}/1": "green", f"{b}/0": "blue", f"{b}/1": "red"}
+    _, said, _ = holotype("predict", data / "out", data / "a.tar", "--format", "csv")
+    assert [row["id"] for row in csv.DictReader(said.splitlines())] == ["0", "1"]  # of one, they are as they are

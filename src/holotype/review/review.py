@@ -37,7 +37,12 @@ _PICTURES = 256  # that are kept in memory
 
 @dataclass(frozen=True)
 class Question:
-    """Does the image `id` show the class `label`? `score` is the estimated probability, `why` it is asked in words."""
+    """Does the image `id` show the class `label`?
+
+    audit   asked as part of the random audit; who answers is not to be told
+    score   the estimated probability
+    why     where the image stands, in words
+    """
 
     row: int
     id: str
@@ -160,12 +165,7 @@ class Review:
     def _question(self, state: ReviewState, asked: Query, k: int) -> Question:
         logit, cut = float(state.refined.logits[asked.row, k]), float(state.refined.cuts[k])
         score = float(sigmoid(np.array(logit)))
-        if asked.audit:
-            why = "drawn at random from what was found: it checks the precision, and is not learnt from"
-        elif logit >= cut:
-            why = "found, and unlike what was asked before"
-        else:
-            why = "outside so far, and unlike what was asked before"
+        why = "found so far" if logit >= cut else "outside so far"  # the same of an audit: it must not sway the answer
         return Question(asked.row, self.ids[asked.row], self.classes[k], asked.audit, score, why)
 
     def record(self, new: Sequence[NewAnswer], act: str | None = None) -> None:

@@ -1,0 +1,77 @@
+"""The one way from a search to groups, and what a test set may not give it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from test_graph import FIRST, LABELS, POOL, SIZES
+
+from holotype.grouping import graph
+from holotype.grouping.assign import group_pool
+from holotype.grouping.search import Search, search
+from holotype.grouping.space import Space, fit_space
+from holotype.pool.exemplars import Exemplar
+from holotype.settings import FitSettings, RankSettings, Threshold
+
+CLASSES = ["a", "b", "c"]
+
+
+def searched() -> Search:
+    return search(POOL, CLASSES, [Exemplar(f"{row}", k, row, b"") for k, row in enumerate(FIRST)], None)
+
+
+def seeds_of(held_out: NDArray[np.int64], patch: pytest.MonkeyPatch) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+    """Where the walks of each class start in the second round, and the candidates; exemplars come before them."""
+    starts: list[NDArray[Any]] = []
+
+    def recorded(one: graph.Graph, seeds: NDArray[Any]) -> NDArray[Any]:
+        starts.append(seeds)
+        return diffuse(one, seeds)
+
+    diffuse = graph.diffuse
+    patch.setattr(graph, "diffuse", recorded)
+    ranking = group_pool(searched(), FitSettings(), held_out=held_out.tolist()).ranking
+    assert ranking is not None
+    return [one[len(FIRST) :] for one in starts[len(FIRST) :]], ranking.candidates
+
+
+def test_self_training_takes_no_labels_from_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = np.flatnonzero(len(SIZES) > LABELS)
+    held_out = np.setdiff1d(members[::2], FIRST)
+    with monkeypatch.context() as patch:
+        seeds, candidates = seeds_of(np.empty(0, np.int64), patch)
+    tested = np.isin(candidates, held_out)
+    assert all(one[tested].sum() > 0.1 for one in seeds)  # where nothing is held out, they are among the surest
+    with monkeypatch.context() as patch:
+        seeds, candidates = seeds_of(held_out, patch)
+    assert all(one[np.isin(candidates, held_out)].sum() == 0 for one in seeds)
+    assert all(one.sum() > 0.1 for one in seeds)  # from the others they start all the same
+
+
+def test_test_rows_are_grouped_all_the_same() -> None:
+    held_out = np.setdiff1d(np.flatnonzero(LABELS == 0)[::2], FIRST)
+    groups = group_pool(searched(), FitSettings(), held_out=held_out.tolist())
+    assert np.isin(held_out, groups.members(0)).mean() > 0.8
+
+
+@pytest.mark.parametrize("threshold", [0.8, "auto"])
+@pytest.mark.parametrize("diffusion", [True, False])
+def test_groups_know_the_space_that_they_were_made_in(threshold: Threshold, diffusion: bool) -> None:
+    settings = FitSettings(threshold=threshold, rank=RankSettings(diffusion=diffusion))
+    groups = group_pool(searched(), settings)
+    if threshold == 0.8:
+        assert groups.space is None
+        assert groups.score_kind == "cosine"
+        return
+    assert groups.space is not None
+    fitted = fit_space(POOL)
+    assert np.array_equal(groups.space.mean, fitted.mean)
+    assert groups.score_kind == ("estimate" if diffusion else "cosine")
+
+
+def test_a_space_that_is_known_is_not_fitted_again() -> None:
+    plain = Space.plain(POOL.dim)
+    for diffusion in (True, False):
+        settings = FitSettings(rank=RankSettings(diffusion=diffusion))
+        assert group_pool(searched(), settings, plain).space is plain
