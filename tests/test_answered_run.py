@@ -2,14 +2,18 @@
 
 import csv
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Job
 from reviewer import answer, groups_of
 
 from holotype import Classifier, HolotypeError, Settings, run
-from holotype.answers.audit import Audit
+from holotype.answers.audit import Audit, audit_order, lower_bound, permanent_random_numbers
 from holotype.answers.index import AnswerCounts
 from holotype.answers.log import NewAnswer
 from holotype.review.queries import MostLikely
@@ -33,8 +37,8 @@ def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
         # until then the new exemplar is ranked by what a review has: halves of vectors, and no closer look at it
         seen = {label: {one.id for one in review.gallery(label, "found", count=999)[0]} for label in review.classes}
         review.apply()
-        found = {label: {one.id for one in review.gallery(label, "found", count=999)[0]} for label in review.classes}
-        assert all(len(found[label] ^ seen[label]) <= 1 for label in review.classes)
+        now = {label: {one.id for one in review.gallery(label, "found", count=999)[0]} for label in review.classes}
+        assert all(len(now[label] ^ seen[label]) <= 1 for label in review.classes)
         assert review.standing(RED).answered == 40
     rows = groups_of(out)
     no = [one for one in given if one.verdict == "no" and not one.audit]
@@ -47,15 +51,15 @@ def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
         row["part"] in ("fit", "validation") and row["class"] == "none" for row in rows.values()
     )
     assert {rows[name]["part"] for name in audited} == {"audited"}
-    for one in given:
-        if one.label == RED:
-            assert rows[one.id]["reason"] == f"was said {'' if one.verdict == 'yes' else 'not '}to show red by ann"
-            assert rows[one.id]["class"] == (RED if one.verdict == "yes" else "none")
+    words = {"yes": ("was said to show red by ann", RED), "no": ("was said not to show red by ann", "none")}
+    about = [one for one in given if one.label == RED]
+    assert {one.verdict for one in about} == {"yes", "no"}
+    assert all((rows[one.id]["reason"], rows[one.id]["class"]) == words[one.verdict] for one in about)
     assert (rows["9"]["decision"], rows["9"]["class"]) == ("doubtful", None)
     assert rows["9"]["reason"] == "nobody could tell whether it shows blue by bob"
     assert rows["6"]["decision"] == "exemplar"
     assert sorted(Classifier.load(out).exemplar_names_) == ["0", "1", "2", "6"]
-    for label, names in found.items():
+    for label, names in now.items():
         members = {name for name, row in rows.items() if row["class"] == label and row["decision"] == "member"}
         assert members == names
     first = (out / "groups.parquet").read_bytes()
@@ -63,32 +67,68 @@ def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
     assert (out / "groups.parquet").read_bytes() == first
 
 
-def test_the_report_says_what_people_said_and_what_the_audit_proves(out: Path) -> None:
+def found(review: Review, label: str) -> list[str]:
+    """The ids of what was found, in the order of the audit."""
+    rows = np.array([one.row for one in review.gallery(label, "found", count=999)[0]])
+    return [review.ids[row] for row in audit_order(rows, permanent_random_numbers(N, review.pool.fingerprint))]
+
+
+def audits(names: Sequence[str], label: str) -> list[NewAnswer]:
+    """Answers of the audit by what is true."""
+    return [NewAnswer(name, label, "yes" if int(name) % 10 == 0 else "no", audit=True) for name in names]
+
+
+def stated_of(out: Path, label: str) -> dict[str, Any]:
+    """What the metrics of a run state about a class."""
+    estimates = json.loads((out / "metrics.json").read_text())["estimates"]
+    return next(row for row in estimates if row["name"] == label)
+
+
+def test_the_report_says_what_people_said_and_what_a_part_of_the_audit_proves(out: Path) -> None:
     with Review.open(out) as review:
-        for _ in range(5):
-            answer(review, RED, 10)
+        order = found(review, RED)
+        assert len(order) > 15
+        review.record([NewAnswer("3", RED, "no"), NewAnswer("4", RED, "unsure"), *audits(order[:-5], RED)])
+        review.refit()
         standing = review.standing(RED)
         review.apply()
-    stated = {row["name"]: row for row in json.loads((out / "metrics.json").read_text())["estimates"]}
-    audit, said = stated[RED]["audit"], stated[RED]["answers"]
-    assert (audit["asked"], audit["yes"]) == (standing.audited, standing.audited_yes)
-    assert standing.precision_low == audit["low"]
-    assert (said["yes"], said["no"], said["unsure"]) == (standing.yes, standing.no, standing.unsure)
-    assert stated["green"]["audit"] == {"asked": 0, "yes": 0, "among": stated["green"]["audit"]["among"], "low": None}
+    asked, yes = len(order) - 5, sum(int(name) % 10 == 0 for name in order[:-5])
+    assert 0 < yes < asked
+    audit, said = stated_of(out, RED)["audit"], stated_of(out, RED)["answers"]
+    assert audit == {"asked": asked, "yes": yes, "among": asked + 5, "low": lower_bound(yes, asked)}
+    assert (standing.audited, standing.audited_yes, standing.precision_low) == (asked, yes, audit["low"])
+    assert said == {"yes": yes, "no": asked - yes + 1, "unsure": 1, "trusted": False}  # no "yes" but those of the audit
+    assert stated_of(out, "green")["audit"] | {"among": 0} == {"asked": 0, "yes": 0, "among": 0, "low": None}
     page = (out / "report.html").read_text()
-    assert f"Answers about red: 50 ({said['yes']} yes, {said['no']} no, 0 unsure)." in page
+    assert f"Answers about red: {asked + 2} ({yes} yes, {asked - yes + 1} no, 1 unsure)." in page
+    assert "so they decide on their own images only" in page
+    assert "so the group follows them" not in page
+    assert f"Audit: {yes} of {asked} images drawn at random from the {asked + 5} that were found show red." in page
+    assert f"at least {int(100 * audit['low'])} % of what was found do" in page
     assert "Nobody was asked about green yet." in page
-    assert audit["asked"]
-    if audit["asked"] < audit["among"]:
-        assert f"Audit: {audit['yes']} of {audit['asked']} images drawn at random" in page
-        assert f"at least {int(100 * audit['low'])} % of what was found do" in page
-    else:
-        assert f"images was answered: {audit['yes']} show red" in page
-    if said["trusted"]:
-        assert "The thresholds of red come from a model that learnt from answers." in page
-        assert "The thresholds of green, blue are provisional" in page
-    else:
-        assert "so they decide on their own images only" in page
+    assert "model that learnt from answers" not in page
+
+
+def test_the_report_says_which_thresholds_follow_answers_and_that_all_was_looked_at(out: Path) -> None:
+    with Review.open(out) as review:
+        # people mean more by red than its exemplar shows: that cannot be foreseen without their answers
+        review.record([NewAnswer(str(row), RED, "yes") for row in range(11, 131, 10)])
+        review.record([NewAnswer(str(row), RED, "no") for row in range(3, 123, 10)])
+        review.refit()
+        order = [name for name in found(review, RED) if review.gallery(RED, "found", text=name, answered=False)[1]]
+        review.record([replace(one, verdict="yes") for one in audits(order, RED)])
+        review.refit()
+        standing = review.standing(RED)
+        review.apply()
+    audit, said = stated_of(out, RED)["audit"], stated_of(out, RED)["answers"]
+    assert said == {"yes": 12 + len(order), "no": 12, "unsure": 0, "trusted": True}
+    assert standing.whole
+    assert audit["asked"] == audit["yes"] == audit["among"] == 12 + len(order)
+    page = (out / "report.html").read_text()
+    assert "so the group follows them" in page
+    assert f"Each of the {audit['among']} images was answered: {audit['among']} show red, the others are out." in page
+    assert "The thresholds of red come from a model that learnt from answers." in page
+    assert "drawn at random from" not in page
 
 
 def test_a_bound_is_put_into_words_and_never_rounded_up() -> None:
@@ -138,9 +178,13 @@ def test_test_rows_are_not_asked_about_and_answers_to_them_decide_nothing(data: 
         assert [one.id for one in after] == [one.id for one in before]
         with pytest.raises(HolotypeError):
             review.record([NewAnswer("7", RED, "exemplar")])
-        for _ in range(5):
-            answer(review, RED, 10)
-        assert review.standing(RED).audited == 0 or review.standing(RED).precision_low is not None
+        members = [name for name in found(review, RED) if int(name) not in tested]
+        assert "30" in found(review, RED)  # was found, and the "no" counts for nothing
+        review.record(audits(members, RED))
+        review.refit()
+        standing = review.standing(RED)
+        assert standing.whole  # the audit does not wait for test rows
+        assert (standing.audited, standing.audited_yes) == (len(members), sum(int(name) % 10 == 0 for name in members))
         review.apply()
     assert not {name for name, row in groups_of(data / "out").items() if row["part"] in ("fit", "validation")} & {
         str(row) for row in tested

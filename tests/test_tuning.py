@@ -1,14 +1,16 @@
 """Tuning: it resumes, is never worse than where it started, and finds a better setting where there is one."""
 
-import inspect
+import csv
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import COLOURS, Job, MakeTar, N
 
-from holotype.model import tuning
+from holotype import Settings, open_pool, run
 from holotype.model.heads import TrainingRows
-from holotype.model.tuning import Parts, tune
+from holotype.model.tuning import Parts, Tuned, tune
 from holotype.settings import HeadName, HeadSettings, Threshold
 
 
@@ -44,7 +46,60 @@ def test_other_rows_begin_another_study(tmp_path: Path) -> None:
     assert (first.trials, other.trials) == (4, 2)
 
 
-def test_tuning_cannot_receive_test_rows() -> None:
-    given = {name for name in inspect.signature(tune).parameters if "test" in name}
-    assert not given
-    assert "evaluation" not in inspect.getsource(tuning)
+TESTED = [30, 31, 32, 40, 41, 33, 34, 35, 36, 37]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a tuned run tried and chose, what it learnt from, and what it thinks of the test set."""
+
+    study: str  # its name holds the digest of the rows that are tuned on
+    trials: list[tuple[dict[str, object], float | None]]
+    tuned: Tuned | None
+    learnt: list[tuple[list[str], list[str]]]
+    tested: list[list[int]]
+
+
+def tuned_run(settings: Settings, out: Path) -> Outcome:
+    import optuna
+
+    result = run(settings, out)
+    (study,) = optuna.study.get_all_study_names(f"sqlite:///{out / 'study.db'}")
+    trials = optuna.load_study(study_name=study, storage=f"sqlite:///{out / 'study.db'}").trials
+    assert result.chosen.evaluation is not None
+    return Outcome(
+        study,
+        [(one.params, one.value) for one in trials],
+        result.chosen.tuned,
+        [(one.classifier.training_.fit_ids, one.classifier.training_.validation_ids) for one in result.candidates],
+        result.chosen.evaluation.confusion.tolist(),
+    )
+
+
+def test_a_test_set_has_no_part_in_what_is_tuned(data: Path, job: Job, make_tar: MakeTar) -> None:
+    """Not its truth, nor its pictures: other ones lead to the same rows, trials and settings, bit by bit."""
+    more: dict[str, object] = {"thresholds": [0.9, 0.8], "trials": 4, "tune_threshold": True}
+    first = tuned_run(job(**more), data / "first")
+    assert first.tuned is not None
+    assert (len(first.trials), len(first.learnt)) == (4, 3)
+    for fit, validation in first.learnt:
+        assert fit
+        assert validation
+        assert not {*fit, *validation} & {str(row) for row in TESTED}
+
+    with (data / "wrong.csv").open("w") as file:
+        table = csv.writer(file)
+        table.writerow(["index", *COLOURS])
+        table.writerows([row, *(int((row + 1) % 10 == k) for k in range(3))] for row in TESTED)
+    wrong = tuned_run(job(**more, test_set=str(data / "wrong.csv")), data / "second")
+    assert wrong.tested != first.tested
+    assert replace(wrong, tested=first.tested) == first
+
+    pool = open_pool(data / "images.tar")
+    order = [*range(N)]
+    for row, other in zip(TESTED, [*TESTED[5:], *TESTED[:5]], strict=True):
+        order[row] = other
+    make_tar([(f"{row}.jpg", pool.read(order[row])) for row in range(N)], "turned.tar")
+    turned = tuned_run(job(**more, images=str(data / "turned.tar")), data / "third")
+    assert turned.tested != first.tested
+    assert replace(turned, tested=first.tested) == first
