@@ -1,4 +1,4 @@
-"""Groups after answers: each answered image is as it was said to be, and what was audited taught nobody."""
+"""Groups after answers: each answered image is as it was said to be, and nothing is learnt from what was audited."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -103,8 +103,8 @@ def test_what_does_not_show_one_class_is_what_it_is_among_the_others() -> None:
     assert (groups.label[2], groups.decision[2]) == (1, "member")
     assert tell(known, (2, "class 0", "no"), (2, "class 1", "no")).groups.decision[2] == "background"
     # what was learnt from belongs to the set that is audited
-    taught = learn_from(known, [say(1, 2, "class 0", "no")])
-    assert taught.sampled[1].tolist() == [2]
+    refined = learn_from(known, [say(1, 2, "class 0", "no")])
+    assert refined.sampled[1].tolist() == [2]
 
 
 def test_an_answer_to_one_class_does_not_explain_the_other() -> None:
@@ -137,9 +137,9 @@ def test_answers_about_test_rows_are_left_out_and_the_audit_does_not_wait_for_th
     members = [int(row) for row in GROUPS.members(0) if row not in KNOWN.start.exemplar_rows]
     tested = members[::2]
     answers = [say(i, row, "class 0", "no") for i, row in enumerate(tested, 1)]
-    taught = learn_from(KNOWN, answers, held_out=tested)
-    assert reasons(taught) == GROUPS.reasons()
-    assert taught.sampled[0].tolist() == members[1::2]
+    refined = learn_from(KNOWN, answers, held_out=tested)
+    assert reasons(refined) == GROUPS.reasons()
+    assert refined.sampled[0].tolist() == members[1::2]
     audits = [say(i, row, "class 0", "yes", audit=True) for i, row in enumerate(members[1::2], 1)]
     found = learn_from(KNOWN, audits, held_out=tested).audits[0]
     assert found.asked == found.yes == found.among == len(members[1::2])
@@ -155,12 +155,12 @@ def test_audits_are_not_learnt_from() -> None:
         replace(one, verdict="no" if one.verdict == "yes" else "yes") if one.audit else one for one in reviewer.answers
     ]
     for answers in (reviewer.answers, wrong):
-        taught = learn_from(KNOWN, answers)
-        assert np.array_equal(taught.logits, without.logits)
-        assert np.array_equal(taught.cuts, without.cuts)
-        assert np.array_equal(taught.sampled[0], without.sampled[0])
-        assert set(taught.audited) == {int(one.id) for one in audits}
-        assert not set(taught.audited) & set(taught.answered)
+        refined = learn_from(KNOWN, answers)
+        assert np.array_equal(refined.logits, without.logits)
+        assert np.array_equal(refined.cuts, without.cuts)
+        assert np.array_equal(refined.sampled[0], without.sampled[0])
+        assert set(refined.audited) == {int(one.id) for one in audits}
+        assert not set(refined.audited) & set(refined.answered)
     assert len(audits) >= 5
     assert learn_from(KNOWN, wrong).audits[0].yes < learn_from(KNOWN, reviewer.answers).audits[0].yes
 
@@ -202,14 +202,14 @@ def test_images_without_a_vector_stay_missing_unless_somebody_knows_them() -> No
     rows = np.flatnonzero(known.truth == 0)[21:].tolist()
     answers = [say(i, row, "class 0", "yes") for i, row in enumerate(rows, 1)]
     answers += [say(90 + i, row, "class 0", "no") for i, row in enumerate(np.flatnonzero(known.truth == 2)[:30], 1)]
-    taught = learn_from(part, answers)
-    assert (taught.groups.decision[gone] == "missing").all()
-    assert np.array_equal(taught.logits[gone], prior_of(start.groups)[0][gone])
+    refined = learn_from(part, answers)
+    assert (refined.groups.decision[gone] == "missing").all()
+    assert np.array_equal(refined.logits[gone], prior_of(start.groups)[0][gone])
     one, two, three = gone[:3].tolist()
     more = [say(200, one, "class 0", "no"), say(201, two, "class 0", "unsure"), say(202, three, "class 0", "yes")]
     again = learn_from(part, answers + more)
     assert again.groups.decision[[one, two, three]].tolist() == ["missing", "missing", "member"]
-    assert np.array_equal(again.logits, taught.logits)
+    assert np.array_equal(again.logits, refined.logits)
 
 
 def test_groups_of_a_cosine_become_estimates_only_where_answers_are_followed() -> None:
@@ -223,14 +223,14 @@ def test_groups_of_a_cosine_become_estimates_only_where_answers_are_followed() -
     assert near
     answers = [say(i, row, "class 0", "yes") for i, row in enumerate(far, 1)]
     answers += [say(100 + i, row, "class 0", "no") for i, row in enumerate(near, 1)]
-    taught = learn_from(known, answers)
-    assert [one.trusted for one in taught.models] == [True, False]
-    groups = taught.groups
+    refined = learn_from(known, answers)
+    assert [one.trusted for one in refined.models] == [True, False]
+    groups = refined.groups
     assert groups.score_kind == "estimate"
     assert groups.thresholds[0].basis == "provisional: the greatest expected F1, after answers"
     assert groups.thresholds[1].basis == "given; a cosine of 0.400"
     assert not groups.thresholds[1].provisional
-    assert taught.counts == [AnswerCounts(len(far), len(near), 0, True), AnswerCounts(0, 0, 0, False)]
+    assert refined.counts == [AnswerCounts(len(far), len(near), 0, True), AnswerCounts(0, 0, 0, False)]
     others = np.setdiff1d(start.groups.members(1), [int(one.id) for one in answers])
     assert np.isin(others, np.union1d(groups.members(1), groups.members(0))).all()
 
