@@ -23,7 +23,7 @@ from benchmarks.methods import Exemplars, MethodAnswer, Spaces
 from benchmarks.pools import Truth
 from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
-from holotype.answers.log import Answer, Verdict
+from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined, refine
 from holotype.review.queries import (
     ANSWERS_PER_REFIT,

@@ -13,7 +13,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import index_answers
-from holotype.answers.log import Answer, NewAnswer, Verdict
+from holotype.answers.records import Answer, NewAnswer, Verdict
 from holotype.answers.refine import Refined, refine
 from holotype.encoders.encode import l2_normalize
 from holotype.grouping.groups import ClassThreshold, group
@@ -84,7 +84,7 @@ def tell(known: Known, *said: tuple[int, str, Verdict]) -> Refined:
 
 @dataclass
 class Reviewer:
-    """AnswerLog questions about a pool by what is true, or by `says`, as the page would ask them."""
+    """Answers questions about a pool by what is true, or by `says`, as the page would ask them."""
 
     known: Known
     strategy: Strategy = field(default_factory=DiverseUncertainty)

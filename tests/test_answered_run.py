@@ -15,7 +15,7 @@ from reviewer import answer, groups_of
 from holotype import Classifier, HolotypeError, Settings, run
 from holotype.answers.audit import Audit, audit_order, lower_bound, permanent_random_numbers
 from holotype.answers.index import AnswerCounts
-from holotype.answers.log import NewAnswer
+from holotype.answers.records import NewAnswer
 from holotype.review.queries import MostLikely
 from holotype.review.review import Review
 from holotype.runs.commands import evaluate_run, tune_run

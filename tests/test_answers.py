@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from holotype.answers.log import Answer, AnswerLog, NewAnswer, Undo, Verdict
+from holotype.answers.log import AnswerLog
+from holotype.answers.records import Answer, NewAnswer, Undo, Verdict
 from holotype.errors import AnswersError, HolotypeError, OutputError
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -113,7 +114,7 @@ def test_it_waits_for_another_writer_and_names_one_that_does_not_end(
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr("holotype.answers.log.PATIENCE", 0.1)
+    monkeypatch.setattr("holotype.answers.log.LOCK_PATIENCE", 0.1)
     with AnswerLog(path) as hasty:
         assert hasty.current() == []  # whoever only reads waits for nobody
         with pytest.raises(AnswersError, match="another program has held it"):

@@ -1,4 +1,4 @@
-"""AnswerLog go to other tools and come back as they were, and a faulty file is refused whole."""
+"""Answers go to other tools and come back as they were, and a faulty file is refused whole."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from holotype.answers.exchange import label_studio_config, label_studio_tasks, read_csv, read_label_studio, write_csv
-from holotype.answers.log import Answer, AnswerLog, NewAnswer
+from holotype.answers.log import AnswerLog
+from holotype.answers.records import Answer, NewAnswer
 from holotype.errors import AnswersError
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""AnswerLog are at most one class a row, and every line of text can be read back."""
+"""Answers are at most one class a row, and every line of text can be read back."""
 
 import csv
 import io

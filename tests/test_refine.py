@@ -9,7 +9,7 @@ from reviewer import SETTINGS, Known, Reviewer, learn_from, plant, say, started,
 
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import AnswerCounts, index_answers
-from holotype.answers.log import Answer
+from holotype.answers.records import Answer
 from holotype.answers.refine import Refined, prior_of, refine
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import AnswersError

@@ -16,7 +16,7 @@ from PIL import Image
 from reviewer import answer
 
 from holotype import Classifier, HolotypeError, Settings, run
-from holotype.answers.log import NewAnswer
+from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError
 from holotype.review.queries import DiverseUncertainty, QueryContext
 from holotype.review.review import Review

@@ -12,7 +12,8 @@ from scipy.stats import binom
 
 from holotype.answers.audit import audit, permanent_random_numbers
 from holotype.answers.exchange import read_csv, write_csv
-from holotype.answers.log import AnswerLog, NewAnswer, Verdict
+from holotype.answers.log import AnswerLog
+from holotype.answers.records import NewAnswer, Verdict
 from holotype.answers.refine import refine
 from holotype.errors import AnswersError
 from holotype.review.queries import AnswerTally, DiverseUncertainty, Query, QueryContext, next_queries

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, TypeVar, cast
 
-from holotype.answers.log import Answer, NewAnswer, Verdict, utc
+from holotype.answers.records import Answer, NewAnswer, Verdict, utc
 from holotype.errors import AnswersError
 from holotype.model.predictions import NONE, csv_line
 
 TextSource = Path | str | TextIO
-COLUMNS = ("id", "class", "answer", "when", "who", "audit", "digest")
-NEEDED = ("id", "class", "answer")
-NAMED = 5  # faults of a file that are told at once
+CSV_COLUMNS = ("id", "class", "answer", "when", "who", "audit", "digest")
+NEEDED_COLUMNS = ("id", "class", "answer")
+FAULTS_NAMED = 5  # faults of a file that are told at once
 CHOICE = "class"  # the name of the choice in Label Studio
 
 _KEYS = {"y": "yes", "n": "no", "u": "unsure"}  # those of the page
@@ -67,7 +67,7 @@ def write_csv(answers: Iterable[Answer | NewAnswer]) -> str:
         ]
         for one in answers
     ]
-    return "".join(csv_line(row) for row in [COLUMNS, *rows])
+    return "".join(csv_line(row) for row in [CSV_COLUMNS, *rows])
 
 
 def label_studio_config(classes: Sequence[str]) -> str:
@@ -245,9 +245,9 @@ def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _checked_header(name: str, header: list[str]) -> list[str]:
-    if len({*header}) != len(header) or not {*NEEDED} <= {*header} <= {*COLUMNS}:
+    if len({*header}) != len(header) or not {*NEEDED_COLUMNS} <= {*header} <= {*CSV_COLUMNS}:
         raise AnswersError(
-            f"{name}: expected the columns {', '.join(NEEDED)} and, where known, when, who, audit, digest; "
+            f"{name}: expected the columns {', '.join(NEEDED_COLUMNS)} and, where known, when, who, audit, digest; "
             f"got {', '.join(header) or 'an empty file'}. Name them so, with commas between"
         )
     return header
@@ -257,7 +257,7 @@ def _from_cells(header: list[str], cells: list[str]) -> NewAnswer | None:
     """What a line says; nothing where its answer is yet to be filled in."""
     if len(cells) != len(header):
         raise AnswersError(f"expected {len(header)} values ({', '.join(header)}), got {len(cells)}")
-    row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=True))
+    row = dict.fromkeys(CSV_COLUMNS, "") | dict(zip(header, cells, strict=True))
     if row["audit"].strip() not in ("", "0", "1"):
         raise AnswersError(f"expected 0 or 1 as audit, got {row['audit']!r}")
     word = row["answer"].strip().lower()
@@ -281,5 +281,7 @@ def _time(text: str) -> datetime | None:
 def _refuse(name: str, faults: list[str]) -> None:
     if not faults:
         return
-    more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-    raise AnswersError(f"{name}: {'; '.join(faults[:NAMED])}{more}. Nothing was taken: correct it and give it again")
+    more = f"; and {len(faults) - FAULTS_NAMED} more" if len(faults) > FAULTS_NAMED else ""
+    raise AnswersError(
+        f"{name}: {'; '.join(faults[:FAULTS_NAMED])}{more}. Nothing was taken: correct it and give it again"
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.answers.log import Answer
+from holotype.answers.records import Answer
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool
 

@@ -1,8 +1,4 @@
-"""What people answered about images of a run: a log that is only ever added to.
-
-An answer is one of two statements about an image and a class, and of each kind the last counts. "yes", "no" and
-"unsure" say whether the image shows the class; "exemplar" and "withdrawn" whether it is a good picture to find others
-by. An exemplar shows its class; a withdrawn one may still do so.
+"""The log of answers: it is only ever added to.
 
 What was once asked as part of the random audit is audited for good, whichever way an answer to it comes.
 """
@@ -10,14 +6,14 @@ What was once asked as part of the random audit is audited for good, whichever w
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal, Protocol, Self, cast, get_args
+from typing import Any, Self, cast
 from uuid import uuid4
 
 from holotype import files
+from holotype.answers.records import PROTOTYPE, Answer, Imported, NewAnswer, Pair, Rules, Undo, Verdict, check_text, utc
 from holotype.answers.schema import (
     APPLICATION,
     CREATION,
@@ -33,122 +29,16 @@ from holotype.answers.schema import (
     VALID_OF_ACT,
 )
 from holotype.errors import AnswersError
-from holotype.model.predictions import NONE
 
-Verdict = Literal["yes", "no", "unsure", "exemplar", "withdrawn"]
-Pair = tuple[str, str]  # the id of an image, and a class
-PROTOTYPE: frozenset[Verdict] = frozenset(["exemplar", "withdrawn"])
-PATIENCE = 10  # seconds that another writer is waited for
+LOCK_PATIENCE = 10  # seconds that another writer is waited for
 
 _REASONS = {
     sqlite3.SQLITE_NOTADB: "expected the answers of a run, got a file that is no SQLite database; move it away",
-    sqlite3.SQLITE_BUSY: f"another program has held it for {PATIENCE} seconds; close that program, or try again",
+    sqlite3.SQLITE_BUSY: f"another program has held it for {LOCK_PATIENCE} seconds; close that program, or try again",
     sqlite3.SQLITE_FULL: "no space left on the disk, and nothing was recorded; free some space and try again",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that it is no folder and that this user may write there",
     sqlite3.SQLITE_READONLY: "it can only be read; choose another place, or let this user write there",
 }
-
-
-@dataclass(frozen=True)
-class NewAnswer:
-    """What is to be recorded: does image `id` show class `label`? Without `when` it is said now.
-
-    "exemplar" makes the image one more exemplar of the class; "withdrawn" says that it is none any more, and nothing
-    about what it shows.
-
-    audit    asked as part of the random audit, and never learnt from
-    digest   of the image's bytes (`Pool.digest`): the answer is about that picture, whatever bears its id later
-
-    Raises `AnswersError` for what no answer can be.
-    """
-
-    id: str
-    label: str
-    verdict: Verdict
-    who: str = ""
-    audit: bool = False
-    when: datetime | None = None
-    digest: str = ""
-
-    def __post_init__(self) -> None:
-        _check_text("the id of an image", self.id)
-        _check_text("the name of a class", self.label)
-        if self.label.casefold() == NONE:
-            raise AnswersError(f"expected a class, got {self.label!r}; say no to each class instead")
-        if self.verdict not in get_args(Verdict):
-            raise AnswersError(f"expected one of {', '.join(get_args(Verdict))} as answer, got {self.verdict!r}")
-        if self.who:
-            _check_text("who said it", self.who)
-        if self.when is not None:
-            utc(self.when)
-
-    @property
-    def pair(self) -> Pair:
-        """The image and the class that it is about."""
-        return self.id, self.label
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was recorded. `number` is its place in the log, `when` is UTC, `act` is what it is undone with."""
-
-    id: str
-    label: str
-    verdict: Verdict
-    when: datetime
-    who: str
-    audit: bool
-    number: int
-    act: str
-    digest: str = ""
-
-    @property
-    def prototype(self) -> bool:
-        """Whether it is about the image as an exemplar, and not about what it shows."""
-        return self.verdict in PROTOTYPE
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What became of answers from elsewhere, but for those that held already.
-
-    new     recorded
-    older   left out, as something was answered since
-    other   left out, as they are about other pictures than those that have their ids now
-    """
-
-    new: int
-    older: int = 0
-    other: int = 0
-
-
-class Rules(Protocol):
-    """Which answers can be, in a run: every way of writing one asks here."""
-
-    def complete(self, answer: NewAnswer) -> NewAnswer:
-        """Return `answer` with the digest of its image. Raises `AnswersError` for an image or class that is unknown."""
-
-    def is_about_another(self, answer: NewAnswer) -> bool:
-        """Whether an answer is about another picture than the one that has its id now."""
-
-    def check(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> None:
-        """Raise `AnswersError` where one of `new` contradicts what holds, or one before it.
-
-        prototypes   what holds of exemplars and withdrawn ones
-        """
-
-    def is_exemplar(self, pair: Pair, prototypes: Sequence[Answer]) -> bool:
-        """Whether an image is an exemplar of a class, by the run or by an answer."""
-
-
-@dataclass(frozen=True)
-class Undo:
-    """The record that all answers of `act` do not hold."""
-
-    act: str
-    when: datetime
-    who: str
-    number: int
 
 
 class AnswerLog:
@@ -164,7 +54,7 @@ class AnswerLog:
         self._lock = RLock()
         files.make_folder(self.path.parent)
         with _explain(self.path):
-            self._db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(self.path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
@@ -228,7 +118,7 @@ class AnswerLog:
         Raises `AnswersError` when `act` is known with other answers, or the rules refuse one.
         """
         if act is not None:
-            _check_text("the id of an act", act)
+            check_text("the id of an act", act)
         new = [self._complete(one) for one in new]
         with self._writing():
             known = self._read(OF_ACT, act)
@@ -279,9 +169,9 @@ class AnswerLog:
 
         Raises `AnswersError` for an act that is unknown.
         """
-        _check_text("the id of an act", act)
+        check_text("the id of an act", act)
         if who:
-            _check_text("who said it", who)
+            check_text("who said it", who)
         with self._writing():
             if not self._read(OF_ACT, act):
                 raise AnswersError(f"expected an act that was recorded, got {act!r}; nothing was undone")
@@ -353,25 +243,6 @@ class AnswerLog:
             'INSERT INTO record (act, id, class, answer, "when", who, audit, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
             values,
         )
-
-
-def utc(when: datetime) -> datetime:
-    """Return `when` in UTC. Raises `AnswersError` when it has no zone."""
-    try:
-        if when.utcoffset() is not None:
-            return when.astimezone(UTC)
-    except OverflowError:
-        pass
-    raise AnswersError(f"expected a time with its zone, such as 2026-05-01T12:00:00Z, got {when.isoformat()}")
-
-
-def _check_text(what: str, value: object) -> None:
-    try:
-        if isinstance(value, str) and value.encode():
-            return
-    except UnicodeEncodeError:
-        pass
-    raise AnswersError(f"expected {what} as text in UTF-8, got {value!a}")
 
 
 def _pair(answer: Answer) -> Pair:

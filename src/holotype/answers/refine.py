@@ -13,7 +13,7 @@ from holotype.answers.audit import Audit, audit, permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import FeedbackData, FeedbackModel, Logits, best_cut, learn, sigmoid
 from holotype.answers.index import AnswerCounts, AnswerIndex, index_answers
-from holotype.answers.log import Answer
+from holotype.answers.records import Answer
 from holotype.grouping.groups import ClassThreshold, Groups, group
 from holotype.model.rows import PoolLabels
 from holotype.settings import TrainSettings

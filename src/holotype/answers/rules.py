@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.answers.index import current_exemplars
-from holotype.answers.log import Answer, NewAnswer, Pair
+from holotype.answers.records import Answer, NewAnswer, Pair
 from holotype.errors import AnswersError
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import decode

@@ -41,12 +41,12 @@ UPGRADE = [
     f"PRAGMA application_id = {APPLICATION}",
     f"PRAGMA user_version = {SCHEMA}",
 ]
-COLUMNS = 'number, act, id, class, answer, "when", who, audit, digest'
-HISTORY = f"SELECT {COLUMNS} FROM answered ORDER BY number"
-VALID_OF_ACT = f"SELECT {COLUMNS} FROM valid WHERE act = ? LIMIT 1"
-LAST_ACT = f"SELECT {COLUMNS} FROM valid WHERE ?1 IS NULL OR who = ?1 ORDER BY number DESC LIMIT 1"
-OF_ACT = f"SELECT {COLUMNS} FROM answered WHERE act = ? AND answer != 'undo' ORDER BY number"
-CURRENT = f"""SELECT {COLUMNS} FROM valid WHERE number IN
+_COLUMNS = 'number, act, id, class, answer, "when", who, audit, digest'
+HISTORY = f"SELECT {_COLUMNS} FROM answered ORDER BY number"
+VALID_OF_ACT = f"SELECT {_COLUMNS} FROM valid WHERE act = ? LIMIT 1"
+LAST_ACT = f"SELECT {_COLUMNS} FROM valid WHERE ?1 IS NULL OR who = ?1 ORDER BY number DESC LIMIT 1"
+OF_ACT = f"SELECT {_COLUMNS} FROM answered WHERE act = ? AND answer != 'undo' ORDER BY number"
+CURRENT = f"""SELECT {_COLUMNS} FROM valid WHERE number IN
     (SELECT max(number) FROM valid GROUP BY id, class, prototype) ORDER BY number"""
 PROTOTYPES = CURRENT.replace(" ORDER BY", " AND prototype ORDER BY")
 DRAWN = "SELECT 1 FROM drawn WHERE id = ? AND class = ?"

@@ -21,8 +21,8 @@ from holotype.pool.images import Pixels
 _AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
 
 Load = Callable[[str], Any]
-Item = TypeVar("Item")
-Done = TypeVar("Done")
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def encode_images(names: Sequence[str], load: Load, encoder: Encoder) -> Iterato
     return in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers)
 
 
-def in_order(work: Callable[[Item], Done], items: Iterator[Item], workers: int) -> Iterator[Done]:
+def in_order(work: Callable[[_Item], _Done], items: Iterator[_Item], workers: int) -> Iterator[_Done]:
     """Yield `work(item)` of each item in order, done in `workers` threads that are never far ahead of who takes it."""
     threads = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
         ahead = deque(threads.submit(work, item) for item in islice(items, _AHEAD * workers))
         while ahead:
-            done: Future[Done] = ahead.popleft()
+            done: Future[_Done] = ahead.popleft()
             found = done.result()
             ahead.extend(threads.submit(work, item) for item in islice(items, 1))
             yield found

@@ -97,7 +97,7 @@ def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
-    class Pooled(torch.nn.Module):
+    class PooledLite(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = EfficientNet.from_name(name)
@@ -107,7 +107,7 @@ def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
             pooled: torch.Tensor = self.network.extract_features(x).mean((2, 3))
             return pooled
 
-    module = Pooled()
+    module = PooledLite()
     side = module.network.input_image_size
     export(module, Preprocessing((side, side), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), target)
 
@@ -149,7 +149,7 @@ def _vision_module(folder: Path) -> "torch.nn.Module":
     # A classifier's checkpoint has no pooler; transformers then invents a random one.
     has_pooler = not missing
 
-    class Pooled(torch.nn.Module):
+    class PooledVision(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = network
@@ -162,7 +162,7 @@ def _vision_module(folder: Path) -> "torch.nn.Module":
             features: torch.Tensor = output.last_hidden_state if pooled is None else pooled
             return features
 
-    return Pooled()
+    return PooledVision()
 
 
 def export(module: "torch.nn.Module", preprocessing: Preprocessing, target: Path) -> None:

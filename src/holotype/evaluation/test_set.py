@@ -14,7 +14,7 @@ from holotype.pool.pool import Pool
 
 ID_COLUMNS = ("index", "id")
 VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-NAMED = 10  # unknown ids that an error names
+IDS_NAMED = 10  # unknown ids that an error names
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _rows(path: Path, codes: list[str], pool: Pool) -> list[int]:
         except PoolError as error:
             unknown.append(code)
             first = first or str(error)
-            if len(unknown) == NAMED:  # looking for near ids is slow in a large pool, and ten tell enough
+            if len(unknown) == IDS_NAMED:  # looking for near ids is slow in a large pool, and ten tell enough
                 break
             continue
         if row in rows:
@@ -109,7 +109,7 @@ def _rows(path: Path, codes: list[str], pool: Pool) -> list[int]:
             raise TestSetError(f"{path}: expected each image once, got {both} twice (image {pool.ids[row]})")
         rows[row] = code
     if unknown:
-        more = " and perhaps more" if len(unknown) == NAMED else ""
+        more = " and perhaps more" if len(unknown) == IDS_NAMED else ""
         names = ", ".join(repr(code) for code in unknown)
         raise TestSetError(f"{path}: expected ids of the pool, got unknown ids {names}{more}. The first: {first}")
     return list(rows)

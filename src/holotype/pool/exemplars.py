@@ -10,7 +10,7 @@ from holotype.errors import ExemplarError, PoolError, UnreadableImage
 from holotype.pool.images import SUFFIXES, decode
 from holotype.pool.pool import Pool
 
-COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
+RESERVED_COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
 _PATHS = ("/", "./", "../", "~")
 _UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrogates, line and paragraph ends
 
@@ -84,7 +84,7 @@ def _why_no_name(name: str, names: Collection[str]) -> str:
         "it has a line end, a control character or a broken character in it": broken,
         "it has spaces before or after it": name != name.strip(),
         '"none" is the name of the rejected class': name.casefold() == "none",
-        f"predictions.csv and test sets have a column {name}, and one for each class": name in COLUMNS,
+        f"predictions.csv and test sets have a column {name}, and one for each class": name in RESERVED_COLUMNS,
         f"predictions.csv has the probabilities of {owner!r} in a column of that name": (
             owner != name and owner in [*names, "none"]
         ),

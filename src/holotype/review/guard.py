@@ -10,8 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY = 256 * 1024  # bytes that a request may have
-PATIENCE = 10  # seconds that its body may take
-TOP = "/"  # the one address that a link on another page may lead to
+BODY_PATIENCE = 10  # seconds that its body may take
+PAGE = "/"  # the one address that a link on another page may lead to
 
 HEADERS = {
     "content-security-policy": (
@@ -88,7 +88,9 @@ def _check_post(headers: Headers, own: str) -> None:
 
 def _is_own(path: str, headers: Headers) -> bool:
     """Whether a page of ours asks, or the user's address bar; from elsewhere only a link to the page itself may."""
-    opened = path == TOP and headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    opened = (
+        path == PAGE and headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    )
     return opened or headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 
 
@@ -100,7 +102,7 @@ async def _body(headers: Headers, receive: Receive) -> bytes | None:
         raise too_large
     content = bytearray()
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(BODY_PATIENCE):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -111,7 +113,7 @@ async def _body(headers: Headers, receive: Receive) -> bytes | None:
                 if not message.get("more_body", False):
                     return bytes(content)
     except TimeoutError:
-        raise Refused(408, f"the request was not complete after {PATIENCE} seconds") from None
+        raise Refused(408, f"the request was not complete after {BODY_PATIENCE} seconds") from None
 
 
 class _Whole:

@@ -16,7 +16,8 @@ from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.exchange import label_studio_tasks, read_csv, read_label_studio, write_csv
 from holotype.answers.feedback import sigmoid
 from holotype.answers.index import MatchedAnswers, current_exemplars, index_answers, match_answers
-from holotype.answers.log import Answer, AnswerLog, Imported, NewAnswer
+from holotype.answers.log import AnswerLog
+from holotype.answers.records import Answer, Imported, NewAnswer
 from holotype.answers.refine import refine
 from holotype.answers.rules import AnswerRules
 from holotype.errors import AnswersError

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from holotype.answers.log import NewAnswer, Pair
+from holotype.answers.records import NewAnswer, Pair
 from holotype.errors import HolotypeError
 from holotype.progress import Advance
 from holotype.review.review import Review, Shown

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
-from holotype.answers.log import Verdict
+from holotype.answers.records import Verdict
 from holotype.answers.refine import Refined
 from holotype.grouping.groups import Estimate, estimates
 

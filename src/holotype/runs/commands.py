@@ -32,7 +32,9 @@ from holotype.vectors.store import embed, fingerprint_of
 from holotype.vectors.supplied import import_embeddings
 
 
-def tune_run(out: Path, trials: int, thresholds: Sequence[Threshold] = (), progress: Progress | None = None) -> RunResult:
+def tune_run(
+    out: Path, trials: int, thresholds: Sequence[Threshold] = (), progress: Progress | None = None
+) -> RunResult:
     """Do the run in `out` again and tune the chosen head, over `thresholds` too if any are given.
 
     Vectors are used again, and the study in `out`/study.db goes on where it stopped.
@@ -150,7 +152,12 @@ def embed_pool(
     """Compute the vectors of the images of `source` into `out`, or go on where an earlier call stopped."""
     progress = progress or Silent()
     pool = open_pool(source, allow_truncated=allow_truncated)
-    return embed(pool, choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=fingerprint_of(out)), out, progress)
+    return embed(
+        pool,
+        choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=fingerprint_of(out)),
+        out,
+        progress,
+    )
 
 
 def search_pool(

@@ -1,4 +1,4 @@
-"""The folder of a run: what its files are called, who may write them, and how new results take the place of old ones."""
+"""The folder of a run: what its files are called, who may write them, and how new results replace the old ones."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from holotype import files
 from holotype.answers.baseline import ReviewBaseline
-from holotype.answers.log import Answer, AnswerLog, Rules
+from holotype.answers.log import AnswerLog
+from holotype.answers.records import Answer, Rules
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, OutputError
 from holotype.model.classifier import MODEL

@@ -260,9 +260,7 @@ def read_learnt(path: Path) -> list[str]:
     table = pq.read_table(path, columns=["id", "decision", "part"])
     rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
     return [
-        name
-        for name, decision, part in rows
-        if part in ("fit", "validation", "answered") or decision == "exemplar"
+        name for name, decision, part in rows if part in ("fit", "validation", "answered") or decision == "exemplar"
     ]
 
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from holotype.answers.baseline import ReviewBaseline, make_baseline
 from holotype.answers.index import MatchedAnswers, current_exemplars, match_answers
-from holotype.answers.log import Answer
+from holotype.answers.records import Answer
 from holotype.answers.refine import Refined, refine
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import GroupError
-from holotype.files import write
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.evaluation.test_set import TestSet
+from holotype.files import write
 from holotype.grouping.assign import group_pool, refuse_empty
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
@@ -82,9 +82,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.validation)}
     not_counted = near_exemplars(inputs, first, inputs.test_rows)
     trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
-    candidates = [
-        trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads
-    ]
+    candidates = [trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads]
     chosen = max(candidates, key=lambda one: one.validation_f1)
     if inputs.settings.trials:
         chosen = _tune(trainer, chosen, candidates, groupings, folder.study)
@@ -109,9 +107,7 @@ def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress
         progress.say(f"answers: {len(matched.answers):,} in {folder.answers}{f'; {aside}' if aside else ''}")
 
 
-def _stores(
-    inputs: RunInputs, folder: RunFolder, progress: Progress
-) -> Iterator[tuple[Encoder, EmbeddingStore]]:
+def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterator[tuple[Encoder, EmbeddingStore]]:
     """The encoders of the sweep, each in the arithmetic that suits the pool, and where their vectors are kept."""
     settings = inputs.settings
     whole = inputs.supplied is None or settings.search in ("encoder", "both")
@@ -232,9 +228,7 @@ class _Trainer:
         classifier = Classifier(**dict(inputs.fit_settings(encoder, threshold=threshold, head=head, **more)))
         classifier.learn(search_, grouping.labels, self.parts, inputs.pool, store, self.progress)
         score, seconds = validation_f1(classifier, self.judged), time.perf_counter() - started
-        found = Candidate(
-            encoder, head, threshold, classifier, search_, store, grouping.refined, score, seconds
-        )
+        found = Candidate(encoder, head, threshold, classifier, search_, store, grouping.refined, score, seconds)
         if inputs.test_set is None:
             return found
         predictions, evaluation, unreadable = judge(

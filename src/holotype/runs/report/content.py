@@ -117,8 +117,8 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
         )
     if trusting:
         yield (
-            f"The thresholds of {', '.join(trusting)} come from a model that learnt from answers. Only the random audit "
-            "bounds the precision: see what is said of each class."
+            f"The thresholds of {', '.join(trusting)} come from a model that learnt from answers. Only the random "
+            "audit bounds the precision: see what is said of each class."
         )
     if groups.ranking is not None and result.chosen.search.encoder is None:
         yield (
