@@ -94,3 +94,17 @@ def test_all_others_are_those_that_were_on_the_screen(open_page: Open, context: 
 
 def _last(route: Route) -> str:
     return route.request.url.split("/thumb")[0][-1]
+
+
+def test_undoing_a_grid_learns_anew(page: Page, review: Review) -> None:
+    open_grid(page)
+    before = page.inner_text("#st-found")
+    page.click("#rest-no")
+    with page.expect_response("**/api/refit"):
+        page.click("#submit")
+    answered(page, 24)
+    expect(page.locator("#st-found")).not_to_have_text(before)
+    with page.expect_response("**/api/refit"):
+        page.keyboard.press("z")
+    answered(page, 0)
+    expect(page.locator("#st-found")).to_have_text(before)
