@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from holotype.encoders.encode import l2_normalize
-from holotype.model.splits import Split, near_duplicates, split
+from holotype.model.splits import Split, _Clusters, near_duplicates, split
 
 COSINE = 0.97
 Ints = NDArray[np.int64]
@@ -93,12 +95,68 @@ def test_clusters_are_those_of_a_union_find(seed: int, monkeypatch: pytest.Monke
     assert near_duplicates(vectors, cosine).tolist() == np.unique(expected, return_inverse=True)[1].tolist()
 
 
+def heaps(count: int, dim: int, inside: float, shared: float, seed: int) -> NDArray[np.float32]:
+    """`count` rows around random centres, of about 15 rows each, all about a direction that they share."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(count // 15, dim)) + shared * random.normal(size=dim)
+    owner = random.integers(0, len(centres), count)
+    return l2_normalize(centres[owner] + inside * random.normal(size=(count, dim)))
+
+
+def all_pairs(vectors: NDArray[np.float32], cosine: float) -> Ints:
+    """What `near_duplicates` returned when it looked at every pair."""
+    graph = coo_array(vectors @ vectors.T >= cosine)
+    numbers: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
+    return np.unique(numbers, return_index=True)[1].argsort().argsort()[numbers]  # by their first rows
+
+
+@pytest.mark.parametrize("cosine", [0.1, 0.3, 0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("dim", [6, 32, 256])
+@pytest.mark.parametrize("block", [90, 2048])
+def test_clusters_are_those_of_all_pairs_at_any_cosine(
+    cosine: float, dim: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From everything in one cluster, over heaps that lie apart or touch, to rows that are all alone."""
+    monkeypatch.setattr("holotype.model.splits._BLOCK", block)
+    for seed, (inside, shared) in enumerate([(0.1, 0), (0.3, 0), (0.6, 0), (2, 0), (0.3, 1), (0.6, 0.5)]):
+        vectors = heaps(600, dim, inside, shared, seed)
+        assert np.array_equal(near_duplicates(vectors, cosine), all_pairs(vectors, cosine))
+
+
+def test_links_between_groups_are_found_though_no_leader_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains whose links are between rows that lead nobody."""
+    monkeypatch.setattr("holotype.model.splits._BLOCK", 30)
+    for seed in range(5):
+        vectors = chain(120, 10)[np.random.default_rng(seed).permutation(120)]
+        assert not near_duplicates(vectors, COSINE).any()
+
+
+def test_few_groups_are_multiplied_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, look = [], _Clusters.look
+
+    def counted(self: _Clusters, rows: Ints, columns: Ints) -> NDArray[np.bool_]:
+        looked.append(len(rows) * len(columns))
+        return look(self, rows, columns)
+
+    monkeypatch.setattr(_Clusters, "look", counted)
+    monkeypatch.setattr("holotype.model.splits._BLOCK", 128)
+    for inside, cosine in [(0.3, 0.3), (0.3, 0.5), (0.3, 0.7), (0.1, 0.97)]:
+        looked.clear()
+        vectors = heaps(3000, 512, inside, 0, 0)
+        assert near_duplicates(vectors, cosine).max() + 1 == 200
+        assert sum(looked) < 0.2 * 3000**2 / 2
+
+
 IDENTICAL = """
 import resource, sys
 import numpy as np
 from holotype.model.splits import near_duplicates
-vectors = np.zeros((int(sys.argv[1]), 64), np.float32)
-vectors[:, 0] = 1
+if sys.argv[2] == "identical":
+    vectors = np.zeros((int(sys.argv[1]), 64), np.float32)
+    vectors[:, 0] = 1
+else:  # pairs
+    vectors = np.random.default_rng(0).normal(size=(int(sys.argv[1]) // 2, 64)).astype(np.float32).repeat(2, axis=0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 near_duplicates(vectors[:10], 0.97)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 clusters = near_duplicates(vectors, 0.97)
@@ -107,11 +165,43 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, len(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes as Linux does")
-def test_memory_does_not_grow_with_the_square_of_identical_rows() -> None:
-    command = [sys.executable, "-c", IDENTICAL, "6000"]
+@pytest.mark.parametrize(("rows", "kind", "expected"), [(6000, "identical", 1), (16000, "pairs", 8000)])
+def test_memory_does_not_grow_with_the_square_of_the_rows(rows: int, kind: str, expected: int) -> None:
+    command = [sys.executable, "-c", IDENTICAL, str(rows), kind]
     grown, count = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert int(count) == 1
-    assert float(grown) < 150  # all pairs of them are more than a thousand
+    assert int(count) == expected
+    assert float(grown) < 150  # the cosines of all pairs of 16,000 are 1,000, their links in lists more
+
+
+def scanned(labels: Ints, clusters: Ints, pinned: Ints, held_out: Ints, share: float, seed: int) -> list[list[int]]:
+    """Fit, validation and dropped rows as `split` found them when it scanned all rows for each cluster."""
+    rows = np.arange(len(labels)) * 3 + 1
+    tested = np.isin(rows, held_out)
+    shadow = np.isin(clusters, clusters[tested]) & ~np.isin(rows, pinned)
+    free = ~shadow & ~np.isin(clusters, clusters[np.isin(rows, pinned)])
+    validates = np.zeros(len(rows), dtype=bool)
+    random = np.random.default_rng(seed)
+    count = int(labels.max(initial=0)) + 1
+    targets = share * np.bincount(labels[~shadow], minlength=count)
+    for label in np.unique(labels):
+        own = free & (labels == label) & ~validates
+        for cluster in random.permutation(np.unique(clusters[own])):
+            inside = free & (clusters == cluster)
+            if (np.bincount(labels[validates | inside], minlength=count) <= targets).all():
+                validates |= inside
+    return [rows[~shadow & ~validates].tolist(), rows[validates].tolist(), rows[shadow].tolist()]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_split_is_that_of_a_scan_of_all_rows_for_each_cluster(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    cosine, share = random.choice([0.3, 0.5, 0.7, 0.9, 0.97]), random.choice([0.1, 0.2, 0.35])
+    vectors = heaps(600, 64, random.choice([0.1, 0.3, 0.6, 2]), random.choice([0, 0.5]), seed)
+    labels = random.choice([0, 1, 2, 5], 600, p=[0.1, 0.2, 0.3, 0.4])  # no row has the labels between
+    pinned, held_out = (random.choice(600, 4) * 3 + 1 for _ in range(2))
+    parts = divide(labels, vectors, pinned=pinned, held_out=held_out, share=share, cosine=cosine, seed=seed)
+    expected = scanned(labels, all_pairs(vectors, cosine), pinned, held_out, share, seed)
+    assert [parts.fit.tolist(), parts.validation.tolist(), sorted(parts.dropped)] == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
