@@ -1,6 +1,6 @@
 """Which answers can be given in a run: every way of writing one goes through here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,12 +21,14 @@ class AnswerRules:
     classes   K names
     given     the exemplars of the run, before any answer
     missing   (n,) bool: images without a vector, which no exemplar can be
+    held_out  rows of a test set and what is nearly the same, which no exemplar can be
     """
 
     pool: Pool
     classes: Sequence[str]
     given: Sequence[Exemplar]
     missing: NDArray[np.bool_] = field(repr=False)
+    held_out: Collection[int] = ()
 
     def complete(self, answer: NewAnswer) -> NewAnswer:
         """Return `answer` with the digest of its image. Raises `AnswersError` for an image or class that is unknown."""
@@ -87,6 +89,8 @@ class AnswerRules:
         decode(data, fit=64)
         if self.missing[row]:
             raise AnswersError(f"{name} has no vector to be compared with: choose another exemplar")
+        if row in self.held_out:
+            raise AnswersError(f"{name} is of the test set, or nearly the same as one of it: choose another exemplar")
         owners = [other.label for other in exemplars if other.row == row]
         if any(label != k for label in owners):
             raise AnswersError(f"{name} is an exemplar of {self.classes[owners[0]]}: withdraw it there first")

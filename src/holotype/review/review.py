@@ -88,7 +88,7 @@ class Review:
         self._read: tuple[int, MatchedAnswers] = (-1, MatchedAnswers([], {}))
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._baseline = baseline
-        rules = AnswerRules(pool, self.classes, self._given, baseline.groups.missing)
+        rules = AnswerRules(pool, self.classes, self._given, baseline.groups.missing, set(baseline.held_out))
         self.answers: AnswerLog = folder.open_answers(rules)
         try:
             version, current = self.answers.version, self._current()

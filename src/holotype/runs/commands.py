@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import files
+from holotype.answers.index import match_answers
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, UnreadableImage
@@ -25,7 +26,7 @@ from holotype.progress import Progress, Silent
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.results import RunResult, read_learnt
-from holotype.runs.sweep import follow_exemplars, judge, near_exemplars, run, search_by
+from holotype.runs.sweep import judge, near_exemplars, run, search_in, search_spaces
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import embed, fingerprint_of
@@ -55,7 +56,8 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     progress, folder = progress or Silent(), RunFolder(out)
     settings, classifier = folder.read_settings(), Classifier.load(out)
     with folder.lock("holotype evaluate"):
-        inputs, _ = follow_exemplars(open_inputs(settings.model_copy(update={"test_set": str(test_set)})), folder)
+        inputs = open_inputs(settings.model_copy(update={"test_set": str(test_set)}))
+        inputs = inputs.following(match_answers(folder.read_answers(), inputs.classes, inputs.pool).answers)
         assert inputs.test_set is not None  # noqa: S101 - given above
         encoder = classifier.encoder_
         store = folder.open_store(encoder, inputs.pool)
@@ -78,7 +80,7 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
         arithmetic = inputs.settings.fit.precision
         encoder = choose_arithmetic(encoder, inputs.pool, arithmetic, progress, made=folder.made())
     store = folder.open_store(encoder, inputs.pool)
-    searched = next(iter(search_by(inputs, {encoder.name: store}, progress).values()))
+    searched = search_in(search_spaces(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
     pool, rows = inputs.pool, inputs.test_rows
     learnt = [pool.rows[name] for name in read_learnt(folder.groups) if name in pool.rows]
     near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))

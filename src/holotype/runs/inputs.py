@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from holotype.answers.index import current_exemplars
+from holotype.answers.records import Answer
 from holotype.encoders.registry import REGISTRY, load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError, EncoderError
@@ -42,6 +44,10 @@ class RunInputs:
     def test_rows(self) -> list[int]:
         """Pool rows that nothing may be learnt from."""
         return self.test_set.rows if self.test_set else []
+
+    def following(self, answers: Sequence[Answer]) -> "RunInputs":
+        """Return these inputs with the exemplars that `answers` make of them."""
+        return replace(self, exemplars=current_exemplars(self.exemplars, answers, self.classes, self.pool))
 
     def fit_settings(self, encoder: str, **more: Any) -> FitSettings:
         """Return the settings of one classifier: those of the run, its encoder, and what else it is trained with."""

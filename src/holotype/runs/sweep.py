@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from holotype.answers.baseline import ReviewBaseline, make_baseline
-from holotype.answers.index import MatchedAnswers, current_exemplars, match_answers
+from holotype.answers.index import MatchedAnswers, match_answers
 from holotype.answers.records import Answer
 from holotype.answers.refine import Refined, refine
 from holotype.encoders.quantise import choose_arithmetic
@@ -34,6 +34,7 @@ from holotype.runs.report.content import report_content
 from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
 from holotype.settings import HeadName, HeadSettings, Settings, Threshold
+from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore, embed, fingerprint_of
 
 Key = tuple[str, Threshold]  # an encoder and a threshold
@@ -69,13 +70,15 @@ def run(
 
 def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     progress.say(f"pool: {len(inputs.pool):,} images in {inputs.pool.source}")
-    inputs, answers = follow_exemplars(inputs, folder)
     stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
-    searches = search_by(inputs, stores, progress)
-    first = next(iter(searches.values()))  # near-duplicates are those of its vectors
-    held_out = near_rows(first.embeddings, inputs.test_rows, inputs.settings.fit.near_duplicate)
-    matched = match_answers(answers, inputs.classes, inputs.pool, held_out)
+    spaces = search_spaces(inputs, stores, progress)
+    near = next(iter(spaces.values())).embeddings  # near-duplicates are those of its vectors
+    held_out = near_rows(near, inputs.test_rows, inputs.settings.fit.near_duplicate)
+    matched = match_answers(folder.read_answers(), inputs.classes, inputs.pool, held_out)
     _tell_answers(matched, folder, progress)
+    inputs = inputs.following(matched.answers)
+    searches = search_in(spaces, inputs)
+    first = next(iter(searches.values()))
     groupings, failed = _group(inputs, searches, matched.answers, held_out)
     labellings = [one.labels for one in groupings.values()]
     parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
@@ -91,14 +94,6 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     grouping, key = groupings[chosen.encoder, chosen.threshold], inputs.pool.fingerprint
     baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, key, held_out)
     return RunResult(candidates, chosen, failed, comparison, not_counted, baseline)
-
-
-def follow_exemplars(inputs: RunInputs, folder: RunFolder) -> tuple[RunInputs, Sequence[Answer]]:
-    """Return `inputs` with the exemplars that the answers in `folder` made of them, and these answers."""
-    answers = folder.read_answers()
-    applying = match_answers(answers, inputs.classes, inputs.pool).answers
-    exemplars = current_exemplars(inputs.exemplars, applying, inputs.classes, inputs.pool)
-    return replace(inputs, exemplars=exemplars), answers
 
 
 def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress) -> None:
@@ -118,15 +113,33 @@ def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterato
         yield chosen, folder.open_store(chosen, inputs.pool, supplied)
 
 
-def search_by(inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress) -> dict[str, Search]:
-    """Search once in the supplied vectors (way 2), for all encoders, or in each encoder's own (way 1)."""
-    classes, exemplars = inputs.classes, inputs.exemplars
+@dataclass(frozen=True, eq=False)
+class SearchSpace:
+    """Vectors of the pool to search in, and what made them, where that is known."""
+
+    embeddings: Embeddings
+    encoder: Encoder | None
+
+
+def search_spaces(
+    inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress
+) -> dict[str, SearchSpace]:
+    """Return the supplied vectors (way 2), the same for all encoders, or each encoder's own (way 1)."""
     if inputs.supplied is not None and inputs.settings.search != "encoder":
-        return dict.fromkeys(stores, search(inputs.supplied, classes, exemplars, inputs.maker))
+        return dict.fromkeys(stores, SearchSpace(inputs.supplied, inputs.maker))
     return {
-        name: search(embed(inputs.pool, store.encoder, store.folder, progress), classes, exemplars, store.encoder)
+        name: SearchSpace(embed(inputs.pool, store.encoder, store.folder, progress), store.encoder)
         for name, store in stores.items()
     }
+
+
+def search_in(spaces: Mapping[str, SearchSpace], inputs: RunInputs) -> dict[str, Search]:
+    """Search in each of `spaces`, once."""
+    found = {
+        space: search(space.embeddings, inputs.classes, inputs.exemplars, space.encoder)
+        for space in dict.fromkeys(spaces.values())
+    }
+    return {name: found[space] for name, space in spaces.items()}
 
 
 @dataclass(frozen=True)
