@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from holotype.encoders.encode import l2_normalize
 from holotype.model import splits
+from holotype.model.duplicates import near_duplicates
 
 KINDS = {
     "everything": (0, 0.98),
@@ -58,7 +59,7 @@ def measure(kind: str, rows: int, dim: int, cosine: float) -> dict[str, Any]:
     """Time `near_duplicates`, and what `split` does after it."""
     vectors = made(kind, rows, dim)
     began = time.process_time()
-    clusters = splits.near_duplicates(vectors, cosine)
+    clusters = near_duplicates(vectors, cosine)
     found = time.process_time()
     labels = np.random.default_rng(1).integers(CLASSES, size=rows)
     with patch.object(splits, "near_duplicates", return_value=clusters):

@@ -11,7 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from holotype.encoders.encode import l2_normalize
-from holotype.model.splits import Split, _Clusters, near_duplicates, split
+from holotype.model.duplicates import _Clusters, near_duplicates
+from holotype.model.splits import Split, split
 
 COSINE = 0.97
 Ints = NDArray[np.int64]
@@ -59,7 +60,7 @@ def test_clusters_are_those_of_all_pairs_across_blocks(monkeypatch: pytest.Monke
     vectors = clusters([1, 5, 2, 9, 30, 1, 3])
     order = np.random.default_rng(0).permutation(len(vectors))
     owner = np.repeat(np.arange(7), [1, 5, 2, 9, 30, 1, 3])[order]
-    monkeypatch.setattr("holotype.model.splits._BLOCK", 4)
+    monkeypatch.setattr("holotype.model.duplicates._BLOCK", 4)
     found = near_duplicates(vectors[order], COSINE)
     assert np.array_equal(found[:, None] == found, owner[:, None] == owner)
     assert len(near_duplicates(vectors[:0], COSINE)) == 0
@@ -84,7 +85,7 @@ def brute_force(vectors: NDArray[np.float32], cosine: float) -> list[int]:
 def test_clusters_are_those_of_a_union_find(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In few dimensions links form long chains; duplicates, exact and near, are planted among them."""
     random = np.random.default_rng(seed)
-    monkeypatch.setattr("holotype.model.splits._BLOCK", int(random.integers(3, 90)))
+    monkeypatch.setattr("holotype.model.duplicates._BLOCK", int(random.integers(3, 90)))
     found = random.normal(size=(300, [3, 4, 8, 64][seed % 4]))
     for _ in range(150):
         to, origin = random.integers(0, 300, 2)
@@ -117,7 +118,7 @@ def test_clusters_are_those_of_all_pairs_at_any_cosine(
     cosine: float, dim: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From everything in one cluster, over heaps that lie apart or touch, to rows that are all alone."""
-    monkeypatch.setattr("holotype.model.splits._BLOCK", block)
+    monkeypatch.setattr("holotype.model.duplicates._BLOCK", block)
     for seed, (inside, shared) in enumerate([(0.1, 0), (0.3, 0), (0.6, 0), (2, 0), (0.3, 1), (0.6, 0.5)]):
         vectors = heaps(600, dim, inside, shared, seed)
         assert np.array_equal(near_duplicates(vectors, cosine), all_pairs(vectors, cosine))
@@ -125,7 +126,7 @@ def test_clusters_are_those_of_all_pairs_at_any_cosine(
 
 def test_links_between_groups_are_found_though_no_leader_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chains whose links are between rows that lead nobody."""
-    monkeypatch.setattr("holotype.model.splits._BLOCK", 30)
+    monkeypatch.setattr("holotype.model.duplicates._BLOCK", 30)
     for seed in range(5):
         vectors = chain(120, 10)[np.random.default_rng(seed).permutation(120)]
         assert not near_duplicates(vectors, COSINE).any()
@@ -139,7 +140,7 @@ def test_few_groups_are_multiplied_row_by_row(monkeypatch: pytest.MonkeyPatch) -
         return look(self, rows, columns)
 
     monkeypatch.setattr(_Clusters, "look", counted)
-    monkeypatch.setattr("holotype.model.splits._BLOCK", 128)
+    monkeypatch.setattr("holotype.model.duplicates._BLOCK", 128)
     for inside, cosine in [(0.3, 0.3), (0.3, 0.5), (0.3, 0.7), (0.1, 0.97)]:
         looked.clear()
         vectors = heaps(3000, 512, inside, 0, 0)
@@ -150,7 +151,7 @@ def test_few_groups_are_multiplied_row_by_row(monkeypatch: pytest.MonkeyPatch) -
 IDENTICAL = """
 import resource, sys
 import numpy as np
-from holotype.model.splits import near_duplicates
+from holotype.model.duplicates import near_duplicates
 if sys.argv[2] == "identical":
     vectors = np.zeros((int(sys.argv[1]), 64), np.float32)
     vectors[:, 0] = 1

@@ -23,10 +23,11 @@ from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
 from holotype.model import rows as training_rows
 from holotype.model.calibration import Calibration, calibrate
+from holotype.model.duplicates import near_rows
 from holotype.model.heads import Head, fit_head
 from holotype.model.predictions import NONE, Predictions
 from holotype.model.rows import PoolLabels
-from holotype.model.splits import Split, near_rows
+from holotype.model.splits import Split
 from holotype.pool.exemplars import resolve
 from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent

@@ -18,7 +18,7 @@ from holotype.errors import HolotypeError, UnreadableImage
 from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.search import search, top_k
 from holotype.model.classifier import Classifier
-from holotype.model.splits import near_rows
+from holotype.model.duplicates import near_rows
 from holotype.pool.exemplars import resolve
 from holotype.pool.images import SUFFIXES, contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool

@@ -21,9 +21,10 @@ from holotype.grouping.assign import group_pool, refuse_empty
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.classifier import Classifier
+from holotype.model.duplicates import near_rows
 from holotype.model.predictions import Predictions
 from holotype.model.rows import PoolLabels, agreed, plan
-from holotype.model.splits import Split, near_rows
+from holotype.model.splits import Split
 from holotype.model.tuning import tune
 from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent
