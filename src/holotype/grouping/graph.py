@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 Mass = NDArray[np.float64]
 
-_FEWEST, _MOST = 1000, 5000  # candidates of a class: a twentieth of the pool, within these
-_MOST_IN_ALL = 30_000  # candidates of all classes together
+# Where the comment does not say otherwise, `python -m benchmarks.constants` varies a constant on development classes.
+_FEWEST, _MOST = 1000, 5000  # candidates of a class: a twentieth of the pool, within these; the most is a limit of time
+_MOST_IN_ALL = 30_000  # candidates of all classes together: a limit of memory and time (`python -m benchmarks.scale`)
 _NEIGHBOURS = 30
-_SHARPNESS = 3  # an edge weighs cosine ** 3
+_SHARPNESS = 3  # an edge weighs cosine ** 3, as in Iscen et al., CVPR 2017
 _RESTART = 0.1
-_STEPS = 60
+_STEPS = 60  # a limit of time: what is left to come is .9 ** 60, .002 of the whole
 _FALL = (0.6, 0.3)  # a class ends where the density has fallen to between these, of that of the third best image
 _FARTHEST = 0.04  # of that density: a class that stands alone is followed to here
 _REACH = 1e-4  # of that density: what is below is out of reach
@@ -38,7 +39,8 @@ _LEAST = 5  # images of a class at the least, if so many are reached
 _SUREST = 40  # images that self-training starts from
 _NEGATIVES = 2000
 _RIDGE = 0.003
-_ESTIMATE = (0.0, 2.27, -3.64)  # base, per decade of density, per unit of conductance
+_MARGIN = 0.2  # decades of density that a deviation of the ridge's score is worth
+_ESTIMATE = (0.0, 2.27, -3.64)  # base, per decade of density, per unit of conductance: fitted by that script
 _FAITH = 0.4  # of the mass of the second round stays with the exemplars
 
 
@@ -283,7 +285,7 @@ def _surer(walk: tuple[Mass, Cut], seeds: Mass, vectors: Matrix, sample: Matrix,
     positives = np.concatenate([np.flatnonzero(seeds[:count]), best + count])
     weights = np.concatenate([np.ones(len(positives) - len(best)), np.sqrt(np.minimum(density[best], 1))])
     margin = _ridge(vectors[positives], weights, sample, vectors)
-    surest = reached[np.argsort(-(np.log10(density[reached]) + 0.2 * margin[count + reached]))][:_SUREST] + count
+    surest = reached[np.argsort(-(np.log10(density[reached]) + _MARGIN * margin[count + reached]))][:_SUREST] + count
     mass = np.maximum(margin[surest], 0) ** 2
     if not mass.sum():
         return seeds
@@ -294,12 +296,12 @@ def _surer(walk: tuple[Mass, Cut], seeds: Mass, vectors: Matrix, sample: Matrix,
 
 def _ridge(positives: Matrix, weights: Mass, sample: Matrix, vectors: Matrix) -> Mass:
     """Return how many deviations of the `sample` each of `vectors` lies on the side of `positives`."""
+    from sklearn.linear_model import Ridge
+
     X = np.concatenate([positives, sample]).astype(np.float64)
     share = np.concatenate([weights / weights.sum(), np.full(len(sample), 1 / len(sample))])
     sign = np.concatenate([np.ones(len(positives)), -np.ones(len(sample))])
-    X -= share @ X / 2
-    normal = (X * share[:, None]).T @ X + _RIDGE * np.eye(X.shape[1])
-    direction = np.linalg.solve(normal, (share * sign) @ X)
+    direction = Ridge(_RIDGE, solver="cholesky").fit(X, sign, sample_weight=share).coef_
     there = sample @ direction
     return np.asarray((vectors @ direction - np.median(there)) / max(float(there.std()), 1e-9), dtype=np.float64)
 
