@@ -1,27 +1,40 @@
-"""python -m benchmarks.constants: how the constants of `holotype.ranking` are chosen, on development classes alone.
+"""python -m benchmarks.constants: how the constants of the method are chosen, on development classes alone.
 
-Each row of the first table changes one constant; what is chosen on one pool is judged on the other. Then the formula
-of `Ranking.probabilities` is fitted: on both pools, which is what `_ESTIMATE` holds, and on each alone, judged on the
-other.
+Without an option those of `holotype.grouping.graph`: each row of the first table changes one constant; what is chosen
+on one pool is judged on the other. Then the formula of `Ranking.probabilities` is fitted: on both pools, which is what
+`_ESTIMATE` holds, and on each alone, judged on the other.
+
+    --feedback   those of `holotype.answers.feedback`, with efficientnet_lite0: `_COMBINED` is fitted to what a
+                 simulated reviewer's answers lead to, the others are changed one at a time
+    --quick      few episodes, and efficientnet_lite0 alone: to see that it runs, and the order of things
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.answers import OURS, REVIEWERS, begin, figures, review
 from benchmarks.episodes import Episode, episodes
-from benchmarks.figures import calibration_error, judge
+from benchmarks.figures import calibration_error, judge, log_loss
 from benchmarks.methods import Spaces, answered, ranked
 from benchmarks.pools import ENCODERS, POOLS, load
+from holotype.answers import feedback
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.feedback import sigmoid
+from holotype.answers.refine import Refined, prior_of
 from holotype.grouping import graph
 from holotype.grouping.graph import Ranking
 from holotype.settings import RankSettings
 
 TRIPLES, DRAWS = 8, 3
+QUICK = 2, 1
 UNCHANGED = "nothing"
 REACHED = 0.003  # density below which an image is not looked at
 AROUND: Mapping[str, Sequence[Any]] = {
@@ -30,26 +43,53 @@ AROUND: Mapping[str, Sequence[Any]] = {
     "_FAITH": [0.2, 0.6],
     "_RESTART": [0.05, 0.2],
     "_NEIGHBOURS": [20, 45],
+    "_SHARPNESS": [1, 5],
+    "_STEPS": [20, 200],
+    "_FARTHEST": [0.02, 0.1],
+    "_REACH": [1e-5, 1e-3],
+    "_ALONE": [0.005, 0.08],
+    "_APART": [0.0, 0.005],
+    "_THIRD": [0, 9],
+    "_LEAST": [2, 10],
+    "_RIDGE": [0.001, 0.01],
+    "_MARGIN": [0.0, 0.5],
+    "_NEGATIVES": [500, 8000],
+    "_FEWEST": [500, 2000],
+    "_MOST": [600],
 }
+REFITTED = (10, 20, 30)  # answers of a class after which the formula is fitted
+LEARNT: Mapping[str, Sequence[Any]] = {"_STRENGTH": [10.0, 90.0], "_NO": [0.5, 2.0], "_FADING": [0.03, 0.3]}
+REVIEWS, COMPARED = 8, 4  # episodes of a pool that the formula is fitted on, and that each change is tried on
+NEGLIGIBLE = 0.01  # probability below which an image is not looked at
 Rows = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
-def choices() -> Iterator[dict[str, Any]]:
+def choices(around: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Yield what is changed: nothing, then one constant at a time."""
     yield {}
-    for name, values in AROUND.items():
+    for name, values in around.items():
         for value in values:
             yield {name: value}
 
 
-def quality(spaces: Spaces, changed: Mapping[str, Any]) -> float:
-    """Return the mean F1 over development episodes with the constants `changed`."""
-    with patch.multiple(graph, **{"_FALL": graph._FALL, **changed}):
-        return float(np.mean([_f1(spaces, episode) for episode in _episodes(spaces)]))
+def named(changed: Mapping[str, Any]) -> str:
+    """Return what a row of a table is called."""
+    return ", ".join(f"{key.strip('_').lower()} {value}" for key, value in changed.items()) or UNCHANGED
 
 
-def _episodes(spaces: Spaces) -> Iterator[Episode]:
-    return episodes(spaces.truth, spaces.truth.development, TRIPLES, DRAWS)
+def with_constants(module: ModuleType, changed: Mapping[str, Any]) -> Any:
+    """Return a context in which the constants of `module` are `changed`."""
+    return patch.multiple(module, **({"__doc__": module.__doc__} | dict(changed)))  # it refuses to patch nothing
+
+
+def quality(spaces: Spaces, changed: Mapping[str, Any], size: tuple[int, int]) -> float:
+    """Return the mean F1 over development episodes, `size` (triples, draws), with the constants `changed`."""
+    with with_constants(graph, changed):
+        return float(np.mean([_f1(spaces, episode) for episode in _episodes(spaces, size)]))
+
+
+def _episodes(spaces: Spaces, size: tuple[int, int]) -> Iterator[Episode]:
+    return episodes(spaces.truth, spaces.truth.development, *size)
 
 
 def _f1(spaces: Spaces, episode: Episode) -> float:
@@ -58,10 +98,10 @@ def _f1(spaces: Spaces, episode: Episode) -> float:
     return judge(spaces.truth, episode, exemplars, found)["f1"]
 
 
-def rows_of(spaces: Spaces) -> Rows:
+def rows_of(spaces: Spaces, size: tuple[int, int]) -> Rows:
     """Return (log10 density, conductance) of what is reached in development episodes, and whether it is right."""
     seen, right = [], []
-    for episode in _episodes(spaces):
+    for episode in _episodes(spaces, size):
         found = ranked(spaces, episode.first(1), RankSettings())
         for k, name in enumerate(episode.names):
             features, rows = _reached(found, k)
@@ -77,7 +117,7 @@ def _reached(found: Ranking, k: int) -> tuple[NDArray[np.float64], NDArray[np.in
 
 
 def fit(parts: Sequence[Rows]) -> NDArray[np.float64]:
-    """Return base, and the coefficients of density and conductance."""
+    """Return base, and the coefficient of each column."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1e6).fit(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -104,7 +144,7 @@ def carried_over(parts: Mapping[tuple[str, str], Rows]) -> Iterator[str]:
     """Say how far off the estimate is on a pool that it was not fitted on."""
     for left_out in POOLS:
         formula = fit([rows for key, rows in parts.items() if key[0] != left_out])
-        for encoder in ENCODERS:
+        for encoder in sorted({key[1] for key in parts}):
             seen, right = parts[left_out, encoder]
             stated = 1 / (1 + np.exp(-(formula[0] + seen @ formula[1:])))
             sure = stated >= np.quantile(stated, 0.99)
@@ -115,18 +155,102 @@ def carried_over(parts: Mapping[tuple[str, str], Rows]) -> Iterator[str]:
             )
 
 
-def main() -> int:
-    """Print the tables."""
-    spaces = {(pool, encoder): Spaces(load(pool, encoder)) for pool in POOLS for encoder in ENCODERS}
+def reviewed(spaces: Spaces, episode: Episode, number: int) -> Iterator[tuple[int, ReviewBaseline, Refined]]:
+    """Yield (answers of a class, what it began with, what they led to) after 10, 20 and 30 answers of a reviewer."""
+    start = begin(spaces, episode.first(1), str(number))
+    for count, refined in review(spaces.truth, episode, start, REVIEWERS[OURS], number):
+        if count in REFITTED:
+            yield count, start, refined
+        if count == max(REFITTED):
+            return
+
+
+def learnt_rows(spaces: Spaces, reviews: int) -> tuple[Rows, list[float]]:
+    """Return (learnt score in deviations, fading prior) of images that nobody asked about, and whether they are right.
+
+    And the F1 of each of the `reviews` after 30 answers.
+    """
+    seen, right, worth = [], [], []
+    for number, episode in enumerate(_episodes(spaces, (reviews, 1))):
+        for count, start, refined in reviewed(spaces, episode, number):
+            for k, name in enumerate(episode.names):
+                if np.isfinite(refined.models[k].losses[0]):  # with at least one "yes"
+                    features, rows = _learnt(start, refined, k)
+                    seen.append(features)
+                    right.append(spaces.truth.classes[rows] == name)
+            if count == max(REFITTED):
+                worth.append(figures(spaces.truth, episode, episode.first(1), refined)["f1"])
+    return (np.concatenate(seen), np.concatenate(right)), worth
+
+
+def _learnt(start: ReviewBaseline, refined: Refined, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Take the two parts of a class's logits apart again, for the rows that are not decided by an answer."""
+    base, by_score, by_prior = feedback._COMBINED
+    positives = len(start.exemplars[k]) + len(refined.index.learnable(k)[0])
+    logits, prior = refined.untrusted_logits[:, k], prior_of(start.groups)[0][:, k]
+    faded = prior / (1 + feedback._FADING * positives)
+    score = (logits - base - by_prior * faded) / by_score
+    asked = np.concatenate([refined.answered, refined.audited, np.array(list(start.exemplar_rows), np.int64)])
+    rows = np.setdiff1d(np.flatnonzero(sigmoid(logits) > NEGLIGIBLE), asked)
+    return np.stack([score[rows], faded[rows]], axis=1), rows
+
+
+def after_answers(spaces: Spaces, changed: Mapping[str, Any], reviews: int) -> list[float]:
+    """Return the F1 of each of the `reviews` after 30 answers, with the constants `changed`."""
+    with with_constants(feedback, changed):
+        return learnt_rows(spaces, reviews)[1]
+
+
+def judged(formula: Sequence[float] | NDArray[np.float64], rows: Rows) -> str:
+    """Say how good the probabilities of a `formula` (base, per deviation, per unit of the prior) are."""
+    seen, right = rows
+    stated = sigmoid(formula[0] + seen @ np.asarray(formula[1:]))
+    pairs = list(zip(stated.tolist(), right.tolist(), strict=True))
+    return f"log-loss {log_loss(pairs):.4f}, calibration error {calibration_error(pairs):.3f}"
+
+
+def feedback_tables(quick: bool) -> None:
+    """Print what `_COMBINED` is when it is fitted, and the F1 with the other constants changed."""
+    reviews, compared = (2, 1) if quick else (REVIEWS, COMPARED)
+    spaces = {pool: Spaces(load(pool, ENCODERS[0])) for pool in POOLS}
+    learnt = {pool: learnt_rows(one, reviews) for pool, one in spaces.items()}
+    parts = {pool: rows for pool, (rows, _) in learnt.items()}
+    for pool, (seen, right) in parts.items():
+        print(f"{pool}: {reviews} reviews, {len(seen):,} images, {right.mean():.3f} right")
+    print("combined, in the code:", list(feedback._COMBINED))
+    print("combined, from both pools:", np.round(fit(list(parts.values())), 2).tolist())
+    for pool, other in [*pairwise(POOLS), *pairwise(reversed(list(POOLS)))]:
+        formula = fit([parts[pool]])
+        print(f"combined, from {pool}: {np.round(formula, 2).tolist()}; on {other}: {judged(formula, parts[other])}")
+        print(f"the code's on {other}: {judged(feedback._COMBINED, parts[other])}", flush=True)
+    found = {UNCHANGED: [float(np.mean(worth[:compared])) for _, worth in learnt.values()]}
+    for changed in list(choices(LEARNT))[1:]:
+        found[named(changed)] = [float(np.mean(after_answers(one, changed, compared))) for one in spaces.values()]
+        print(named(changed), *(f"{value:.3f}" for value in found[named(changed)]), file=sys.stderr, flush=True)
+    print(f"F1 after {max(REFITTED)} answers, {compared} reviews:", table(found, list(POOLS)), sep="\n")
+
+
+def graph_tables(quick: bool) -> None:
+    """Print the F1 with the constants of the graph changed, and `_ESTIMATE` when it is fitted."""
+    size, encoders = (QUICK, ENCODERS[:1]) if quick else ((TRIPLES, DRAWS), ENCODERS)
+    spaces = {(pool, encoder): Spaces(load(pool, encoder)) for pool in POOLS for encoder in encoders}
     found: dict[str, list[float]] = {}
-    for changed in choices():
-        name = ", ".join(f"{key.strip('_').lower()} {value}" for key, value in changed.items()) or UNCHANGED
-        found[name] = [quality(one, changed) for one in spaces.values()]
-        print(name, *(f"{value:.3f}" for value in found[name]), file=sys.stderr, flush=True)
+    for changed in choices(AROUND):
+        found[named(changed)] = [quality(one, changed, size) for one in spaces.values()]
+        print(named(changed), *(f"{value:.3f}" for value in found[named(changed)]), file=sys.stderr, flush=True)
     print(table(found, [", ".join(key) for key in spaces]), *leave_out(found), sep="\n")
-    parts = {key: rows_of(one) for key, one in spaces.items()}
+    parts = {key: rows_of(one, size) for key, one in spaces.items()}
     print("estimate, from both pools:", np.round(fit(list(parts.values())), 2).tolist())
     print(*carried_over(parts), sep="\n")
+
+
+def main() -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--feedback", action="store_true", help="the constants of what answers teach")
+    parser.add_argument("--quick", action="store_true", help="few episodes, one encoder")
+    given = parser.parse_args()
+    (feedback_tables if given.feedback else graph_tables)(given.quick)
     return 0
 
 

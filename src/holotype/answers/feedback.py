@@ -11,15 +11,17 @@ from holotype.vectors.embeddings import BLOCK
 
 Logits = NDArray[np.float64]
 
-_BACKGROUND = 2000  # rows of the pool that stand for all that is none of the classes
+# `python -m benchmarks.constants --feedback` fits _COMBINED to simulated reviews of development classes, and varies
+# _STRENGTH, _NO and _FADING; its figures are in docs/solvers.md.
+_BACKGROUND = 2000  # rows of the pool that stand for all that is none of the classes: a limit of time
 _STRENGTH = 30.0  # inverse of the L2 penalty
 _NO = 1.0  # what a "no" weighs, as a "yes" does; the background weighs as much as all of the class
-_FOLDS = 5
-_STEPS = 20  # of Newton's method
+_FOLDS = 5  # of held-out answers: a limit of time, as each is a fit
+_STEPS = 20  # of Newton's method at the most, a limit of time: it takes 3 to 7
 _COMBINED = (-4.43, 0.79, 0.52)  # base, per deviation of the learnt score, per unit of the fading prior
 _FADING = 0.1  # the prior counts 1 / (1 + this x positives)
-_FAR = 30.0  # logits are kept within
-_ABOVE = 0.1  # logits from the surest image to a cut that none of the others reaches
+_FAR = 30.0  # logits are kept within, a limit of precision: the probability there is 1e-13 from 0 or 1
+_ABOVE = 0.1  # logits from the surest image to a cut that none of the others reaches; whatever is above 0 does
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _in_deviations(found: Logits, sample: Matrix) -> tuple[Logits, float]:
 def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
     """Return the coefficients (dim + 1,) of a logistic regression by Newton's method, which begins at `near`.
 
-    The intercept comes last, and is hardly held back.
+    The intercept comes last, and is hardly held back. Why this is not scikit-learn's: docs/solvers.md.
     """
     X = np.concatenate([X, np.ones((len(X), 1), np.float32)], axis=1)
     penalty = np.append(np.full(X.shape[1] - 1, 1 / _STRENGTH), 1e-4)
