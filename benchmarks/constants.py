@@ -28,7 +28,7 @@ from benchmarks.pools import ENCODERS, POOLS, load
 from holotype.answers import feedback
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
-from holotype.answers.refine import Refined, prior_of
+from holotype.answers.refine import Refined, exemplar_logits
 from holotype.grouping import graph
 from holotype.grouping.graph import Ranking
 from holotype.settings import RankSettings
@@ -187,7 +187,7 @@ def _learnt(start: ReviewBaseline, refined: Refined, k: int) -> tuple[NDArray[np
     """Take the two parts of a class's logits apart again, for the rows that are not decided by an answer."""
     base, by_score, by_prior = feedback._COMBINED
     positives = len(start.exemplars[k]) + len(refined.index.learnable(k)[0])
-    logits, prior = refined.untrusted_logits[:, k], prior_of(start.groups)[0][:, k]
+    logits, prior = refined.untrusted_logits[:, k], exemplar_logits(start.groups)[0][:, k]
     faded = prior / (1 + feedback._FADING * positives)
     score = (logits - base - by_prior * faded) / by_score
     asked = np.concatenate([refined.answered, refined.audited, np.array(list(start.exemplar_rows), np.int64)])

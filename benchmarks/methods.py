@@ -202,7 +202,7 @@ def model(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
         classifier.fit(truth.pool, given, embeddings=embeddings, embeddings_encoder=truth.encoder, cache=truth.folder)
     except GroupError:  # a class without any image but its exemplar
         return MethodAnswer([np.empty(0, np.int64)] * len(given), np.full((len(truth.vectors), len(given)), -np.inf))
-    found = classifier.predict_images(truth.pool.ids, truth.features)
+    found = classifier.predict_features(truth.pool.ids, truth.features)
     return MethodAnswer([np.flatnonzero(found.numbers == k) for k in range(len(given))], found.probabilities[:, :-1])
 
 

@@ -57,7 +57,7 @@ def test_the_head_file_gives_what_the_model_says(saved: Path, fitted: Classifier
     session = onnxruntime.InferenceSession(saved / "head.onnx", providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {"features": features})
     chances = fitted.calibration_.probabilities(scores.astype(np.float64))
-    assert np.allclose(chances, fitted.predict_images([""] * 20, features).probabilities, atol=1e-5)
+    assert np.allclose(chances, fitted.predict_features([""] * 20, features).probabilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "one byte off"])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from reviewer import THREADS, Reviewer, learn_from, plant, say
 
 from holotype.answers.feedback import FeedbackData, FeedbackModel, best_cut, learn, sigmoid
-from holotype.answers.refine import prior_of
+from holotype.answers.refine import exemplar_logits
 from holotype.encoders.encode import l2_normalize
 from holotype.vectors.embeddings import open_array
 
@@ -62,7 +62,7 @@ def test_no_answer_changes_nothing() -> None:
     assert np.array_equal(taught.groups.decision, groups.decision)
     assert np.array_equal(taught.groups.label, groups.label)
     assert taught.groups.thresholds == groups.thresholds
-    assert np.array_equal(taught.logits, prior_of(groups)[0])
+    assert np.array_equal(taught.logits, exemplar_logits(groups)[0])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -92,7 +92,7 @@ def test_answers_that_are_noise_do_not_outvote_the_exemplar(share: float | str) 
         reviewer.review(0, 10)
         trusted += early or reviewer.taught.models[0].trusted
         if not reviewer.taught.models[0].trusted:
-            assert np.array_equal(reviewer.taught.logits[:, 0], prior_of(known.start.groups)[0][:, 0])
+            assert np.array_equal(reviewer.taught.logits[:, 0], exemplar_logits(known.start.groups)[0][:, 0])
     assert trusted <= 4
 
 

@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import GroupError
-from holotype.grouping.assign import refuse_nothing
+from holotype.grouping.assign import refuse_no_vectors
 from holotype.grouping.graph import Graph, Ranking, build_graph, diffuse, rank, sweep_cut
 from holotype.grouping.groups import estimates, group_ranked
 from holotype.settings import RankSettings
@@ -94,7 +94,7 @@ def test_other_classes_do_not_change_where_a_class_ends() -> None:
 
 def test_without_any_image_that_has_a_vector_the_error_says_so() -> None:
     with pytest.raises(GroupError, match="no image but the exemplars has a vector"):
-        refuse_nothing(np.array([[0.5], [np.nan]], np.float32), [0])
+        refuse_no_vectors(np.array([[0.5], [np.nan]], np.float32), [0])
 
 
 def test_an_exemplar_that_is_like_nothing_still_reaches_its_nearest() -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from holotype.errors import GroupError
-from holotype.grouping.assign import refuse_empty
+from holotype.grouping.assign import refuse_empty_class
 from holotype.grouping.groups import ClassThreshold, Groups, group, robust_spread, thresholds_for
 
 Scores = NDArray[np.float32]
@@ -189,12 +189,12 @@ def test_the_reason_names_the_class_whose_band_it_is() -> None:
 def test_a_group_without_a_member_names_the_nearest_cosine() -> None:
     scores = table([1.0, 0.1], [0.1, 1.0], [0.62, 0.9], [0.5, 0.2])
     with pytest.raises(GroupError, match=r"group of 'a' at threshold 0\.800.* has a cosine of 0\.620"):
-        refuse_empty(decide(scores, at(0.8, 0.8), r0=0, r1=1), {0, 1})
+        refuse_empty_class(decide(scores, at(0.8, 0.8), r0=0, r1=1), {0, 1})
 
 
 def test_an_image_that_two_classes_want_fills_neither() -> None:
     with pytest.raises(GroupError, match=r"'a'.* cosine of 0\.900, but is as far above the threshold of another"):
-        refuse_empty(decide(table([1.0, 0.1], [0.1, 1.0], [0.9, 0.9]), at(0.8, 0.8), r0=0, r1=1), {0, 1})
+        refuse_empty_class(decide(table([1.0, 0.1], [0.1, 1.0], [0.9, 0.9]), at(0.8, 0.8), r0=0, r1=1), {0, 1})
 
 
 @pytest.mark.parametrize("threshold", [0.8, "auto"])

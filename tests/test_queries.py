@@ -8,7 +8,7 @@ from reviewer import Reviewer, plant
 from holotype.answers.audit import audit_order, permanent_random_numbers
 from holotype.encoders.encode import l2_normalize
 from holotype.review.queries import (
-    _FIRST,
+    FIRST_ANSWERS,
     AnswerTally,
     DiverseUncertainty,
     MostLikely,
@@ -83,18 +83,19 @@ def test_in_the_long_run_a_third_is_audited_and_nothing_at_first(batch: int) -> 
         assert not {one.row for one in asked} & known
         known |= {one.row for one in asked}
         audits += [one.audit for one in asked]
-    assert not any(audits[:_FIRST])
+    assert not any(audits[:FIRST_ANSWERS])
     assert sum(audits) == pytest.approx(80, abs=3)
     assert sum(audits[120:]) == pytest.approx(40, abs=4)
 
 
 @pytest.mark.parametrize("holds", [1, 6, 300])
 def test_a_class_of_any_size_is_learnt_from_before_it_is_audited(holds: int) -> None:
-    for done in range(_FIRST):
+    for done in range(FIRST_ANSWERS):
         assert not next_queries(view(), DiverseUncertainty(), 1, AnswerTally(done, 0), np.arange(holds), LOT, set())[
             0
         ].audit
-    assert next_queries(view(), DiverseUncertainty(), 1, AnswerTally(_FIRST, 0), np.arange(holds), LOT, set())[0].audit
+    tally = AnswerTally(FIRST_ANSWERS, 0)
+    assert next_queries(view(), DiverseUncertainty(), 1, tally, np.arange(holds), LOT, set())[0].audit
 
 
 def test_audits_are_the_next_of_the_draw_whatever_the_strategy() -> None:

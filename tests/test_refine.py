@@ -10,7 +10,7 @@ from reviewer import SETTINGS, Known, Reviewer, learn_from, plant, say, started,
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import AnswerCounts, index_answers
 from holotype.answers.records import Answer
-from holotype.answers.refine import Refined, prior_of, refine
+from holotype.answers.refine import Refined, exemplar_logits, refine
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import AnswersError
 from holotype.grouping.groups import estimates
@@ -204,7 +204,7 @@ def test_images_without_a_vector_stay_missing_unless_somebody_knows_them() -> No
     answers += [say(90 + i, row, "class 0", "no") for i, row in enumerate(np.flatnonzero(known.truth == 2)[:30], 1)]
     refined = learn_from(part, answers)
     assert (refined.groups.decision[gone] == "missing").all()
-    assert np.array_equal(refined.logits[gone], prior_of(start.groups)[0][gone])
+    assert np.array_equal(refined.logits[gone], exemplar_logits(start.groups)[0][gone])
     one, two, three = gone[:3].tolist()
     more = [say(200, one, "class 0", "no"), say(201, two, "class 0", "unsure"), say(202, three, "class 0", "yes")]
     again = learn_from(part, answers + more)
@@ -215,7 +215,7 @@ def test_images_without_a_vector_stay_missing_unless_somebody_knows_them() -> No
 def test_groups_of_a_cosine_become_estimates_only_where_answers_are_followed() -> None:
     known = plant(3, sizes=(40, 40))
     start = known.start
-    logits, cuts = prior_of(start.groups)
+    logits, cuts = exemplar_logits(start.groups)
     assert np.array_equal(logits[:, 0] >= cuts[0], start.groups.scores[:, 0] >= np.float32(0.4))
     far = np.flatnonzero((known.truth == 0) & (logits[:, 0] < -0.5)).tolist()
     near = np.flatnonzero((known.truth != 0) & (logits[:, 0] > -3)).tolist()
@@ -242,7 +242,7 @@ def test_no_prior_is_above_a_threshold_that_it_was_below() -> None:
         (1, 2), np.float32
     )
     groups = replace(start.groups, scores=scores, thresholds=[tiny, tiny], score_kind="estimate")
-    logits, cuts = prior_of(groups)
+    logits, cuts = exemplar_logits(groups)
     assert np.isfinite(logits).all()
     assert (logits[scores == 0] < cuts[0]).all()
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print; no logic."""
+"""The command line: parse, call, print."""
 
 import json
 import sys
@@ -270,7 +270,7 @@ def _who(given: str | None) -> str:
 
 @app.command()
 def predict(
-    model: Path,
+    model: Annotated[Path, typer.Argument(help="A saved model, or the folder of a run.")],
     images: list[str],
     format: Annotated[OutputFormat, typer.Option(help="jsonl, csv or table.")] = OutputFormat.JSONL,  # noqa: A002
     out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,

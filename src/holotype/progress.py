@@ -1,4 +1,4 @@
-"""How long work shows its rate and the time left: nothing from Python, bars from the command line."""
+"""Progress of work that takes long, with its rate and the time left: bars on the command line, nothing from Python."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -78,7 +78,8 @@ class TrainSettings(Strict):
     views             most augmented views of one training image
     negatives         background images sampled as the class "none"
     validation        share of the training rows that validates
-    near_duplicate    cosine (search space) from which two rows must stay on one side of the split
+    near_duplicate    cosine (search space) from which two rows are nearly the same: they stay on one side of the split,
+                      and what is nearly the same as a test row is held out with it
     """
 
     runtime: Literal["openvino", "onnxruntime"] = "openvino"

@@ -57,6 +57,11 @@ class Refined:
         return self.words.get(row) or self.groups.reason(row)
 
     @property
+    def decided(self) -> Rows:
+        """All rows that people decided."""
+        return np.concatenate([self.answered, self.audited])
+
+    @property
     def labels(self) -> PoolLabels:
         """What the rows of the pool may be learnt as."""
         return PoolLabels(self.groups, self.answered, self.audited)
@@ -73,7 +78,7 @@ def refine(
     """
     groups, classes = baseline.groups, range(len(baseline.groups.classes))
     index = index_answers(answers, groups.classes, rows, baseline.held_out)
-    logits, cuts = prior_of(groups)
+    logits, cuts = exemplar_logits(groups)
     missing = groups.missing
     models = []
     for k in classes:
@@ -109,7 +114,7 @@ def refine(
     )
 
 
-def prior_of(groups: Groups) -> tuple[Logits, Logits]:
+def exemplar_logits(groups: Groups) -> tuple[Logits, Logits]:
     """Return the logits (n, K) of the scores of `groups`, and those of the thresholds (K,).
 
     A cosine counts as a logit of 0 at the threshold, and of -1 a width of the doubtful band below. No logit is below

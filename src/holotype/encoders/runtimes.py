@@ -49,7 +49,7 @@ class Encoder(Protocol):
 class OnnxEncoder:
     """An encoder kept as one ONNX file that takes pixels and gives features (see `export`).
 
-    precision   of its arithmetic: "f32", "bf16", or "int8", which is in its file already (see `precision`)
+    precision   of its arithmetic: "f32", "bf16", or "int8", which is in its file already (see `quantise`)
     workers     how many threads may call `encode` at once, each with a few images, to keep every core busy
     """
 

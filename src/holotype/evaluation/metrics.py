@@ -1,4 +1,4 @@
-"""What answers are worth on labelled rows: scores, intervals, and why a score is undefined."""
+"""What predictions are worth on labelled rows: scores, intervals, and why a score is undefined."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,10 +83,10 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the answers are worth on n labelled rows of K classes.
+    """What predictions are worth on n labelled rows of K classes.
 
     classes       (K + 1,) results, "none" last
-    confusion     (K + 1, K + 1) counts; line is the truth, column the answer, "none" last
+    confusion     (K + 1, K + 1) counts; line is the truth, column the prediction, "none" last
     micro, macro  over the K classes, without "none"; a macro leaves out undefined cells
     macro_over    how many of the K classes each macro counts
     false_alarms  per 1,000 rows whose truth is "none", those that were given a class
@@ -136,7 +136,7 @@ class Evaluation:
 
 
 def evaluate(predictions: Predictions, truth: NDArray[Any], *, seed: int = 0) -> Evaluation:
-    """Compare n answers with `truth`, (n, K) of 0 and 1, row for row.
+    """Compare n predictions with `truth`, (n, K) of 0 and 1, row for row.
 
     Undefined is nan with a reason: recall, F1, average precision and ROC AUC of a class without a positive
     row, precision of a class that no row was given. A class with positive rows that is never given has F1 0.
@@ -267,7 +267,7 @@ def _macro(results: Iterable[ClassResult], metric: str) -> tuple[Score, int]:
 
 
 def _micro(confusion: Integers) -> dict[str, Score]:
-    """Return precision, recall and F1 of the K classes' answers taken together."""
+    """Return precision, recall and F1 of the predictions of the K classes taken together."""
     hits = int(np.trace(confusion[:-1, :-1]))
     scores = _counts(hits, int(confusion[:-1].sum()), int(confusion[:, :-1].sum()))
     if scores[0].reason:

@@ -21,13 +21,13 @@ def group_pool(
 
     A number is a cosine between the vectors as they are. An automatic threshold ranks the pool along its graph in a
     fitted space, or by the cosine there where diffusion is off. A class may have no image but its exemplars
-    (`refuse_empty`). Raises `GroupError` when there is nothing to compare.
+    (`refuse_empty_class`). Raises `GroupError` when there is nothing to compare.
 
     space      to compare in, where it is known; else it is fitted on the pool
     held_out   pool rows of a test set: they are grouped, and nothing is learnt from them
     """
     rows, ranks = search.exemplar_rows, settings.rank
-    refuse_nothing(search.scores, rows)
+    refuse_no_vectors(search.scores, rows)
     if settings.threshold != "auto":
         return replace(_group_by_cosine(search, search.scores, settings), anchors=search.queries)
     anchors = search.anchors(ranks.exemplar_views)
@@ -49,14 +49,14 @@ def _group_by_cosine(search: Search, scores: NDArray[np.float32], settings: FitS
     return group(search.classes, scores, thresholds, rows, settings.ambiguity)
 
 
-def refuse_nothing(scores: NDArray[np.float32], exemplars: Collection[int]) -> None:
+def refuse_no_vectors(scores: NDArray[np.float32], exemplars: Collection[int]) -> None:
     """Raise `GroupError` when no row of `scores` (n, K) but the `exemplars` has a vector."""
     others = np.delete(scores, list(exemplars), axis=0)
     if np.isnan(others).any(axis=1).all():
         raise GroupError(NO_VECTORS)
 
 
-def refuse_empty(groups: Groups, exemplars: Collection[int]) -> None:
+def refuse_empty_class(groups: Groups, exemplars: Collection[int]) -> None:
     """Raise `GroupError` when a class has no image but its `exemplars`."""
     for number, name in enumerate(groups.classes):
         if np.any(groups.decision[groups.members(number)] == "member"):

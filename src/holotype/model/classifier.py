@@ -18,7 +18,7 @@ from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder, OnnxEncoder, fingerprint
 from holotype.errors import HolotypeError, ModelError, NotFittedError
-from holotype.grouping.assign import group_pool, refuse_empty
+from holotype.grouping.assign import group_pool, refuse_empty_class
 from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
 from holotype.model import rows as training_rows
@@ -52,10 +52,12 @@ class Classifier:
 
     `settings.FitSettings` says what each argument means. After `fit`:
 
-    classes_       the classes, with "none" last
-    groups_        what the pool's rows were taken for, and why
-    training_      the rows that were learnt from
-    calibration_   temperature, prior and thresholds
+    classes_            the classes, with "none" last
+    encoder_, head_     what turns an image into features, and these into scores
+    calibration_        temperature, prior and thresholds: from scores to probabilities and a class
+    exemplar_names_     what the exemplars are called; exemplar_vectors_: their unit vectors in the model space
+    counts_             rows of each class that were learnt from
+    groups_, training_  what the pool's rows were taken for, and those learnt from; not of a model that was loaded
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class Classifier:
             searched = search(embeddings, list(exemplars), found, embeddings_encoder)
             closed = near_rows(embeddings, held_out, settings.near_duplicate)
             labels = PoolLabels(group_pool(searched, settings, held_out=closed))
-            refuse_empty(labels.groups, searched.exemplar_rows)
+            refuse_empty_class(labels.groups, searched.exemplar_rows)
             parts = training_rows.plan(searched, [labels], held_out, settings)
             return self.learn(searched, labels, parts, pool, store, progress)
 
@@ -178,8 +180,8 @@ class Classifier:
         """The constructor's arguments, checked."""
         return FitSettings.parse(self.get_params())
 
-    def predict_images(self, ids: Sequence[str], features: NDArray[np.float32]) -> Predictions:
-        """Return predictions for images whose model-space features (n, dim) are there already."""
+    def predict_features(self, ids: Sequence[str], features: NDArray[np.float32]) -> Predictions:
+        """Return predictions of `ids` from their features (n, dim) in the model space."""
         self._check_fitted()
         similarity_ = l2_normalize(features) @ self.exemplar_vectors_.T
         nearest = similarity_.argmax(axis=1) if len(ids) else np.zeros(0, int)
@@ -195,7 +197,7 @@ class Classifier:
     def predict_one(self, source: Any, name: str = "image") -> Predictions:
         """Return the whole prediction of one image: path, bytes, Pillow image, or pixels (h, w, 3) uint8."""
         self._check_fitted()
-        return self.predict_images([name], self.encoder_.encode(self.encoder_.prepare(source)[None]))
+        return self.predict_features([name], self.encoder_.encode(self.encoder_.prepare(source)[None]))
 
     def predict(self, X: Any) -> Any:
         """Return the label of one image, or an array of labels of a list of images."""
@@ -308,7 +310,7 @@ class Classifier:
         wanted = {pool.ids[row]: row for row in rows}
         with (progress or Silent()).track("predict", len(wanted)) as advance:
             for encoded in encode_images(list(wanted), lambda name: pool.read(wanted[name]), self.encoder_):
-                yield self.predict_images(encoded.ids, encoded.vectors), encoded.unreadable
+                yield self.predict_features(encoded.ids, encoded.vectors), encoded.unreadable
                 advance(len(encoded))
 
 

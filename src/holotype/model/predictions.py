@@ -18,7 +18,7 @@ _UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrog
 
 @dataclass(frozen=True)
 class Predictions:
-    """The answers for n images and K classes.
+    """The predictions for n images and K classes.
 
     ids            (n,) str
     classes        (K,) the classes' names, without "none"

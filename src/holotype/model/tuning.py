@@ -81,12 +81,12 @@ def tune(
     keys = {str(threshold): threshold for threshold in candidates}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        search = optuna.create_study(
+        optuna_study = optuna.create_study(
             study_name=f"{name}-{_digest(start, candidates)}", storage=f"sqlite:///{study}", load_if_exists=True
         )
-        search.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        optuna_study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         # with the same seed, a study that goes on would begin with the same random settings again
-        search.sampler = optuna.samplers.TPESampler(seed=seed + len(search.trials))
+        optuna_study.sampler = optuna.samplers.TPESampler(seed=seed + len(optuna_study.trials))
 
     def objective(trial: optuna.Trial) -> float:
         def watch(epoch: int, loss: float) -> None:
@@ -97,17 +97,17 @@ def tune(
         parts = candidates[keys[trial.suggest_categorical("threshold", list(keys))]]
         return validation_loss(name, _suggest(trial, name, start), *parts, classes, seed, watch)
 
-    done = sum(trial.state.is_finished() for trial in search.trials)
+    done = sum(trial.state.is_finished() for trial in optuna_study.trials)
     with (progress or Silent()).track(f"tune ({name})", trials) as advance:
         advance(min(done, trials))
-        search.optimize(objective, n_trials=max(0, trials - done), callbacks=[lambda _study, _trial: advance(1)])
+        optuna_study.optimize(objective, n_trials=max(0, trials - done), callbacks=[lambda _study, _trial: advance(1)])
     first = next(iter(candidates))
     before = validation_loss(name, start, *candidates[first], classes, seed)
-    if search.best_value >= before:
+    if optuna_study.best_value >= before:
         return Tuned(start, first, before, before, max(done, trials))
-    best = dict(search.best_params)
+    best = dict(optuna_study.best_params)
     threshold = keys[best.pop("threshold")]
-    return Tuned(start.model_copy(update=best), threshold, search.best_value, before, max(done, trials))
+    return Tuned(start.model_copy(update=best), threshold, optuna_study.best_value, before, max(done, trials))
 
 
 def _suggest(trial: "optuna.Trial", name: HeadName, start: HeadSettings) -> HeadSettings:

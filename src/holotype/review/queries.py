@@ -15,7 +15,7 @@ from holotype.grouping.space import Matrix
 
 ANSWERS_PER_REFIT = 2  # answers about a class after which the page learns anew
 
-_FIRST = 20  # answers before the first audit: until then a class still moves so much that most of a sample is lost
+FIRST_ANSWERS = 20  # those about a class that bring the most: it moves so much that a sample for an audit is lost
 _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
 _WIDE = 4.0  # logits from even odds count as much as ...
@@ -169,7 +169,7 @@ def _turns(done: AnswerTally, n: int, waiting: int) -> list[bool]:
     turns: list[bool] = []
     answered, audited = done.answered, done.audited
     for _ in range(n):
-        behind = answered >= _FIRST and _AUDITED * audited < answered + 1
+        behind = answered >= FIRST_ANSWERS and _AUDITED * audited < answered + 1
         turn = behind and audited - done.audited < waiting and not (turns and turns[-1])
         turns.append(turn)
         answered, audited = answered + 1, audited + turn

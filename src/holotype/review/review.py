@@ -26,8 +26,16 @@ from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
-from holotype.review.queries import AnswerTally, DiverseUncertainty, Query, QueryContext, Strategy, next_queries
-from holotype.review.status import LONG, USUAL, Changes, ClassStatus, Part, ReviewState
+from holotype.review.queries import (
+    FIRST_ANSWERS,
+    AnswerTally,
+    DiverseUncertainty,
+    Query,
+    QueryContext,
+    Strategy,
+    next_queries,
+)
+from holotype.review.status import LONG, Changes, ClassStatus, Part, ReviewState
 from holotype.runs.folder import RunFolder
 from holotype.runs.results import RunResult
 from holotype.runs.sweep import run
@@ -194,10 +202,14 @@ class Review:
 
     def export(self, path: Path) -> None:
         """Write the answers that hold to `path`: a CSV, or the tasks of Label Studio (.json)."""
-        tasks = path.suffix.lower() == ".json"
+        files.write(path, self.answers_as("tasks" if path.suffix.lower() == ".json" else "csv"))
+
+    def answers_as(self, layout: Literal["csv", "tasks"]) -> str:
+        """Return the answers that hold as a CSV, or as the tasks of Label Studio."""
         current = self.answers.current()
-        text = json.dumps(label_studio_tasks(current, self.classes), indent=1) if tasks else write_csv(current)
-        files.write(path, text)
+        return (
+            write_csv(current) if layout == "csv" else json.dumps(label_studio_tasks(current, self.classes), indent=1)
+        )
 
     def form(self, n: int, labels: Sequence[str]) -> Iterator[str]:
         """Yield the lines of a CSV with the next `n` questions about each class, in which the answers are missing.
@@ -352,7 +364,7 @@ def _without_last(answers: Sequence[Answer], classes: Sequence[str]) -> list[Ans
     out = set[int]()
     for label in classes:
         decided = [i for i, one in enumerate(answers) if one.label == label and one.verdict in ("yes", "no")]
-        if len(decided) >= USUAL:
+        if len(decided) >= FIRST_ANSWERS:
             out.update(decided[-LONG:])
     return [one for i, one in enumerate(answers) if i not in out]
 
@@ -367,6 +379,7 @@ class Queue:
     def next(self, n: int, exclude: Collection[int] = ()) -> list[Question]:
         """Return the next `n` questions, without the rows to `exclude`: an image stays first until it is answered.
 
-        Give its `audit` to `AnswerLog.add` with the answer: what is audited is not learnt from.
+        Who answers gives the question's `audit` on with the answer (`review.answers.add(..., audit=question.audit)`):
+        what is audited is not learnt from.
         """
         return self.review.next(n, self.label, exclude)

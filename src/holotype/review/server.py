@@ -8,7 +8,6 @@ import webbrowser
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict
-from functools import partial
 from importlib.resources import files as resources
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,6 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 from starlette.exceptions import HTTPException as NotServed
 
-from holotype.answers.exchange import label_studio_tasks, write_csv
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
 from holotype.review.guard import Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
@@ -82,13 +80,13 @@ def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
 
 
 def _explain_errors(app: FastAPI) -> None:
-    def answer(status: int, why: str) -> Response:
+    def respond(status: int, why: str) -> Response:
         return Json({"error": why}, status)
 
-    app.add_exception_handler(NotServed, lambda _, error: answer(error.status_code, error.detail))
-    app.add_exception_handler(RequestValidationError, lambda _, error: answer(422, _fault(error)))
-    app.add_exception_handler(UnreadableImage, lambda _, error: answer(422, str(error)))
-    app.add_exception_handler(HolotypeError, lambda _, error: answer(_status(error), str(error)))
+    app.add_exception_handler(NotServed, lambda _, error: respond(error.status_code, error.detail))
+    app.add_exception_handler(RequestValidationError, lambda _, error: respond(422, _fault(error)))
+    app.add_exception_handler(UnreadableImage, lambda _, error: respond(422, str(error)))
+    app.add_exception_handler(HolotypeError, lambda _, error: respond(_status(error), str(error)))
 
 
 def _status(error: Exception) -> int:
@@ -212,22 +210,18 @@ def _add_results(app: FastAPI, session: Session) -> None:
             return Response(content, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
         raise HTTPException(404, "there is no report yet; apply the answers first")
 
-    download = partial(_download, review)
-    app.add_api_route("/answers.csv", partial(download, "answers.csv", "text/csv", _csv))
-    app.add_api_route("/label-studio.json", partial(download, "label-studio.json", "application/json", _label_studio))
+    @app.get("/answers.csv")
+    def answers_csv() -> Response:
+        return _download("answers.csv", "text/csv", review.answers_as("csv"))
+
+    @app.get("/label-studio.json")
+    def answers_tasks() -> Response:
+        return _download("label-studio.json", "application/json", review.answers_as("tasks"))
 
 
-def _csv(review: Review) -> str:
-    return write_csv(review.answers.current())
-
-
-def _label_studio(review: Review) -> str:
-    return json.dumps(label_studio_tasks(review.answers.current(), review.classes), indent=1)
-
-
-def _download(review: Review, name: str, kind: str, content: Callable[[Review], str]) -> Response:
+def _download(name: str, kind: str, content: str) -> Response:
     headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return Response(content(review), media_type=kind, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
 
 
 def serve(

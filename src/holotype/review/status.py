@@ -13,12 +13,12 @@ from holotype.answers.feedback import sigmoid
 from holotype.answers.records import Verdict
 from holotype.answers.refine import Refined
 from holotype.grouping.groups import Estimate, estimates
+from holotype.review.queries import FIRST_ANSWERS
 
 Part = Literal["found", "doubtful", "rejected"]
 Rows = NDArray[np.int64]
 
 _MOVED = 24  # images that are shown of those that joined or left
-USUAL = 20  # answers about a class, the first, that bring the most
 _STILL = 0.02  # share of a class that may move while it counts as standing still;
 LONG = 10  # after so many answers about it meanwhile, more hardly help
 
@@ -121,8 +121,7 @@ class ReviewState:
 
     @cached_property
     def _stated(self) -> list[Estimate]:
-        refined = self.refined
-        return estimates(refined.groups, np.concatenate([refined.answered, refined.audited]))
+        return estimates(self.refined.groups, self.refined.decided)
 
     def _size(self, k: int) -> float:
         """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
@@ -138,8 +137,8 @@ class ReviewState:
         return float(likely.sum()) + len(shown)
 
     def _hint(self, k: int, answered: int) -> str:
-        if answered < USUAL:
-            return f"The first {USUAL} answers bring the most: {USUAL - answered} to go."
+        if answered < FIRST_ANSWERS:
+            return f"The first {FIRST_ANSWERS} answers bring the most: {FIRST_ANSWERS - answered} to go."
         if self.still[k] < LONG:
             return "A few more answers may still move this class."
         return (

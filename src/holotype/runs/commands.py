@@ -26,7 +26,7 @@ from holotype.progress import Progress, Silent
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.results import RunResult, read_learnt
-from holotype.runs.sweep import judge, near_exemplars, run, search_in, search_spaces
+from holotype.runs.sweep import judge, run, search_in, search_sources, uncounted_rows
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import embed, fingerprint_of
@@ -80,13 +80,13 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
         arithmetic = inputs.settings.fit.precision
         encoder = choose_arithmetic(encoder, inputs.pool, arithmetic, progress, made=folder.made())
     store = folder.open_store(encoder, inputs.pool)
-    searched = search_in(search_spaces(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
+    searched = search_in(search_sources(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
     pool, rows = inputs.pool, inputs.test_rows
     learnt = [pool.rows[name] for name in read_learnt(folder.groups) if name in pool.rows]
     near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))
     found = {pool.ids[row]: "learnt from" for row in rows if row in set(learnt)}
     found |= {pool.ids[row]: "nearly the same as what was learnt from" for row in rows if row in near - set(learnt)}
-    return near_exemplars(inputs, searched, rows) | found
+    return uncounted_rows(inputs, searched, rows) | found
 
 
 def predict_sources(

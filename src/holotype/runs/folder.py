@@ -58,7 +58,7 @@ class RunFolder:
 
     @property
     def results(self) -> list[Path]:
-        """What each run writes anew, in the order in which it takes its place: without settings it is not finished."""
+        """What is of one run, in the order in which it takes its place: without settings a run is not finished."""
         return [
             self.groups,
             self.unreadable,

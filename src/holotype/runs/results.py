@@ -59,7 +59,7 @@ class Candidate:
         """What is estimated about each class, where anything is."""
         if self.refined is None:
             return estimates(self.groups)
-        return estimates(self.groups, np.concatenate([self.refined.answered, self.refined.audited]))
+        return estimates(self.groups, self.refined.decided)
 
     def reasons(self) -> list[str]:
         """Return why each row of the pool was taken for what it was."""
@@ -99,7 +99,7 @@ class RunResult:
 
     @property
     def predictions(self) -> Predictions | None:
-        """Its answers for the test set."""
+        """Its predictions of the test set."""
         return self.chosen.predictions
 
     @property
@@ -108,7 +108,7 @@ class RunResult:
         return self.chosen.tuned
 
     def summary(self) -> Iterator[str]:
-        """Yield a line per class: how many were found, at which threshold, and what the answers are worth."""
+        """Yield a line per class: how many were found, at which threshold, and what the predictions are worth."""
         groups = self.chosen.groups
         for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
             count = f"{len(groups.members(k)):,} members"

@@ -17,7 +17,7 @@ from holotype.errors import GroupError
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.evaluation.test_set import TestSet
 from holotype.files import write
-from holotype.grouping.assign import group_pool, refuse_empty
+from holotype.grouping.assign import group_pool, refuse_empty_class
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.classifier import Classifier
@@ -72,19 +72,19 @@ def run(
 def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     progress.say(f"pool: {len(inputs.pool):,} images in {inputs.pool.source}")
     stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
-    spaces = search_spaces(inputs, stores, progress)
-    near = next(iter(spaces.values())).embeddings  # near-duplicates are those of its vectors
+    sources = search_sources(inputs, stores, progress)
+    near = next(iter(sources.values())).embeddings  # near-duplicates are those of its vectors
     held_out = near_rows(near, inputs.test_rows, inputs.settings.fit.near_duplicate)
     matched = match_answers(folder.read_answers(), inputs.classes, inputs.pool, held_out)
     _tell_answers(matched, folder, progress)
     inputs = inputs.following(matched.answers)
-    searches = search_in(spaces, inputs)
+    searches = search_in(sources, inputs)
     first = next(iter(searches.values()))
     groupings, failed = _group(inputs, searches, matched.answers, held_out)
     labellings = [one.labels for one in groupings.values()]
     parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
     judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.validation)}
-    not_counted = near_exemplars(inputs, first, inputs.test_rows)
+    not_counted = uncounted_rows(inputs, first, inputs.test_rows)
     trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
     candidates = [trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads]
     chosen = max(candidates, key=lambda one: one.validation_f1)
@@ -92,8 +92,8 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
         chosen = _tune(trainer, chosen, candidates, groupings, folder.study)
         candidates.append(chosen)
     comparison = _compare(inputs, chosen, progress)
-    grouping, key = groupings[chosen.encoder, chosen.threshold], inputs.pool.fingerprint
-    baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, key, held_out)
+    grouping = groupings[chosen.encoder, chosen.threshold]
+    baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool.fingerprint, held_out)
     return RunResult(candidates, chosen, failed, comparison, not_counted, baseline)
 
 
@@ -115,32 +115,32 @@ def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterato
 
 
 @dataclass(frozen=True, eq=False)
-class SearchSpace:
+class SearchSource:
     """Vectors of the pool to search in, and what made them, where that is known."""
 
     embeddings: Embeddings
     encoder: Encoder | None
 
 
-def search_spaces(
+def search_sources(
     inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress
-) -> dict[str, SearchSpace]:
+) -> dict[str, SearchSource]:
     """Return the supplied vectors (way 2), the same for all encoders, or each encoder's own (way 1)."""
     if inputs.supplied is not None and inputs.settings.search != "encoder":
-        return dict.fromkeys(stores, SearchSpace(inputs.supplied, inputs.maker))
+        return dict.fromkeys(stores, SearchSource(inputs.supplied, inputs.maker))
     return {
-        name: SearchSpace(embed(inputs.pool, store.encoder, store.folder, progress), store.encoder)
+        name: SearchSource(embed(inputs.pool, store.encoder, store.folder, progress), store.encoder)
         for name, store in stores.items()
     }
 
 
-def search_in(spaces: Mapping[str, SearchSpace], inputs: RunInputs) -> dict[str, Search]:
-    """Search in each of `spaces`, once."""
+def search_in(sources: Mapping[str, SearchSource], inputs: RunInputs) -> dict[str, Search]:
+    """Search in each of `sources`, once."""
     found = {
-        space: search(space.embeddings, inputs.classes, inputs.exemplars, space.encoder)
-        for space in dict.fromkeys(spaces.values())
+        source: search(source.embeddings, inputs.classes, inputs.exemplars, source.encoder)
+        for source in dict.fromkeys(sources.values())
     }
-    return {name: found[space] for name, space in spaces.items()}
+    return {name: found[source] for name, source in sources.items()}
 
 
 @dataclass(frozen=True)
@@ -195,14 +195,14 @@ def _grouped(
 def _refuse_empty(groups: Groups, refined: Refined | None, searched: Search) -> None:
     """Refuse a class that neither exemplars nor answers fill. One that answers emptied is what people want."""
     try:
-        refuse_empty(groups, searched.exemplar_rows)
+        refuse_empty_class(groups, searched.exemplar_rows)
     except GroupError:
         if refined is None:
             raise
-        refuse_empty(refined.groups, searched.exemplar_rows)
+        refuse_empty_class(refined.groups, searched.exemplar_rows)
 
 
-def near_exemplars(inputs: RunInputs, searched: Search, rows: Iterable[int]) -> dict[str, str]:
+def uncounted_rows(inputs: RunInputs, searched: Search, rows: Iterable[int]) -> dict[str, str]:
     """Return those of `rows` that prove nothing: id -> why. They are exemplars, or nearly the same as one."""
     found: dict[str, str] = {}
     for row in rows:
@@ -255,7 +255,7 @@ def validation_f1(classifier: Classifier, judged: set[str]) -> float:
     """Return macro-F1 on the validation rows in `judged`, over the classes that have any."""
     training = classifier.training_
     rows = training.validation.take(np.array([name in judged for name in training.validation_ids], dtype=bool))
-    given = classifier.predict_images([""] * len(rows.y), rows.X).numbers
+    given = classifier.predict_features([""] * len(rows.y), rows.X).numbers
     scores = []
     for k in range(len(classifier.classes_) - 1):
         if (rows.y == k).any():
@@ -276,7 +276,7 @@ def judge(
     store.ensure(test_set.ids, lambda name: pool.read(pool.rows[name]), progress, "encode test rows")
     features, unreadable = store.take(test_set.ids)
     kept = [place for place, name in enumerate(test_set.ids) if name not in unreadable]
-    predictions = classifier.predict_images([test_set.ids[place] for place in kept], features)
+    predictions = classifier.predict_features([test_set.ids[place] for place in kept], features)
     counted = np.array([name not in not_counted for name in predictions.ids], dtype=bool)
     truth = test_set.truth[kept][counted]
     return predictions, evaluate(predictions[counted], truth) if counted.any() else None, unreadable

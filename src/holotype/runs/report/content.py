@@ -28,7 +28,7 @@ class ReportContent:
     scores      (n, K) float, nan where missing
     measure     what the scores are, in words
     thresholds  (K,) float score from which an image is a member
-    sweep       a dict per run: encoder, head, threshold, then numbers or None; the chosen one has chosen=True
+    sweep       a dict per candidate: encoder, head, threshold, then numbers or None; the chosen one has chosen=True
     search      the two ways to search: rows [{name, overlap_at_k {k: share}, spearman}] and
                 seconds {way: seconds}, images that both can see; None when they were not compared
     skipped     (id, reason) of images that could not be read
