@@ -6,6 +6,8 @@ on one pool is judged on the other. Then the formula of `Ranking.probabilities` 
 
     --feedback   those of `holotype.answers.feedback`, with efficientnet_lite0: `_COMBINED` is fitted to what a
                  simulated reviewer's answers lead to, the others are changed one at a time
+    --space      those of `holotype.grouping.space`, each changed one at a time
+    --questions  those of `holotype.review.queries`: F1 after 30 answers, with efficientnet_lite0
     --quick      few episodes, and efficientnet_lite0 alone: to see that it runs, and the order of things
 """
 
@@ -29,8 +31,9 @@ from holotype.answers import feedback
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
 from holotype.answers.refine import Refined, exemplar_logits
-from holotype.grouping import graph
+from holotype.grouping import graph, space
 from holotype.grouping.graph import Ranking
+from holotype.review import queries
 from holotype.settings import RankSettings
 
 TRIPLES, DRAWS = 8, 3
@@ -57,6 +60,24 @@ AROUND: Mapping[str, Sequence[Any]] = {
     "_FEWEST": [500, 2000],
     "_MOST": [600],
 }
+SPACE: Mapping[str, Sequence[Any]] = {
+    "_PAIRED": [3, 10],
+    "_PAIRED_AGAIN": [5, 20],
+    "_AVERAGED": [1, 4],
+    "_SHARPNESS": [1, 6],
+    "_COARSE": [128],
+    "_DIRECTIONS": [128, 512],
+    "_SHRINKAGE": [0.01, 0.2],
+}
+QUESTIONS: Mapping[str, Sequence[Any]] = {
+    "_DEEP": [200, 800],
+    "_WIDE": [2.0, 8.0],
+    "_APART": [0.0, 1.0],
+    "_TINY": [5.0, 20.0],
+    "_LIKELY": [-4.0, -2.0],
+    "FIRST_ANSWERS": [10, 30],
+    "_AUDITED": [2, 5],
+}
 REFITTED = (10, 20, 30)  # answers of a class after which the formula is fitted
 LEARNT: Mapping[str, Sequence[Any]] = {"_STRENGTH": [10.0, 90.0], "_NO": [0.5, 2.0], "_FADING": [0.03, 0.3]}
 REVIEWS, COMPARED = 8, 4  # episodes of a pool that the formula is fitted on, and that each change is tried on
@@ -82,10 +103,11 @@ def with_constants(module: ModuleType, changed: Mapping[str, Any]) -> Any:
     return patch.multiple(module, **({"__doc__": module.__doc__} | dict(changed)))  # it refuses to patch nothing
 
 
-def quality(spaces: Spaces, changed: Mapping[str, Any], size: tuple[int, int]) -> float:
-    """Return the mean F1 over development episodes, `size` (triples, draws), with the constants `changed`."""
-    with with_constants(graph, changed):
-        return float(np.mean([_f1(spaces, episode) for episode in _episodes(spaces, size)]))
+def quality(spaces: Spaces, module: ModuleType, changed: Mapping[str, Any], size: tuple[int, int]) -> float:
+    """Return the mean F1 over development episodes, `size` (triples, draws), with constants of `module` `changed`."""
+    with with_constants(module, changed):
+        own = Spaces(spaces.truth) if module is space else spaces  # a space is kept once it is fitted
+        return float(np.mean([_f1(own, episode) for episode in _episodes(own, size)]))
 
 
 def _episodes(spaces: Spaces, size: tuple[int, int]) -> Iterator[Episode]:
@@ -195,9 +217,9 @@ def _learnt(start: ReviewBaseline, refined: Refined, k: int) -> tuple[NDArray[np
     return np.stack([score[rows], faded[rows]], axis=1), rows
 
 
-def after_answers(spaces: Spaces, changed: Mapping[str, Any], reviews: int) -> list[float]:
-    """Return the F1 of each of the `reviews` after 30 answers, with the constants `changed`."""
-    with with_constants(feedback, changed):
+def after_answers(spaces: Spaces, module: ModuleType, changed: Mapping[str, Any], reviews: int) -> list[float]:
+    """Return the F1 of each of the `reviews` after 30 answers, with constants of `module` `changed`."""
+    with with_constants(module, changed):
         return learnt_rows(spaces, reviews)[1]
 
 
@@ -223,22 +245,52 @@ def feedback_tables(quick: bool) -> None:
         formula = fit([parts[pool]])
         print(f"combined, from {pool}: {np.round(formula, 2).tolist()}; on {other}: {judged(formula, parts[other])}")
         print(f"the code's on {other}: {judged(feedback._COMBINED, parts[other])}", flush=True)
-    found = {UNCHANGED: [float(np.mean(worth[:compared])) for _, worth in learnt.values()]}
-    for changed in list(choices(LEARNT))[1:]:
-        found[named(changed)] = [float(np.mean(after_answers(one, changed, compared))) for one in spaces.values()]
-        print(named(changed), *(f"{value:.3f}" for value in found[named(changed)]), file=sys.stderr, flush=True)
+    found = reviewed_with(spaces, feedback, LEARNT, compared)
     print(f"F1 after {max(REFITTED)} answers, {compared} reviews:", table(found, list(POOLS)), sep="\n")
+
+
+def reviewed_with(
+    spaces: Mapping[str, Spaces], module: ModuleType, around: Mapping[str, Sequence[Any]], reviews: int
+) -> dict[str, list[float]]:
+    """Return the mean F1 after 30 answers, of each pool, with each constant of `module` changed."""
+    found: dict[str, list[float]] = {}
+    for changed in choices(around):
+        name = named(changed)
+        found[name] = [float(np.mean(after_answers(one, module, changed, reviews))) for one in spaces.values()]
+        print(name, *(f"{value:.3f}" for value in found[name]), file=sys.stderr, flush=True)
+    return found
+
+
+def question_tables(quick: bool) -> None:
+    """Print the F1 after answers with the constants of the questions changed."""
+    reviews = 1 if quick else COMPARED
+    spaces = {pool: Spaces(load(pool, ENCODERS[0])) for pool in POOLS}
+    found = reviewed_with(spaces, queries, QUESTIONS, reviews)
+    print(f"F1 after {max(REFITTED)} answers, {reviews} reviews:", table(found, list(POOLS)), sep="\n")
+
+
+def ranked_with(
+    module: ModuleType, around: Mapping[str, Sequence[Any]], quick: bool
+) -> tuple[dict[tuple[str, str], Spaces], tuple[int, int]]:
+    """Print the F1 with each constant of `module` changed; return the pools, and the size of the episodes."""
+    size, encoders = (QUICK, ENCODERS[:1]) if quick else ((TRIPLES, DRAWS), ENCODERS)
+    spaces = {(pool, encoder): Spaces(load(pool, encoder)) for pool in POOLS for encoder in encoders}
+    found: dict[str, list[float]] = {}
+    for changed in choices(around):
+        found[named(changed)] = [quality(one, module, changed, size) for one in spaces.values()]
+        print(named(changed), *(f"{value:.3f}" for value in found[named(changed)]), file=sys.stderr, flush=True)
+    print(table(found, [", ".join(key) for key in spaces]), *leave_out(found), sep="\n")
+    return spaces, size
+
+
+def space_tables(quick: bool) -> None:
+    """Print the F1 with the constants of the space changed."""
+    ranked_with(space, SPACE, quick)
 
 
 def graph_tables(quick: bool) -> None:
     """Print the F1 with the constants of the graph changed, and `_ESTIMATE` when it is fitted."""
-    size, encoders = (QUICK, ENCODERS[:1]) if quick else ((TRIPLES, DRAWS), ENCODERS)
-    spaces = {(pool, encoder): Spaces(load(pool, encoder)) for pool in POOLS for encoder in encoders}
-    found: dict[str, list[float]] = {}
-    for changed in choices(AROUND):
-        found[named(changed)] = [quality(one, changed, size) for one in spaces.values()]
-        print(named(changed), *(f"{value:.3f}" for value in found[named(changed)]), file=sys.stderr, flush=True)
-    print(table(found, [", ".join(key) for key in spaces]), *leave_out(found), sep="\n")
+    spaces, size = ranked_with(graph, AROUND, quick)
     parts = {key: rows_of(one, size) for key, one in spaces.items()}
     print("estimate, from both pools:", np.round(fit(list(parts.values())), 2).tolist())
     print(*carried_over(parts), sep="\n")
@@ -249,8 +301,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--feedback", action="store_true", help="the constants of what answers teach")
     parser.add_argument("--quick", action="store_true", help="few episodes, one encoder")
+    parser.add_argument("--space", action="store_true", help="the constants of the space")
+    parser.add_argument("--questions", action="store_true", help="the constants of the questions")
     given = parser.parse_args()
-    (feedback_tables if given.feedback else graph_tables)(given.quick)
+    wanted = {feedback_tables: given.feedback, space_tables: given.space, question_tables: given.questions}
+    next((tables for tables, asked in wanted.items() if asked), graph_tables)(given.quick)
     return 0
 
 

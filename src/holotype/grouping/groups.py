@@ -15,8 +15,10 @@ from holotype.grouping.space import Matrix, Space
 Decision = Literal["exemplar", "member", "doubtful", "background", "missing"]
 ScoreKind = Literal["cosine", "estimate"]
 
-_AUTO_NULL = 1e-3  # share of a normal null that may pass an automatic threshold
-_AUTO_LEAST = 5  # images that an automatic threshold lets in at the least
+# An automatic cosine threshold is that of an empirical null (Efron, JASA 2004), and no more than a start: without
+# diffusion it lets in far too many or too few ("without diffusion and views" in docs/results.md).
+_AUTO_NULL = 1e-3  # share of a normal null that may pass it
+_AUTO_LEAST = 5  # images that it lets in at the least: as many as the graph's cut does
 NO_VECTORS = "no image but the exemplars has a vector: the others are unreadable, or there are none"
 _BLOCK = 10_000  # rows that are put into words at a time
 

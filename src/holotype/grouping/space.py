@@ -11,14 +11,16 @@ from holotype.encoders.encode import l2_normalize
 from holotype.settings import SpaceName
 from holotype.vectors.embeddings import Embeddings
 
-_SAMPLE = 16_384  # rows of the pool that a space is fitted on
+# Where the comment does not say otherwise, `python -m benchmarks.constants --space` varies a constant on development
+# classes; docs/tried.md has other figures.
+_SAMPLE = 16_384  # rows of the pool that a space is fitted on: a limit of time (`python -m benchmarks.scale`)
 _COARSE = 256  # directions in which neighbours are looked for
 _PAIRED, _PAIRED_AGAIN = 5, 10  # neighbours that are pairs, in the first round and in the second
 _AVERAGED, _PER = 2, 8192  # before the second round an image is averaged with one neighbour for every 8,192, 1 or 2
 _SHARPNESS = 3  # they weigh cosine ** 3
 _DIRECTIONS = 256  # at most so many are kept
 _SHRINKAGE = 0.05  # of the scatter within pairs towards its mean eigenvalue, where pairs abound
-_LEAST = 256  # rows below which nothing but the centre can be fitted
+_LEAST = 256  # rows below which nothing but the centre is fitted: with fewer rows than directions a scatter is noise
 
 Matrix = NDArray[np.float32]
 

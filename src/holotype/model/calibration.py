@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 5  # validation rows of a class; with fewer, its threshold rests on the rows learnt from as well
+_FEW = 5  # validation rows of a class; with fewer, its threshold rests on the rows learnt from as well: a judgement
 
 
 @dataclass(frozen=True)

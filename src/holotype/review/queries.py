@@ -15,6 +15,7 @@ from holotype.grouping.space import Matrix
 
 ANSWERS_PER_REFIT = 2  # answers about a class after which the page learns anew
 
+# `python -m benchmarks.constants --questions` varies them on development classes; docs/tried.md has other figures.
 FIRST_ANSWERS = 20  # those about a class that bring the most: it moves so much that a sample for an audit is lost
 _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
