@@ -290,3 +290,60 @@ def test_places_that_cannot_be_used(tmp_path: Path) -> None:
         pass
     with pytest.raises(HolotypeError, match="closed"):
         closed.add("a", "red", "yes")
+
+
+FIRST_SCHEMA = """
+    CREATE TABLE record (
+        number INTEGER PRIMARY KEY CHECK (number > 0),
+        act TEXT NOT NULL, id TEXT, class TEXT,
+        answer TEXT NOT NULL CHECK (answer IN ('yes', 'no', 'unsure', 'exemplar', 'withdrawn', 'undo')),
+        "when" TEXT NOT NULL, who TEXT NOT NULL, audit INTEGER NOT NULL CHECK (audit IN (0, 1)),
+        CHECK ((answer = 'undo') = (id IS NULL) AND (id IS NULL) = (class IS NULL))
+    );
+    CREATE INDEX record_act ON record (act);
+    CREATE VIEW standing AS
+        SELECT * FROM record WHERE answer != 'undo' AND act NOT IN (SELECT act FROM record WHERE answer = 'undo');
+    CREATE TRIGGER no_update BEFORE UPDATE ON record BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
+    CREATE TRIGGER no_delete BEFORE DELETE ON record BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
+    CREATE TRIGGER no_replace BEFORE INSERT ON record WHEN EXISTS (SELECT 1 FROM record WHERE number = NEW.number)
+        BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
+    PRAGMA application_id = 1215261807;
+    PRAGMA user_version = 1;
+    INSERT INTO record VALUES (1, 'a', 'x', 'red', 'yes', '2026-05-01T12:00:00+00:00', 'ann', 1);
+    INSERT INTO record VALUES (2, 'b', 'y', 'red', 'no', '2026-05-01T12:00:01+00:00', 'ann', 0);
+    INSERT INTO record VALUES (3, 'c', 'x', 'red', 'no', '2026-05-01T12:00:02+00:00', 'ann', 0);
+    INSERT INTO record VALUES (4, 'd', 'z', 'red', 'yes', '2026-05-01T12:00:03+00:00', 'ann', 0);
+    INSERT INTO record VALUES (5, 'd', NULL, NULL, 'undo', '2026-05-01T12:00:04+00:00', 'ann', 0);
+"""
+
+
+def test_a_log_of_the_first_schema_is_upgraded_and_keeps_all(path: Path) -> None:
+    """Also what was audited stays so: its correction by a file had lost that."""
+    path.parent.mkdir()
+    with sqlite3.connect(path) as other:
+        other.executescript(FIRST_SCHEMA)
+    other.close()
+    for _ in range(2):
+        with AnswerLog(path) as log:
+            assert [(one.id, one.verdict, one.audit) for one in log.current()] == [
+                ("y", "no", False),
+                ("x", "no", True),
+            ]
+            assert len(log.history()) == 5
+            assert {one.digest for one in log.current()} == {""}
+    with AnswerLog(path) as log:
+        log.add("y", "red", "yes")
+        assert log.undo("d") is False
+        assert plain(log.current()) == [("x", "red", "no"), ("y", "red", "yes")]
+
+
+def test_two_that_upgrade_a_log_at_once(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as other:
+        other.executescript(FIRST_SCHEMA)
+    other.close()
+    with ThreadPoolExecutor(8) as threads:
+        logs = list(threads.map(lambda _: AnswerLog(path), range(8)))
+    assert all(len(log.current()) == 2 for log in logs)
+    for log in logs:
+        log.close()
