@@ -156,6 +156,21 @@ def test_4_names_decide_which_class_is_which_and_not_their_places(data: Path, jo
         assert set(before[RED]) - set(found(review)) == {before[RED][0]}
 
 
+def test_4_evaluate_goes_by_names_too(data: Path, job: Job) -> None:
+    from holotype.runs.commands import evaluate_run
+
+    result = run(job(), data / "out")
+    assert result.evaluation is not None
+    path = data / "out" / "holotype.toml"
+    settings = Settings.load(path)
+    path.write_text(
+        settings.model_copy(update={"exemplars": dict(reversed(list(settings.exemplars.items())))}).to_toml()
+    )
+    again = evaluate_run(data / "out", data / "test.csv")
+    assert [one.name for one in again.classes] == [one.name for one in result.evaluation.classes]
+    assert np.array_equal(again.confusion, result.evaluation.confusion)
+
+
 @pytest.mark.parametrize("space", ["neighbours", "raw"])
 def test_5_without_diffusion_the_page_groups_in_the_space_of_the_run(data: Path, job: Job, space: str) -> None:
     fit = {"near_duplicate": 0.99999, "rank": {"diffusion": False, "space": space, "exemplar_views": False}}

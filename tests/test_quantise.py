@@ -17,7 +17,7 @@ from holotype.errors import EncoderError
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Silent
 from holotype.settings import Arithmetic
-from holotype.vectors.store import embed, fingerprint_of
+from holotype.vectors.store import embed, fingerprints
 
 
 class Said(Silent):
@@ -112,12 +112,14 @@ def test_auto_goes_on_as_the_vectors_in_the_folder_were_made(
 ) -> None:
     worth.setattr(precision, "_MOST_NOISE", 1.0 if first == "f32" else 0.0)  # asked anew, it would say the other
     embed(pool, choose_arithmetic(encoder, pool, first, Said()), tmp_path / "vectors")
-    again = choose_arithmetic(encoder, pool, "auto", Said(), made=fingerprint_of(tmp_path / "vectors"))
+    again = choose_arithmetic(
+        encoder, pool, "auto", Said(), made=fingerprints([tmp_path / "vectors"], pool.fingerprint)
+    )
     assert again.precision == first
     assert len(embed(pool, again, tmp_path / "vectors").unreadable) == 7
     assert (
         choose_arithmetic(
-            encoder, pool, "auto", Said(), made=fingerprint_of(tmp_path / "vectors"), whole=False
+            encoder, pool, "auto", Said(), made=fingerprints([tmp_path / "vectors"], pool.fingerprint), whole=False
         ).precision
         == first
     )

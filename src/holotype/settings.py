@@ -1,6 +1,7 @@
 """Every setting and its default, in one place; `holotype.toml` holds the same names."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -147,6 +148,18 @@ class Settings(Strict):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise HolotypeError(f"{path} is not valid TOML: {error}") from None
         return cls.parse(values)
+
+    def in_order(self, classes: Sequence[str]) -> Self:
+        """Return these settings with the classes in the order of `classes`: names decide, not places.
+
+        Raises `HolotypeError` when they are others.
+        """
+        if sorted(classes) != sorted(self.exemplars):
+            raise HolotypeError(
+                f"the run was done for the classes {', '.join(classes)}, and its settings name "
+                f"{', '.join(self.exemplars)}: do the run again with --force"
+            )
+        return self.model_copy(update={"exemplars": {name: self.exemplars[name] for name in classes}})
 
     def to_toml(self) -> str:
         """Every setting, resolved, as TOML."""

@@ -129,7 +129,7 @@ class Classifier:
         progress = progress or Silent()
         settings = self._settings()
         encoder = load_encoder(settings.encoder, settings.runtime)
-        made = fingerprints(cache) if cache else ()
+        made = fingerprints(cache.glob("*"), pool.fingerprint) if cache else ()
         encoder = choose_arithmetic(encoder, pool, settings.precision, progress, made=made, whole=embeddings is None)
         found = resolve(pool, exemplars)
         with ExitStack() as stack:

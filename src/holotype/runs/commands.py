@@ -29,7 +29,7 @@ from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import judge, run, search_in, search_sources, uncounted_rows
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.store import embed, fingerprint_of
+from holotype.vectors.store import embed, fingerprints
 from holotype.vectors.supplied import import_embeddings
 
 
@@ -56,7 +56,8 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     progress, folder = progress or Silent(), RunFolder(out)
     settings, classifier = folder.read_settings(), Classifier.load(out)
     with folder.lock("holotype evaluate"):
-        inputs = open_inputs(settings.model_copy(update={"test_set": str(test_set)}))
+        settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
+        inputs = open_inputs(settings)
         inputs = inputs.following(match_answers(folder.read_answers(), inputs.classes, inputs.pool).answers)
         assert inputs.test_set is not None  # noqa: S101 - given above
         encoder = classifier.encoder_
@@ -78,7 +79,7 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
     encoder = inputs.encoders[0]  # near-duplicates are those of its vectors, or of the supplied ones
     if whole:
         arithmetic = inputs.settings.fit.precision
-        encoder = choose_arithmetic(encoder, inputs.pool, arithmetic, progress, made=folder.made())
+        encoder = choose_arithmetic(encoder, inputs.pool, arithmetic, progress, made=folder.made(inputs.pool))
     store = folder.open_store(encoder, inputs.pool)
     searched = search_in(search_sources(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
     pool, rows = inputs.pool, inputs.test_rows
@@ -156,7 +157,7 @@ def embed_pool(
     pool = open_pool(source, allow_truncated=allow_truncated)
     return embed(
         pool,
-        choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=fingerprint_of(out)),
+        choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=fingerprints([out], pool.fingerprint)),
         out,
         progress,
     )
@@ -181,7 +182,7 @@ def search_pool(
     if embeddings is not None:
         searched = search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
     else:
-        made = fingerprint_of(vectors) if vectors else ()
+        made = fingerprints([vectors], pool.fingerprint) if vectors else ()
         network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress or Silent(), made=made)
         folder = vectors or files.cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
         searched = search(embed(pool, network, folder, progress), ["exemplar"], found, network)

@@ -141,9 +141,9 @@ class RunFolder:
             adopt(supplied, folder, encoder, pool.fingerprint)
         return EmbeddingStore(folder, encoder, pool.fingerprint)
 
-    def made(self) -> set[str]:
-        """Return the fingerprints of the encoders whose vectors are here."""
-        return fingerprints(self.vectors)
+    def made(self, pool: Pool, *more: Path) -> set[str]:
+        """Return the fingerprints of the encoders whose vectors of `pool` are here, or in `more`."""
+        return fingerprints([*self.vectors.glob("*"), *more], pool.fingerprint)
 
     def open_answers(self, rules: Rules | None = None) -> AnswerLog:
         """Return the log of answers, which is made where there is none. Raises `AnswersError`."""

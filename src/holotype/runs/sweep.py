@@ -36,7 +36,7 @@ from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
 from holotype.settings import HeadName, HeadSettings, Settings, Threshold
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.store import EmbeddingStore, embed, fingerprint_of
+from holotype.vectors.store import EmbeddingStore, embed
 
 Key = tuple[str, Threshold]  # an encoder and a threshold
 
@@ -108,7 +108,7 @@ def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterato
     settings = inputs.settings
     whole = inputs.supplied is None or settings.search in ("encoder", "both")
     supplied = Path(settings.embeddings) if settings.embeddings else None
-    made = folder.made() | (fingerprint_of(supplied) if supplied else set())
+    made = folder.made(inputs.pool, *([supplied] if supplied else []))
     for encoder in inputs.encoders:
         chosen = choose_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, made=made, whole=whole)
         yield chosen, folder.open_store(chosen, inputs.pool, supplied)

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -270,13 +270,11 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def fingerprint_of(folder: Path) -> set[str]:
-    """Return the fingerprint of what made the vectors in `folder`; nothing where that cannot be read."""
-    with suppress(EmbeddingsError):  # a damaged one is told of where it is used
-        return {str(read_manifest(folder)["fingerprint"])}
-    return set()
-
-
-def fingerprints(folder: Path) -> set[str]:
-    """Return what made the vectors in the folders inside of `folder`."""
-    return {found for manifest in folder.glob(f"*/{MANIFEST}") for found in fingerprint_of(manifest.parent)}
+def fingerprints(folders: Iterable[Path], owner: str) -> set[str]:
+    """Return the fingerprints of what made the vectors of pool `owner` in `folders`, as far as there are any."""
+    found = set()
+    for folder in folders:
+        with suppress(EmbeddingsError):  # no manifest, or a damaged one, which is told of where it is used
+            manifest = read_manifest(folder)
+            found |= {str(manifest["fingerprint"])} if manifest["pool"] == owner else set()
+    return found
