@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,36 @@ def test_2_answers_belong_to_pictures_and_not_to_names(
     with Review.open(data / "out") as review:
         assert review.standing(RED).answered == 2
         assert any("2 set aside" in line for line in review.summary())
+
+
+def test_2_answers_about_the_picture_before_do_not_stand_in_the_way_of_the_one_now(
+    data: Path, job: Job, picture: Picture
+) -> None:
+    photos = data / "photos"
+    photos.mkdir()
+    pool = open_pool(data / "images.tar")
+    for row, name in enumerate(pool.ids):
+        (photos / f"{name}.jpg").write_bytes(pool.read(row))
+    settings = job(test_set=None, images=str(photos))
+    run(settings, data / "out")
+    with Review.open(data / "out") as review:
+        review.answers.add("10", RED, "no")
+        review.answers.add("20", RED, "exemplar")
+    before = {name: (photos / f"{name}.jpg").read_bytes() for name in ("10", "20")}
+    for name in before:
+        (photos / f"{name}.jpg").write_bytes(jpeg(picture(int(name) + 240)))
+    run(settings, data / "out", force=True)
+    with Review.open(data / "out") as review:
+        assert [one.name for one in review.exemplars(RED)] == ["0"]
+        again = write_csv(data / "a.csv", ["id", "class", "answer"], [["10", RED, "no"], ["20", "green", "yes"]])
+        assert review.read(again) == 2
+        assert review.standing(RED).answered == 1
+    for name, content in before.items():
+        (photos / f"{name}.jpg").write_bytes(content)
+    run(settings, data / "out", force=True)
+    with Review.open(data / "out") as review:  # what was said of these pictures holds again
+        assert [one.name for one in review.exemplars(RED)] == ["0", "20"]
+        assert review.standing(RED).no == 1
 
 
 def test_3_two_runs_in_one_folder_are_refused_with_who_holds_it(data: Path, job: Job) -> None:
@@ -277,3 +308,27 @@ def test_9_a_run_that_is_killed_while_it_copies_vectors_resumes(
     run(settings, data / "out", resume=True)
     assert rows_of(data / "out").keys() == rows_of(data / "made").keys()
     assert [path.name for path in (data / "out" / "vectors").iterdir()] == [vectors.name]
+
+
+def test_9_a_run_that_was_stopped_before_it_replaced_another_is_what_goes_on(
+    data: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(job(test_set=None), data / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("holotype.runs.sweep.write_report", lambda *_: sys.exit(9))
+        with pytest.raises(SystemExit):
+            run(job(test_set=None, thresholds=[0.8]), data / "out", force=True)
+    monkeypatch.setattr("sys.argv", ["holotype", "run", str(data / "out"), "--resume"])
+    from holotype.cli import main
+
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert Settings.load(data / "out" / "holotype.toml").thresholds == [0.8]
+
+
+def test_3_apply_on_an_open_page_does_not_undo_a_run_that_was_done_since(data: Path, job: Job) -> None:
+    run(job(test_set=None), data / "out")
+    with Review.open(data / "out") as review:
+        run(job(test_set=None, thresholds=[0.8]), data / "out", force=True)
+        review.apply()
+    assert Settings.load(data / "out" / "holotype.toml").thresholds == [0.8]

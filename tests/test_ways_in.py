@@ -192,3 +192,55 @@ def test_twenty_yes_of_which_three_are_corrected_are_seventeen_of_twenty() -> No
     known = {int(row): place >= 3 for place, row in enumerate(rows)}
     found = audit(rows, numbers, known, set(known))
     assert (found.yes, found.asked, round(found.low or 0, 3)) == (17, 20, 0.656)
+
+
+def test_a_miss_that_is_called_another_class_stays_in_the_audit(review: Review, tmp_path: Path) -> None:
+    """As Label Studio says it, where one class is chosen: nothing about the class that was asked about."""
+    members = [one.id for one in review.gallery(RED, "found", count=999)[0]]
+    review.answers.draw((name, RED) for name in members)
+    path = tmp_path / "a.csv"
+    words = [f"{name},{'green' if place < 3 else RED},yes" for place, name in enumerate(members)]
+    path.write_text("\n".join(["id,class,answer", *words]))
+    assert review.read(path) == len(members)
+    standing = review.standing(RED)
+    assert (standing.audited, standing.audited_yes) == (len(members), len(members) - 3)
+
+
+def test_a_withdrawn_exemplar_does_not_come_back_whatever_came_in_which_order(review: Review, tmp_path: Path) -> None:
+    for name, verdict in (("10", "exemplar"), ("0", "withdrawn"), ("20", "exemplar"), ("10", "withdrawn")):
+        review.answers.add(name, RED, "exemplar" if verdict == "exemplar" else "withdrawn")
+    assert [one.name for one in review.exemplars(RED)] == ["20"]
+    with pytest.raises(AnswersError, match="has no other exemplar"):
+        review.answers.add("20", RED, "withdrawn")
+    path = tmp_path / "a.csv"
+    path.write_text("id,class,answer\n1,green,withdrawn\n11,green,exemplar\n")
+    assert review.read(path) == 2
+    assert [one.name for one in review.exemplars("green")] == ["11"]
+
+
+def test_a_correction_by_file_is_new_where_something_else_decides_now(review: Review, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,class,answer\n10,red,yes\n")
+    review.answers.add("10", RED, "yes")
+    review.answers.add("10", "green", "yes")
+    assert review.read(path) == 1
+    assert "10" in {one.id for one in review.gallery(RED, "found", count=999)[0]}
+    assert review.read(path) == 0
+    path.write_text("id,class,answer\n20,red,yes\n")
+    review.answers.add("20", RED, "no")
+    review.answers.add("20", RED, "exemplar")
+    assert review.read(path) == 1
+    review.answers.add("20", RED, "withdrawn")
+    review.refit()
+    assert "20" in {one.id for one in review.gallery(RED, "found", count=999)[0]}
+
+
+def test_an_older_yes_to_another_class_does_not_overrule_a_newer_one(review: Review) -> None:
+    hours = [NOON + timedelta(hours=hour) for hour in range(3)]
+    assert review.take([NewAnswer("10", RED, "yes", when=hours[2])]) == 1
+    assert review.take([NewAnswer("10", "green", "yes", when=hours[0])]) == 0
+    assert review.take([NewAnswer("20", RED, "no", when=hours[1]), NewAnswer("20", RED, "yes", when=hours[0])]) == 1
+    assert {(one.id, one.label, one.verdict) for one in review.answers.current()} == {
+        ("10", RED, "yes"),
+        ("20", RED, "no"),
+    }

@@ -114,7 +114,7 @@ def run(
                 f"OUT repeats a run with its own settings, so {', '.join(given)} cannot be given; edit "
                 f"{RunFolder(folder).settings}, or give all options and another --out"
             )
-        settings = RunFolder(folder).read_settings()
+        settings = RunFolder(folder).read_settings(stopped=resume)
         target, resume = out or folder, resume or out is None
     elif images is None or out is None:
         raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")

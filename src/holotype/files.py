@@ -160,7 +160,11 @@ def explain(path: Path, *more: Path) -> Iterator[None]:
 
 
 def _is_about(error: OSError, paths: Sequence[Path]) -> bool:
-    return error.filename is None or any(Path(str(error.filename)).is_relative_to(path) for path in paths)
+    return error.filename is None or _is_in(Path(str(error.filename)), paths)
+
+
+def _is_in(name: Path, paths: Sequence[Path]) -> bool:
+    return any(name.absolute().is_relative_to(path.absolute()) for path in paths)
 
 
 def _is_full(error: OSError) -> bool:

@@ -97,8 +97,12 @@ def label_studio_tasks(
 
 
 def _task(name: str, answers: Sequence[Answer], classes: Sequence[str], url: str) -> dict[str, Any]:
-    verdicts = {answer.label: answer.verdict for answer in answers if answer.verdict != "withdrawn"}
-    shown = [label for label in classes if verdicts.get(label) in ("yes", "exemplar")]
+    last = sorted((one for one in answers if one.verdict != "withdrawn"), key=lambda one: one.number)
+    verdicts: dict[str, Verdict] = {}
+    for one in last:
+        verdicts.pop(one.label, None)
+        verdicts[one.label] = one.verdict
+    shown = [label for label, verdict in verdicts.items() if verdict in ("yes", "exemplar")][-1:]  # the last counts
     choices = shown or ([NONE] if all(verdicts.get(label) == "no" for label in classes) else [])
     result = {"from_name": CHOICE, "to_name": "image", "type": "choices", "value": {"choices": choices}}
     meta = [

@@ -34,13 +34,13 @@ class MatchedAnswers:
 def match_answers(
     answers: Iterable[Answer], classes: Sequence[str], pool: Pool, held_out: Collection[int] = ()
 ) -> MatchedAnswers:
-    """Return those of `answers` that apply to `pool`.
+    """Return those of `answers` that apply to `pool`, the last of each kind about an image and a class.
 
     An answer is about a picture: where the image of its id has other bytes now (`Pool.digest`), it does not apply.
 
     held_out   rows of a test set, and what is nearly the same: answers about them decide nothing
     """
-    kept: list[Answer] = []
+    kept: dict[tuple[str, str, bool], Answer] = {}
     reasons: Counter[str] = Counter()
     closed = set(held_out)
     for answer in answers:
@@ -48,8 +48,9 @@ def match_answers(
         if why:
             reasons[why] += 1
         else:
-            kept.append(answer)
-    return MatchedAnswers(kept, reasons)
+            kept.pop(key := (answer.id, answer.label, answer.prototype), None)
+            kept[key] = answer
+    return MatchedAnswers(list(kept.values()), reasons)
 
 
 def _why_not(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collection[int]) -> str:
@@ -70,18 +71,18 @@ def current_exemplars(
 
     The last exemplar of a class stays, and an image stands for one class: the first.
     """
-    found = list(given)
+    found, withdrawn = list(given), list[Exemplar]()
     for answer in answers:
         if answer.label not in classes:
             continue
-        k = classes.index(answer.label)
-        there = [one for one in found if (one.name, one.label) == (answer.id, k)]
-        row = pool.rows.get(answer.id)
+        k, row = classes.index(answer.label), pool.rows.get(answer.id)
         if answer.verdict == "exemplar" and row is not None and all(one.row != row for one in found):
             found.append(Exemplar(answer.id, k, row, pool.read(row)))
-        elif answer.verdict == "withdrawn" and sum(one.label == k for one in found) > len(there):
-            found = [one for one in found if one not in there]
-    return found
+        elif answer.verdict == "withdrawn":
+            withdrawn += [one for one in found if (one.name, one.label) == (answer.id, k)]
+            found = [one for one in found if one not in withdrawn]
+    missing = [k for k in range(len(classes)) if all(one.label != k for one in found)]
+    return found + [next(one for one in reversed(withdrawn) if one.label == k) for k in missing]
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def index_answers(
         for other in range(len(classes)):
             if other != k and (row, other) not in last:
                 parts["negative"][other].append(row)
-                if _is_audit(last[row, k]):
+                if _is_audit(last[row, k]) or classes[other] in last[row, k].drawn:
                     parts["audited"][other].append(row)
     arrays = {name: [np.array(sorted(one), np.int64) for one in lists] for name, lists in parts.items()}
     verdicts = [[answer.verdict for (_, j), answer in last.items() if j == k] for k in range(len(classes))]

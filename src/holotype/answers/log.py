@@ -3,8 +3,9 @@
 What was once asked as part of the random audit is audited for good, whichever way an answer to it comes.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,21 +135,24 @@ class AnswerLog:
         """
         given = list(new)
         ours = [one for one in given if self.rules is None or not self.rules.is_about_another(one)]
-        last = {(*one.pair, one.verdict in PROTOTYPE): one for one in map(self._complete, ours)}
+        last: dict[tuple[str, str, bool], NewAnswer] = {}
+        for one in map(self._complete, ours):
+            before = last.get(key := (*one.pair, one.verdict in PROTOTYPE))
+            if before is None or one.when is None or before.when is None or utc(one.when) >= utc(before.when):
+                last[key] = one
         with self._writing():
-            holds = {(*_pair(one), one.prototype): one.verdict for one in self.current()}
-            latest = {(name, label): datetime.fromisoformat(when) for name, label, when in self._db.execute(LATEST)}
+            held = _Held(self._applying(self.current()), self._db.execute(LATEST).fetchall())
             prototypes = self.prototypes()
-            other = [one for key, one in last.items() if not self._holds(one, holds.get(key), holds, prototypes)]
-            fresh = [one for one in other if one.when is None or utc(one.when) >= latest.get(one.pair, utc(one.when))]
+            other = [one for one in last.values() if not (held.has(one) or self._needless(one, prototypes))]
+            fresh = [one for one in other if not held.is_newer_than(one)]
             self._write(fresh, uuid4().hex)
         return Imported(len(fresh), len(other) - len(fresh), len(given) - len(ours))
 
-    def _holds(
-        self, one: NewAnswer, now: str | None, holds: Mapping[tuple[str, str, bool], str], prototypes: Sequence[Answer]
-    ) -> bool:
-        if one.verdict == now or (one.verdict == "yes" and holds.get((*one.pair, True)) == "exemplar"):
-            return True
+    def _applying(self, answers: Sequence[Answer]) -> Sequence[Answer]:
+        return answers if self.rules is None else self.rules.applying(answers)
+
+    def _needless(self, one: NewAnswer, prototypes: Sequence[Answer]) -> bool:
+        """Whether an answer makes an exemplar of one, or withdraws what is none."""
         if one.verdict not in PROTOTYPE or self.rules is None:
             return False
         return (one.verdict == "exemplar") == self.rules.is_exemplar(one.pair, prototypes)
@@ -245,6 +249,35 @@ class AnswerLog:
         )
 
 
+class _Held:
+    """What holds of each image, and when something was last recorded about it."""
+
+    def __init__(self, current: Sequence[Answer], latest: Iterable[tuple[str, str, str, str]]) -> None:
+        self._verdicts = {(*_pair(one), one.prototype): one.verdict for one in current}
+        shown = [one for one in current if one.verdict in ("yes", "exemplar")]
+        self._owner = {one.id: one for one in sorted(shown, key=lambda one: one.number)}
+        self._latest = {(name, label, digest): datetime.fromisoformat(when) for name, label, digest, when in latest}
+
+    def has(self, one: NewAnswer) -> bool:
+        """Whether `one` holds already. An exemplar shows its class; of two classes that an image shows the last counts."""
+        now, owner = self._verdicts.get((*one.pair, one.verdict in PROTOTYPE)), self._owner.get(one.id)
+        if one.verdict != "yes":
+            return one.verdict == now
+        if owner is None or owner.label != one.label:
+            return False
+        return now == "yes" or (now is None and self._verdicts.get((*one.pair, True)) == "exemplar")
+
+    def is_newer_than(self, one: NewAnswer) -> bool:
+        """Whether something was said since about the image and class of `one`, or that the image shows another."""
+        if one.when is None:
+            return False
+        moments = [self._latest.get((*one.pair, digest)) for digest in {one.digest, ""}]
+        owner = self._owner.get(one.id)
+        if one.verdict in ("yes", "exemplar") and owner is not None and owner.label != one.label:
+            moments.append(owner.when)
+        return any(moment is not None and moment > utc(one.when) for moment in moments)
+
+
 def _pair(answer: Answer) -> Pair:
     return answer.id, answer.label
 
@@ -259,10 +292,13 @@ def _are_same(new: Sequence[NewAnswer], known: Sequence[Answer]) -> bool:
 
 
 def _record(row: tuple[Any, ...]) -> Answer | Undo:
-    number, act, name, label, verdict, when, who, audit, digest = row
+    number, act, name, label, verdict, when, who, drawn, digest = row
     if verdict == "undo":
         return Undo(act, datetime.fromisoformat(when), who, number)
-    return Answer(name, label, verdict, datetime.fromisoformat(when), who, bool(audit), number, act, digest)
+    classes = frozenset(json.loads(drawn))
+    return Answer(
+        name, label, verdict, datetime.fromisoformat(when), who, label in classes, number, act, digest, classes
+    )
 
 
 @contextmanager

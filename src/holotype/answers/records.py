@@ -59,7 +59,11 @@ class NewAnswer:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was recorded. `number` is its place in the log, `when` is UTC, `act` is what it is undone with."""
+    """What was recorded. `number` is its place in the log, `when` is UTC, `act` is what it is undone with.
+
+    audit   the image was asked about as part of the random audit of this class
+    drawn   the classes that it was asked about so for: a "yes" to another class is a "no" to each of them
+    """
 
     id: str
     label: str
@@ -70,6 +74,7 @@ class Answer:
     number: int
     act: str
     digest: str = ""
+    drawn: frozenset[str] = frozenset()
 
     @property
     def prototype(self) -> bool:
@@ -99,6 +104,9 @@ class Rules(Protocol):
 
     def is_about_another(self, answer: NewAnswer) -> bool:
         """Whether an answer is about another picture than the one that has its id now."""
+
+    def applying(self, answers: Sequence[Answer]) -> Sequence[Answer]:
+        """Return those of `answers` that are about the images and classes of the run, the last of each kind."""
 
     def check(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> None:
         """Raise `AnswersError` where one of `new` contradicts what holds, or one before it.

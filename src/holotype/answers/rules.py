@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.answers.index import current_exemplars
+from holotype.answers.index import current_exemplars, match_answers
 from holotype.answers.records import Answer, NewAnswer, Pair
 from holotype.errors import AnswersError
 from holotype.pool.exemplars import Exemplar
@@ -56,12 +56,20 @@ class AnswerRules:
         exemplars = self._exemplars(prototypes)
         for one in new:
             if one.verdict == "withdrawn":
-                self._check_withdrawn(one, exemplars)
+                if not any((other.name, other.label) == self._place(one) for other in exemplars):
+                    raise AnswersError(f"expected an exemplar of {one.label}, got {one.id!r}; nothing was recorded")
                 exemplars = [other for other in exemplars if (other.name, other.label) != self._place(one)]
             elif one.verdict == "exemplar":
                 exemplars = [*exemplars, *self._checked_exemplar(one, exemplars)]
             else:
                 self._check_shown(one, exemplars)
+        for k, label in enumerate(self.classes):
+            if all(other.label != k for other in exemplars):
+                raise AnswersError(f"{label} has no other exemplar: add one before this one is withdrawn")
+
+    def applying(self, answers: Sequence[Answer]) -> Sequence[Answer]:
+        """Return those of `answers` that are about the images and classes of the run, the last of each kind."""
+        return match_answers(answers, self.classes, self.pool).answers
 
     def is_exemplar(self, pair: Pair, prototypes: Sequence[Answer]) -> bool:
         """Whether an image is an exemplar of a class, by the run or by an answer."""
@@ -69,18 +77,11 @@ class AnswerRules:
         return any((one.name, one.label) == place for one in self._exemplars(prototypes))
 
     def _exemplars(self, prototypes: Sequence[Answer]) -> list[Exemplar]:
-        return current_exemplars(self.given, prototypes, self.classes, self.pool)
+        applying = match_answers(prototypes, self.classes, self.pool, self.held_out).answers
+        return current_exemplars(self.given, applying, self.classes, self.pool)
 
     def _place(self, one: NewAnswer) -> tuple[str, int]:
         return one.id, self.classes.index(one.label)
-
-    def _check_withdrawn(self, one: NewAnswer, exemplars: Sequence[Exemplar]) -> None:
-        name, k = self._place(one)
-        names = [other.name for other in exemplars if other.label == k]
-        if name not in names:
-            raise AnswersError(f"expected an exemplar of {one.label}, got {name!r}; nothing was recorded")
-        if len(names) == 1:
-            raise AnswersError(f"{one.label} has no other exemplar: add one before this one is withdrawn")
 
     def _checked_exemplar(self, one: NewAnswer, exemplars: Sequence[Exemplar]) -> list[Exemplar]:
         """Return the exemplar that an answer adds; none where it is one already."""

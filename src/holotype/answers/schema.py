@@ -2,7 +2,7 @@
 
     record    every answer and every undo, as it came
     drawn     images that were asked about as part of the random audit of a class
-    answered  the records, each with whether it is audited: once drawn, always audited
+    answered  the records, each with the classes that its image was drawn for: once drawn, always audited
     valid     those that were not undone
 
 The first schema had no digest and no table of what was drawn; `UPGRADE` adds both to it.
@@ -35,24 +35,24 @@ UPGRADE = [
     *_TRIGGERS[2:],
     """CREATE VIEW answered AS
         SELECT number, act, id, class, answer, "when", who, digest, answer IN ('exemplar', 'withdrawn') AS prototype,
-        EXISTS (SELECT 1 FROM drawn WHERE drawn.id = record.id AND drawn.class = record.class) AS audit FROM record""",
+        (SELECT json_group_array(drawn.class) FROM drawn WHERE drawn.id = record.id) AS drawn FROM record""",
     """CREATE VIEW valid AS SELECT * FROM answered
         WHERE answer != 'undo' AND act NOT IN (SELECT act FROM record WHERE answer = 'undo')""",
     f"PRAGMA application_id = {APPLICATION}",
     f"PRAGMA user_version = {SCHEMA}",
 ]
-_COLUMNS = 'number, act, id, class, answer, "when", who, audit, digest'
+_COLUMNS = 'number, act, id, class, answer, "when", who, drawn, digest'
 HISTORY = f"SELECT {_COLUMNS} FROM answered ORDER BY number"
 VALID_OF_ACT = f"SELECT {_COLUMNS} FROM valid WHERE act = ? LIMIT 1"
 LAST_ACT = f"SELECT {_COLUMNS} FROM valid WHERE ?1 IS NULL OR who = ?1 ORDER BY number DESC LIMIT 1"
 OF_ACT = f"SELECT {_COLUMNS} FROM answered WHERE act = ? AND answer != 'undo' ORDER BY number"
 CURRENT = f"""SELECT {_COLUMNS} FROM valid WHERE number IN
-    (SELECT max(number) FROM valid GROUP BY id, class, prototype) ORDER BY number"""
+    (SELECT max(number) FROM valid GROUP BY id, class, prototype, digest) ORDER BY number"""
 PROTOTYPES = CURRENT.replace(" ORDER BY", " AND prototype ORDER BY")
 DRAWN = "SELECT 1 FROM drawn WHERE id = ? AND class = ?"
 # when anything was last recorded about an image and a class, or taken back
-LATEST = """SELECT id, class, max("when") FROM (
-        SELECT id, class, "when" FROM record WHERE answer != 'undo'
-        UNION ALL SELECT one.id, one.class, undo."when" FROM record AS undo JOIN record AS one
+LATEST = """SELECT id, class, digest, max("when") FROM (
+        SELECT id, class, digest, "when" FROM record WHERE answer != 'undo'
+        UNION ALL SELECT one.id, one.class, one.digest, undo."when" FROM record AS undo JOIN record AS one
         ON one.act = undo.act AND undo.answer = 'undo' AND one.answer != 'undo'
-    ) GROUP BY id, class"""
+    ) GROUP BY id, class, digest"""

@@ -67,16 +67,16 @@ class Pool:
             raise UnreadableImage(f"cannot be read: {error.strerror or error}") from None
 
     def digest(self, row: int) -> str:
-        """Return the SHA-256 of the encoded bytes of `row` (hex), "unreadable" where they cannot be read.
+        """Return the SHA-256 of the encoded bytes of `row` (hex); nothing where they cannot be read.
 
         What somebody says about an image is kept with it: a name may come to stand for another picture.
         """
         found = self._digests.get(row)
         if found is None:
             try:
-                found = hashlib.sha256(self.read(row)).hexdigest()
+                found = digest_of(self.read(row))
             except UnreadableImage:
-                found = "unreadable"
+                found = ""
             self._digests[row] = found
         return found
 
@@ -160,6 +160,11 @@ class Pool:
         whole = islice((name for name in self.ids if part in name), 300)
         begun = islice((name for name in self.ids if start in name), 300)
         return list(dict.fromkeys([*whole, *begun]))
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of an image's bytes, hex: which picture it is, whatever it is called."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -24,7 +24,7 @@ from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
 from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.images import decode, thumbnail
-from holotype.pool.pool import Pool, open_pool
+from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress, Silent
 from holotype.review.queries import (
     FIRST_ANSWERS,
@@ -317,10 +317,15 @@ class Review:
 
     def picture(self, row: int, side: int) -> bytes:
         """Return the image of `row` as a JPEG of at most `side` pixels. Raises `UnreadableImage`."""
-        return self._picture(row, side)
+        return self._picture(row, side)[0]
 
-    def _render(self, row: int, side: int) -> bytes:
-        return thumbnail(decode(self.pool.read(row), fit=side), side)
+    def shown_digest(self, row: int, side: int) -> str:
+        """Return the digest of the picture that `picture` returns: an answer is about what was shown."""
+        return self._picture(row, side)[1]
+
+    def _render(self, row: int, side: int) -> tuple[bytes, str]:
+        content = self.pool.read(row)
+        return thumbnail(decode(content, fit=side), side), digest_of(content)
 
     def exemplar_picture(self, number: int, side: int) -> bytes:
         """Return an exemplar, by its number in `exemplars`, as `picture` does."""
@@ -330,7 +335,14 @@ class Review:
         return thumbnail(decode(found[number].data, fit=side), side)
 
     def apply(self, progress: Progress | None = None) -> RunResult:
-        """Do the run again with the answers: groups, head, calibration and report follow them."""
+        """Do the run again with the answers: groups, head, calibration and report follow them.
+
+        It is the run as it is in the folder now: one that was done since the review was opened is not undone.
+        """
+        settings = self.folder.read_settings().in_order(self.classes)
+        if settings.images != self.settings.images:
+            raise AnswersError(f"the run in {self.out} is about other images now: start the review again")
+        self.settings = settings
         result = run(self.settings, self.out, force=True, progress=progress or Silent())
         with self._refitting:
             self._baseline = self.folder.read_baseline(self.classes, self.pool)

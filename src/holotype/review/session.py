@@ -131,7 +131,7 @@ class Session:
         self.nonce = secrets.token_urlsafe(9)  # in the address of each picture: none of an earlier start is taken
         self._who = who
         self._recording, self._asking = Lock(), Lock()
-        self._served: set[int] = set()
+        self._served: dict[int, str] = {}  # row -> the digest of the picture that was shown
         self._acts: dict[str, tuple[_Body, list[NewAnswer]]] = {}
         self._recorded: set[str] = set()
         self._learnt = 0
@@ -142,7 +142,7 @@ class Session:
         self._check_row(row)
         self._check_nonce(nonce)
         picture = self.review.picture(row, SIDES[size])
-        self._served.add(row)
+        self._served[row] = self.review.shown_digest(row, SIDES[size])
         return picture
 
     def exemplar_picture(self, number: int, size: Size, nonce: str, name: str) -> bytes:
@@ -224,7 +224,9 @@ class Session:
         if one.row not in self._served:
             raise HTTPException(409, "this image was not shown since the server was started; reload the page")
         name = self.review.ids[one.row]
-        return NewAnswer(name, one.label, one.verdict, self._who, (name, one.label) in self._audits)
+        return NewAnswer(
+            name, one.label, one.verdict, self._who, (name, one.label) in self._audits, None, self._served[one.row]
+        )
 
     def _named(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         return [{"row": int(row), "id": self.review.ids[row]} for row in rows]

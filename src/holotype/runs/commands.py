@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import files
-from holotype.answers.index import match_answers
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, UnreadableImage
@@ -58,7 +57,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     with folder.lock("holotype evaluate"):
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
         inputs = open_inputs(settings)
-        inputs = inputs.following(match_answers(folder.read_answers(), inputs.classes, inputs.pool).answers)
+        inputs = inputs.with_exemplars(classifier.exemplar_names_)
         assert inputs.test_set is not None  # noqa: S101 - given above
         encoder = classifier.encoder_
         store = folder.open_store(encoder, inputs.pool)
@@ -83,11 +82,23 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
     store = folder.open_store(encoder, inputs.pool)
     searched = search_in(search_sources(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
     pool, rows = inputs.pool, inputs.test_rows
-    learnt = [pool.rows[name] for name in read_learnt(folder.groups) if name in pool.rows]
+    learnt = [pool.rows[name] for name in _learnt_ids(folder, pool)]
     near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))
     found = {pool.ids[row]: "learnt from" for row in rows if row in set(learnt)}
     found |= {pool.ids[row]: "nearly the same as what was learnt from" for row in rows if row in near - set(learnt)}
     return uncounted_rows(inputs, searched, rows) | found
+
+
+def _learnt_ids(folder: RunFolder, pool: Pool) -> list[str]:
+    """The ids that the model of the run learnt from. Raises `HolotypeError` when one is not in the pool any more."""
+    learnt = read_learnt(folder.groups)
+    gone = [name for name in learnt if name not in pool.rows]
+    if gone:
+        raise HolotypeError(
+            f"{len(gone)} images that the run learnt from are not in {pool.source} any more ({', '.join(gone[:3])}), "
+            "so it cannot be told which test rows are new to the model: do the run again with --force"
+        )
+    return learnt
 
 
 def predict_sources(

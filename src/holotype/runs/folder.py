@@ -86,12 +86,16 @@ class RunFolder:
                 f"{self.path} already holds a run; give --resume to go on with it, --force to write over it (vectors "
                 "that were computed are used again), or another --out"
             )
-        if finished and resume and not force and Settings.load(self.settings) != settings:
+        if finished and resume and not force and settings not in self._known():
             raise OutputError(
                 f"{self.path} holds a run with other settings; give --force to write over it, or another --out"
             )
         if not (finished or self.unfinished.exists()) and self._is_taken():
             raise OutputError(f"{self.path} is not empty and holds no run; give another --out")
+
+    def _known(self) -> list[Settings]:
+        """The settings of the finished run, and of one that was stopped."""
+        return [Settings.load(path) for path in (self.settings, self.unfinished) if path.exists()]
 
     def _is_taken(self) -> bool:
         if not self.path.exists():
@@ -106,9 +110,12 @@ class RunFolder:
         """Note that the results are there."""
         self.unfinished.unlink(missing_ok=True)
 
-    def read_settings(self) -> Settings:
-        """Return the settings of the run here, finished or not. Raises `HolotypeError` where there is none."""
-        waiting = self.unfinished.exists() and not self.settings.exists()
+    def read_settings(self, *, stopped: bool = False) -> Settings:
+        """Return the settings of the run here, finished or not. Raises `HolotypeError` where there is none.
+
+        stopped   those of a run that was stopped before it replaced the finished one, where there is one
+        """
+        waiting = self.unfinished.exists() and (stopped or not self.settings.exists())
         return Settings.load(self.unfinished if waiting else self.settings)
 
     @contextmanager

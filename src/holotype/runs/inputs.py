@@ -1,6 +1,6 @@
 """What a run works on: its inputs, opened and checked before anything is written."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,12 @@ class RunInputs:
     def following(self, answers: Sequence[Answer]) -> "RunInputs":
         """Return these inputs with the exemplars that `answers` make of them."""
         return replace(self, exemplars=current_exemplars(self.exemplars, answers, self.classes, self.pool))
+
+    def with_exemplars(self, names: Collection[str]) -> "RunInputs":
+        """Return these inputs with those of their exemplars that are in `names`, all of a class of which none is."""
+        kept = [one for one in self.exemplars if one.name in names]
+        left = {one.label for one in self.exemplars} - {one.label for one in kept}
+        return replace(self, exemplars=kept + [one for one in self.exemplars if one.label in left])
 
     def fit_settings(self, encoder: str, **more: Any) -> FitSettings:
         """Return the settings of one classifier: those of the run, its encoder, and what else it is trained with."""
