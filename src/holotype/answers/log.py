@@ -259,7 +259,7 @@ class _Held:
         self._latest = {(name, label, digest): datetime.fromisoformat(when) for name, label, digest, when in latest}
 
     def has(self, one: NewAnswer) -> bool:
-        """Whether `one` holds already. An exemplar shows its class; of two classes that an image shows the last counts."""
+        """Whether `one` holds already: an exemplar shows its class, and of two classes shown the last counts."""
         now, owner = self._verdicts.get((*one.pair, one.verdict in PROTOTYPE)), self._owner.get(one.id)
         if one.verdict != "yes":
             return one.verdict == now
