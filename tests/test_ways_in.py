@@ -92,6 +92,9 @@ def test_within_one_file_the_lines_before_count(review: Review, tmp_path: Path) 
     path.write_text("id,class,answer\n10,red,exemplar\n10,green,exemplar\n")
     with pytest.raises(AnswersError, match="10 is an exemplar of red"):
         review.read(path)
+    path.write_text("id,class,answer\n40,red,yes\n40,green,yes\n40,red,yes\n")
+    assert review.read(path) == 2
+    assert "40" in {one.id for one in review.gallery(RED, "found", count=999)[0]}
     path.write_text("id,class,answer\n10,red,exemplar\n0,red,withdrawn\n0,red,no\n")
     assert review.read(path) == 3
     assert [one.name for one in review.exemplars(RED)] == ["10"]

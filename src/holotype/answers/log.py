@@ -139,6 +139,7 @@ class AnswerLog:
         for one in map(self._complete, ours):
             before = last.get(key := (*one.pair, one.verdict in PROTOTYPE))
             if before is None or one.when is None or before.when is None or utc(one.when) >= utc(before.when):
+                last.pop(key, None)
                 last[key] = one
         with self._writing():
             held = _Held(self._applying(self.current()), self._db.execute(LATEST).fetchall())
