@@ -1,4 +1,4 @@
-"""What answers refine: they add to the exemplars, and never outvote them without being better."""
+"""What answers bring: they add to the exemplars, and never outvote them without being better."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from reviewer import THREADS, Reviewer, learn_from, plant, say
 
+from holotype.answers import feedback
 from holotype.answers.feedback import FeedbackData, FeedbackModel, best_cut, learn, sigmoid
 from holotype.answers.refine import exemplar_logits
 from holotype.encoders.encode import l2_normalize
@@ -212,3 +213,15 @@ def test_where_all_that_shows_a_class_is_known_nothing_else_is_taken() -> None:
     assert best_cut(np.full(50, -9.0), found=30) > -9
     assert best_cut(np.full(50, -9.0)) == -9  # of a class of which nothing is known, the surest are
     assert np.isfinite(best_cut(np.empty(0)))
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_of_few_rows_only_the_directions_that_they_span_are_solved_for(begins: bool) -> None:
+    """The regression is the same: as in a pool of a hundred images whose vectors have a thousand numbers."""
+    rng = np.random.default_rng(0)
+    X = l2_normalize(rng.normal(size=(80, 400)) + rng.normal(size=400))
+    y, weights = np.arange(80) < 20, np.where(np.arange(80) < 20, 1.0, 0.3)
+    near = rng.normal(size=401) if begins else None
+    few, all_ = feedback._logistic(X, y, weights, near), feedback._newton(X, y, weights, near)
+    assert np.abs(few - all_).max() < 1e-2 * np.abs(all_).max()
+    assert np.abs(X @ (few[:-1] - all_[:-1])).max() < 0.02

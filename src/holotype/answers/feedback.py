@@ -134,9 +134,22 @@ def _in_deviations(found: Logits, sample: Matrix) -> tuple[Logits, float]:
 
 
 def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
-    """Return the coefficients (dim + 1,) of a logistic regression by Newton's method, which begins at `near`.
+    """Return the coefficients (dim + 1,) of a logistic regression that begins at `near`; the intercept comes last.
 
-    The intercept comes last, and is hardly held back. Why this is not scikit-learn's: docs/solvers.md.
+    They are a sum of rows of X (n, dim), so that of few rows only the directions that these span are solved for.
+    """
+    if len(X) >= X.shape[1]:
+        return _newton(X, y, weights, near)
+    basis, parts = np.linalg.qr(X.T)
+    begin = None if near is None else np.append(near[:-1] @ basis, near[-1])
+    found = _newton(np.ascontiguousarray(parts.T), y, weights, begin)
+    return np.append(basis @ found[:-1], found[-1])
+
+
+def _newton(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
+    """Return the coefficients (dim + 1,) by Newton's method; the intercept is hardly held back.
+
+    Why this is not scikit-learn's: docs/solvers.md.
     """
     X = np.concatenate([X, np.ones((len(X), 1), np.float32)], axis=1)
     penalty = np.append(np.full(X.shape[1] - 1, 1 / _STRENGTH), 1e-4)
