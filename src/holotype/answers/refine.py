@@ -78,40 +78,50 @@ def refine(
     """
     groups, classes = baseline.groups, range(len(baseline.groups.classes))
     index = index_answers(answers, groups.classes, rows, baseline.held_out)
-    logits, cuts = exemplar_logits(groups)
-    missing = groups.missing
-    models = []
-    for k in classes:
+    models, logits, cuts = _learn_classes(baseline, index, settings.seed)
+    learnt = _regroup(baseline, logits, cuts, models, settings)
+    # what the audit is a sample of: the groups after all answers but its own
+    without_audits = _denied(learnt, [index.learnable(k)[1] for k in classes], settings.ambiguity)
+    sampled = [np.setdiff1d(_sampled(without_audits, index, k), list(baseline.held_out)) for k in classes]
+    numbers = permanent_random_numbers(len(logits), baseline.key)
+    denied = _denied(learnt, index.negative, settings.ambiguity)
+    final, is_decided = _decided(denied, index, baseline.exemplar_rows)
+    explained = is_decided | (final.decision == "doubtful")  # a "no" may leave another class in doubt
+    audited = _union(index.audited)
+    return Refined(
+        groups=final,
+        index=index,
+        counts=[replace(one, trusted=model.trusted) for one, model in zip(index.counts, models, strict=True)],
+        logits=logits,
+        untrusted_logits=np.stack([one.untrusted_logits for one in models], axis=1),
+        cuts=cuts,
+        models=models,
+        audits=[audit(sampled[k], numbers, _known(index, k), set(index.audited[k].tolist())) for k in classes],
+        sampled=sampled,
+        answered=np.setdiff1d(np.array([row for row in index.words if is_decided[row]], np.int64), audited),
+        audited=audited,
+        words={row: text for row, text in index.words.items() if explained[row]},
+    )
+
+
+def _learn_classes(
+    baseline: ReviewBaseline, index: AnswerIndex, seed: int
+) -> tuple[list[FeedbackModel], Logits, Logits]:
+    """Return what answers lead to for each class, the logits (n, K), and the logits (K,) from which a row is a member.
+
+    A class that does not trust its answers, and an image without a vector, stay as the exemplars alone have them.
+    """
+    logits, cuts = exemplar_logits(baseline.groups)
+    missing, models = baseline.groups.missing, []
+    for k in range(len(cuts)):
         data = _feedback_data(baseline, index, k)
-        model = learn(baseline.vectors, logits[:, k], data, settings.seed)
+        model = learn(baseline.vectors, logits[:, k], data, seed)
         models.append(model)
         if model.trusted:
             free = np.setdiff1d(np.flatnonzero(~missing), [*data.rows, *baseline.exemplar_rows])
             cuts[k] = best_cut(model.logits[free], int(data.yes.sum()))
     after = np.stack([np.where(missing, logits[:, k], one.logits) for k, one in enumerate(models)], axis=1)
-    untrusted = np.stack([one.untrusted_logits for one in models], axis=1)
-    learnt = _regroup(baseline, after, cuts, models, settings)
-    corrected = _denied(learnt, [index.learnable(k)[1] for k in classes], settings.ambiguity)
-    sampled = [np.setdiff1d(_sampled(corrected, index, k), list(baseline.held_out)) for k in classes]
-    numbers = permanent_random_numbers(len(logits), baseline.key)
-    audits = [audit(sampled[k], numbers, _known(index, k), set(index.audited[k].tolist())) for k in classes]
-    decided, rows_decided = _decided(_denied(learnt, index.negative, settings.ambiguity), index, baseline.exemplar_rows)
-    audited = _union(index.audited)
-    worded = rows_decided | (decided.decision == "doubtful")  # a "no" may leave another class in doubt
-    return Refined(
-        decided,
-        index,
-        [replace(one, trusted=model.trusted) for one, model in zip(index.counts, models, strict=True)],
-        after,
-        untrusted,
-        cuts,
-        models,
-        audits,
-        sampled,
-        np.setdiff1d(np.array([row for row in index.words if rows_decided[row]], np.int64), audited),
-        audited,
-        {row: text for row, text in index.words.items() if worded[row]},
-    )
+    return models, after, cuts
 
 
 def exemplar_logits(groups: Groups) -> tuple[Logits, Logits]:
