@@ -14,6 +14,7 @@ from networks import convolution
 
 from holotype import Classifier, Review, Settings, open_pool, run
 from holotype.errors import AnswersError, OutputError
+from holotype.runs import folder as folder_module
 from holotype.runs.folder import RunFolder
 
 TESTED = (30, 31, 32, 40, 41, 33, 34, 35, 36, 37)  # as in `test.csv`
@@ -135,3 +136,40 @@ def test_classes_in_another_order_are_the_same_in_every_array(data: Path, job: J
         row: names[k] for row, k in one.exemplar_rows.items()
     }
     assert other.groups.reasons() == one.groups.reasons()
+
+
+@pytest.mark.parametrize("moment", [0, 1, 5, 11, 12, 13, 16, 20])
+def test_a_swap_that_is_cut_off_anywhere_is_finished_by_the_next_that_comes(
+    data: Path, job: Job, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(job(test_set=None), data / "out")
+    steps = 0
+
+    def cut_off(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > moment:
+            raise SystemExit
+
+    remove, rename = folder_module._remove, Path.rename
+
+    def removed(path: Path) -> None:
+        cut_off()
+        remove(path)
+
+    def renamed(path: Path, target: Path) -> Path:
+        if path.parent.name == ".new":
+            cut_off()
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "_remove", removed)
+        patch.setattr(Path, "rename", renamed)
+        with pytest.raises(SystemExit):
+            run(job(test_set=None, thresholds=[0.8]), data / "out", force=True)
+    with Review.open(data / "out") as review:  # any reader will do
+        assert review.standing("red").found > 10
+    new = moment > 0
+    assert Settings.load(data / "out" / "holotype.toml").thresholds == [0.8 if new else 0.9]
+    assert Classifier.load(data / "out").threshold == (0.8 if new else 0.9)
+    assert (data / "out" / ".new").exists() == (not new)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from holotype import files
@@ -74,9 +74,12 @@ class RunFolder:
             self.settings,
         ]
 
-    def lock(self, doing: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self, doing: str) -> Iterator[None]:
         """Hold the folder for writing. Raises `OutputError` that says who holds it already."""
-        return files.locked(self.path / _LOCK, doing)
+        with files.locked(self.path / _LOCK, doing):
+            self._finish_swap()
+            yield
 
     def check(self, settings: Settings, *, force: bool = False, resume: bool = False) -> None:
         """Raise `OutputError` when a run of `settings` may not go here: a finished one is there, or anything else."""
@@ -115,6 +118,9 @@ class RunFolder:
 
         stopped   those of a run that was stopped before it replaced the finished one, where there is one
         """
+        if not self.settings.exists() and self._new.settings.exists():
+            with self.lock("holotype"):
+                pass  # it finishes a swap that was cut off
         waiting = self.unfinished.exists() and (stopped or not self.settings.exists())
         return Settings.load(self.unfinished if waiting else self.settings)
 
@@ -124,17 +130,34 @@ class RunFolder:
 
         To be called with the lock held. Raises `OutputError` when they cannot be written.
         """
-        new = RunFolder(self.path / ".new")
+        new = self._new
         with files.explain(new.path):
             shutil.rmtree(new.path, ignore_errors=True)
         yield new
         with files.explain(self.path):
+            self._swap(new)
+
+    @property
+    def _new(self) -> "RunFolder":
+        return RunFolder(self.path / ".new")
+
+    def _swap(self, new: "RunFolder") -> None:
+        """Let the results in `new`, of which the first is always there, take the place of the old ones."""
+        if new.results[0].exists():  # else that was begun before
             for old in reversed(self.results):
                 _remove(old)
-            for fresh, place in zip(new.results, self.results, strict=True):
-                if fresh.exists():
-                    fresh.rename(place)
-            new.path.rmdir()
+        for fresh, place in zip(new.results, self.results, strict=True):
+            if fresh.exists():
+                fresh.rename(place)
+        new.path.rmdir()
+
+    def _finish_swap(self) -> None:
+        """Go on with a swap that was cut off: the new results are whole, and the old ones are not any more."""
+        new = self._new
+        if new.settings.exists() and not self.settings.exists():
+            with files.explain(self.path):
+                self._swap(new)
+            self.finish()
 
     def open_store(self, encoder: Encoder, pool: Pool, supplied: Path | None = None) -> EmbeddingStore:
         """Return the vectors of `encoder` for `pool`; those in `supplied` are taken over where it made them itself.
