@@ -85,7 +85,7 @@ def _sidecar_ids(source: Path) -> list[str] | None:
     if not sidecar.exists():
         return None
     try:
-        return sidecar.read_text("utf-8-sig").rstrip().splitlines()
+        return sidecar.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise EmbeddingsError(f"expected one id a line as UTF-8 text in {sidecar}: {error}") from None
 
