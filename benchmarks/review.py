@@ -42,7 +42,7 @@ WATCH = """() => {
 
 
 def start(out: Path) -> tuple["subprocess.Popen[str]", str]:
-    """ReviewBaseline the command; return it and the address that it prints."""
+    """Start the command; return it and the address that it prints."""
     command = [str(Path(sys.executable).parent / "holotype"), "review", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
