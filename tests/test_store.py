@@ -1,6 +1,5 @@
 """Vectors survive kills, full disks and each other."""
 
-import io
 import json
 import os
 import random
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 from conftest import Jpeg, MakeTar
 from numpy.typing import NDArray
+from pictures import blurred, encoded
 from PIL import Image
 
 from holotype import files
@@ -56,17 +56,6 @@ def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncod
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr("holotype.vectors.store.SHARD", SMALL)
     monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-def blurred(row: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    cells = np.random.default_rng(row).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:  # noqa: A002
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def huge_png() -> bytes:

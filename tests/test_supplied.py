@@ -14,23 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import MakeTar
 from numpy.typing import NDArray
-from PIL import Image
+from pictures import blurred, encoded
 
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import EmbeddingsError
 from holotype.pool.pool import Pool, open_pool
 from holotype.vectors.supplied import import_embeddings
-
-
-def blurred(row: int) -> Image.Image:
-    cells = np.random.default_rng(row).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    return Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, format: str = "JPEG") -> bytes:  # noqa: A002
-    buffer = io.BytesIO()
-    image.save(buffer, format)
-    return buffer.getvalue()
 
 
 def vectors(count: int, dim: int = 6) -> NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """Vectors of others are those of this pool: made for it, by this encoder, in its order."""
 
-import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import MakeTar
 from numpy.typing import NDArray
+from pictures import blurred, encoded
 from PIL import Image
 
 from holotype.encoders.registry import load_encoder
@@ -24,17 +24,6 @@ def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncod
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         return load_encoder(network)
-
-
-def blurred(row: int) -> Image.Image:
-    cells = np.random.default_rng(row).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    return Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, format: str = "JPEG") -> bytes:  # noqa: A002
-    buffer = io.BytesIO()
-    image.save(buffer, format)
-    return buffer.getvalue()
 
 
 @pytest.fixture
