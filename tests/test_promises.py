@@ -17,6 +17,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # in the order of the flow: the first four and the last are modules, the others packages
 PACKAGES = [
     "errors",
+    "pointers",
+    "names",
     "files",
     "progress",
     "settings",

@@ -1,0 +1,51 @@
+"""Names from outside can be stored and printed everywhere, and are compared as people read them."""
+
+import os
+import unicodedata
+
+import pytest
+
+from holotype.names import comparable, composed, printable, shown, spelled_out
+
+UNSAFE = {
+    os.fsdecode(b"caf\xe9"): r"caf\xe9",
+    "a\nb\r\tc": r"a\nb\r\tc",
+    "\x1b[31mred": r"\x1b[31mred",
+    "a\x7f\x9bb": r"a\x7f\x9bb",
+    "gpj.\u202egnp": r"gpj.\u202egnp",
+    "a\u2066b\u2069": r"a\u2066b\u2069",
+    "line\u2028end": r"line\u2028end",
+    "\ud800": r"\ud800",
+    "mark\u200e\u061c": r"mark\u200e\u061c",
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_what_cannot_be_printed_is_escaped(name: str) -> None:
+    assert printable(name) == UNSAFE[name]
+    assert printable(UNSAFE[name]) == UNSAFE[name]
+    printable(name).encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "Pokémon", "Poke\u0301mon", "図/猫", "שלום", "👩\u200d🔬", "a b", "a\u202fb"]
+)
+def test_other_names_stay_as_they_are(name: str) -> None:
+    assert printable(name) == shown(name) == name
+
+
+def test_text_of_several_lines() -> None:
+    assert shown("one\x1b[2J\ntwo\n") == "one\\x1b[2J\ntwo\n"
+
+
+def test_names_that_read_the_same_compare_the_same() -> None:
+    taken_apart = unicodedata.normalize("NFD", "Pokémon")
+    assert composed(taken_apart) == comparable(taken_apart) == "Pokémon"
+    assert comparable("\ufeff é \u200b") == "é"
+    assert comparable(" a ") == "a"
+    assert comparable("3\u202fPM é") == "3 PM é"
+    assert comparable("A") != comparable("a")
+
+
+def test_spelled_out() -> None:
+    assert (spelled_out("Poke\u0301mon"), spelled_out("Pokémon")) == (r"Poke\u0301mon", r"Pok\xe9mon")
