@@ -50,24 +50,24 @@ def make_run(folder: Path, network: str, picture: Callable[[int], NDArray[np.uin
 
 
 @contextmanager
-def reviewed(out: Path, folder: Path) -> Iterator[tuple[Review, int]]:
-    """Review a copy of the run `out` in `folder`, served at the port that is yielded."""
+def reviewed(out: Path, folder: Path) -> Iterator[tuple[Review, str]]:
+    """Review a copy of the run `out` in `folder`, served at the address that is yielded."""
     copy = folder / "out"
     shutil.copytree(out, copy)
-    with Review.open(copy) as review, served(review) as port:
-        yield review, port
+    with Review.open(copy) as review, served(review) as address:
+        yield review, address
 
 
 @contextmanager
-def served(review: Review, port: int = 0) -> Iterator[int]:
-    """Serve the page from a thread; a request waits in the socket until the server is there."""
+def served(review: Review, port: int = 0) -> Iterator[str]:
+    """Serve the page from a thread, at the address that is yielded; a request waits until the server is there."""
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
-        port = listener.getsockname()[1]
-        server = make_server(create_app(review, port=port, who="tester"))
+        app = create_app(review, port=listener.getsockname()[1], who="tester")
+        server = make_server(app)
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield port
+            yield app.state.access.address
         finally:
             server.should_exit = True
             thread.join()

@@ -13,18 +13,22 @@ Headers = dict[str, str | None]
 
 
 class Client:
-    """Sends requests as the page does, but for what a test changes; a header that is None is left out."""
+    """Opens `address` and asks as the page does, but for what a test changes; a header that is None is left out."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.origin = f"http://127.0.0.1:{port}"
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.origin, _, query = address.partition("/?")
+        self.port = int(self.origin.rpartition(":")[2])
+        self.cookie: str | None = None
+        self.cookie = self.get(f"/?{query}").headers["set-cookie"].partition(";")[0]
         self.nonce = self.get("/").text.partition('data-nonce="')[2].partition('"')[0]
 
     def ask(self, method: str, path: str, headers: Headers, body: bytes | None = None) -> SimpleNamespace:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-            for name, value in ({"Host": f"127.0.0.1:{self.port}"} | headers).items():
+            own: Headers = {"Host": f"127.0.0.1:{self.port}", "Cookie": self.cookie}
+            for name, value in (own | headers).items():
                 if value is not None:
                     connection.putheader(name, value)
             connection.endheaders(body)
@@ -64,7 +68,7 @@ def answers(act: str | None = None, **more: object) -> dict[str, Any]:
 def request_head(client: Client, *lines: str) -> bytes:
     """Return the head of a request that records answers, with `lines` more."""
     first = ["POST /api/answers HTTP/1.1", f"Host: 127.0.0.1:{client.port}", f"Origin: {client.origin}"]
-    return "\r\n".join([*first, "Content-Type: application/json", *lines, "", ""]).encode()
+    return "\r\n".join([*first, f"Cookie: {client.cookie}", "Content-Type: application/json", *lines, "", ""]).encode()
 
 
 def send(client: Client, *parts: bytes) -> bytes:

@@ -191,8 +191,8 @@ def reviewed_run(tmp_path_factory: pytest.TempPathFactory, network: str, picture
 
 
 @pytest.fixture
-def served_review(reviewed_run: Path, tmp_path: Path) -> "Iterator[tuple[Review, int]]":
-    """A review of a copy of that run, and the port that it is served at."""
+def served_review(reviewed_run: Path, tmp_path: Path) -> "Iterator[tuple[Review, str]]":
+    """A review of a copy of that run, and the address that it is served at."""
     from browser import reviewed
 
     with reviewed(reviewed_run, tmp_path) as pair:
@@ -200,12 +200,12 @@ def served_review(reviewed_run: Path, tmp_path: Path) -> "Iterator[tuple[Review,
 
 
 @pytest.fixture
-def review(served_review: "tuple[Review, int]") -> "Review":
+def review(served_review: "tuple[Review, str]") -> "Review":
     return served_review[0]
 
 
 @pytest.fixture
-def client(served_review: "tuple[Review, int]") -> "Client":
+def client(served_review: "tuple[Review, str]") -> "Client":
     from client import Client
 
     return Client(served_review[1])
@@ -217,8 +217,8 @@ def shared_review(reviewed_run: Path, tmp_path_factory: pytest.TempPathFactory) 
     from browser import reviewed
     from client import Client
 
-    with reviewed(reviewed_run, tmp_path_factory.mktemp("shared")) as (review, port):
-        yield review, Client(port)
+    with reviewed(reviewed_run, tmp_path_factory.mktemp("shared")) as (review, address):
+        yield review, Client(address)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def context(browser: "Browser") -> "Iterator[BrowserContext]":
 
 
 @pytest.fixture
-def open_page(context: "BrowserContext", served_review: "tuple[Review, int]") -> "Iterator[Open]":
+def open_page(context: "BrowserContext", served_review: "tuple[Review, str]") -> "Iterator[Open]":
     """`open_page(where)` opens the page in a new tab; what the browser complains of fails the test."""
     from browser import LAPTOP
 
@@ -261,7 +261,7 @@ def open_page(context: "BrowserContext", served_review: "tuple[Review, int]") ->
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: faults.append(f"dialog {dialog.message}"))
         page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
-        page.goto(f"http://127.0.0.1:{served_review[1]}/{where}")
+        page.goto(f"{served_review[1]}{where}")
         return page
 
     yield open_page

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from browser import QUOTE, RED, SHOWN, TAG, Open, answered, press, question, served, verdict
+from browser import QUOTE, RED, SHOWN, TAG, Open, answered, press, question, verdict
 from playwright.sync_api import BrowserContext, Page, Request, Route, expect
 
 from holotype.review.review import Review
@@ -207,20 +207,6 @@ def test_keys_alone_reach_everything(page: Page, review: Review) -> None:
     page.wait_for_selector(SHOWN)
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-
-
-def test_a_page_finds_back_to_a_server_that_was_started_anew(context: BrowserContext, review: Review) -> None:
-    page = context.new_page()
-    with served(review) as port:
-        page.goto(f"http://127.0.0.1:{port}/")
-        press(page, "y")
-        answered(page, 1)
-        before = page.get_attribute("body", "data-nonce")
-    with served(review, port):
-        expect(page.locator("body")).not_to_have_attribute("data-nonce", str(before), timeout=15_000)
-        press(page, "n")
-        answered(page, 2)
-    page.close()
 
 
 def test_a_reload_keeps_the_class_the_view_and_the_answers(page: Page, review: Review) -> None:

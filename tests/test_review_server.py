@@ -38,8 +38,8 @@ def test_only_an_image_that_was_served_since_the_start_is_answered(client: Clien
     together = [{"row": 3, "label": RED, "verdict": "no"}, {"row": 4, "label": RED, "verdict": "no"}]
     assert client.post("/api/answers", {"act": str(uuid4()), "answers": together}).status == 409
     assert [(one.id, one.verdict, one.who) for one in review.answers.current()] == [("3", "yes", "tester")]
-    with served(review) as port:
-        assert Client(port).answer(3).status == 409
+    with served(review) as address:
+        assert Client(address).answer(3).status == 409
 
 
 def test_html_in_a_name_stays_text(client: Client, review: Review) -> None:
@@ -164,10 +164,10 @@ def test_serve_says_where_it_is_and_ctrl_c_ends_it(reviewed_run: Path) -> None:
         assert child.stdout is not None
         line = child.stdout.readline()
         assert line.startswith("review at http://127.0.0.1:")
-        port = int(line.split()[2].rpartition(":")[2])
-        assert Client(port).get("/").status == 200
+        client = Client(line.split()[2])
+        assert client.get("/").status == 200
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.2", port), timeout=5)
+            socket.create_connection(("127.0.0.2", client.port), timeout=5)
         os.kill(child.pid, signal.SIGINT)
         _, stderr = child.communicate(timeout=20)
     assert (child.returncode, stderr) == (0, "")

@@ -1,18 +1,18 @@
-"""Which requests the page's server hears at all: small ones, of its own page, on this machine."""
+"""Which requests the page's server hears at all: small ones, of its own page, from who has its address."""
 
 import asyncio
 import json
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from holotype.review.access import CLOSED, CLOSED_POLICY, ONWARD, PAGE, Access, asks_to_enter
+
 BODY = 256 * 1024  # bytes that a request may have
 BODY_PATIENCE = 10  # seconds that its body may take
-PAGE = "/"  # the one address that a link on another page may lead to
-
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -35,15 +35,15 @@ class Refused(Exception):
 
 
 class Guard:
-    """Lets `app`, on 127.0.0.1 at `port`, see only whole requests of its own page; gives all answers `HEADERS`.
+    """Lets `app` see only whole requests of its own page that `access` allows; gives all answers `HEADERS`.
 
     Another name in Host is a site that had its own name point here (DNS rebinding). Browsers state truly in Origin
     and Sec-Fetch-Site which page asks, and no page can make them do otherwise.
     """
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
-        self._app = app
-        self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+        self._hosts = (f"127.0.0.1:{access.port}", f"localhost:{access.port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +53,8 @@ class Guard:
         try:
             headers = Headers(scope=scope)
             self._check(scope, headers)
+            if await self._at_the_door(scope, headers, guarded):
+                return
             body = await _body(headers, receive)
         except Refused as refused:
             await guarded.refuse(refused.status, str(refused))
@@ -70,13 +72,36 @@ class Guard:
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.getlist("host")
         if len(host) != 1 or host[0] not in self._hosts:
-            raise Refused(421, f"expected this page to be opened as http://{self._hosts[0]}; open that address")
+            raise Refused(421, "expected this page to be opened by the address that the terminal shows")
         if scope["method"] == "POST":
             _check_post(headers, f"http://{host[0]}")
         elif headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             raise Refused(400, f"a {scope['method']} has no body")
         if not _is_own(scope["path"], headers):
             raise Refused(403, "this address is only for the page of holotype review")
+
+    async def _at_the_door(self, scope: Scope, headers: Headers, send: "_Headed") -> bool:
+        """Answer who comes with a token, or with nothing; False for who is in already. Raises `Refused`.
+
+        A browser sends no cookie of ours where another site led to the page; from a page of ours it does.
+        """
+        held, query = self._access.holds(headers), scope["query_string"]
+        page = scope["path"] == PAGE and scope["method"] == "GET"
+        entering = page and asks_to_enter(query)
+        if held and not entering:
+            return False
+        admitted = entering and self._access.admits(query)
+        cookie = {"set-cookie": self._access.cookie} if admitted else {}
+        foreign = page and headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if foreign and (admitted or not entering):
+            await send.page(200, ONWARD, cookie)
+        elif admitted or held:
+            await send.page(303, "", {"location": PAGE, **cookie})
+        elif page:
+            await send.page(401, CLOSED, {"www-authenticate": "Bearer", "content-security-policy": CLOSED_POLICY})
+        else:
+            raise Refused(401, "the key to this page is new at each start: open the address that the terminal shows")
+        return True
 
 
 def _check_post(headers: Headers, own: str) -> None:
@@ -145,11 +170,18 @@ class _Headed:
 
     async def refuse(self, status: int, why: str) -> None:
         """Answer with an error, and close the connection: what is left of the request is not read."""
-        body = json.dumps({"error": why}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        await self({"type": "http.response.start", "status": status, "headers": headers})
+        headers = {"content-type": "application/json", "connection": "close"}
+        if status == 401:
+            headers["www-authenticate"] = "Bearer"
+        await self._answer(status, json.dumps({"error": why}), headers)
+
+    async def page(self, status: int, html: str, headers: Mapping[str, str]) -> None:
+        """Answer with a page."""
+        await self._answer(status, html, {"content-type": "text/html; charset=utf-8", **headers})
+
+    async def _answer(self, status: int, text: str, headers: Mapping[str, str]) -> None:
+        body = text.encode()
+        both = {**headers, "content-length": str(len(body))}
+        sent = [(name.encode(), value.encode()) for name, value in both.items()]
+        await self({"type": "http.response.start", "status": status, "headers": sent})
         await self({"type": "http.response.body", "body": body})

@@ -19,6 +19,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException as NotServed
 
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
+from holotype.review.access import Access
 from holotype.review.guard import Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
 from holotype.review.review import Review
@@ -67,10 +68,14 @@ def _finite(content: Any) -> Any:
 
 
 def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
-    """Return the page's server, to run on 127.0.0.1 at `port`. `who` is recorded with each answer."""
+    """Return the page's server, to run on 127.0.0.1 at `port`. `who` is recorded with each answer.
+
+    Its `state.access` has the address, with the token, that opens the page.
+    """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, default_response_class=Json, redirect_slashes=False)
     session = app.state.session = Session(review, who)
-    app.add_middleware(Guard, port=port)
+    access = app.state.access = Access(port)
+    app.add_middleware(Guard, access=access)
     _explain_errors(app)
     _add_files(app, session)
     _add_pictures(app, session)
@@ -234,12 +239,11 @@ def serve(
 ) -> None:
     """Serve the page on 127.0.0.1 until Ctrl-C; at `port`, or at one that is free. Raises `OutputError`."""
     with closing(_listen(port)) as listener:
-        number = listener.getsockname()[1]
-        address = f"http://127.0.0.1:{number}"
-        app = create_app(review, port=number, who=who)
-        say(f"review at {address} (Ctrl-C ends it; what was answered is kept)")
+        app = create_app(review, port=listener.getsockname()[1], who=who)
+        access: Access = app.state.access
+        say(f"review at {access.address} (Ctrl-C ends it; what was answered is kept)")
         if open_browser:
-            webbrowser.open(address)
+            webbrowser.open(access.address_once())
         with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has closed what was open
             make_server(app).run(sockets=[listener])
     applying = app.state.session.applying

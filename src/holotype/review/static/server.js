@@ -7,7 +7,7 @@ const LONGEST_PAUSE = 4000;
 /** The server said no; asking again would not help. */
 export class Refused extends Error {}
 
-/** The server could not be reached, or could not do it now. */
+/** The server could not be reached, could not do it now, or was started anew and wants the address with its key. */
 export class Unreachable extends Error {}
 
 export function get(path, values = {}) {
@@ -33,7 +33,7 @@ async function ask(address, options) {
   const content = await answer.json().catch(() => ({}));
   if (answer.ok) return content;
   const why = content.error ?? `the server answered with status ${answer.status}`;
-  throw answer.status >= 500 || answer.status === 408 ? new Unreachable(why) : new Refused(why);
+  throw answer.status >= 500 || [401, 408].includes(answer.status) ? new Unreachable(why) : new Refused(why);
 }
 
 export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
