@@ -90,12 +90,12 @@ def odd(path: Path, format: int) -> Path:  # noqa: A002
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_kept_listing_is_that_of_the_tar(cache: Path, tmp_path: Path, format: int) -> None:  # noqa: A002
     path = odd(tmp_path / "pool.tar", format)
-    fresh = open_pool(path)
+    fresh = contents(open_pool(path))
     assert not kept(cache)  # it was written just now
     settle(path)
     first, again = open_pool(path), open_pool(path)
     assert len(kept(cache)) == 1
-    assert contents(fresh) == contents(first) == contents(again)
+    assert fresh == contents(first) == contents(again)
     assert (again.ids[N + 1], again.read(again.row("hh"))) == (r"caf\xe9", b"first")
     assert again.ignored == {
         r".\xe9": 1,

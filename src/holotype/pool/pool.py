@@ -6,16 +6,20 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn, Protocol, runtime_checkable
 
+import numpy as np
+
 from holotype.errors import PoolError, UnreadableImage
+from holotype.pool.digests import STATE, Digests, States, place_of, stamp_of, state_of
 from holotype.pool.images import SUFFIXES
 from holotype.pool.tars import Tars, image_id, printable, why_ignored, without_suffix
+from holotype.progress import Progress
 
 _SAMPLED = 2000  # images that the fingerprint looks into
 _PIECES, _PIECE = 8, 4096  # of a sampled image, spread evenly; a smaller one is read whole
@@ -34,6 +38,14 @@ class PieceReader(Reader, Protocol):
 
     def read_piece(self, row: int, start: int, size: int) -> bytes:
         """Return `size` bytes of the image from `start` on, or what is there of them."""
+
+
+@runtime_checkable
+class FileReader(Reader, Protocol):
+    """A reader that knows the files which the images lie in."""
+
+    def states(self) -> States:
+        """Return (n, 5) what the bytes of each row rest on, see `digests.STATE`; as it was when the pool was opened."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +81,44 @@ class Pool:
     def digest(self, row: int) -> str:
         """Return the SHA-256 of the encoded bytes of `row` (hex); nothing where they cannot be read.
 
-        What somebody says about an image is kept with it: a name may come to stand for another picture.
+        What belongs to an image is kept with it: a name may come to stand for another picture.
         """
-        found = self._digests.get(row)
-        if found is None:
-            try:
-                found = digest_of(self.read(row))
-            except UnreadableImage:
-                found = ""
-            self._digests[row] = found
+        return self._digests.of(row)
+
+    def digests(self, rows: Sequence[int] | None = None, progress: Progress | None = None) -> list[str]:
+        """Return the digests of `rows`, or of all; they are read only where they changed since the last time."""
+        return self._digests.all_of(range(len(self)) if rows is None else rows, progress)
+
+    def note_digests(self, found: Mapping[int, str]) -> None:
+        """Take the digests (row -> SHA-256) of images that were read anyway."""
+        self._digests.note(found)
+
+    def keep_digests(self) -> None:
+        """Keep the digests that are known for the next time that the pool is opened."""
+        self._digests.keep()
+
+    @cached_property
+    def by_digest(self) -> dict[str, int]:
+        """The first row of each content; where nothing changed since the last time, no image is read."""
+        found = {digest: row for row, digest in reversed([*enumerate(self.digests())])}
+        found.pop("", None)
         return found
 
     @cached_property
-    def _digests(self) -> dict[int, str]:
-        return {}
+    def stamp(self) -> str:
+        """Changes with any file that the pool is read from, and costs no reading; nothing where no file is known."""
+        return stamp_of(self.ids, self.reader.states()) if isinstance(self.reader, FileReader) else ""
+
+    @cached_property
+    def _digests(self) -> Digests:
+        states = self.reader.states() if isinstance(self.reader, FileReader) else None
+        return Digests(place_of(self.source), states, len(self), self._compute_digest)
+
+    def _compute_digest(self, row: int) -> str:
+        try:
+            return digest_of(self.read(row))
+        except UnreadableImage:
+            return ""
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -227,8 +263,12 @@ def _refuse_duplicates(pool: Pool) -> None:
 
 
 class _Files:
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: list[Path], found: Sequence[os.stat_result]) -> None:
         self._paths = paths
+        self._states = np.array([state_of(one) for one in found], np.int64).reshape(-1, len(STATE))
+
+    def states(self) -> States:
+        return self._states
 
     def read(self, row: int) -> bytes:
         return self._paths[row].read_bytes()
@@ -240,17 +280,17 @@ class _Files:
 
 def _open_folder(folder: Path) -> Pool:
     paths: list[Path] = []
-    sizes: list[int] = []
+    stats: list[os.stat_result] = []
     ignored = Counter[str]()
     for path in _walk(folder):
-        size = _size_or_why(path, path.relative_to(folder).as_posix())
-        if isinstance(size, str):
-            ignored[size] += 1
+        found = _stat_or_why(path, path.relative_to(folder).as_posix())
+        if isinstance(found, str):
+            ignored[found] += 1
         else:
             paths.append(path)
-            sizes.append(size)
+            stats.append(found)
     ids = [image_id(path.relative_to(folder).as_posix()) for path in paths]
-    return Pool(str(folder), ids, sizes, _Files(paths), dict(ignored))
+    return Pool(str(folder), ids, [found.st_size for found in stats], _Files(paths, stats), dict(ignored))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -266,8 +306,8 @@ def _refuse_to_list(error: OSError) -> NoReturn:
     raise PoolError(f"expected a folder that can be listed at {error.filename}: {error.strerror}")
 
 
-def _size_or_why(path: Path, name: str) -> int | str:
-    """Bytes of an image file, or why it is ignored."""
+def _stat_or_why(path: Path, name: str) -> os.stat_result | str:
+    """What the system says of an image file, or why it is ignored."""
     if path.name.startswith(".") and not path.name.startswith("._"):
         return "(hidden)"
     try:
@@ -278,7 +318,7 @@ def _size_or_why(path: Path, name: str) -> int | str:
         return "(link to a folder)"
     if not stat.S_ISREG(found.st_mode):
         return "(special file)"
-    return why_ignored(name) or found.st_size
+    return why_ignored(name) or found
 
 
 def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:

@@ -25,6 +25,7 @@ import numpy as np
 
 from holotype import files
 from holotype.errors import OutputError, PoolError, UnreadableImage
+from holotype.pool.digests import States, state_of
 from holotype.pool.images import SUFFIXES
 
 _OPEN_TARS = 32  # well below the 256 files that some systems let a process open
@@ -72,9 +73,8 @@ class _Tar:
         if self.file >= 0:
             os.close(self.file)
 
-    @property
-    def state(self) -> tuple[int, int]:
-        return self.found.st_size, self.found.st_mtime_ns
+    def now(self) -> os.stat_result:
+        return os.fstat(self.file)
 
 
 class Tars:
@@ -85,7 +85,7 @@ class Tars:
         self._paths = paths
         self._open = OrderedDict[int, _Tar]()  # the one used last is at the end
         self._lock = threading.Lock()
-        self._states: list[tuple[int, int]] = []
+        self._stats: list[os.stat_result] = []
         self._starts: list[int] = []
         self._offsets = array("q")
         self.sizes = array("q")
@@ -94,7 +94,7 @@ class Tars:
                 self._keep(shard, _Tar(path))
             except OSError as error:
                 raise PoolError(f"expected a tar at {path}, which cannot be read: {error.strerror}") from None
-            self._states.append(self._open[shard].state)
+            self._stats.append(self._open[shard].found)
 
     def enter(self, shard: int) -> Listing:
         """List a tar; its images take the rows after those of the tars entered before. Raises `PoolError`."""
@@ -104,6 +104,12 @@ class Tars:
         self.sizes.extend(listing.sizes)
         return listing
 
+    def states(self) -> States:
+        counts = np.diff([*self._starts, len(self.sizes)])
+        states = np.array([state_of(found) for found in self._stats], np.int64).repeat(counts, axis=0)
+        states[:, -1] = self._offsets
+        return states
+
     def read(self, row: int) -> bytes:
         return self.read_piece(row, 0, self.sizes[row])
 
@@ -112,6 +118,7 @@ class Tars:
         wanted = min(size, self.sizes[row] - start)
         tar = self._tar(shard)  # held by name until it is read: another thread may push it out of those kept open
         data = os.pread(tar.file, wanted, self._offsets[row] + start)
+        self._refuse_changed(shard, tar.now())  # then these may be bytes of another image
         if len(data) < wanted:
             raise UnreadableImage(f"{self._paths[shard]} was cut off after it was opened")
         return data
@@ -136,9 +143,13 @@ class Tars:
             tar = _Tar(path)
         except OSError as error:
             raise PoolError(f"{path} cannot be read any more: {error.strerror}; give the same command again") from None
-        if tar.state != self._states[shard]:
-            raise PoolError(f"{path} was changed while it was in use; give the same command again")
+        self._refuse_changed(shard, tar.found)
         return tar
+
+    def _refuse_changed(self, shard: int, found: os.stat_result) -> None:
+        before = self._stats[shard]
+        if (found.st_size, found.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise PoolError(f"{self._paths[shard]} was changed while it was in use; give the same command again")
 
 
 def _listing(path: Path, tar: _Tar) -> Listing:
