@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holotype.review.access import CLOSED, CLOSED_POLICY, ONWARD, PAGE, Access, asks_to_enter
 
 BODY = 256 * 1024  # bytes that a request may have
+HEAD = 32 * 1024  # bytes that its headers may have
 BODY_PATIENCE = 10  # seconds that its body may take
 HEADERS = {
     "content-security-policy": (
@@ -70,6 +71,8 @@ class Guard:
             await guarded.refuse(500, "this should not have happened; the terminal of holotype review says more")
 
     def _check(self, scope: Scope, headers: Headers) -> None:
+        if sum(len(name) + len(value) for name, value in headers.raw) > HEAD:
+            raise Refused(431, f"expected at most {HEAD // 1024} kB of headers")
         host = headers.getlist("host")
         if len(host) != 1 or host[0] not in self._hosts:
             raise Refused(421, "expected this page to be opened by the address that the terminal shows")

@@ -1,7 +1,9 @@
 """The page of `holotype review`: its server, which only this machine can reach."""
 
+import asyncio
 import json
 import math
+import os
 import socket
 import sqlite3
 import webbrowser
@@ -12,6 +14,8 @@ from importlib.resources import files as resources
 from typing import Annotated, Any, Literal
 
 import uvicorn
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import FastAPI, HTTPException, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -20,6 +24,7 @@ from starlette.exceptions import HTTPException as NotServed
 
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
 from holotype.review.access import Access
+from holotype.review.connections import Connection, most_connections
 from holotype.review.guard import Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
 from holotype.review.review import Review
@@ -49,6 +54,25 @@ SERVED = {
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 PICTURE_CACHE = "private, max-age=31536000, immutable"
+
+
+class Shared:
+    """An action that runs in a thread, one at a time; all who ask for it meanwhile share the run after that."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        """Return when the action has run, from its start to its end, after this call."""
+        self._next = self._next or asyncio.create_task(self._run())
+        await asyncio.shield(self._next)
+
+    async def _run(self) -> None:
+        async with self._turn:
+            self._next = None
+            await run_sync(self._action)
 
 
 class Json(JSONResponse):
@@ -132,13 +156,15 @@ def _add_pictures(app: FastAPI, session: Session) -> None:
     def jpeg(picture: bytes) -> Response:
         return Response(picture, media_type="image/jpeg", headers={"cache-control": PICTURE_CACHE})
 
+    at_once = CapacityLimiter(os.cpu_count() or 1)  # so many are decoded at once, and no answer waits for them
+
     @app.get("/image/{row}/{size}")
-    def image(row: Row, size: Size, v: str) -> Response:
-        return jpeg(session.picture(row, size, v))
+    async def image(row: Row, size: Size, v: str) -> Response:
+        return jpeg(await run_sync(session.picture, row, size, v, limiter=at_once))
 
     @app.get("/exemplar/{number}/{size}")
-    def exemplar(number: Row, size: Size, v: str, name: str) -> Response:
-        return jpeg(session.exemplar_picture(number, size, v, name))
+    async def exemplar(number: Row, size: Size, v: str, name: str) -> Response:
+        return jpeg(await run_sync(session.exemplar_picture, number, size, v, name, limiter=at_once))
 
 
 def _add_questions(app: FastAPI, session: Session) -> None:
@@ -160,10 +186,12 @@ def _add_questions(app: FastAPI, session: Session) -> None:
     def undo(body: UndoBody) -> Response:
         return Json({"undone": session.undo(body.act), "version": session.version})
 
+    learn = Shared(session.learn)
+
     @app.post("/api/refit")
-    def refit(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
-        session.learn()
-        return Json({"version": session.version})
+    async def refit(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
+        await learn()
+        return Json({"version": await run_sync(lambda: session.version)})
 
 
 def _rows(text: str) -> list[int]:
@@ -253,13 +281,15 @@ def serve(
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:
-    """Return what runs `app`; only warnings are printed."""
+    """Return what runs `app`. Only errors of ours are printed: whoever reaches the port could fill a log with his."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            loop="asyncio",
+            http=Connection,
             ws="none",
-            log_level="warning",
+            backlog=most_connections(),  # so many are taken at a time, before the first of them is heard
+            log_level="error",
             access_log=False,
             proxy_headers=False,
             server_header=False,
