@@ -7,12 +7,12 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 IDLE = 10  # seconds without a whole head of a request, or without reading what was sent
-MOST = 256  # connections at once; fewer where this process may open few files
+CONNECTIONS = 256  # connections at once; fewer where this process may open few files
 
 
 def most_connections() -> int:
     """Return how many connections there may be: a quarter of the files that this process may open, and at most 256."""
-    return max(16, min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+    return max(16, min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
 class Connection(H11Protocol):
