@@ -11,7 +11,7 @@ from reviewer import SETTINGS, THREADS, Known, answer, plant
 from scipy.stats import binom
 
 from holotype.answers.audit import audit, permanent_random_numbers
-from holotype.answers.exchange import read_csv, write_csv
+from holotype.answers.forms import read_csv, write_csv
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import NewAnswer, Verdict
 from holotype.answers.refine import refine
@@ -87,17 +87,89 @@ def test_what_was_asked_as_an_audit_is_audited_whichever_way_the_answer_comes(re
     assert [(one.id, one.audit) for one in review.answers.current()] == [("10", True), ("20", False)]
 
 
-def test_within_one_file_the_lines_before_count(review: Review, tmp_path: Path) -> None:
+CONTRADICTIONS = {
+    "20,red,yes\n20,red,no": ("20 red no", "line 2: line 3 says no to red about '20', and the last decides"),
+    "20,red,yes\n20,green,yes": ("20 green yes", "line 2: line 3 says yes to green about '20'"),
+    "20,red,unsure\n20,red,yes": ("20 red yes", "line 2: line 3 says yes to red"),
+    "20,red,exemplar\n20,red,no": ("20 red no", "line 2: line 3 says no to red"),
+    "20,red,exemplar\n20,green,exemplar": ("20 green exemplar", "line 2: line 3 says exemplar to green"),
+    "20,red,yes\n20,green,yes\n20,red,yes": ("20 red yes", "line 3: line 4 says yes to red"),
+    "20,red,yes\n0,red,no": ("20 red yes", "line 3: 0 is an exemplar of red: withdraw it there first"),
+    "20,red,yes\n0,green,yes": ("20 red yes", "line 3: 0 is an exemplar of red: withdraw it there first"),
+    "20,red,yes\n0,red,withdrawn": ("20 red yes", "line 3: red has no other exemplar"),
+    "20,red,exemplar\n20,red,withdrawn\n30,red,no": ("30 red no", "line 2: line 3 says withdrawn to red about '20'"),
+    "20,red,yes\n5000,red,yes": ("20 red yes", "line 3: expected the id of an image"),
+    "20,red,yes\n5,purple,yes": ("20 red yes", "line 3: expected one of the classes red, green, blue, got 'purple'"),
+    "20,red,yes\n1,red,exemplar": ("20 red yes", "line 3: 1 is an exemplar of green: withdraw it there first"),
+}
+
+
+@pytest.mark.parametrize("lines", CONTRADICTIONS)
+def test_a_line_that_cannot_be_is_left_out_and_named_and_the_rest_is_taken(
+    review: Review, lines: str, tmp_path: Path
+) -> None:
+    held, why = CONTRADICTIONS[lines]
+    (tmp_path / "a.csv").write_text(f"id,class,answer\n{lines}\n")
+    taken = review.load(tmp_path / "a.csv")
+    assert taken.refused[0].startswith(why)
+    assert len(taken.refused) == 1
+    assert [f"{one.id} {one.label} {one.verdict}" for one in review.answers.current()] == [held]
+    assert next(taken.lines()) == "1 new answers; 1 cannot be, and are left out:"
+
+
+def test_an_act_that_contradicts_itself_is_refused(review: Review) -> None:
+    """On the page and in Python there is no last line: who says both at once is asked which."""
+    for label, verdict in CONTRARY:
+        with pytest.raises(AnswersError, match="were answered at once about '20'; nothing was recorded"):
+            review.record([NewAnswer("20", RED, "yes"), NewAnswer("20", label, verdict)])
+    assert review.version == 0
+    review.record([NewAnswer("20", RED, "yes"), NewAnswer("20", "green", "no")])
+    with AnswerLog(review.out / "other.db") as log, pytest.raises(AnswersError, match="answered at once"):
+        log.record([NewAnswer("20", RED, "yes"), NewAnswer("20", RED, "no")])
+
+
+CONTRARY: list[tuple[str, Verdict]] = [(RED, "no"), ("green", "yes"), (RED, "unsure"), ("green", "exemplar")]
+
+
+def test_the_order_of_the_lines_is_that_of_the_answers(review: Review, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("id,class,answer\n10,red,exemplar\n10,green,exemplar\n")
-    with pytest.raises(AnswersError, match="10 is an exemplar of red"):
-        review.read(path)
-    path.write_text("id,class,answer\n40,red,yes\n40,green,yes\n40,red,yes\n")
-    assert review.read(path) == 2
-    assert "40" in {one.id for one in review.gallery(RED, "found", count=999)[0]}
     path.write_text("id,class,answer\n10,red,exemplar\n0,red,withdrawn\n0,red,no\n")
     assert review.read(path) == 3
     assert [one.name for one in review.exemplars(RED)] == ["10"]
+
+
+def test_of_several_withdrawals_the_one_that_would_empty_a_class_is_left_out(review: Review, tmp_path: Path) -> None:
+    review.record([NewAnswer("10", RED, "exemplar")])
+    (tmp_path / "a.csv").write_text("id,class,answer\n0,red,withdrawn\n10,red,withdrawn\n0,red,no\n")
+    taken = review.load(tmp_path / "a.csv")
+    assert (taken.new, taken.refused) == (
+        2,
+        ["line 3: red has no other exemplar: add one before this one is withdrawn"],
+    )
+    assert [one.name for one in review.exemplars(RED)] == ["10"]
+
+
+def test_ids_are_found_as_they_are_elsewhere(review: Review, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,class,answer\n20.jpg,red,yes\n./30,red ,yes\n")
+    assert review.read(tmp_path / "a.csv") == 2
+    review.answers.add("40.jpg", RED, "no")
+    assert [(one.id, one.label) for one in review.answers.current()] == [("20", RED), ("30", RED), ("40", RED)]
+
+
+def test_what_was_answered_since_keeps_an_act_from_being_undone(review: Review) -> None:
+    review.record([NewAnswer("10", RED, "exemplar")])
+    review.record([NewAnswer("0", RED, "withdrawn")], act="withdrawn")
+    review.record([NewAnswer("0", "green", "exemplar")], act="moved")
+    with pytest.raises(AnswersError, match="0 would be an exemplar of green and of red; undo what was answered since"):
+        review.undo("withdrawn")
+    review.undo("moved")
+    review.record([NewAnswer("0", RED, "no")], act="no")
+    with pytest.raises(AnswersError, match="0 would be an exemplar of red, and no to red was answered"):
+        review.undo("withdrawn")
+    assert [one.name for one in review.exemplars(RED)] == ["10"]
+    review.undo("no")
+    assert review.undo("withdrawn")
+    assert [one.name for one in review.exemplars(RED)] == ["0", "10"]
 
 
 def test_an_older_export_imported_again_does_not_undo_newer_answers(review: Review, tmp_path: Path) -> None:
@@ -130,12 +202,12 @@ def test_suggest_does_not_say_which_question_is_of_the_audit_and_the_log_knows(r
     drawn = {one.id for one in review.next(12, RED) if one.audit}
     assert drawn
     lines = list(review.form(12, [RED]))
-    assert lines[0] == "id,class,answer"
+    assert lines[0] == "id,class,answer,digest"
     assert "audit" not in "".join(lines)
     filled = [dict(row, answer="yes") for row in csv.DictReader(lines)]
     path = tmp_path / "filled.csv"
     with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, ["id", "class", "answer"])
+        table = csv.DictWriter(file, ["id", "class", "answer", "digest"])
         table.writeheader()
         table.writerows(filled)
     assert review.read(path) == 12

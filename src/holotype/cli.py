@@ -235,7 +235,8 @@ def suggest(
 def answer(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
     answers: Annotated[
-        Path | None, typer.Argument(help="CSV: id,class,answer and, if known, when,who,audit; or Label Studio's .json.")
+        Path | None,
+        typer.Argument(help="CSV: id,class,answer and, if known, when,who,audit; or an export of Label Studio."),
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write all answers there: .csv, or .json as tasks.")] = None,
     apply: Annotated[bool, typer.Option(help="Do the run again with the answers.")] = False,
@@ -247,10 +248,7 @@ def answer(
 
     with Review.open(folder) as opened:
         if answers is not None:
-            taken = opened.load(answers, _who(who))
-            older = f"; {taken.older:,} are older than what was answered since, and left out" if taken.older else ""
-            other = f"; {taken.other:,} are about other pictures, and left out" if taken.other else ""
-            _print_lines([f"{taken.new:,} new answers{older}{other}"])
+            _print_lines(opened.load(answers, _who(who)).lines())
         if apply:
             _print_lines(opened.apply(Terminal()).summary())
         _print_lines(opened.summary())

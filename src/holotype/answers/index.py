@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,46 @@ _WORDS = {
 }
 
 
+GONE = "about an image that is not in the pool"
+OTHER = "about another picture than the one that has its id now"
+OTHER_CLASS = "about a class that is not among those of the run"
+TESTED = "about an image of the test set, or nearly the same"
+
+
 @dataclass(frozen=True)
 class MatchedAnswers:
-    """The `answers` that apply to a pool and its classes, in order of recording; `set_aside`: why others do not."""
+    """The `answers` that apply to a pool and its classes, in order of recording; `set_aside`: why others do not.
+
+    Each bears the id that its image has now.
+    """
 
     answers: Sequence[Answer]
     set_aside: Mapping[str, int]
 
+    @property
+    def count(self) -> int:
+        """How many there are in all."""
+        return len(self.answers) + sum(self.set_aside.values())
+
     def explain(self) -> str:
-        """Say how many are set aside, and why; nothing where none is."""
+        """Say how many decide nothing, and why; nothing where none is so."""
         return "; ".join(f"{count:,} set aside: {why}" for why, count in self.set_aside.items())
+
+    def __str__(self) -> str:
+        aside = self.explain()
+        return f"{len(self.answers):,} of {self.count:,} apply; {aside}" if aside else f"{self.count:,}"
+
+
+def find_row(pool: Pool, name: str, digest: str = "") -> tuple[int | None, str]:
+    """Return the row of the image that an answer is about; None and why (`GONE`, `OTHER`) where there is none.
+
+    It is about the picture that has the `digest`, under whichever name; without one, about what has the `name`.
+    """
+    row = pool.rows.get(name)
+    row = pool.find(name) if row is None else row
+    if row is not None and (not digest or digest == pool.digest(row)):
+        return row, ""
+    return None, GONE if row is None else OTHER
 
 
 def match_answers(
@@ -36,32 +66,36 @@ def match_answers(
 ) -> MatchedAnswers:
     """Return those of `answers` that apply to `pool`, the last of each kind about an image and a class.
 
-    An answer is about a picture: where the image of its id has other bytes now (`Pool.digest`), it does not apply.
+    An answer is about a picture (`find_row`), and what was once drawn for the audit stays so under any name.
 
     held_out   rows of a test set, and what is nearly the same: answers about them decide nothing
     """
     kept: dict[tuple[str, str, bool], Answer] = {}
+    drawn: dict[str, frozenset[str]] = {}
     reasons: Counter[str] = Counter()
     closed = set(held_out)
     for answer in answers:
-        why = _why_not(answer, classes, pool, closed)
-        if why:
-            reasons[why] += 1
+        found = _placed(answer, classes, pool, closed)
+        if isinstance(found, str):
+            reasons[found] += 1
         else:
-            kept.pop(key := (answer.id, answer.label, answer.prototype), None)
-            kept[key] = answer
-    return MatchedAnswers(list(kept.values()), reasons)
+            drawn[found.id] = drawn.get(found.id, frozenset()) | found.drawn
+            kept.pop(key := (found.id, found.label, found.prototype), None)
+            kept[key] = found
+    applying = [
+        replace(one, drawn=drawn[one.id], audit=one.audit or one.label in drawn[one.id]) for one in kept.values()
+    ]
+    return MatchedAnswers(applying, reasons)
 
 
-def _why_not(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collection[int]) -> str:
+def _placed(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collection[int]) -> Answer | str:
+    """Return an answer with the id that its image has now, or why it does not apply."""
     if answer.label not in classes:
-        return "about a class that is not among those of the run"
-    row = pool.rows.get(answer.id)
+        return OTHER_CLASS
+    row, why = find_row(pool, answer.id, answer.digest)
     if row is None:  # an exemplar from outside the pool can be withdrawn
-        return "" if answer.verdict == "withdrawn" else "about an image that is not in the pool"
-    if answer.digest and answer.digest != pool.digest(row):
-        return "about another picture than the one that has its id now"
-    return "about an image of the test set, or nearly the same" if row in held_out else ""
+        return answer if answer.verdict == "withdrawn" and why == GONE else why
+    return TESTED if row in held_out else replace(answer, id=pool.ids[row])
 
 
 def current_exemplars(

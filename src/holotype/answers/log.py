@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -14,7 +15,20 @@ from typing import Any, Self, cast
 from uuid import uuid4
 
 from holotype import files
-from holotype.answers.records import PROTOTYPE, Answer, Imported, NewAnswer, Pair, Rules, Undo, Verdict, check_text, utc
+from holotype.answers.forms import name_some
+from holotype.answers.records import (
+    PROTOTYPE,
+    Answer,
+    Imported,
+    NewAnswer,
+    Pair,
+    Rules,
+    Undo,
+    Verdict,
+    check_text,
+    overruled,
+    utc,
+)
 from holotype.answers.schema import (
     APPLICATION,
     CREATION,
@@ -116,38 +130,76 @@ class AnswerLog:
     def record(self, new: Sequence[NewAnswer], *, act: str | None = None) -> list[Answer]:
         """Record answers as one act, all or none. An `act` that is known is returned, and not recorded again.
 
-        Raises `AnswersError` when `act` is known with other answers, or the rules refuse one.
+        Raises `AnswersError` when `act` is known with other answers, two of them contradict each other, or the rules
+        refuse one.
         """
         if act is not None:
             check_text("the id of an act", act)
         new = [self._complete(one) for one in new]
+        for place, against in overruled(new).items():
+            one, other = new[place], new[against]
+            raise AnswersError(
+                f"{one.verdict} to {one.label} and {other.verdict} to {other.label} were answered at once about "
+                f"{one.id!r}; nothing was recorded: give one of them"
+            )
         with self._writing():
             known = self._read(OF_ACT, act)
             if known and not _are_same(new, known):
                 raise AnswersError(f"act {act} is recorded with other answers; give these an id of their own")
+            if not known and (faults := self._faults(new)):
+                raise AnswersError(f"{next(iter(faults.values()))}; nothing was recorded")
             return known or self._write(new, act or uuid4().hex)
 
     def take(self, new: Iterable[NewAnswer]) -> Imported:
-        """Record, as one act, what does not hold already and is no older than what was answered since.
+        """Record, as one act, what does not hold already, is no older than what was answered since, and can be.
 
-        Of several answers of a kind about one image and class the last counts. An exemplar shows its class: yes is not
-        new. Raises `AnswersError` when the rules refuse one.
+        Of several answers about one image the last decides (`overruled`). An exemplar shows its class: yes is not new.
+        Raises `AnswersError` when there are answers and none of them can be.
         """
         given = list(new)
         ours = [one for one in given if self.rules is None or not self.rules.is_about_another(one)]
+        complete, refused = self._all_complete(ours)
+        against = overruled(complete)
+        refused += [
+            _in_words(complete[place], _why(complete[place], complete[other])) for place, other in against.items()
+        ]
         last: dict[tuple[str, str, bool], NewAnswer] = {}
-        for one in map(self._complete, ours):
+        for place, one in enumerate(complete):
             before = last.get(key := (*one.pair, one.verdict in PROTOTYPE))
-            if before is None or one.when is None or before.when is None or utc(one.when) >= utc(before.when):
+            newer = before is None or one.when is None or before.when is None or utc(one.when) >= utc(before.when)
+            if newer and place not in against:
                 last.pop(key, None)
                 last[key] = one
         with self._writing():
-            held = _Held(self._applying(self.current()), self._db.execute(LATEST).fetchall())
+            held = _Held(self._applying(self.current()), self._latest())
             prototypes = self.prototypes()
             other = [one for one in last.values() if not (held.has(one) or self._needless(one, prototypes))]
             fresh = [one for one in other if not held.is_newer_than(one)]
-            self._write(fresh, uuid4().hex)
-        return Imported(len(fresh), len(other) - len(fresh), len(given) - len(ours))
+            faults = self._faults(fresh)
+            refused += [_in_words(fresh[place], why) for place, why in faults.items()]
+            possible = [one for place, one in enumerate(fresh) if place not in faults]
+            if refused and len(faults) == len(last) and len(ours) == len(given):
+                raise AnswersError(f"none of the answers can be, and nothing was recorded: {name_some(refused)}")
+            self._write(possible, uuid4().hex)
+        return Imported(len(possible), len(other) - len(fresh), len(given) - len(ours), refused)
+
+    def _all_complete(self, given: Sequence[NewAnswer]) -> tuple[list[NewAnswer], list[str]]:
+        """Return `given` with the ids and digests of their images, and in words those that have none."""
+        complete, refused = list[NewAnswer](), list[str]()
+        for one in given:
+            try:
+                complete.append(self._complete(one))
+            except AnswersError as error:
+                refused.append(_in_words(one, str(error)))
+        return complete, refused
+
+    def _faults(self, new: Sequence[NewAnswer]) -> dict[int, str]:
+        return {} if self.rules is None else self.rules.faults(new, self.prototypes())
+
+    def _latest(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield the image by its name now, the class, the digest, and when anything was last said of these."""
+        for name, label, digest, when in self._db.execute(LATEST).fetchall():
+            yield (self.rules.current_id(name, digest) if self.rules else name), label, digest, when
 
     def _applying(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         return answers if self.rules is None else self.rules.applying(answers)
@@ -160,11 +212,9 @@ class AnswerLog:
 
     def draw(self, pairs: Iterable[Pair]) -> None:
         """Note that these images are asked about as part of the random audit: what is answered to that is audited."""
-        with self._lock, _explain(self.path):
-            known = {pair for pair in pairs if self._db.execute(DRAWN, pair).fetchone() is None}
-            if known:
-                with self._writing():
-                    self._draw(known)
+        if known := {pair for pair in pairs if not self._is_drawn(pair)}:
+            with self._writing():
+                self._draw(known)
 
     def _draw(self, pairs: Iterable[Pair]) -> None:
         self._db.executemany("INSERT OR IGNORE INTO drawn VALUES (?, ?)", pairs)
@@ -172,7 +222,7 @@ class AnswerLog:
     def undo(self, act: str, *, who: str = "") -> bool:
         """Record that `act` does not hold; False, and nothing is recorded, when that is so already.
 
-        Raises `AnswersError` for an act that is unknown.
+        Raises `AnswersError` for an act that is unknown, and where what was answered since contradicts what would hold.
         """
         check_text("the id of an act", act)
         if who:
@@ -182,8 +232,14 @@ class AnswerLog:
                 raise AnswersError(f"expected an act that was recorded, got {act!r}; nothing was undone")
             if not self._read(VALID_OF_ACT, act):
                 return False
+            before = self._contradictions()
             self._insert(act, None, None, "undo", datetime.now(UTC), who, False, "")
+            if new := self._contradictions() - before:
+                raise AnswersError(f"this cannot be undone, as {min(new)}; undo what was answered since first")
             return True
+
+    def _contradictions(self) -> set[str]:
+        return set() if self.rules is None else self.rules.contradictions(self.current())
 
     def last_act(self, who: str | None = None) -> str | None:
         """The last act, of `who` or of anybody, that is not undone."""
@@ -221,11 +277,18 @@ class AnswerLog:
             return [cast(Answer, _record(row)) for row in self._db.execute(query, values)]
 
     def _complete(self, one: NewAnswer) -> NewAnswer:
-        return one if self.rules is None else self.rules.complete(one)
+        """Give an answer what the rules know of its image; what was drawn under another name stays an audit."""
+        if self.rules is None:
+            return one
+        found = self.rules.complete(one)
+        was_drawn = found.id != one.id and self._is_drawn((one.id, found.label))
+        return replace(found, audit=True) if was_drawn else found
+
+    def _is_drawn(self, pair: Pair) -> bool:
+        with self._lock, _explain(self.path):
+            return self._db.execute(DRAWN, pair).fetchone() is not None
 
     def _write(self, new: Sequence[NewAnswer], act: str) -> list[Answer]:
-        if self.rules is not None:
-            self.rules.check(new, self.prototypes())
         now = datetime.now(UTC)
         self._draw(one.pair for one in new if one.audit)
         for one in new:
@@ -281,6 +344,18 @@ class _Held:
 
 def _pair(answer: Answer) -> Pair:
     return answer.id, answer.label
+
+
+def _in_words(one: NewAnswer, why: str) -> str:
+    return f"{one.where}: {why}" if one.where else why
+
+
+def _why(one: NewAnswer, other: NewAnswer) -> str:
+    """Why an answer does not count that another contradicts."""
+    if one.where and one.where == other.where:
+        return f"{one.verdict} to {one.label} and {other.verdict} to {other.label} at once about {one.id!r}"
+    says = f"{other.where or 'a later one'} says {other.verdict} to {other.label}"
+    return f"{says} about {other.id!r}, and the last decides"
 
 
 def _are_same(new: Sequence[NewAnswer], known: Sequence[Answer]) -> bool:

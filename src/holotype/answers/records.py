@@ -5,10 +5,10 @@ shows the class; "exemplar" and "withdrawn" whether it is a good picture to find
 a withdrawn one may still do so.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, cast, get_args
 
 from holotype.errors import AnswersError
 from holotype.model.predictions import NONE
@@ -27,6 +27,7 @@ class NewAnswer:
 
     audit    asked as part of the random audit, and never learnt from
     digest   of the image's bytes (`Pool.digest`): the answer is about that picture, whatever bears its id later
+    where    in the file that it comes from: "line 5", "task 3"
 
     Raises `AnswersError` for what no answer can be.
     """
@@ -38,6 +39,7 @@ class NewAnswer:
     audit: bool = False
     when: datetime | None = None
     digest: str = ""
+    where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         check_text("the id of an image", self.id)
@@ -89,30 +91,46 @@ class Imported:
     new     recorded
     older   left out, as something was answered since
     other   left out, as they are about other pictures than those that have their ids now
+    refused left out, each as "line 5: why": they cannot be, or a later one of the same file contradicts them
     """
 
     new: int
     older: int = 0
     other: int = 0
+    refused: Sequence[str] = ()
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a person is told."""
+        older = f"; {self.older:,} are older than what was answered since, and left out" if self.older else ""
+        other = f"; {self.other:,} are about other pictures, and left out" if self.other else ""
+        refused = f"; {len(self.refused):,} cannot be, and are left out:" if self.refused else ""
+        yield f"{self.new:,} new answers{older}{other}{refused}"
+        yield from self.refused
 
 
 class Rules(Protocol):
     """Which answers can be, in a run: every way of writing one asks here."""
 
     def complete(self, answer: NewAnswer) -> NewAnswer:
-        """Return `answer` with the digest of its image. Raises `AnswersError` for an image or class that is unknown."""
+        """Return `answer` with the id and the digest of its image. Raises `AnswersError` where there is none."""
 
     def is_about_another(self, answer: NewAnswer) -> bool:
         """Whether an answer is about another picture than the one that has its id now."""
 
+    def current_id(self, name: str, digest: str) -> str:
+        """Return what the image that was called `name` is called now; `name` where it is not there."""
+
     def applying(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         """Return those of `answers` that are about the images and classes of the run, the last of each kind."""
 
-    def check(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> None:
-        """Raise `AnswersError` where one of `new` contradicts what holds, or one before it.
+    def faults(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> dict[int, str]:
+        """Return the places of those of `new` that contradict what holds, or one before them, and why.
 
         prototypes   what holds of exemplars and withdrawn ones
         """
+
+    def contradictions(self, current: Sequence[Answer]) -> set[str]:
+        """Return, in words, where answers that hold contradict the exemplars that stand."""
 
     def is_exemplar(self, pair: Pair, prototypes: Sequence[Answer]) -> bool:
         """Whether an image is an exemplar of a class, by the run or by an answer."""
@@ -146,3 +164,38 @@ def check_text(what: str, value: object) -> None:
     except UnicodeEncodeError:
         pass
     raise AnswersError(f"expected {what} as text in UTF-8, got {value!a}")
+
+
+def overruled(new: Sequence[NewAnswer]) -> dict[int, int]:
+    """Return the places of those of `new` that a later one about the same image contradicts, each with its place.
+
+    Yes and no to one class contradict each other, and yes to two: the last decides, by time where all of an image have
+    one, else by place; of two that a single line or task says, none. What was answered at another time is no
+    contradiction: somebody changed his mind.
+    """
+    images: dict[str, list[int]] = {}
+    for place, one in enumerate(new):
+        images.setdefault(one.id, []).append(place)
+    found: dict[int, int] = {}
+    for places in images.values():
+        if all(new[place].when is not None for place in places):
+            places.sort(key=lambda place: utc(cast(datetime, new[place].when)))
+        last: list[int] = []
+        for place in reversed(places):
+            against = next((other for other in last if _contradict(new[place], new[other])), None)
+            if against is None:
+                last.append(place)
+            else:
+                found[place] = against
+                if new[place].where and new[place].where == new[against].where:  # at once: neither is the last
+                    found[against] = place
+    return found
+
+
+def _contradict(one: NewAnswer, other: NewAnswer) -> bool:
+    if one.when is not None and other.when is not None and utc(one.when) != utc(other.when):
+        return False
+    if "withdrawn" in (one.verdict, other.verdict):
+        return one.label == other.label and "exemplar" in (one.verdict, other.verdict)
+    first, second = ("yes" if verdict == "exemplar" else verdict for verdict in (one.verdict, other.verdict))
+    return first != second if one.label == other.label else first == second == "yes"

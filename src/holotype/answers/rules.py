@@ -1,14 +1,15 @@
 """Which answers can be given in a run: every way of writing one goes through here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.answers.index import current_exemplars, match_answers
+from holotype.answers.index import OTHER, current_exemplars, find_row, match_answers
 from holotype.answers.records import Answer, NewAnswer, Pair
-from holotype.errors import AnswersError
+from holotype.errors import AnswersError, HolotypeError
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import decode
 from holotype.pool.pool import Pool
@@ -31,41 +32,111 @@ class AnswerRules:
     held_out: Collection[int] = ()
 
     def complete(self, answer: NewAnswer) -> NewAnswer:
-        """Return `answer` with the digest of its image. Raises `AnswersError` for an image or class that is unknown."""
-        if answer.label not in self.classes:
-            raise AnswersError(f"expected one of the classes {', '.join(self.classes)}, got {answer.label!r}")
-        row = self.pool.rows.get(answer.id)
-        if row is None:
-            if answer.verdict == "withdrawn" and any(one.name == answer.id for one in self.given):
-                return answer
-            raise AnswersError(f"expected the id of an image in {self.pool.source}, got {answer.id!r}")
-        if self.is_about_another(answer):
+        """Return `answer` with the id and the digest of its image, and the class as it is written in the run.
+
+        Raises `AnswersError` for an image or a class that is unknown.
+        """
+        answer = replace(answer, label=self._class(answer.label))
+        if answer.verdict == "withdrawn" and any(one.row is None and one.name == answer.id for one in self.given):
+            return answer
+        row, why = find_row(self.pool, answer.id, answer.digest)
+        if why == OTHER:
             raise AnswersError(
                 f"the answer about {answer.id!r} is about another picture than the one that has this id in "
-                f"{self.pool.source}; nothing was recorded"
+                f"{self.pool.source}"
             )
-        return replace(answer, digest=self.pool.digest(row))
+        if row is None:
+            raise AnswersError(f"expected the id of an image in {self.pool.source}, got {answer.id!r}")
+        return replace(answer, id=self.pool.ids[row], digest=self.pool.digest(row))
+
+    def _class(self, label: str) -> str:
+        """The class that `label` names: as it is, else without blanks around it and in whichever form of Unicode."""
+        plain = normalize("NFC", label.strip())
+        alike = [name for name in self.classes if normalize("NFC", name) == plain]
+        if label in self.classes:
+            return label
+        if len(alike) == 1:
+            return alike[0]
+        raise AnswersError(f"expected one of the classes {', '.join(self.classes)}, got {label!r}")
 
     def is_about_another(self, answer: NewAnswer) -> bool:
         """Whether an answer is about another picture than the one that has its id now."""
-        row = self.pool.rows.get(answer.id)
-        return bool(answer.digest) and row is not None and answer.digest != self.pool.digest(row)
+        return find_row(self.pool, answer.id, answer.digest)[1] == OTHER
 
-    def check(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> None:
-        """Raise `AnswersError` where one of `new` contradicts the exemplars that hold, those before it included."""
-        exemplars = self._exemplars(prototypes)
-        for one in new:
+    def current_id(self, name: str, digest: str) -> str:
+        """Return what the image that was called `name` is called now; `name` where it is not there."""
+        row, _ = find_row(self.pool, name, digest)
+        return name if row is None else self.pool.ids[row]
+
+    def faults(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> dict[int, str]:
+        """Return the places of those of `new` that contradict the exemplars that hold, those before it included.
+
+        A class keeps an exemplar: the last withdrawal that would leave it none is at fault.
+        """
+        before, kept = self._exemplars(prototypes), dict[int, str]()
+        while True:
+            found, after = self._go_through(new, before, kept)
+            empty = [name for k, name in enumerate(self.classes) if all(one.label != k for one in after)]
+            last = {
+                one.label: place
+                for place, one in enumerate(new)
+                if one.verdict == "withdrawn" and one.label in empty and place not in found
+            }
+            if not last:
+                return found
+            kept |= {
+                place: f"{label} has no other exemplar: add one before this one is withdrawn"
+                for label, place in last.items()
+            }
+
+    def _go_through(
+        self, new: Sequence[NewAnswer], exemplars: list[Exemplar], kept: Mapping[int, str]
+    ) -> tuple[dict[int, str], list[Exemplar]]:
+        """Return what is at fault in `new`, taken one after the other without those in `kept`, and who stands then."""
+        found = dict(kept)
+        for place, one in enumerate(new):
+            try:
+                if place not in kept:
+                    exemplars = self._after(one, exemplars)
+            except HolotypeError as error:
+                found[place] = str(error)
+        return found, exemplars
+
+    def _after(self, one: NewAnswer, exemplars: list[Exemplar]) -> list[Exemplar]:
+        """Return the exemplars after an answer. Raises `HolotypeError` where it contradicts them."""
+        if one.verdict == "exemplar":
+            return [*exemplars, *self._checked_exemplar(one, exemplars)]
+        if one.verdict != "withdrawn":
+            self._check_shown(one, exemplars)
+            return exemplars
+        left = [other for other in exemplars if (other.name, other.label) != self._place(one)]
+        if len(left) == len(exemplars):
+            raise AnswersError(f"expected an exemplar of {one.label}, got {one.id!r}")
+        return left
+
+    def contradictions(self, current: Sequence[Answer]) -> set[str]:
+        """Return, in words, where answers that hold contradict the exemplars that stand."""
+        stands = {(one.name, self.classes[one.label]): 0 for one in self.given}
+        applying = match_answers(current, self.classes, self.pool, self.held_out).answers
+        for one in applying:
             if one.verdict == "withdrawn":
-                if not any((other.name, other.label) == self._place(one) for other in exemplars):
-                    raise AnswersError(f"expected an exemplar of {one.label}, got {one.id!r}; nothing was recorded")
-                exemplars = [other for other in exemplars if (other.name, other.label) != self._place(one)]
+                stands.pop((one.id, one.label), None)
             elif one.verdict == "exemplar":
-                exemplars = [*exemplars, *self._checked_exemplar(one, exemplars)]
-            else:
-                self._check_shown(one, exemplars)
-        for k, label in enumerate(self.classes):
-            if all(other.label != k for other in exemplars):
-                raise AnswersError(f"{label} has no other exemplar: add one before this one is withdrawn")
+                stands[one.id, one.label] = one.number
+        found = {
+            f"{name} would be an exemplar of {label} and of {other}"
+            for name, label in stands
+            for other in self.classes
+            if label < other and (name, other) in stands
+        }
+        for one in applying:
+            for label in self.classes:
+                since = stands.get((one.id, label), one.number)
+                if not one.prototype and since < one.number and (one.label == label) != (one.verdict == "yes"):
+                    found.add(
+                        f"{one.id} would be an exemplar of {label}, and {one.verdict} to {one.label} was answered"
+                    )
+        return found
 
     def applying(self, answers: Sequence[Answer]) -> Sequence[Answer]:
         """Return those of `answers` that are about the images and classes of the run, the last of each kind."""

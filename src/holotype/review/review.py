@@ -13,9 +13,11 @@ import numpy as np
 from holotype import files
 from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
-from holotype.answers.exchange import label_studio_tasks, read_csv, read_label_studio, write_csv
+from holotype.answers.exchange import read_answers
 from holotype.answers.feedback import sigmoid
+from holotype.answers.forms import FORM_COLUMNS, write_csv
 from holotype.answers.index import MatchedAnswers, current_exemplars, index_answers, match_answers
+from holotype.answers.label_studio import label_studio_tasks
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported, NewAnswer
 from holotype.answers.refine import refine
@@ -190,12 +192,11 @@ class Review:
         return self.load(path, who).new
 
     def load(self, path: Path, who: str = "") -> Imported:
-        """Take the answers of a CSV, or of an export of Label Studio (.json), and learn from them.
+        """Take the answers of a CSV, or of an export of Label Studio (JSON or CSV), and learn from them.
 
         who   whose they are, where the file does not say
         """
-        label_studio = path.suffix.lower() == ".json"
-        new = read_label_studio(path, self.classes) if label_studio else read_csv(path)
+        new = read_answers(path, self.classes)
         taken = self.answers.take([one if one.who else replace(one, who=who) for one in new])
         self.refit()
         return taken
@@ -216,12 +217,12 @@ class Review:
 
         Which of them are of the audit is kept in the log, and not shown: it must not sway the answer.
         """
-        yield "id,class,answer"
+        yield ",".join(FORM_COLUMNS)
         for label in labels:
             questions = self.next(n, label)
             self.answers.draw((one.id, label) for one in questions if one.audit)
             for one in questions:
-                yield csv_line([one.id, one.label, ""]).rstrip("\r\n")
+                yield csv_line([one.id, one.label, "", self.pool.digest(one.row)]).rstrip("\r\n")
 
     def summary(self) -> Iterator[str]:
         """Yield a line per class: what was answered and found, and what that is worth."""
