@@ -114,7 +114,7 @@ def test_it_waits_for_another_writer_and_names_one_that_does_not_end(
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr("holotype.answers.log.LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr("holotype.answers.database.LOCK_PATIENCE", 0.1)
     with AnswerLog(path) as hasty:
         assert hasty.current() == []  # whoever only reads waits for nobody
         with pytest.raises(AnswersError, match="another program has held it"):

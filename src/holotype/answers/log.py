@@ -4,17 +4,14 @@ What was once asked as part of the random audit is audited for good, whichever w
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import RLock
 from typing import Any, Self, cast
 from uuid import uuid4
 
-from holotype import files
+from holotype.answers.database import AnswerDatabase
 from holotype.answers.forms import name_some
 from holotype.answers.records import (
     PROTOTYPE,
@@ -30,30 +27,18 @@ from holotype.answers.records import (
     utc,
 )
 from holotype.answers.schema import (
-    APPLICATION,
-    CREATION,
+    CHANGED,
     CURRENT,
     DRAWN,
     HISTORY,
     LAST_ACT,
     LATEST,
+    NEWEST,
     OF_ACT,
     PROTOTYPES,
-    SCHEMA,
-    UPGRADE,
     VALID_OF_ACT,
 )
 from holotype.errors import AnswersError
-
-LOCK_PATIENCE = 10  # seconds that another writer is waited for
-
-_REASONS = {
-    sqlite3.SQLITE_NOTADB: "expected the answers of a run, got a file that is no SQLite database; move it away",
-    sqlite3.SQLITE_BUSY: f"another program has held it for {LOCK_PATIENCE} seconds; close that program, or try again",
-    sqlite3.SQLITE_FULL: "no space left on the disk, and nothing was recorded; free some space and try again",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that it is no folder and that this user may write there",
-    sqlite3.SQLITE_READONLY: "it can only be read; choose another place, or let this user write there",
-}
 
 
 class AnswerLog:
@@ -66,52 +51,9 @@ class AnswerLog:
     def __init__(self, path: Path | str, rules: Rules | None = None) -> None:
         self.path = Path(path)
         self.rules = rules
-        self._lock = RLock()
-        files.make_folder(self.path.parent)
-        with _explain(self.path):
-            self._db = sqlite3.connect(self.path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
-        try:
-            self._prepare()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _prepare(self) -> None:
-        with _explain(self.path):
-            self._db.execute("PRAGMA synchronous = FULL")
-            if self._about() == (0, 0, 0):
-                self._create()
-            application, schema, _ = self._about()
-        if application != APPLICATION:
-            raise AnswersError(
-                f"expected the answers of a run in {self.path}, got a database of another program; move it away, "
-                "or choose another folder"
-            )
-        if schema == 1:
-            self._upgrade()
-        elif schema != SCHEMA:
-            raise AnswersError(
-                f"{self.path} has schema {schema}, and this holotype knows {SCHEMA}; use the version that wrote it"
-            )
-        with suppress(sqlite3.OperationalError):  # two at once cannot switch, and one is enough: the file keeps it
-            self._db.execute("PRAGMA journal_mode = WAL")
-
-    def _about(self) -> tuple[int, ...]:
-        """The application and schema that the file says it has, and its number of tables and the like."""
-        queries = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-        return tuple(int(self._db.execute(query).fetchone()[0]) for query in queries)
-
-    def _create(self) -> None:
-        with self._writing():
-            if self._about() == (0, 0, 0):  # another process may have been quicker
-                for statement in [*CREATION, *UPGRADE]:
-                    self._db.execute(statement)
-
-    def _upgrade(self) -> None:
-        with self._writing():
-            if self._about()[1] == 1:
-                for statement in UPGRADE:
-                    self._db.execute(statement)
+        self._file = AnswerDatabase(self.path)
+        self._db = self._file.writer
+        self._cached: tuple[int, int, list[Answer]] = (-1, 0, [])
 
     def __enter__(self) -> Self:
         return self
@@ -120,8 +62,7 @@ class AnswerLog:
         self.close()
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
     def add(self, id: str, label: str, verdict: Verdict, *, who: str = "", audit: bool = False) -> Answer:  # noqa: A002
         """Record one answer as an act of its own."""
@@ -142,7 +83,7 @@ class AnswerLog:
                 f"{one.verdict} to {one.label} and {other.verdict} to {other.label} were answered at once about "
                 f"{one.id!r}; nothing was recorded: give one of them"
             )
-        with self._writing():
+        with self._file.writing():
             known = self._read(OF_ACT, act)
             if known and not _are_same(new, known):
                 raise AnswersError(f"act {act} is recorded with other answers; give these an id of their own")
@@ -170,9 +111,9 @@ class AnswerLog:
             if newer and place not in against:
                 last.pop(key, None)
                 last[key] = one
-        with self._writing():
+        with self._file.writing():
             held = _Held(self._applying(self.current()), self._latest())
-            prototypes = self.prototypes()
+            prototypes = self._prototypes_now()
             other = [one for one in last.values() if not (held.has(one) or self._needless(one, prototypes))]
             fresh = [one for one in other if not held.is_newer_than(one)]
             faults = self._faults(fresh)
@@ -194,11 +135,11 @@ class AnswerLog:
         return complete, refused
 
     def _faults(self, new: Sequence[NewAnswer]) -> dict[int, str]:
-        return {} if self.rules is None else self.rules.faults(new, self.prototypes())
+        return {} if self.rules is None else self.rules.faults(new, self._prototypes_now())
 
     def _latest(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield the image by its name now, the class, the digest, and when anything was last said of these."""
-        for name, label, digest, when in self._db.execute(LATEST).fetchall():
+        for name, label, digest, when in self._file.read(LATEST):
             yield (self.rules.current_id(name, digest) if self.rules else name), label, digest, when
 
     def _applying(self, answers: Sequence[Answer]) -> Sequence[Answer]:
@@ -213,7 +154,7 @@ class AnswerLog:
     def draw(self, pairs: Iterable[Pair]) -> None:
         """Note that these images are asked about as part of the random audit: what is answered to that is audited."""
         if known := {pair for pair in pairs if not self._is_drawn(pair)}:
-            with self._writing():
+            with self._file.writing():
                 self._draw(known)
 
     def _draw(self, pairs: Iterable[Pair]) -> None:
@@ -227,7 +168,7 @@ class AnswerLog:
         check_text("the id of an act", act)
         if who:
             check_text("who said it", who)
-        with self._writing():
+        with self._file.writing():
             if not self._read(OF_ACT, act):
                 raise AnswersError(f"expected an act that was recorded, got {act!r}; nothing was undone")
             if not self._read(VALID_OF_ACT, act):
@@ -256,25 +197,23 @@ class AnswerLog:
 
     def history(self) -> list[Answer | Undo]:
         """Everything that was recorded, in order."""
-        with self._lock, _explain(self.path):
-            return [_record(row) for row in self._db.execute(HISTORY)]
+        return [_record(row) for row in self._file.read(HISTORY)]
 
     @property
     def version(self) -> int:
         """A number that grows with every record."""
-        with self._lock, _explain(self.path):
-            return int(self._db.execute("SELECT coalesce(max(number), 0) FROM record").fetchone()[0])
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """A transaction that writes from its start on, so that what is read in it still holds when it ends."""
-        with self._lock, _explain(self.path), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
+        return int(self._file.read(NEWEST)[0][0])
 
     def _read(self, query: str, *values: str | None) -> list[Answer]:
-        with self._lock, _explain(self.path):
-            return [cast(Answer, _record(row)) for row in self._db.execute(query, values)]
+        return [cast(Answer, _record(row)) for row in self._file.read(query, values)]
+
+    def _prototypes_now(self) -> list[Answer]:
+        """What `prototypes` says within a transaction, read again only when something was said of exemplars."""
+        resets, seen, found = self._cached
+        if resets != self._file.resets or self._file.read(CHANGED, (seen,)):
+            found = self.prototypes()
+        self._cached = self._file.resets, self.version, found
+        return found
 
     def _complete(self, one: NewAnswer) -> NewAnswer:
         """Give an answer what the rules know of its image; what was drawn under another name stays an audit."""
@@ -285,8 +224,7 @@ class AnswerLog:
         return replace(found, audit=True) if was_drawn else found
 
     def _is_drawn(self, pair: Pair) -> bool:
-        with self._lock, _explain(self.path):
-            return self._db.execute(DRAWN, pair).fetchone() is not None
+        return bool(self._file.read(DRAWN, pair))
 
     def _write(self, new: Sequence[NewAnswer], act: str) -> list[Answer]:
         now = datetime.now(UTC)
@@ -371,16 +309,7 @@ def _record(row: tuple[Any, ...]) -> Answer | Undo:
     number, act, name, label, verdict, when, who, drawn, digest = row
     if verdict == "undo":
         return Undo(act, datetime.fromisoformat(when), who, number)
-    classes = frozenset(json.loads(drawn))
+    classes = frozenset(json.loads(drawn)) if drawn != "[]" else frozenset()
     return Answer(
         name, label, verdict, datetime.fromisoformat(when), who, label in classes, number, act, digest, classes
     )
-
-
-@contextmanager
-def _explain(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what it adds to the kind of fault
-        raise AnswersError(f"cannot use {path}: {_REASONS.get(code, f'{error}; nothing was recorded')}") from error

@@ -48,7 +48,9 @@ LAST_ACT = f"SELECT {_COLUMNS} FROM valid WHERE ?1 IS NULL OR who = ?1 ORDER BY 
 OF_ACT = f"SELECT {_COLUMNS} FROM answered WHERE act = ? AND answer != 'undo' ORDER BY number"
 CURRENT = f"""SELECT {_COLUMNS} FROM valid WHERE number IN
     (SELECT max(number) FROM valid GROUP BY id, class, prototype, digest) ORDER BY number"""
-PROTOTYPES = CURRENT.replace(" ORDER BY", " AND prototype ORDER BY")
+PROTOTYPES = CURRENT.replace(" GROUP BY", " WHERE prototype GROUP BY")
+NEWEST = "SELECT coalesce(max(number), 0) FROM record"
+CHANGED = "SELECT 1 FROM record WHERE number > ? AND answer IN ('exemplar', 'withdrawn', 'undo') LIMIT 1"
 DRAWN = "SELECT 1 FROM drawn WHERE id = ? AND class = ?"
 # when anything was last recorded about an image and a class, or taken back
 LATEST = """SELECT id, class, digest, max("when") FROM (

@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException as NotServed
 
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
 from holotype.review.access import Access
-from holotype.review.connections import Connection, most_connections
+from holotype.review.connections import CONNECTIONS, Connection, most_connections
 from holotype.review.guard import Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
 from holotype.review.review import Review
@@ -172,19 +172,25 @@ def _add_questions(app: FastAPI, session: Session) -> None:
     def questions(label: Label, n: Annotated[int, Field(ge=1, le=MOST)], exclude: str = "") -> Response:
         return Json({"questions": session.questions(label, n, _rows(exclude))})
 
+    acts = CapacityLimiter(CONNECTIONS)  # threads of their own, which wait for the disk most of the time
+
+    async def done(action: Callable[[], bool | None]) -> Response:
+        def both() -> dict[str, bool | str | None]:
+            return {"undone": action(), "version": session.version}
+
+        return Json(await run_sync(both, limiter=acts))
+
     @app.post("/api/answers")
-    def answers(body: AnswersBody) -> Response:
-        session.answer(body)
-        return Json({"version": session.version})
+    async def answers(body: AnswersBody) -> Response:
+        return await done(lambda: session.answer(body))
 
     @app.post("/api/withdraw")
-    def withdraw(body: WithdrawBody) -> Response:
-        session.withdraw(body)
-        return Json({"version": session.version})
+    async def withdraw(body: WithdrawBody) -> Response:
+        return await done(lambda: session.withdraw(body))
 
     @app.post("/api/undo")
-    def undo(body: UndoBody) -> Response:
-        return Json({"undone": session.undo(body.act), "version": session.version})
+    async def undo(body: UndoBody) -> Response:
+        return await done(lambda: session.undo(body.act))
 
     learn = Shared(session.learn)
 

@@ -216,9 +216,10 @@ class Session:
             if known != body:
                 raise HTTPException(409, "this act is known with other answers; give these an id of their own")
             self._acts[act] = known, new
-            if act not in self._recorded:
-                self.review.record(new, act)
-                self._recorded.add(act)
+            if act in self._recorded:
+                return
+        self.review.record(new, act)  # several at once are synced together; the log takes each act once
+        self._recorded.add(act)
 
     def _given(self, one: OneAnswer) -> NewAnswer:
         if one.row not in self._served:

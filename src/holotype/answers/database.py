@@ -1,0 +1,230 @@
+"""The SQLite file of the answers: who writes at the same time is synced together, and it must stay where it is."""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Lock, RLock
+from typing import Any
+
+from holotype import files
+from holotype.answers.schema import APPLICATION, CREATION, SCHEMA, UPGRADE
+from holotype.errors import AnswersError
+
+LOCK_PATIENCE = 10  # seconds that another writer is waited for
+_TOGETHER = 64  # acts that are synced at once
+
+_REASONS = {
+    sqlite3.SQLITE_NOTADB: "expected the answers of a run, got a file that is no SQLite database; move it away",
+    sqlite3.SQLITE_BUSY: f"another program has held it for {LOCK_PATIENCE} seconds; close that program, or try again",
+    sqlite3.SQLITE_FULL: "no space left on the disk, and nothing was recorded; free some space and try again",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that it is no folder and that this user may write there",
+    sqlite3.SQLITE_READONLY: "it can only be read; choose another place, or let this user write there",
+}
+
+
+class _Batch:
+    """Acts of one transaction; once it has `ended`, `error` says why it is not synced, or is None."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.ended = Event()
+        self.error: BaseException | None = sqlite3.OperationalError("interrupted")
+        self.undone: BaseException | None = None  # what had SQLite take all of it back
+
+
+class AnswerDatabase:
+    """The SQLite file `path`, made where there is none, with its tables; several threads may share one.
+
+    writer   the connection that writes, for the thread that holds `turn`
+    resets   how many times acts that had been written were taken back before they were synced
+
+    Raises `AnswersError` when the file is of another program or of a newer holotype, or cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.turn = RLock()
+        self.resets = 0
+        self._reading, self._counting = Lock(), Lock()
+        self._waiting = 0  # threads that will take their turn to write
+        self._inside = False
+        self._batch = _Batch()
+        files.make_folder(path.parent)
+        with suppress(OSError):  # SQLite says why, in the next line
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # what people said is theirs
+        self.writer = self._connect()
+        try:
+            self._prepare()
+            self._reader = self._connect()
+        except BaseException:
+            self.writer.close()
+            raise
+        self.read("SELECT 1 FROM record LIMIT 1")  # from now on the file of what is not in the database yet is there
+        self._files = self._identities()
+
+    def _connect(self) -> sqlite3.Connection:
+        with explain(self.path):
+            return sqlite3.connect(self.path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.turn, self._reading:
+            self._files = []
+            self._reader.close()
+            self.writer.close()
+
+    def read(self, query: str, values: Sequence[str | int | None] = ()) -> list[tuple[Any, ...]]:
+        """Return what `query` finds in what is synced; within `writing`, also in what was written since."""
+        with explain(self.path):
+            if self._is_inside():
+                return self.writer.execute(query, values).fetchall()
+            with self._reading:
+                return self._reader.execute(query, values).fetchall()
+
+    def _is_inside(self) -> bool:
+        """Whether this thread is within `writing`."""
+        if not self._inside or not self.turn.acquire(blocking=False):
+            return False
+        try:
+            return self._inside
+        finally:
+            self.turn.release()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction that writes from its start on, so that what is read in it still holds when it ends.
+
+        It is synced when this ends, together with those of other threads that waited for their turn meanwhile; an error
+        takes back only its own. Raises `AnswersError` where the file is not at its path any more.
+        """
+        with self._counting:
+            self._waiting += 1
+        with explain(self.path):
+            with self.turn:
+                with self._counting:
+                    self._waiting -= 1
+                batch = self._batch
+                try:
+                    yield from self._act(batch)
+                finally:
+                    self._end(batch)
+            batch.ended.wait()
+            if batch.error is not None:
+                raise batch.error
+
+    def _act(self, batch: _Batch) -> Iterator[None]:
+        self.check()
+        if batch.size == 0:
+            self.writer.execute("BEGIN IMMEDIATE")
+        batch.size += 1
+        self.writer.execute("SAVEPOINT act")
+        self._inside = True
+        try:
+            yield
+        except BaseException as error:
+            self.resets += 1
+            if self.writer.in_transaction:
+                self.writer.execute("ROLLBACK TO act")
+            else:  # SQLite has taken back all that was written, as where a disk is full
+                batch.undone = error
+            raise
+        finally:
+            self._inside = False
+        self.writer.execute("RELEASE act")
+
+    def _end(self, batch: _Batch) -> None:
+        """Sync what was written, unless another thread comes that can do so."""
+        with self._counting:
+            others = self._waiting
+        if others and batch.size < _TOGETHER and batch.undone is None:
+            return
+        self._batch = _Batch()
+        try:
+            if self.writer.in_transaction:
+                self.writer.execute("COMMIT")
+            self.check()
+            batch.error = batch.undone
+        except (sqlite3.Error, AnswersError) as error:
+            batch.error = error
+        finally:
+            self.resets += batch.error is not None
+            with suppress(sqlite3.Error):
+                if self.writer.in_transaction:
+                    self.writer.execute("ROLLBACK")
+            batch.ended.set()
+
+    def check(self) -> None:
+        """Raise `AnswersError` unless what was opened is still what is at the path: else answers go nowhere."""
+        if any(was not in (None, now) for was, now in zip(self._files, self._identities(), strict=False)):
+            raise AnswersError(
+                f"{self.path} was deleted, moved or replaced since it was opened; nothing was recorded: put it back, "
+                "or start again"
+            ) from OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self.path))
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        """Which files are there: the database, and beside it what is not in it yet."""
+        return [_identity(self.path), _identity(self.path.with_name(f"{self.path.name}-wal"))]
+
+    def _prepare(self) -> None:
+        with explain(self.path):
+            self.writer.execute("PRAGMA synchronous = FULL")
+            if self._about() == (0, 0, 0):
+                self._create()
+            application, schema, _ = self._about()
+        if application != APPLICATION:
+            raise AnswersError(
+                f"expected the answers of a run in {self.path}, got a database of another program; move it away, "
+                "or choose another folder"
+            )
+        if schema == 1:
+            self._upgrade()
+        elif schema != SCHEMA:
+            raise AnswersError(
+                f"{self.path} has schema {schema}, and this holotype knows {SCHEMA}; use the version that wrote it"
+            )
+        with suppress(sqlite3.OperationalError):  # two at once cannot switch, and one is enough: the file keeps it
+            self.writer.execute("PRAGMA journal_mode = WAL")
+
+    def _about(self) -> tuple[int, ...]:
+        """The application and schema that the file says it has, and its number of tables and the like."""
+        queries = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        return tuple(int(self.writer.execute(query).fetchone()[0]) for query in queries)
+
+    def _create(self) -> None:
+        with self._changing():
+            if self._about() == (0, 0, 0):  # another process may have been quicker
+                for statement in [*CREATION, *UPGRADE]:
+                    self.writer.execute(statement)
+
+    def _upgrade(self) -> None:
+        with explain(self.path), self._changing():
+            if self._about()[1] == 1:
+                for statement in UPGRADE:
+                    self.writer.execute(statement)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self.writer:
+            self.writer.execute("BEGIN IMMEDIATE")
+            yield
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def explain(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite about `path` into an `AnswersError` that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what it adds to the kind of fault
+        raise AnswersError(f"cannot use {path}: {_REASONS.get(code, f'{error}; nothing was recorded')}") from error
