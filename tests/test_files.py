@@ -16,7 +16,8 @@ from typing import BinaryIO
 import pytest
 
 from holotype.errors import OutputError
-from holotype.files import atomic, explain, locked, make_folder, write
+from holotype.files import atomic, explain, make_folder, write
+from holotype.locks import locked
 
 
 def fill_the_disk(file: BinaryIO) -> None:
@@ -234,14 +235,3 @@ def test_text_that_cannot_be_stored(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds characters"):
         write(tmp_path / "\ud800", b"x")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    with (
-        locked(tmp_path / ".lock"),
-        pytest.raises(OutputError, match=r"another process writes into .*; wait until it is done"),
-        locked(tmp_path / ".lock"),
-    ):
-        pass
-    with pytest.raises(FileNotFoundError), locked(tmp_path / ".lock"):
-        (tmp_path / "missing").read_bytes()

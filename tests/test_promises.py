@@ -14,12 +14,13 @@ import holotype
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "holotype"
 FILES = sorted(SOURCE.rglob("*.py"))
-# in the order of the flow: the first four and the last are modules, the others packages
+# in the order of the flow: the first five and the last are modules, the others packages
 PACKAGES = [
     "errors",
     "pointers",
     "names",
     "files",
+    "locks",
     "progress",
     "settings",
     "pool",

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from pictures import blurred, encoded
 from PIL import Image
 
-from holotype import files
 from holotype.encoders.encode import l2_normalize
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError, OutputError
+from holotype.locks import locked
 from holotype.pool.pool import Pool, open_pool
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore, embed
@@ -234,7 +234,7 @@ def test_two_processes_at_once(slow_pool: Pool, network: str, encoder: OnnxEncod
 
 def test_a_full_folder_is_read_without_the_lock(pool: Pool, encoder: OnnxEncoder, tmp_path: Path) -> None:
     embed(pool, encoder, tmp_path / "v")
-    with files.locked(tmp_path / "v" / ".lock"):
+    with locked(tmp_path / "v" / ".lock"):
         assert len(embed(pool, encoder, tmp_path / "v").rows) == len(pool)
 
 

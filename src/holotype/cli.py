@@ -89,6 +89,7 @@ def run(
     """The whole job: from a pool and one exemplar per class to a model, predictions and a report."""
     from holotype.progress import Terminal
     from holotype.runs.folder import RunFolder
+    from holotype.runs.sweep import repeat
     from holotype.runs.sweep import run as run_settings
     from holotype.settings import Settings
 
@@ -114,18 +115,21 @@ def run(
                 f"OUT repeats a run with its own settings, so {', '.join(given)} cannot be given; edit "
                 f"{RunFolder(folder).settings}, or give all options and another --out"
             )
-        settings = RunFolder(folder).read_settings(stopped=resume)
-        target, resume = out or folder, resume or out is None
     elif images is None or out is None:
         raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")
     elif "exemplars" not in given:
         raise typer.BadParameter("give at least one --exemplar NAME=ID, or a folder with --exemplars")
+    target = out or folder
+    assert target is not None  # noqa: S101 - one of them was given
+    if out is None:
+        result = repeat(target, stopped=resume, progress=Terminal())
     else:
-        settings, target = Settings.parse(given), out
-    result, left = run_settings(settings, target, force=force, resume=resume, progress=Terminal()), RunFolder(target)
+        settings = RunFolder(folder).read_settings(stopped=resume) if folder else Settings.parse(given)
+        result = run_settings(settings, target, force=force, resume=resume, progress=Terminal())
+    left = RunFolder(target)
     _print_lines(result.summary())
     _print_lines([f"report       {left.report}", f"model        {left.model}"])
-    if settings.test_set:
+    if result.predictions is not None:
         _print_lines([f"predictions  {left.predictions}"])
 
 

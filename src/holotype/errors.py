@@ -63,3 +63,7 @@ class NotFittedError(ModelError, ValueError, AttributeError):
 
 class OutputError(HolotypeError):
     """A result cannot be written."""
+
+
+class HolotypeWarning(UserWarning):
+    """Something that the caller should know, and that stops nothing."""

@@ -2,18 +2,18 @@
 
 import errno
 import os
-import platform
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from holotype.errors import OutputError
 
 _ELSEWHERE = "choose another place"
+_SHOWN = 40  # characters of a name in that of what is written beside it, which may be no longer than a name may be
 _REASONS = {
     errno.EACCES: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
     errno.EPERM: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
@@ -53,7 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
         with explain(path):
             yield path
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = target.with_name(f".{target.name[:_SHOWN]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         make_folder(target.parent)
         with explain(target, temporary):
@@ -98,45 +98,6 @@ def make_folder(folder: Path) -> None:
     """Make `folder` and those above it, where they are not there yet. Raises `OutputError`."""
     with explain(folder, *folder.parents):
         folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def locked(path: Path, doing: str = "") -> Iterator[None]:
-    """Hold `path` as a lock; the system releases it when the process ends, however it ends.
-
-    doing   what it is held for, for others to read; beside the lock, in a file of its own
-
-    Raises `OutputError` when another process or thread holds it, or it cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    make_folder(path.parent)
-    lock, holder = FileLock(path, timeout=0), path.with_name(f"{path.name}.holder")
-    with explain(path):
-        try:
-            lock.acquire()
-        except Timeout:
-            raise OutputError(
-                f"another process writes into {path.parent}; wait until it is done, or choose another folder"
-                f"{_held_by(holder)}"
-            ) from None
-    try:
-        with suppress(OSError):
-            since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
-            holder.write_text(f"{doing or 'holotype'}, process {os.getpid()} on {platform.node()}, since {since}")
-        yield
-    finally:
-        with suppress(OSError):
-            holder.unlink()
-        lock.release()
-
-
-def _held_by(holder: Path) -> str:
-    """Who holds a lock, in brackets; nothing where that cannot be read."""
-    with suppress(OSError, UnicodeDecodeError):
-        if text := holder.read_text():
-            return f" (it is {text})"
-    return ""
 
 
 @contextmanager

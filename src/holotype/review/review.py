@@ -27,7 +27,7 @@ from holotype.model.predictions import csv_line
 from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, digest_of, open_pool
-from holotype.progress import Progress, Silent
+from holotype.progress import Progress
 from holotype.review.queries import (
     FIRST_ANSWERS,
     AnswerTally,
@@ -40,7 +40,7 @@ from holotype.review.queries import (
 from holotype.review.status import LONG, Changes, ClassStatus, Part, ReviewState
 from holotype.runs.folder import RunFolder
 from holotype.runs.results import RunResult
-from holotype.runs.sweep import run
+from holotype.runs.sweep import repeat
 from holotype.settings import Settings
 
 _PICTURES = 256  # that are kept in memory
@@ -113,9 +113,10 @@ class Review:
     def open(cls, out: Path | str, strategy: Strategy | None = None) -> Self:
         """Open the run in `out`. Raises `HolotypeError` where there is none, or it cannot be reviewed."""
         folder = RunFolder(out)
-        settings = folder.read_settings()
-        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-        baseline = folder.read_baseline(list(settings.exemplars), pool)
+        with folder.reading():
+            settings = folder.read_settings()
+            pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
+            baseline = folder.read_baseline(list(settings.exemplars), pool)
         return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())
 
     @property
@@ -340,16 +341,20 @@ class Review:
 
         It is the run as it is in the folder now: one that was done since the review was opened is not undone.
         """
-        settings = self.folder.read_settings().in_order(self.classes)
-        if settings.images != self.settings.images:
-            raise AnswersError(f"the run in {self.out} is about other images now: start the review again")
-        self.settings = settings
-        result = run(self.settings, self.out, force=True, progress=progress or Silent())
+        result = repeat(self.out, self._following, doing="holotype answer --apply", progress=progress)
         with self._refitting:
-            self._baseline = self.folder.read_baseline(self.classes, self.pool)
+            with self.folder.reading():
+                self._baseline = self.folder.read_baseline(self.classes, self.pool)
             after = self._learn(self.answers.version, self._current(), self._baseline)
             self._state = replace(after, moves=self._state.moves, still=self._state.still)
         return result
+
+    def _following(self, settings: Settings) -> Settings:
+        """The settings of the run in the folder now, which this review is about from now on."""
+        if settings.images != self.settings.images:
+            raise AnswersError(f"the run in {self.out} is about other images now: start the review again")
+        self.settings = settings.in_order(self.classes)
+        return self.settings
 
     def _matched(self) -> MatchedAnswers:
         """The answers that hold and apply, read again only when there are new ones."""

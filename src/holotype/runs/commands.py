@@ -25,7 +25,7 @@ from holotype.progress import Progress, Silent
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.results import RunResult, read_learnt
-from holotype.runs.sweep import judge, run, search_in, search_sources, uncounted_rows
+from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncounted_rows
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import embed, fingerprints
@@ -39,11 +39,10 @@ def tune_run(
 
     Vectors are used again, and the study in `out`/study.db goes on where it stopped.
     """
-    settings = RunFolder(out).read_settings()
     more: dict[str, Any] = {"trials": trials}
     if thresholds:
         more |= {"thresholds": list(thresholds), "tune_threshold": True}
-    return run(settings.model_copy(update=more), out, force=True, progress=progress)
+    return repeat(out, lambda settings: settings.model_copy(update=more), doing="holotype tune", progress=progress)
 
 
 def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) -> Evaluation:
@@ -53,8 +52,9 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     the test set of a run. Raises `HolotypeError` when no other is left.
     """
     progress, folder = progress or Silent(), RunFolder(out)
-    settings, classifier = folder.read_settings(), Classifier.load(out)
+    folder.read_settings()  # where there is no run, no folder is made
     with folder.lock("holotype evaluate"):
+        settings, classifier = folder.read_settings(), Classifier.load(out)
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
         inputs = open_inputs(settings)
         inputs = inputs.with_exemplars(classifier.exemplar_names_)

@@ -1,11 +1,12 @@
 """The folder of a run: what its files are called, who may write them, and how new results replace the old ones."""
 
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from holotype import files
+from holotype import files, locks
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Rules
@@ -17,7 +18,9 @@ from holotype.settings import Settings
 from holotype.vectors.store import MANIFEST, EmbeddingStore, adopt, fingerprints, read_manifest
 
 _LOCK = ".lock"
-_OURS = (_LOCK, f"{_LOCK}.holder")
+_NEW = ".new"  # and a name of its own: where a file system has no locks, two may write
+_LOGS = (".log", ".out", ".err")
+_NOT_WORK = ("lost+found", "Thumbs.db", "desktop.ini", "@eaDir", "#recycle")
 
 
 class RunFolder:
@@ -39,6 +42,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._lock: locks.Lock | None = None
         self.settings = self.path / "holotype.toml"
         self.unfinished = self.path / "unfinished.toml"
         self.groups = self.path / "groups.parquet"
@@ -77,9 +81,24 @@ class RunFolder:
     @contextmanager
     def lock(self, doing: str) -> Iterator[None]:
         """Hold the folder for writing. Raises `OutputError` that says who holds it already."""
-        with files.locked(self.path / _LOCK, doing):
+        with locks.locked(self.path / _LOCK, doing) as self._lock:
             self._finish_swap()
+            if self._lock.safe:
+                self._remove_leftovers()
             yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep the results as they are while they are opened: those of one run, and not of two."""
+        with locks.reading(self.path):  # a swap that goes on is waited for
+            cut_off = self._cut_off() is not None
+            if not cut_off:
+                yield
+        if cut_off:
+            with self.lock("holotype"):
+                pass  # it finishes the swap
+            with locks.reading(self.path):
+                yield
 
     def check(self, settings: Settings, *, force: bool = False, resume: bool = False) -> None:
         """Raise `OutputError` when a run of `settings` may not go here: a finished one is there, or anything else."""
@@ -101,9 +120,10 @@ class RunFolder:
         return [Settings.load(path) for path in (self.settings, self.unfinished) if path.exists()]
 
     def _is_taken(self) -> bool:
+        """Whether something is there that is somebody's work: no log of this very command, nothing hidden or empty."""
         if not self.path.exists():
             return False
-        return not self.path.is_dir() or any(path.name not in _OURS for path in self.path.iterdir())
+        return not self.path.is_dir() or not all(map(_is_nothing, self.path.iterdir()))
 
     def claim(self, settings: Settings) -> None:
         """Note that a run of `settings` goes here; what a finished one left stays until there are new results."""
@@ -118,11 +138,9 @@ class RunFolder:
 
         stopped   those of a run that was stopped before it replaced the finished one, where there is one
         """
-        if not self.settings.exists() and self._new.settings.exists():
-            with self.lock("holotype"):
-                pass  # it finishes a swap that was cut off
-        waiting = self.unfinished.exists() and (stopped or not self.settings.exists())
-        return Settings.load(self.unfinished if waiting else self.settings)
+        with self.reading():
+            waiting = self.unfinished.exists() and (stopped or not self.settings.exists())
+            return Settings.load(self.unfinished if waiting else self.settings)
 
     @contextmanager
     def replacing(self) -> Iterator["RunFolder"]:
@@ -130,34 +148,48 @@ class RunFolder:
 
         To be called with the lock held. Raises `OutputError` when they cannot be written.
         """
-        new = self._new
-        with files.explain(new.path):
-            shutil.rmtree(new.path, ignore_errors=True)
-        yield new
-        with files.explain(self.path):
-            self._swap(new)
-
-    @property
-    def _new(self) -> "RunFolder":
-        return RunFolder(self.path / ".new")
+        new = RunFolder(self.path / f"{_NEW}-{secrets.token_hex(4)}")
+        try:
+            yield new
+            if self._lock is not None:
+                self._lock.check()
+            with files.explain(self.path):
+                self._swap(new)
+        except BaseException:
+            if self._cut_off() is None:  # else the next that comes goes on with the swap
+                shutil.rmtree(new.path, ignore_errors=True)
+            raise
 
     def _swap(self, new: "RunFolder") -> None:
         """Let the results in `new`, of which the first is always there, take the place of the old ones."""
-        if new.results[0].exists():  # else that was begun before
-            for old in reversed(self.results):
-                _remove(old)
-        for fresh, place in zip(new.results, self.results, strict=True):
-            if fresh.exists():
-                fresh.rename(place)
-        new.path.rmdir()
+        with locks.changing(self.path):
+            if new.results[0].exists():  # else that was begun before
+                for old in reversed(self.results):
+                    _remove(old)
+            for fresh, place in zip(new.results, self.results, strict=True):
+                if fresh.exists():
+                    fresh.rename(place)
+            new.path.rmdir()
+
+    def _cut_off(self) -> "RunFolder | None":
+        """The new results whose swap was cut off: they are whole, and the old ones are not any more."""
+        whole = [new for path in self.path.glob(f"{_NEW}*") if (new := RunFolder(path)).settings.exists()]
+        return None if self.settings.exists() else next(iter(whole), None)
 
     def _finish_swap(self) -> None:
-        """Go on with a swap that was cut off: the new results are whole, and the old ones are not any more."""
-        new = self._new
-        if new.settings.exists() and not self.settings.exists():
+        new = self._cut_off()
+        if new is not None:
             with files.explain(self.path):
                 self._swap(new)
             self.finish()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left half-written."""
+        for path in self.path.glob(f"{_NEW}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for whole in (self.unfinished, self.evaluation):
+            for part in self.path.glob(f".{whole.name}.*.part"):
+                part.unlink(missing_ok=True)
 
     def open_store(self, encoder: Encoder, pool: Pool, supplied: Path | None = None) -> EmbeddingStore:
         """Return the vectors of `encoder` for `pool`; those in `supplied` are taken over where it made them itself.
@@ -202,3 +234,10 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _is_nothing(path: Path) -> bool:
+    """Whether `path` is hidden, empty, a log (OUT may have been made to log into) or of the file system."""
+    if path.name.startswith(".") or path.suffix in _LOGS or path.name in _NOT_WORK:
+        return True
+    return not (any(path.iterdir()) if path.is_dir() else path.stat().st_size)

@@ -1,7 +1,7 @@
 """The main job: the stages in order, for every combination that is asked for; the best is kept."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,13 +59,40 @@ def run(
     folder.check(inputs.settings, force=force, resume=resume)
     with folder.lock("holotype run"):
         folder.check(inputs.settings, force=force, resume=resume)  # again: another run may have just finished
-        folder.claim(inputs.settings)
-        result = _sweep(inputs, folder, progress or Silent())
-        with folder.replacing() as new:
-            write_tables(new, inputs.pool, result)
-            write_report(new, report_content(inputs.settings, inputs.pool, result))
-            write(new.settings, inputs.settings.to_toml())
-        folder.finish()
+        return _run(inputs, folder, progress or Silent())
+
+
+def repeat(
+    out: Path,
+    change: Callable[[Settings], Settings] = lambda settings: settings,
+    *,
+    doing: str = "holotype run",
+    stopped: bool = False,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Do the run in `out` again, with its settings as `change` leaves them.
+
+    They are read when nobody else writes there any more, so that no run that was done meanwhile is undone.
+
+    doing     who holds the folder, for others to read
+    stopped   with the settings of a run that was stopped before it replaced the finished one, where there is one
+    """
+    folder = RunFolder(out)
+    folder.read_settings(stopped=stopped)  # where there is no run, no folder is made
+    with folder.lock(doing):
+        inputs = open_inputs(change(folder.read_settings(stopped=stopped)))
+        return _run(inputs, folder, progress or Silent())
+
+
+def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
+    """Do the stages, and let what they lead to take the place of what was in `folder`, of which the lock is held."""
+    folder.claim(inputs.settings)
+    result = _sweep(inputs, folder, progress)
+    with folder.replacing() as new:
+        write_tables(new, inputs.pool, result)
+        write_report(new, report_content(inputs.settings, inputs.pool, result))
+        write(new.settings, inputs.settings.to_toml())
+    folder.finish()
     return result
 
 

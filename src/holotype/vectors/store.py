@@ -25,6 +25,7 @@ from holotype import files
 from holotype.encoders.encode import Encoded, Load, encode_images
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError
+from holotype.locks import locked
 from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent
 from holotype.vectors.embeddings import Embeddings, open_array
@@ -137,7 +138,7 @@ class EmbeddingStore:
         """
         if not self._missing(ids)[0]:
             return
-        with files.locked(self.folder / ".lock"):
+        with locked(self.folder / ".lock"):
             self._prepare_folder()
             missing, number = self._missing(ids)  # again: another process may have just finished
             with (progress or Silent()).track(f"{text} ({self.encoder.name})", len(missing)) as advance:

@@ -1,0 +1,159 @@
+"""Who may write into a folder, and when it may be read: locks that the system lets go when a process ends."""
+
+import errno
+import fcntl
+import os
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from holotype.errors import HolotypeWarning, OutputError
+from holotype.files import explain, make_folder
+
+_PATIENCE = 30  # seconds that opening a run, or replacing its results, waits for the other
+_HELD = (errno.EAGAIN, errno.EACCES)
+# a file system without locks (a network drive, often) says one of these
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock that is held; `safe` unless the file system has no locks, so that nobody is kept out."""
+
+    path: Path
+    descriptor: int
+    safe: bool
+
+    def check(self) -> None:
+        """Raise `OutputError` when the folder of the lock was removed or moved, and may be somebody else's now."""
+        if not _is_at(self.descriptor, self.path):
+            raise OutputError(
+                f"{self.path.parent} was removed or moved while this command wrote into it; give the command again"
+            )
+
+
+@contextmanager
+def locked(path: Path, doing: str = "") -> Iterator[Lock]:
+    """Hold the file `path` as a lock until the process ends, however it ends, at the latest.
+
+    doing   what it is held for: in the file, for others to read
+
+    On a file system without locks it warns (`HolotypeWarning`) and goes on. Raises `OutputError` when another process
+    or thread holds it, or it cannot be written.
+    """
+    make_folder(path.parent)
+    with explain(path):
+        descriptor, safe = _take(path)
+    try:
+        _note(descriptor, doing or "holotype")
+        yield Lock(path, descriptor, safe)
+    finally:
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile may have the file open, too
+        os.close(descriptor)
+
+
+def _take(path: Path) -> tuple[int, bool]:
+    """The open lock file, and whether it is locked. A link is not followed: what is there would be written over."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            safe = _lock(descriptor, path)
+            if _is_at(descriptor, path):
+                return descriptor, safe
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the folder was removed between the two, and made again by somebody
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            raise OutputError(
+                f"another process writes into {path.parent}; wait until it is done, or choose another folder"
+                f"{_held_by(path)}"
+            ) from None
+        if error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(
+            f"the file system of {path.parent} has no locks ({error.strerror}): nothing keeps a second command from "
+            f"writing there at the same time, so start none until this one is done{_held_by(path)}",
+            HolotypeWarning,
+            stacklevel=4,
+        )
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
+
+
+def _note(descriptor: int, doing: str) -> None:
+    since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    with suppress(OSError):  # a full disk: it is held all the same
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{doing}, process {os.getpid()} on {platform.node()}, since {since}".encode(), 0)
+
+
+def _held_by(path: Path) -> str:
+    """Who holds a lock, in brackets; nothing where that cannot be read."""
+    with suppress(OSError, UnicodeDecodeError):
+        if text := path.read_text(encoding="utf-8"):
+            return f" (it is {text})"
+    return ""
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Keep what is in `folder` as it is: who wants to change it waits. For as long as it takes to open files."""
+    with _in_turn(folder, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Wait until nobody is reading `folder`, and let nobody begin. For as long as it takes to rename files."""
+    with _in_turn(folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _in_turn(folder: Path, how: int) -> Iterator[None]:
+    """The folder itself is the lock, so that it works where nothing can be written; where it cannot be one, go on."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # what is wrong with it will be said by who opens what is in it
+        yield
+        return
+    try:
+        with suppress(OSError):
+            _wait_for(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int, how: int) -> None:
+    """Wait no longer than `_PATIENCE`: who was stopped while it held the lock must not stop all others."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
+            time.sleep(0.01)
+        else:
+            return
