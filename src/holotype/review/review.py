@@ -29,7 +29,6 @@ from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress
 from holotype.review.queries import (
-    FIRST_ANSWERS,
     AnswerTally,
     DiverseUncertainty,
     Query,
@@ -37,7 +36,7 @@ from holotype.review.queries import (
     Strategy,
     next_queries,
 )
-from holotype.review.status import LONG, Changes, ClassStatus, Part, ReviewState
+from holotype.review.status import Changes, ClassStatus, Part, ReviewState, without_last
 from holotype.runs.folder import RunFolder
 from holotype.runs.results import RunResult
 from holotype.runs.sweep import repeat
@@ -106,7 +105,7 @@ class Review:
         except BaseException:
             self.answers.close()
             raise
-        earlier = _without_last(current, self.classes)
+        earlier = without_last(current, self.classes)
         self._earlier = earlier if len(earlier) < len(current) else None
 
     @classmethod
@@ -375,16 +374,6 @@ class Review:
         if label not in self.classes:
             raise AnswersError(f"expected one of the classes {', '.join(self.classes)}, got {label!r}")
         return self.classes.index(label)
-
-
-def _without_last(answers: Sequence[Answer], classes: Sequence[str]) -> list[Answer]:
-    """Return `answers` without the last `LONG` that decided about each class that has had its first."""
-    out = set[int]()
-    for label in classes:
-        decided = [i for i, one in enumerate(answers) if one.label == label and one.verdict in ("yes", "no")]
-        if len(decided) >= FIRST_ANSWERS:
-            out.update(decided[-LONG:])
-    return [one for i, one in enumerate(answers) if i not in out]
 
 
 @dataclass(frozen=True)

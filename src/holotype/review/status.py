@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
-from holotype.answers.records import Verdict
+from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined
 from holotype.grouping.groups import Estimate, estimates
 from holotype.review.queries import FIRST_ANSWERS
@@ -163,3 +163,13 @@ class ReviewState:
 
     def _likely(self, rows: Rows, k: int) -> Rows:
         return np.asarray(rows[np.argsort(-self.refined.logits[rows, k], kind="stable")])
+
+
+def without_last(answers: Sequence[Answer], classes: Sequence[str]) -> list[Answer]:
+    """Return `answers` without the last `LONG` that decided about each class that has had its first."""
+    out = set[int]()
+    for label in classes:
+        decided = [i for i, one in enumerate(answers) if one.label == label and one.verdict in ("yes", "no")]
+        if len(decided) >= FIRST_ANSWERS:
+            out.update(decided[-LONG:])
+    return [one for i, one in enumerate(answers) if i not in out]
