@@ -279,12 +279,11 @@ def predict(
 ) -> None:
     """Classify images, tars or folders: id, label, vector, probabilities and the reason, one line per image."""
     from holotype.files import atomic
-    from holotype.model.classifier import Classifier
     from holotype.model.predictions import lines
     from holotype.progress import Terminal
-    from holotype.runs.commands import predict_sources
+    from holotype.runs.commands import load_classifier, predict_sources
 
-    classifier = Classifier.load(model)
+    classifier = load_classifier(model)
     count, unreadable = 0, 0
 
     def counted() -> Iterable[dict[str, Any]]:

@@ -16,7 +16,7 @@ from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, UnreadableImage
 from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.search import search, top_k
-from holotype.model.classifier import Classifier
+from holotype.model.classifier import MODEL, Classifier
 from holotype.model.duplicates import near_rows
 from holotype.pool.exemplars import resolve
 from holotype.pool.images import SUFFIXES, contact_sheet, decode
@@ -99,6 +99,12 @@ def _learnt_ids(folder: RunFolder, pool: Pool) -> list[str]:
             "so it cannot be told which test rows are new to the model: do the run again with --force"
         )
     return learnt
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Load a saved model, or that of a run; not while another takes its place. Raises `ModelError`."""
+    with RunFolder(path.parent if path.name == MODEL else path).reading():
+        return Classifier.load(path)
 
 
 def predict_sources(
