@@ -14,7 +14,7 @@ import holotype
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "holotype"
 FILES = sorted(SOURCE.rglob("*.py"))
-# in the order of the flow: the first five and the last are modules, the others packages
+# in the order of the flow: the first ones and the last are modules, the others packages
 PACKAGES = [
     "errors",
     "pointers",
@@ -32,6 +32,8 @@ PACKAGES = [
     "answers",
     "runs",
     "review",
+    "exits",
+    "arguments",
     "cli",
 ]
 LONGEST = 400

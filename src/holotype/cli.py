@@ -1,8 +1,6 @@
 """The command line: parse, call, print."""
 
 import json
-import sys
-import tomllib
 from collections.abc import Iterable
 from contextlib import nullcontext
 from enum import StrEnum
@@ -12,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from holotype.arguments import Commands, read_exemplars, read_options, read_thresholds, refuse_expanded
 from holotype.errors import HolotypeError
+from holotype.exits import one_line, standard_output
 
-app = typer.Typer(
+app = Commands(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -95,21 +95,22 @@ def run(
 
     given = {
         "images": images,
-        "exemplars": _exemplars(exemplar or [], exemplars),
+        "exemplars": read_exemplars(exemplar or [], exemplars),
         "embeddings": None if embeddings is None else str(embeddings),
         "embeddings_encoder": embeddings_encoder,
         "search": search,
         "test_set": None if test_set is None else str(test_set),
-        "thresholds": None if threshold is None else _thresholds(threshold),
+        "thresholds": None if threshold is None else read_thresholds(threshold),
         "heads": head and head.split(","),
         "encoders": encoder and encoder.split(","),
         "trials": tune,
         "tune_threshold": tune_threshold,
         "allow_truncated": allow_truncated,
-        "fit": _options(option or []) | ({} if balance is None else {"balance": balance}),
+        "fit": read_options(option or []) | ({} if balance is None else {"balance": balance}),
     }
     given = {key: value for key, value in given.items() if value}
     if folder is not None:
+        refuse_expanded(folder, images)
         if given:
             raise typer.BadParameter(
                 f"OUT repeats a run with its own settings, so {', '.join(given)} cannot be given; edit "
@@ -189,7 +190,7 @@ def tune(
     from holotype.progress import Terminal
     from holotype.runs.commands import tune_run
 
-    tuned = tune_run(folder, trials, _thresholds(threshold) if threshold else (), Terminal()).tuned
+    tuned = tune_run(folder, trials, read_thresholds(threshold) if threshold else (), Terminal()).tuned
     assert tuned is not None  # noqa: S101 - trials is at least 1
     _print_lines([f"validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f} after {tuned.trials} trials"])
     _print_lines([json.dumps(tuned.to_json(), indent=1)])
@@ -293,7 +294,7 @@ def predict(
             unreadable += "error" in record
             yield record
 
-    with atomic(out) if out else nullcontext(None) as part, part.open("w") if part else nullcontext(sys.stdout) as file:
+    with atomic(out) if out else nullcontext(None) as part, part.open("w") if part else standard_output() as file:
         file.writelines(lines(counted(), classifier.classes_[:-1], format.value))
     if count == unreadable:
         raise HolotypeError(f"none of the {count} images could be read; each line says why")
@@ -318,64 +319,12 @@ def encoders() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line and exit code 1, Ctrl-C one line and 130."""
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
-    try:
+    """Run the command line; an error is one line and exit code 1, Ctrl-C one line and 130."""
+    with one_line():
         app()
-    except HolotypeError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from None
-    except SystemExit as stop:
-        if stop.code == 130:  # Ctrl-C, as typer ends it
-            said = "stopped: vectors that are finished are kept, and the same command goes on behind them"
-            print(said, file=sys.stderr)  # noqa: T201
-        raise
-
-
-def _exemplars(given: list[str], folder: Path | None) -> dict[str, list[str]]:
-    from holotype.pool.exemplars import read_folder
-
-    found = read_folder(folder) if folder else {}
-    for one in given:
-        name, equals, code = one.partition("=")
-        if not (name and equals and code):
-            raise typer.BadParameter(f"expected NAME=ID or NAME=path/to.jpg, got {one!r}")
-        found.setdefault(name, []).append(code)
-    return found
-
-
-def _thresholds(text: str) -> list[Any]:
-    try:
-        return [part if part == "auto" else float(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"expected numbers or auto, with commas between, got {text!r}") from None
-
-
-def _options(given: list[str]) -> dict[str, Any]:
-    """Read `a.b=1` as {"a": {"b": 1}}; a value that is not TOML is a word."""
-    found: dict[str, Any] = {}
-    for one in given:
-        name, equals, text = one.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"expected --set NAME=VALUE, got {one!r}")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        *outer, last = name.split(".")
-        inside = found
-        for part in outer:
-            inside = inside.setdefault(part, {})
-            if not isinstance(inside, dict):
-                raise typer.BadParameter(f"--set {name} is inside of {part}, which was given as a value")
-        inside[last] = value
-    return found
 
 
 def _print_lines(text: Iterable[str]) -> None:
-    for line in text:
-        print(line, flush=True)  # noqa: T201
+    with standard_output():
+        for line in text:
+            print(line, flush=True)  # noqa: T201

@@ -132,6 +132,15 @@ def _is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def reason(error: OSError) -> str:
+    """Say which file could not be used and why, where nobody nearer to it did."""
+    what, _ = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
+    if error.errno == errno.ENOENT:
+        what = "there is no such file or folder"
+    place = "a file" if error.filename is None else str(error.filename)
+    return f"cannot use {place}: {what}; check the path, and that this user may use what is there"
+
+
 def _reason(path: Path, error: OSError) -> str:
     unknown = (error.strerror or str(error), f"check the disk, or {_ELSEWHERE}")
     what, remedy = _REASONS.get(error.errno or 0, unknown)

@@ -1,10 +1,15 @@
-"""Progress of work that takes long, with its rate and the time left: bars on the command line, nothing from Python."""
+"""Progress of work that takes long, with its rate and the time left: bars or lines on stderr, nothing from Python."""
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from typing import Protocol
 
 Advance = Callable[[int], None]
+
+_FIRST, _LAST = 5.0, 60.0  # seconds between two lines in a log: few at first, and a long one is not flooded
+_SHARE = 0.1  # of the time since the start, in between
 
 
 class Progress(Protocol):
@@ -30,20 +35,26 @@ class Silent:
 
 
 class Terminal:
-    """Lines and bars on stderr, with the rate and the time left."""
+    """On stderr: bars where it is a terminal, lines now and then where it goes into a file."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """Print the line."""
-        self._console.print(text, markup=False)
+        """Print the line; a log that cannot be written stops no work."""
+        with suppress(OSError):
+            self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, text: str, total: int) -> Iterator[Advance]:
-        """Show a bar; when stderr is no terminal, one line at the start and one at the end."""
+        """Show how far it is, with the rate and the time left."""
+        if not self._console.is_terminal:
+            lines = _Lines(text, total, self.say)
+            yield lines.advance
+            lines.finish()
+            return
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -61,7 +72,7 @@ class Terminal:
                 return Text("" if speed is None else f"{speed:,.0f}/s")
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             Rate(),
@@ -70,3 +81,31 @@ class Terminal:
         with Bars(*columns, console=self._console) as bars:
             task = bars.add_task(text, total=total)
             yield lambda count: bars.advance(task, count)
+
+
+class _Lines:
+    """Lines about one bar: soon a first one, later fewer, and one at the end."""
+
+    def __init__(self, text: str, total: int, say: Callable[[str], None]) -> None:
+        self._text, self._total, self._say = text, total, say
+        self._done = 0
+        self._started = self._said = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """Take note of `count` more items."""
+        now = time.monotonic()
+        self._done += count
+        if now - self._said >= min(max(_FIRST, _SHARE * (now - self._started)), _LAST):
+            self._said = now
+            seconds = (self._total - self._done) / self._rate(now)
+            self._say(f"{self._where(now)}, {timedelta(seconds=round(seconds))} left")
+
+    def finish(self) -> None:
+        """Say where it ended."""
+        self._say(self._where(time.monotonic()))
+
+    def _rate(self, now: float) -> float:
+        return max(self._done, 1) / max(now - self._started, 1e-6)
+
+    def _where(self, now: float) -> str:
+        return f"{self._text}: {self._done:,}/{self._total:,}, {self._rate(now):,.0f}/s"

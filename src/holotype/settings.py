@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from holotype.errors import HolotypeError
+from holotype.files import reason
 
 Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
@@ -145,6 +146,8 @@ class Settings(Strict):
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise HolotypeError(f"expected the settings of a run in {path}, and there is no such file") from None
+        except OSError as error:
+            raise HolotypeError(reason(error)) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise HolotypeError(f"{path} is not valid TOML: {error}") from None
         return cls.parse(values)

@@ -11,7 +11,7 @@ from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Rules
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import AnswersError, OutputError
+from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
 from holotype.pool.pool import Pool
 from holotype.settings import Settings
@@ -138,6 +138,10 @@ class RunFolder:
 
         stopped   those of a run that was stopped before it replaced the finished one, where there is one
         """
+        if self.path.is_file():
+            inside = next((one for one in self.path.absolute().parents if RunFolder(one).settings.exists()), None)
+            meant = f"it is a file of {inside}" if inside else "a new run begins with holotype run --images"
+            raise HolotypeError(f"expected the folder of a run, got the file {self.path}: {meant}")
         with self.reading():
             waiting = self.unfinished.exists() and (stopped or not self.settings.exists())
             return Settings.load(self.unfinished if waiting else self.settings)

@@ -1,0 +1,78 @@
+"""What is given on the command line, to values."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+_QUOTE = "if the shell made several arguments of one pattern, quote it, as in --images 'pool-{000..150}.tar'"
+
+
+class _Command(TyperCommand):
+    """A command that says why there may be more arguments than it takes."""
+
+    allow_extra_args = True
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.args:
+            raise typer.BadParameter(f"{' '.join(ctx.args)}: expected no more arguments; {_QUOTE}")
+        return super().invoke(ctx)
+
+
+class Commands(typer.Typer):
+    """An app whose commands are all of that kind."""
+
+    def command(self, *names: Any, **options: Any) -> Callable[[Any], Any]:
+        """Register a function as a command."""
+        return super().command(*names, **{"cls": _Command} | options)
+
+
+def refuse_expanded(folder: Path, images: str | None) -> None:
+    """Refuse a second tar that stands where the folder of a run would be: the shell expanded a pattern."""
+    if images is not None and (folder.is_file() or folder.suffix == ".tar"):
+        raise typer.BadParameter(f"{folder} stands behind --images {images}, which takes one; {_QUOTE}")
+
+
+def read_exemplars(given: list[str], folder: Path | None) -> dict[str, list[str]]:
+    """Read `NAME=ID`, and the classes of `folder`: class -> what its exemplars are called."""
+    from holotype.pool.exemplars import read_folder
+
+    found = read_folder(folder) if folder else {}
+    for one in given:
+        name, equals, code = one.partition("=")
+        if not (name and equals and code):
+            raise typer.BadParameter(f"expected NAME=ID or NAME=path/to.jpg, got {one!r}")
+        found.setdefault(name, []).append(code)
+    return found
+
+
+def read_thresholds(text: str) -> list[Any]:
+    """Read `auto` or a cosine, or several with commas between."""
+    try:
+        return [part if part == "auto" else float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers or auto, with commas between, got {text!r}") from None
+
+
+def read_options(given: list[str]) -> dict[str, Any]:
+    """Read `a.b=1` as {"a": {"b": 1}}; a value that is not TOML is a word."""
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"expected --set NAME=VALUE, got {one!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *outer, last = name.split(".")
+        inside = found
+        for part in outer:
+            inside = inside.setdefault(part, {})
+            if not isinstance(inside, dict):
+                raise typer.BadParameter(f"--set {name} is inside of {part}, which was given as a value")
+        inside[last] = value
+    return found

@@ -1,0 +1,131 @@
+"""How a command ends: its exit code, and the one line that says why."""
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TextIO
+
+from holotype import files
+from holotype.errors import HolotypeError, HolotypeWarning, OutputError
+
+_FAILED, _INTERRUPTED = 1, 128 + signal.SIGINT
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_VECTORS = "vectors that are finished are kept, and the same command goes on behind them"
+# what is kept of a command that is stopped
+_KEPT = {
+    "embed": _VECTORS,
+    "evaluate": _VECTORS,
+    "search": _VECTORS,
+    "run": f"{_VECTORS}; a run that was here before is as it was",
+    "tune": "vectors and trials that are finished are kept, and the same command goes on behind them",
+    "answer": "answers that were taken are kept; a run that was to follow them is as it was",
+    "predict": "the lines that were printed are whole; with --out nothing was written",
+}
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the command line with one line on stderr and its code: 1 for an error, 130 for Ctrl-C, 141 for a closed pipe.
+
+    With --debug among the arguments, which is taken out, errors keep their traceback. What is no error of ours leaves
+    its traceback in a file of the cache.
+    """
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    ended = _EndedBy()
+    warnings.showwarning = _show_warning
+    try:
+        with ended.watching():
+            yield
+    except (SystemExit, KeyboardInterrupt) as stop:
+        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
+            raise
+        _say(f"stopped: {_KEPT.get(next(iter(sys.argv[1:]), ''), 'what was finished is kept')}")
+        raise SystemExit(ended.code) from None
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"error: {_explain(error)}")
+        raise SystemExit(_FAILED) from None
+
+
+class _EndedBy:
+    """The signal that ended a command; one that asks it to end is met as Ctrl-C is: what is finished is kept."""
+
+    def __init__(self) -> None:
+        self.code = _INTERRUPTED
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        for one in _SIGNALS:
+            if signal.getsignal(one) is signal.SIG_DFL:  # nohup has it ignored
+                signal.signal(one, self._end)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C, while threads end, is no traceback
+
+    def _end(self, number: int, _: FrameType | None) -> None:
+        self.code = 128 + number
+        raise KeyboardInterrupt
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, HolotypeError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; close other programs, or give fewer images at once"
+    if isinstance(error, OSError) and error.errno is not None:
+        return files.reason(error)
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"this should not have happened ({what}); {_keep(error)}"
+
+
+def _keep(error: Exception) -> str:
+    """Keep the traceback of an error that is no one's fault but ours: hours of work may have led to it."""
+    try:
+        path = files.cache_folder() / "traceback.txt"
+        files.write(path, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+    except (HolotypeError, OSError):
+        return "give the same command with --debug, and report what it prints"
+    return f"please report it with {path}"
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,
+) -> None:
+    if issubclass(category, HolotypeWarning):
+        _say(f"warning: {message}")
+    else:
+        _say(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody hears it
+        print(" ".join(line.splitlines()), file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def standard_output() -> Iterator[TextIO]:
+    """Yield stdout; raise `OutputError` where it cannot be written, and end without a word where nobody reads it."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        with suppress(OSError):  # what is left in the buffer would be an error again when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        raise OutputError(f"cannot write to standard output: {error.strerror}; write to another place") from error

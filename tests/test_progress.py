@@ -1,0 +1,39 @@
+"""What is shown of long work: in a log, a line now and then, with the rate and the time left."""
+
+import pytest
+
+from holotype.progress import Terminal
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("holotype.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_has_a_line_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal().track("embed (net)", 36_000) as advance:
+        for _ in range(3600):
+            clock[0] += 1
+            advance(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "embed (net): 50/36,000, 10/s, 0:59:55 left"
+    assert lines[-1] == "embed (net): 36,000/36,000, 10/s"
+    assert 30 < len(lines) < 120
+    assert len(set(lines)) == len(lines)
+
+
+def test_short_work_is_one_line(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal().track("embed (net)", 3) as advance:
+        clock[0] += 1
+        advance(3)
+    with Terminal().track("nothing", 0):
+        pass
+    assert capsys.readouterr().err.splitlines() == ["embed (net): 3/3, 3/s", "nothing: 0/0, 1,000,000/s"]
+
+
+def test_a_line_is_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "pool: [red] :smile: " + "x" * 300
+    Terminal().say(text)
+    assert capsys.readouterr().err == f"{text}\n"
