@@ -74,17 +74,49 @@ def test_shards_that_are_folders(tmp_path: Path) -> None:
         open_pool(f"{tmp_path}/p-{{0..1}}")
 
 
-@pytest.mark.parametrize("names", [["a.jpg", "a.png"], ["a.jpg", "a.jpg"], ["./a.jpg", "a.jpg"]])
-def test_one_id_twice_in_a_tar(make_tar: MakeTar, names: list[str]) -> None:
-    with pytest.raises(PoolError, match="'a' stands for 2 images"):
-        open_pool(make_tar([("b.jpg", b"x"), *((name, b"x") for name in names)]))
+@pytest.mark.parametrize("first", ["a.jpg", "./a.jpg"])
+def test_of_one_path_twice_in_a_tar_the_last_counts(make_tar: MakeTar, first: str) -> None:
+    """As when it is unpacked: `tar --append` adds a member again that has changed."""
+    pool = open_pool(make_tar([(first, b"old"), ("b.jpg", b"b"), ("a.jpg", b"new"), ("c.jpg", b"c")]))
+    assert [(name, pool.read(pool.row(name))) for name in pool.ids] == [("b", b"b"), ("a", b"new"), ("c", b"c")]
+    assert pool.ignored == {"(replaced by a later member of the same path)": 1}
 
 
-def test_one_id_twice_in_a_folder(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png"):
-        (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(PoolError, match="'a' stands for 2 images"):
-        open_pool(tmp_path)
+def test_a_hard_link_to_a_member_that_is_replaced_keeps_its_bytes(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "p.tar", "w") as archive:
+        for content in (b"old", b"", b"newer"):
+            info = tarfile.TarInfo("a.jpg" if content else "b.jpg")
+            info.size, info.type, info.linkname = len(content), b"0" if content else tarfile.LNKTYPE, "a.jpg"
+            archive.addfile(info, io.BytesIO(content))
+    pool = open_pool(tmp_path / "p.tar")
+    assert (pool.ids, [pool.read(row) for row in range(2)]) == (["b", "a"], [b"old", b"newer"])
+
+
+SAME = ["a.png", "a.webp", "b.jpg", "banner.jpg", "banner.jpg.webp", "x/a.jpg"]
+IDS = ["a.png", "a.webp", "b", "banner", "banner.jpg.webp", "x/a"]
+
+
+def test_ids_keep_the_suffix_where_they_would_be_the_same(tmp_path: Path, make_tar: MakeTar) -> None:
+    for name in SAME:
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(name.encode())
+    members = [(name, name.encode()) for name in SAME]
+    for part in range(3):
+        make_tar(members[part::3], f"shards/{part}.tar")
+    for source in (tmp_path / "folder", make_tar(members), tmp_path / "shards"):
+        pool = open_pool(source)
+        assert sorted(pool.ids) == IDS
+        for name, id_ in zip(SAME, IDS, strict=True):
+            assert pool.read(pool.rows[id_]) == name.encode()
+            assert pool.row(id_) == pool.rows[id_]
+            assert name == "banner.jpg" or pool.row(name) == pool.rows[id_]
+
+
+def test_one_path_in_two_shards(tmp_path: Path, make_tar: MakeTar) -> None:
+    for shard in range(2):
+        make_tar([("a.jpg", b"%d" % shard)], f"s/{shard}.tar")
+    with pytest.raises(PoolError, match=r"'a\.jpg' stands for 2 images .* in all shards together"):
+        open_pool(tmp_path / "s")
 
 
 def test_empty(tmp_path: Path, make_tar: MakeTar) -> None:

@@ -1,27 +1,29 @@
 """The unlabelled images: a tar (read by offset, never unpacked), a folder, or webdataset shards."""
 
-import difflib
 import hashlib
 import os
-import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from holotype.errors import PoolError, UnreadableImage
+from holotype.names import printable
+from holotype.pool.codes import Codes
 from holotype.pool.digests import STATE, Digests, States, place_of, stamp_of, state_of
 from holotype.pool.images import SUFFIXES
-from holotype.pool.tars import Tars, image_id, printable, why_ignored, without_suffix
+from holotype.pool.members import split_name, split_suffix, why_junk
+from holotype.pool.sources import expand, walk
+from holotype.pool.tars import Tars
 from holotype.progress import Progress
 
 _SAMPLED = 2000  # images that the fingerprint looks into
+_LONGEST = max(map(len, SUFFIXES))  # characters of a suffix
 _PIECES, _PIECE = 8, 4096  # of a sampled image, spread evenly; a smaller one is read whole
 
 
@@ -52,10 +54,12 @@ class FileReader(Reader, Protocol):
 class Pool:
     """Images in a fixed order: row `i` is the image `ids[i]`, and only its place is held in memory.
 
-    ids        a member's path without its suffix; bytes of it that are no UTF-8 as `\\xe9`
+    ids        a path without its suffix, as it can be printed: bytes of it that are no UTF-8 are `\\xe9`. The suffix
+               stays where two images are the same without it, or where what is left is another's whole name
     sizes      bytes of each encoded image
     ignored    files that are no images, counted by suffix, or by what they are: "(symbolic link)"
     notes      what a reader of the report should know about the source
+    suffixes   what each id lacks of its file's name, where that is known
     """
 
     source: str
@@ -64,6 +68,7 @@ class Pool:
     reader: Reader = field(repr=False)
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    suffixes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -149,53 +154,25 @@ class Pool:
             return b"unreadable"
 
     @cached_property
-    def _last_parts(self) -> dict[str, int]:
-        """The row of each last part of an id, where no two ids share it."""
-        parts = [name.rpartition("/")[2] for name in self.ids]
-        if parts == self.ids:
-            return self.rows
-        rows = {part: row for row, part in enumerate(parts)}
-        if len(rows) < len(parts):
-            for part, count in Counter(parts).items():
-                if count > 1:
-                    del rows[part]
-        return rows
+    def codes(self) -> Codes:
+        """How an image of the pool can be called."""
+        return Codes(self.ids, self.suffixes, self.rows)
 
     def find(self, code: str) -> int | None:
-        """Return the row that `code` means: an id, with or without its suffix, or an id's last part.
-
-        None when it means no image, or more than one.
-        """
-        name = printable(code).removeprefix("./")
-        if name in self.rows:
-            return self.rows[name]
-        stem = without_suffix(name)
-        return self.rows[stem] if stem in self.rows else self._last_parts.get(stem)
+        """Return the row that `code` means, see `Codes`; None when it means no image, or more than one."""
+        rows = self.codes.find(code)
+        return rows[0] if len(rows) == 1 else None
 
     def row(self, code: str) -> int:
         """Return the row that `code` means, as `find` does. Raises `PoolError` when it means none, or several."""
         row = self.find(code)
         if row is None:
-            self._refuse(code)
+            raise PoolError(self.codes.explain(code, self.source))
         return row
 
-    def _refuse(self, code: str) -> NoReturn:
-        stem = without_suffix(printable(code).removeprefix("./"))
-        end = f"/{stem}"
-        matches = [name for name in self.ids if name.endswith(end)]
-        if matches:
-            some = ", ".join(matches[:3])
-            raise PoolError(f"{code!r} means {len(matches)} images of {self.source} ({some}); give the whole id")
-        alike = self._alike(stem.rpartition("/")[2])
-        near = difflib.get_close_matches(stem, alike, n=3, cutoff=0.5) or self.ids[:3]
-        raise PoolError(f"no image {code!r} in {self.source} ({len(self)} images); ids look like {', '.join(near)}")
-
-    def _alike(self, part: str) -> list[str]:
-        """Some ids with `part`, or how it begins, in them: difflib would take seconds for all of a large pool."""
-        start = part[:3]
-        whole = islice((name for name in self.ids if part in name), 300)
-        begun = islice((name for name in self.ids if start in name), 300)
-        return list(dict.fromkeys([*whole, *begun]))
+    def left_out(self) -> str:
+        """Say what of the source is no image, and why; nothing where all of it is."""
+        return ", ".join(f"{count:,} x {why}" for why, count in self.ignored.items())
 
 
 def digest_of(content: bytes) -> str:
@@ -211,55 +188,48 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def open_pool(source: str | Path, *, allow_truncated: bool = False) -> Pool:
-    """Open a tar, a folder of images, a folder of tars, or shards such as `pool-{000..150}.tar`.
+    """Open a tar, a folder of images, a folder of tars, or shards such as `pool-{000..150}.tar` or `pool-*.tar`.
 
     A tar that ends in the middle of a member is refused, as it is an unfinished download; `allow_truncated`
     takes the whole members before the cut. Raises `PoolError`.
     """
-    paths = _expand(str(source))
+    name = printable(str(source))
+    paths = expand(str(source))
     if len(paths) == 1 and paths[0].is_dir():
-        inside = sorted(paths[0].glob("*.tar"))
-        pool = _open_shards(paths[0], inside, allow_truncated) if inside else _open_folder(paths[0])
+        pool = _open_folder(paths[0], name, allow_truncated)
     else:
-        pool = _open_tars(str(source), paths, allow_truncated)
+        pool = _open_tars(name, paths, Counter(), allow_truncated)
     if not pool.ids:
-        seen = ", ".join(f"{count} x {suffix}" for suffix, count in pool.ignored.items()) or "nothing"
-        raise PoolError(f"expected images ({' '.join(sorted(SUFFIXES))}) in {source}, found {seen}")
-    _refuse_duplicates(pool)
+        raise PoolError(
+            f"expected images ({' '.join(sorted(SUFFIXES))}) in {name}, found {pool.left_out() or 'nothing'}"
+        )
     return pool
 
 
-def _open_shards(folder: Path, tars: list[Path], allow_truncated: bool) -> Pool:
-    loose = next((path for path in _walk(folder) if why_ignored(path.name) is None), None)
-    if loose is not None:
+def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:
+    """Open a folder of images, or one of tars."""
+    images: list[tuple[Path, os.stat_result, tuple[str, str]]] = []
+    tars: list[Path] = []
+    ignored = Counter[str]()
+    for path, name in walk(folder):
+        found = _stat_or_why(path, name)
+        split = split_name(name)
+        if path.parent == folder and path.suffix.lower() == ".tar" and not isinstance(found, str):
+            tars.append(path)
+        elif isinstance(found, str) or isinstance(split, str):
+            ignored[found if isinstance(found, str) else str(split)] += 1
+        else:
+            images.append((path, found, split))
+    if not tars:
+        stems, suffixes = [stem for _, _, (stem, _) in images], [suffix for _, _, (_, suffix) in images]
+        reader = _Files([path for path, _, _ in images], stats := [found for _, found, _ in images])
+        return _named(source, stems, suffixes, [found.st_size for found in stats], reader, ignored)
+    if images:
         raise PoolError(
-            f"{folder} holds {len(tars)} tars and also loose images ({loose.relative_to(folder)}): expected the one or "
-            "the other; put them into folders of their own"
+            f"{source} holds {len(tars)} tars and also loose images ({printable(str(images[0][0].relative_to(folder)))}"
+            "): expected the one or the other; put them into folders of their own"
         )
-    return _open_tars(str(folder), tars, allow_truncated)
-
-
-def _expand(source: str) -> list[Path]:
-    braces = re.fullmatch(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", source)
-    if braces:
-        before, first, last, after = braces.groups()
-        numbers = range(int(first), int(last) + 1)
-        paths = [Path(f"{before}{number:0{len(first)}}{after}") for number in numbers]
-    else:
-        paths = [Path(source)]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise PoolError(f"expected a tar, a folder or shards at {source}; {missing[0]} does not exist")
-    return paths
-
-
-def _refuse_duplicates(pool: Pool) -> None:
-    if len(pool.rows) < len(pool.ids):
-        name, count = Counter(pool.ids).most_common(1)[0]
-        raise PoolError(
-            f"the id {name!r} stands for {count} images of {pool.source}; an id is a path without its suffix and "
-            "must be unique: rename or remove one"
-        )
+    return _open_tars(source, tars, ignored, allow_truncated)
 
 
 class _Files:
@@ -278,37 +248,11 @@ class _Files:
             return os.pread(file.fileno(), size, start)
 
 
-def _open_folder(folder: Path) -> Pool:
-    paths: list[Path] = []
-    stats: list[os.stat_result] = []
-    ignored = Counter[str]()
-    for path in _walk(folder):
-        found = _stat_or_why(path, path.relative_to(folder).as_posix())
-        if isinstance(found, str):
-            ignored[found] += 1
-        else:
-            paths.append(path)
-            stats.append(found)
-    ids = [image_id(path.relative_to(folder).as_posix()) for path in paths]
-    return Pool(str(folder), ids, [found.st_size for found in stats], _Files(paths, stats), dict(ignored))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files in a fixed order, and the folders that are not entered: hidden ones and links."""
-    for root, folders, names in os.walk(folder, onerror=_refuse_to_list):
-        closed = {name for name in folders if name.startswith(".") or Path(root, name).is_symlink()}
-        folders[:] = sorted(name for name in folders if name not in closed)
-        for name in sorted([*names, *closed]):
-            yield Path(root, name)
-
-
-def _refuse_to_list(error: OSError) -> NoReturn:
-    raise PoolError(f"expected a folder that can be listed at {error.filename}: {error.strerror}")
-
-
 def _stat_or_why(path: Path, name: str) -> os.stat_result | str:
-    """What the system says of an image file, or why it is ignored."""
-    if path.name.startswith(".") and not path.name.startswith("._"):
+    """What the system says of a file, or why it is ignored, whatever its suffix."""
+    if why := why_junk(name):
+        return why
+    if path.name.startswith("."):
         return "(hidden)"
     try:
         found = path.stat()
@@ -316,24 +260,55 @@ def _stat_or_why(path: Path, name: str) -> os.stat_result | str:
         return "(link that leads nowhere)" if path.is_symlink() else "(gone while it was listed)"
     if stat.S_ISDIR(found.st_mode):
         return "(link to a folder)"
-    if not stat.S_ISREG(found.st_mode):
-        return "(special file)"
-    return why_ignored(name) or found
+    return found if stat.S_ISREG(found.st_mode) else "(special file)"
 
 
-def _open_tars(source: str, paths: list[Path], allow_truncated: bool) -> Pool:
-    reader, ignored = Tars(paths), Counter[str]()
-    ids: list[str] = []
+def _open_tars(source: str, paths: list[Path], ignored: Counter[str], allow_truncated: bool) -> Pool:
+    reader = Tars(paths)
+    stems: list[str] = []
+    suffixes: list[str] = []
     notes: list[str] = []
     for shard, path in enumerate(paths):
         listing = reader.enter(shard)
-        ids += listing.ids
+        stems += listing.stems
+        suffixes += listing.suffixes
         ignored.update(listing.ignored)
+        if listing.note:
+            notes.append(f"{printable(str(path))}: {listing.note}")
         if listing.cut is not None:
-            cut = f"{path} is cut off or damaged after {len(listing.ids)} images ({listing.cut})"
+            cut = f"{printable(str(path))} is cut off or damaged after {len(listing)} images ({listing.cut})"
             if not allow_truncated:
                 raise PoolError(
                     f"{cut}; fetch it again, or take the whole images before the cut with --allow-truncated"
                 )
             notes.append(cut)
-    return Pool(source, ids, reader.sizes.tolist(), reader, dict(ignored), tuple(notes))
+    return _named(source, stems, suffixes, reader.sizes.tolist(), reader, ignored, notes)
+
+
+def _named(
+    source: str,
+    ids: list[str],
+    suffixes: list[str],
+    sizes: list[int],
+    reader: Reader,
+    ignored: Counter[str],
+    notes: Sequence[str] = (),
+) -> Pool:
+    """The pool of images whose paths are `ids` and `suffixes`.
+
+    An id keeps the suffix where it would be another's too, or where it is another's whole path.
+    """
+    twice = {stem for stem, count in Counter(ids).items() if count > 1} if len(set(ids)) < len(ids) else set()
+    doubled = {row for row, stem in enumerate(ids) if "." in stem[-_LONGEST:] and split_suffix(stem)[1]}
+    paths = {stem + suffix for stem, suffix in zip(ids, suffixes, strict=True)} if doubled else set()
+    for row in doubled | {row for row, stem in enumerate(ids) if stem in twice}:
+        if ids[row] in twice or ids[row] in paths:
+            ids[row], suffixes[row] = ids[row] + suffixes[row], ""
+    pool = Pool(source, ids, sizes, reader, dict(ignored), tuple(notes), suffixes)
+    if len(pool.rows) < len(ids):
+        name, count = Counter(ids).most_common(1)[0]
+        raise PoolError(
+            f"the id {name!r} stands for {count} images of {source}; a path must be unique, in all shards together: "
+            "rename or remove one, or give the shards in runs of their own"
+        )
+    return pool

@@ -1,0 +1,232 @@
+"""The images of a tar: what they are called and where their bytes lie. It is never unpacked.
+
+A tar says only in passing what is in it, so it is walked through once, from header to header. Whoever packed it chose
+what the headers say: a walk ends, whatever they are, and what cannot be is damage.
+"""
+
+import os
+import re
+import sys
+import tarfile
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from holotype.errors import PoolError
+from holotype.names import printable
+from holotype.pointers import why_pointer_at
+from holotype.pool.members import split_name, split_suffix
+
+_LONGEST_HEADER = 1 << 20  # bytes of an extended header: names and attributes of one member
+_MOST_HEADERS = 16  # extended headers before one member; tools write up to three
+_PADDING = 4 << 20  # bytes of zeros behind the end mark; tools fill up a record, most often of 10 kB
+_PIECE = 1 << 20  # bytes that are looked through at once behind the end mark
+_GNU = b"ustar  \0"  # where others have the start of a long name, GNU has times
+_EXTENDED = frozenset(
+    [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+REPLACED = "(replaced by a later member of the same path)"
+
+# Name, mode, uid, gid, size, mtime, checksum, type, link, magic, user, group, device, and where a prefix would start.
+_PLAIN = re.compile(
+    rb"(.{100})(?:[0-7]{6}[0-7 ][\0 ]){3}([0-7]{11})[\0 ][0-7]{11}[\0 ]([0-7]{6})[\0 ]{2}0.{172}"
+    rb"(?:[0-7]{6}[0-7 ][\0 ]|\0{8}){2}\0.{166}",
+    re.DOTALL,
+)
+
+
+@dataclass
+class Listing:
+    """The images of one tar in its order, and what else is in it.
+
+    stems      the path of each image without its suffix, see `members.split_name`
+    suffixes   its suffix
+    offsets    where the bytes of each image start in the tar
+    sizes      bytes of each encoded image
+    ignored    members that are no images, counted by suffix, or by what they are: "(symbolic link)"
+    cut        why nothing is listed from there on, of a tar that is cut off or damaged
+    note       what is odd about a tar that is whole
+    """
+
+    stems: list[str] = field(default_factory=list)
+    suffixes: list[str] = field(default_factory=list)
+    offsets: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    ignored: Counter[str] = field(default_factory=Counter)
+    cut: str | None = None
+    note: str = ""
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+
+def list_tar(path: Path, number: int) -> Listing:
+    """List the tar at `path`, which is open under a `number` of the system. Raises `PoolError` for another file."""
+    listing = Listing()
+    rows: dict[tuple[str, str], int] = {}  # by path, for hard links
+    try:
+        for member in _members(path, number, listing):
+            name = split_name(member.name)
+            place = name if isinstance(name, str) else _place_or_why(member, listing, rows)
+            if isinstance(name, str) or isinstance(place, str):
+                listing.ignored[str(place)] += 1
+                continue
+            listing.stems.append(name[0])
+            listing.suffixes.append(sys.intern(name[1]))
+            listing.offsets.append(place[0])
+            listing.sizes.append(place[1])
+    except PoolError:
+        raise
+    except Exception as error:  # tarfile has many words for a damaged header, and none for most
+        listing.cut = printable(str(error) or type(error).__name__)
+    return _without_replaced(listing)
+
+
+def looks_like_tar(path: Path) -> bool:
+    """Whether the file at `path` is called a tar, or starts as one."""
+    if path.suffix.lower() == ".tar":
+        return True
+    try:
+        with path.open("rb") as file:
+            tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
+    except (OSError, ValueError, tarfile.TarError):
+        return False
+    return True
+
+
+def _place_or_why(member: tarfile.TarInfo, listing: Listing, rows: dict[tuple[str, str], int]) -> tuple[int, int] | str:
+    """Offset and size of a member's bytes, or why it is ignored."""
+    if member.issym():
+        return "(symbolic link)"
+    if member.islnk():
+        names = zip(listing.stems[len(rows) :], listing.suffixes[len(rows) :], strict=True)
+        rows.update((name, row) for row, name in enumerate(names, start=len(rows)))
+        target = rows.get(split_suffix(printable(member.linkname).removeprefix("./")))
+        return "(hard link to no image)" if target is None else (listing.offsets[target], listing.sizes[target])
+    if member.issparse():
+        return "(sparse file)"  # its bytes do not lie in one piece
+    return (member.offset_data, member.size) if member.isreg() else "(special file)"
+
+
+def _without_replaced(listing: Listing) -> Listing:
+    """Of members of one path the last counts, as when a tar is unpacked; `tar --append` leaves such."""
+    if len(set(listing.stems)) == len(listing):
+        return listing
+    last = {name: place for place, name in enumerate(zip(listing.stems, listing.suffixes, strict=True))}
+    kept = sorted(last.values())
+    if len(kept) < len(listing):
+        listing.ignored[REPLACED] += len(listing) - len(kept)
+        listing.stems = [listing.stems[place] for place in kept]
+        listing.suffixes = [listing.suffixes[place] for place in kept]
+        listing.offsets = array("q", [listing.offsets[place] for place in kept])
+        listing.sizes = array("q", [listing.sizes[place] for place in kept])
+    return listing
+
+
+def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarInfo]:
+    """Yield each member, other than folders, that lies whole in the file; also behind an end mark (`cat a b`)."""
+    with os.fdopen(os.dup(number), "rb", 2 * tarfile.BLOCKSIZE) as file:  # of the images, little more is read
+        file.seek(0)
+        length = os.fstat(file.fileno()).st_size
+        try:
+            archive = _Archive.open(fileobj=file, mode="r:", tarinfo=_Member)
+        except (tarfile.TarError, ValueError, OverflowError, MemoryError):
+            raise PoolError(_no_tar(path)) from None
+        with archive:
+            last = -1
+            while member := archive.next() or _behind_end(archive, number, listing):
+                archive.members.clear()  # it would keep every member it has seen
+                archive.extended = 0
+                room = length - member.offset_data
+                if member.isreg() and not member.issparse() and not 0 <= member.size <= room:
+                    raise tarfile.ReadError(f"{member.name} should have {member.size} bytes")
+                if archive.offset <= last:
+                    raise tarfile.ReadError(f"{member.name} ends before it starts")
+                last = archive.offset
+                if not member.isdir():
+                    yield member
+
+
+def _no_tar(path: Path) -> str:
+    pointer = why_pointer_at(path)
+    why = pointer or "if it is compressed, uncompress it first; of images, give their folder"
+    return f"expected an uncompressed tar at {path}; {why}"
+
+
+class _Archive(tarfile.TarFile):
+    """A tar of which only the headers are read."""
+
+    members: list[tarfile.TarInfo]
+    pax_headers: dict[str, str]
+    offset: int
+    extended = 0  # headers since the last member
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is read in half the time, and only as far as needed, where it is a plain file's."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        plain = _PLAIN.fullmatch(buf)
+        if plain is None or int(plain[3], 8) != sum(buf) - sum(buf[148:156]) + 8 * ord(" "):
+            return cls._other(super().frombuf(buf, encoding, errors), buf, encoding, errors)
+        member = cls(plain[1].partition(b"\0")[0].decode(encoding, errors))
+        member.size = int(plain[2], 8)
+        return member
+
+    @classmethod
+    def _other(cls, member: Self, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Undo what is wrong in GNU's incremental archives, and refuse headers that would take all memory."""
+        if buf[257:265] == _GNU:  # tarfile takes the times that GNU keeps there for the start of the name
+            name = bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors)
+            member.name = name.rstrip("/") if member.isdir() else name
+        if member.type in _EXTENDED and not 0 <= member.size <= _LONGEST_HEADER:
+            raise tarfile.ReadError(f"an extended header of {member.size:,} bytes")
+        return member
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        if isinstance(archive, _Archive):
+            archive.extended += 1
+            if archive.extended > _MOST_HEADERS:
+                raise tarfile.ReadError(f"more than {_MOST_HEADERS} headers of one member")
+        return super().fromtarfile(archive)
+
+
+def _behind_end(archive: _Archive, number: int, listing: Listing) -> tarfile.TarInfo | None:
+    """Return the member that follows on the end mark, as in tars that were joined, or None at the very end.
+
+    tarfile takes a cut or damaged header (other than the first) for the end, too; only zeros are.
+    """
+    end = archive.offset
+    block = os.pread(number, tarfile.BLOCKSIZE, end)
+    if not block:
+        raise tarfile.ReadError("the mark at the end of a tar is missing")
+    if len(block) < tarfile.BLOCKSIZE or any(block):
+        raise tarfile.ReadError(f"no whole header at byte {end}")
+    length = os.fstat(number).st_size
+    first = _first_byte(number, end + len(block), length)
+    if first == length:  # nothing but zeros
+        if length - end > _PADDING:
+            listing.note = f"its last {length - end:,} bytes are zeros: a download that is not finished looks so"
+        return None
+    start = first // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+    archive.offset, archive.extended, archive.pax_headers = start, 0, {}
+    member = archive.next()
+    if member is None:
+        if start == end + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"no whole header at byte {start}")
+        listing.note = f"the {length - start:,} bytes behind its end mark are no tar, and were not read"
+    return member
+
+
+def _first_byte(number: int, start: int, length: int) -> int:
+    """Where the first byte from `start` on is that is no zero; `length` where there is none."""
+    while piece := os.pread(number, _PIECE, start):
+        if rest := piece.lstrip(b"\0"):
+            return start + len(piece) - len(rest)
+        start += len(piece)
+    return length

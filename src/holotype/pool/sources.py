@@ -1,0 +1,115 @@
+"""What a path, or a pattern of paths, means: which files it stands for, and whether these hold images or are one."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from holotype.errors import PoolError
+from holotype.names import printable
+from holotype.pool.images import SUFFIXES
+from holotype.pool.listing import looks_like_tar
+from holotype.pool.members import why_junk
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_MOST = 100_000  # paths that one pattern stands for
+_PACKED = frozenset([".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".tzst", ".lz4", ".zip", ".7z", ".rar"])
+
+
+def expand(source: str) -> list[Path]:
+    """Return the paths that `source` stands for: itself, `{000..150}` and `{a,b}` as shells have them, or `*.tar`.
+
+    Raises `PoolError` where one of them is missing, or none is there.
+    """
+    if not source.strip():
+        raise PoolError("expected the path of a tar or a folder, got an empty one; write . for the current folder")
+    if exists(Path(source)):
+        return [Path(source)]
+    paths = [path for one in _braces(source) for path in _matches(one)]
+    missing = [path for path in paths if not exists(path)]
+    if missing:
+        raise PoolError(
+            f"expected a tar, a folder or shards at {printable(source)}; {printable(str(missing[0]))} does not exist"
+        )
+    return paths
+
+
+def _braces(source: str) -> list[str]:
+    found = min(
+        (match for pattern in (_RANGE, _CHOICE) if (match := pattern.search(source))),
+        key=re.Match.start,
+        default=None,
+    )
+    if found is None:
+        return [source]
+    middles = _numbers(found[1], found[2]) if found.re is _RANGE else found[1].split(",")
+    before, rests = source[: found.start()], _braces(source[found.end() :])
+    if len(middles) * len(rests) > _MOST:
+        raise PoolError(f"{printable(source)} stands for more than {_MOST:,} paths; give less at once")
+    return [f"{before}{middle}{rest}" for middle in middles for rest in rests]
+
+
+def _numbers(first: str, last: str) -> list[str]:
+    """From `first` to `last`, as wide as the wider one where either starts with zeros."""
+    start, end = int(first), int(last)
+    if abs(end - start) >= _MOST:
+        raise PoolError(f"{{{first}..{last}}} stands for more than {_MOST:,} paths; give less at once")
+    padded = any(one.startswith("0") and len(one) > 1 for one in (first, last))
+    width, step = max(len(first), len(last)) if padded else 0, 1 if end >= start else -1
+    return [f"{number:0{width}}" for number in range(start, end + step, step)]
+
+
+def _matches(pattern: str) -> list[Path]:
+    if not glob.has_magic(pattern) or exists(Path(pattern)):
+        return [Path(pattern)]
+    names = sorted(glob.glob(pattern))  # noqa: PTH207 - pathlib's needs a folder to start from
+    found = [Path(name) for name in names if not why_junk(Path(name).name)]
+    if not found:
+        raise PoolError(f"expected a tar, a folder or shards at {printable(pattern)}; nothing there matches it")
+    return found
+
+
+def exists(path: Path) -> bool:
+    """Whether something is at `path`. Raises `PoolError` where that cannot be told."""
+    try:
+        return path.exists()
+    except ValueError:  # a null in it
+        return False
+    except OSError as error:
+        raise PoolError(f"cannot look at {printable(str(path))}: {error.strerror or error}") from None
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the files of a folder, and the folders that are not entered (hidden ones and links), in a fixed order.
+
+    Each with its path from there. Raises `PoolError` for a folder that cannot be listed.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise PoolError(f"expected a folder that can be listed at {printable(error.filename)}: {error.strerror}")
+
+    def pass_over(error: OSError) -> None:
+        if not why_junk(Path(error.filename).relative_to(folder).as_posix()):
+            refuse(error)
+
+    for root, folders, names in os.walk(folder, onerror=pass_over):
+        closed = {name for name in folders if name.startswith(".") or Path(root, name).is_symlink()}
+        folders[:] = sorted(name for name in folders if name not in closed)
+        for name in sorted([*names, *closed]):
+            path = Path(root, name)
+            yield path, path.relative_to(folder).as_posix()
+
+
+def holds_images(source: str) -> bool:
+    """Whether `source` means a pool, and not one picture: a file is judged by what is in it, unless it is packed."""
+    if not source.strip():
+        return True
+    path = Path(source)
+    if not exists(path):
+        return path.suffix.lower() not in SUFFIXES or glob.has_magic(source)
+    if not path.is_file():
+        return path.is_dir()
+    return looks_like_tar(path) or path.suffix.lower() in _PACKED
