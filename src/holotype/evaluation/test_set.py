@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import PoolError, TestSetError
+from holotype.names import composed
 from holotype.pool.pool import Pool
 
 ID_COLUMNS = ("index", "id")
@@ -41,12 +42,13 @@ def read_test_set(path: Path, classes: Sequence[str], pool: Pool) -> TestSet:
     lines = _lines(path)
     header = [name.strip() for name in lines[0][1]]
     key, columns = _columns(path, header, classes)
-    codes, truth = [], np.zeros((len(lines) - 1, len(classes)), dtype=np.int64)
+    codes: list[tuple[int, str]] = []
+    truth = np.zeros((len(lines) - 1, len(classes)), dtype=np.int64)
     for i, (number, cells) in enumerate(lines[1:]):
         where = f"{path}, line {number}"
         if len(cells) != len(header):
             raise TestSetError(f"{where}: expected {len(header)} values ({', '.join(header)}), got {len(cells)}")
-        codes.append(cells[key].strip())
+        codes.append((number, cells[key]))
         truth[i] = _values(where, [cells[column].strip() for column in columns], classes)
     rows = _rows(path, codes, pool)
     return TestSet(rows, [pool.ids[row] for row in rows], truth)
@@ -72,13 +74,15 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 
 def _columns(path: Path, header: list[str], classes: Sequence[str]) -> tuple[int, list[int]]:
     """Return the place of the id column, and of each class's column."""
-    keys = [name for name in header if name in ID_COLUMNS and name not in classes]
-    if len(keys) != 1 or sorted(header) != sorted([*keys, *classes]):
+    forms = [composed(name) for name in header]  # a class may be there in another form of Unicode
+    wanted = [composed(name) for name in classes]
+    keys = [name for name in forms if name in ID_COLUMNS and name not in wanted]
+    if len(keys) != 1 or sorted(forms) != sorted([*keys, *wanted]):
         raise TestSetError(
             f"{path}: expected the columns index (or id), {', '.join(classes)}; got {', '.join(header)}. "
             "Name one column for each class, exactly as the class is named, with commas between"
         )
-    return header.index(keys[0]), [header.index(name) for name in classes]
+    return forms.index(keys[0]), [forms.index(name) for name in wanted]
 
 
 def _values(where: str, cells: list[str], classes: Sequence[str]) -> list[int]:
@@ -92,24 +96,32 @@ def _values(where: str, cells: list[str], classes: Sequence[str]) -> list[int]:
     return values
 
 
-def _rows(path: Path, codes: list[str], pool: Pool) -> list[int]:
-    rows: dict[int, str] = {}
-    unknown, first = [], ""
-    for code in codes:
+def _rows(path: Path, codes: list[tuple[int, str]], pool: Pool) -> list[int]:
+    """Return the pool row of each code, which stands in a line of the file."""
+    rows: dict[int, tuple[int, str]] = {}
+    unknown: list[tuple[int, str]] = []
+    first = ""
+    for line, code in codes:
         try:
             row = pool.row(code)
         except PoolError as error:
-            unknown.append(code)
+            unknown.append((line, code))
             first = first or str(error)
             if len(unknown) == IDS_NAMED:  # looking for near ids is slow in a large pool, and ten tell enough
                 break
             continue
         if row in rows:
-            both = repr(code) if code == rows[row] else f"{rows[row]!r} and {code!r}"
-            raise TestSetError(f"{path}: expected each image once, got {both} twice (image {pool.ids[row]})")
-        rows[row] = code
+            other, before = rows[row]
+            both = repr(code) if code == before else f"{before!r} and {code!r}"
+            raise TestSetError(
+                f"{path}: expected each image once, got {both} twice (image {pool.ids[row]}, lines {other} and {line})"
+            )
+        rows[row] = line, code
     if unknown:
         more = " and perhaps more" if len(unknown) == IDS_NAMED else ""
-        names = ", ".join(repr(code) for code in unknown)
-        raise TestSetError(f"{path}: expected ids of the pool, got unknown ids {names}{more}. The first: {first}")
+        names, lines = ", ".join(repr(code) for _, code in unknown), ", ".join(str(line) for line, _ in unknown)
+        where = f"line{'s' if len(unknown) > 1 else ''} {lines}"
+        raise TestSetError(
+            f"{path}: expected ids of the pool, got unknown ids {names} ({where}){more}. The first: {first}"
+        )
     return list(rows)

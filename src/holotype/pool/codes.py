@@ -45,12 +45,16 @@ class Codes:
         """`suffixes`: what each id lacks of its file's name; empty where that is not known."""
         self._ids, self._suffixes, self._rows = ids, suffixes, rows
 
-    def find(self, code: str) -> list[int]:
-        """Return the rows that `code` may mean; one where it is clear, none where it means no image."""
+    def find(self, code: str, *, longer: bool = True) -> list[int]:
+        """Return the rows that `code` may mean; one where it is clear, none where it means no image.
+
+        longer   take the last step too; not for what may be the path of a file outside the pool
+        """
         name = printable(code).removeprefix("./")
         if name in self._rows:
             return [self._rows[name]]
-        return self._exact(name) or self._otherwise_ended(name) or self._alike(name) or self._end_of(name)
+        found = self._exact(name) or self._otherwise_ended(name) or self._alike(name)
+        return found or (self._end_of(name) if longer else [])
 
     def _exact(self, name: str) -> list[int]:
         stem, suffix = split_suffix(name)
@@ -120,7 +124,7 @@ class Codes:
     def explain(self, code: str, source: str) -> str:
         """Say why `code` means no image of the pool `source`, or that it means several, and what to write."""
         rows = self.find(code)
-        if rows:
+        if len(rows) > 1:
             by_file = bool(split_suffix(code)[1])
             some = [self._told_apart(row, rows, by_file) for row in rows[:_NAMED]]
             return f"{code_shown(code)} means {len(rows)} images of {source} ({', '.join(some)}); give the whole id"

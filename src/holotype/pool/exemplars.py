@@ -2,12 +2,15 @@
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from holotype.errors import ExemplarError, PoolError, UnreadableImage
+from holotype.names import composed, spelled_out
 from holotype.pool.images import SUFFIXES, decode
+from holotype.pool.members import why_ignored, why_junk
 from holotype.pool.pool import Pool
 
 RESERVED_COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
@@ -68,7 +71,13 @@ def names_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:
 def check_class_names(names: Iterable[str]) -> None:
     """Raise `ExemplarError` for a name that a file of a run could not hold, or would confuse with another column."""
     names = list(names)
+    spelled: dict[str, str] = {}
     for name in names:
+        if isinstance(name, str) and (other := spelled.setdefault(composed(name), name)) != name:
+            raise ExemplarError(
+                f"the class {name!r} is given in two forms of Unicode, {spelled_out(other)} and {spelled_out(name)}; "
+                "write it in one"
+            )
         if wrong := _why_no_name(name, names):
             raise ExemplarError(f"the class name {name!r} cannot be used: {wrong}; call the class something else")
 
@@ -93,7 +102,7 @@ def _why_no_name(name: str, names: Collection[str]) -> str:
 
 
 def read_folder(folder: Path) -> dict[str, list[str]]:
-    """Read `folder/<class>/*.jpg` as class -> paths; hidden folders and files are no exemplars.
+    """Read `folder/<class>/*.jpg` as class -> paths; what is hidden, or a system's own, is no exemplar.
 
     Raises `ExemplarError` when there is no class, or a class without an image.
     """
@@ -112,13 +121,34 @@ def read_folder(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+def add(found: dict[str, list[str]], name: str, code: str) -> None:
+    """Add an exemplar to a class of `found`, which may be there in another form of Unicode."""
+    known = next((other for other in found if composed(other) == composed(name)), name)
+    found.setdefault(known, []).append(code)
+
+
+def left_out(folder: Path) -> str:
+    """Say which files `read_folder` leaves out, counted by reason; nothing where it takes all."""
+    reasons: Counter[str] = Counter()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        inside = path.is_dir() and path in _shown(folder)
+        reasons.update(why for one in (path.iterdir() if inside else [path]) if (why := _why_left_out(one, inside)))
+    return ", ".join(f"{count:,} x {why}" for why, count in sorted(reasons.items()))
+
+
+def _why_left_out(path: Path, inside: bool) -> str | None:
+    hidden = "(hidden)" if path.name.startswith(".") else None
+    beside = None if inside else "(beside the folders of the classes)"
+    return why_junk(path.name) or hidden or beside or ("(folder)" if path.is_dir() else why_ignored(path.name))
+
+
 def _shown(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if not (path.name.startswith(".") or why_junk(path.name)))
 
 
 def _images(folder: Path) -> list[str]:
     """The images as paths that `resolve` cannot take for ids."""
-    paths = (path for path in _shown(folder) if path.suffix.lower() in SUFFIXES)
+    paths = (path for path in _shown(folder) if why_ignored(path.name) is None and not path.is_dir())
     return [str(path) if path.is_absolute() else f"./{path}" for path in paths]
 
 
@@ -141,12 +171,12 @@ def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
 def _row(pool: Pool, code: str) -> int | None:
     """Return the pool row that `code` means, None for a file."""
     if not code.startswith(_PATHS):
-        row = pool.find(code)
-        return pool.row(code) if row is None and not _is_file(_path(code)) else row
+        row = pool.find(code, longer=False)
+        return pool.row(code, longer=False) if row is None and not _is_file(_path(code)) else row
     if _is_file(_path(code)):
         return None
     start, slash, last = code.rpartition("/")
-    known = slash and pool.find(last) is not None
+    known = slash and pool.find(last, longer=False) is not None
     hint = f"; without {start + slash!r} it would be an image of the pool" if known else ""
     raise ExemplarError(f"there is no file {_path(code)}{hint}")
 

@@ -158,14 +158,14 @@ class Pool:
         """How an image of the pool can be called."""
         return Codes(self.ids, self.suffixes, self.rows)
 
-    def find(self, code: str) -> int | None:
-        """Return the row that `code` means, see `Codes`; None when it means no image, or more than one."""
-        rows = self.codes.find(code)
+    def find(self, code: str, *, longer: bool = True) -> int | None:
+        """Return the row that `code` means, see `Codes.find`; None when it means no image, or more than one."""
+        rows = self.codes.find(code, longer=longer)
         return rows[0] if len(rows) == 1 else None
 
-    def row(self, code: str) -> int:
+    def row(self, code: str, *, longer: bool = True) -> int:
         """Return the row that `code` means, as `find` does. Raises `PoolError` when it means none, or several."""
-        row = self.find(code)
+        row = self.find(code, longer=longer)
         if row is None:
             raise PoolError(self.codes.explain(code, self.source))
         return row
