@@ -1,13 +1,14 @@
 """Exemplars: what a code means is never a guess, and a class has a name that every file can hold."""
 
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from holotype.errors import ExemplarError
-from holotype.pool.exemplars import check_class_names, read_folder, resolve
+from holotype.pool.exemplars import add, check_class_names, read_folder, resolve
 from holotype.pool.pool import Pool, open_pool
 
 Jpeg = Callable[..., bytes]
@@ -193,3 +194,33 @@ def test_other_names_are_fine() -> None:
 def test_a_name_that_is_not_text_is_refused() -> None:
     with pytest.raises(ExemplarError, match="expected text, got int"):
         check_class_names([1])  # type: ignore[list-item]
+
+
+def test_a_class_in_two_forms_of_unicode_is_one(tmp_path: Path, pool: Pool, jpeg: Jpeg) -> None:
+    composed, taken_apart = (unicodedata.normalize(form, "Pokémon") for form in ("NFC", "NFD"))
+    (tmp_path / "ex" / taken_apart).mkdir(parents=True)
+    (tmp_path / "ex" / taken_apart / "a.jpg").write_bytes(jpeg())
+    found = read_folder(tmp_path / "ex")
+    add(found, composed, "0")
+    assert found == {taken_apart: [f"{tmp_path}/ex/{taken_apart}/a.jpg", "0"]}
+    with pytest.raises(ExemplarError, match=r"two forms of Unicode, Pok\\xe9mon and Poke\\u0301mon; write it in one"):
+        resolve(pool, {composed: ["0"], taken_apart: ["1"]})
+
+
+@pytest.mark.parametrize("code", [" 0 ", "0.JPG", r"deep\2.jpg", "02"])
+def test_codes_as_people_write_them(pool: Pool, here: Path, code: str) -> None:
+    (found,) = resolve(pool, {"red": [code]})
+    assert found.row == (0 if "0" in code and "2" not in code else 2)
+
+
+def test_a_path_is_never_taken_for_an_id_that_it_ends_in(pool: Pool, here: Path) -> None:
+    with pytest.raises(ExemplarError, match=r"no image 'exemplars/0\.jpg'"):
+        resolve(pool, {"red": ["exemplars/0.jpg"]})
+
+
+def test_a_code_that_is_one_images_name_and_anothers_file(make_tar: Callable[..., Path], jpeg: Jpeg) -> None:
+    members = [("banner.jpg", jpeg((200, 0, 0))), ("banner.jpg.webp", jpeg((0, 200, 0)))]
+    pool = open_pool(make_tar(members))
+    with pytest.raises(ExemplarError, match=r"'banner\.jpg' means 2 images .*; give the whole id"):
+        resolve(pool, {"red": ["banner.jpg"]})
+    assert [resolve(pool, {"red": [code]})[0].row for code in ("banner", "banner.jpg.webp")] == [0, 1]

@@ -1,6 +1,7 @@
 import json
 import math
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +199,19 @@ def test_a_missing_test_set_and_other_bytes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_bytes(b"id,\xff\xfe\n")
     with pytest.raises(TestSetError, match="UTF-8"):
         read_test_set(tmp_path / "test.csv", ["cat"], make_pool("x"))
+
+
+def test_a_code_of_a_test_set_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("id,cat\n\nx,1\nq,0\nw,0\n")
+    with pytest.raises(TestSetError, match=r"unknown ids 'q', 'w' \(lines 4, 5\)"):
+        read_test_set(tmp_path / "test.csv", ["cat"], make_pool("x"))
+    (tmp_path / "test.csv").write_text("id,cat\nx,1\nx.jpg,0\n")
+    with pytest.raises(TestSetError, match=r"'x' and 'x\.jpg' twice \(image x, lines 2 and 3\)"):
+        read_test_set(tmp_path / "test.csv", ["cat"], make_pool("x"))
+
+
+def test_a_test_set_names_images_and_classes_as_people_do(tmp_path: Path) -> None:
+    name = unicodedata.normalize("NFD", "Pokémon")
+    (tmp_path / "test.csv").write_text(f"id,{name}\n C:\\pool\\1.jpg ,1\n3,0\n", encoding="utf-8")
+    test_set = read_test_set(tmp_path / "test.csv", ["Pokémon"], make_pool("0001", "0002", "0003"))
+    assert (test_set.rows, test_set.truth.tolist()) == ([0, 2], [[1], [0]])

@@ -28,6 +28,7 @@ _GNU = b"ustar  \0"  # where others have the start of a long name, GNU has times
 _EXTENDED = frozenset(
     [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
 )
+_SPECIAL = {b"D": "(list of a folder)", b"V": "(label)", b"M": "(rest of a file in another tar)"}  # GNU's own
 REPLACED = "(replaced by a later member of the same path)"
 
 # Name, mode, uid, gid, size, mtime, checksum, type, link, magic, user, group, device, and where a prefix would start.
@@ -69,7 +70,7 @@ def list_tar(path: Path, number: int) -> Listing:
     rows: dict[tuple[str, str], int] = {}  # by path, for hard links
     try:
         for member in _members(path, number, listing):
-            name = split_name(member.name)
+            name = _SPECIAL.get(member.type) or split_name(member.name)
             place = name if isinstance(name, str) else _place_or_why(member, listing, rows)
             if isinstance(name, str) or isinstance(place, str):
                 listing.ignored[str(place)] += 1

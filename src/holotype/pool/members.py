@@ -49,7 +49,7 @@ def split_name(name: str) -> tuple[str, str] | str:
     suffix = suffix_of(parts)
     if suffix.lower() not in SUFFIXES:
         return printable(suffix.lower()) or "(no suffix)"
-    return split_suffix(printable(name).removeprefix("./"))
+    return printable(name).removeprefix("./").removesuffix(suffix), suffix
 
 
 def why_ignored(name: str) -> str | None:
@@ -64,7 +64,10 @@ def why_junk(name: str) -> str:
 
 
 def _why_junk(parts: list[str]) -> str:
-    return next((why for part in parts if part[:1] in _FIRST and (why := _why_part(part.lower()))), "")
+    for part in parts:
+        if part[:1] in _FIRST and (why := _why_part(part.lower())):
+            return why
+    return ""
 
 
 def _why_part(part: str) -> str:
