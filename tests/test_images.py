@@ -162,14 +162,6 @@ def test_200_megapixel_jpeg_is_decoded_scaled() -> None:
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
-def test_200_megapixel_png_is_refused() -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    data = encoded(Image.new("1", (20000, 10000)), compress_level=1)
-    with pytest.raises(UnreadableImage, match=r"20000 x 10000 .* 100 megapixels"):
-        decode(data, fit=224)
-    assert limit == Image.MAX_IMAGE_PIXELS
-
-
 @pytest.mark.parametrize("long", [448, 449, 638, 1276, 1599])
 @pytest.mark.parametrize("short", [1, 100, 448])
 def test_scaled_decoding_stays_above_the_size_that_is_wanted(long: int, short: int) -> None:

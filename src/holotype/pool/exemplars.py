@@ -9,7 +9,7 @@ from pathlib import Path
 
 from holotype.errors import ExemplarError, PoolError, UnreadableImage
 from holotype.names import composed, spelled_out
-from holotype.pool.images import SUFFIXES, decode
+from holotype.pool.images import SUFFIXES, decode, read_file
 from holotype.pool.members import why_ignored, why_junk
 from holotype.pool.pool import Pool
 
@@ -155,7 +155,7 @@ def _images(folder: Path) -> list[str]:
 def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
     try:
         row = _row(pool, code)
-        data = pool.read(row) if row is not None else _path(code).read_bytes()
+        data = pool.read(row) if row is not None else read_file(_path(code))
         if row is not None:
             _refuse_other_file(code, pool.ids[row], data)
         decode(data, fit=64)
@@ -183,7 +183,7 @@ def _row(pool: Pool, code: str) -> int | None:
 
 def _refuse_other_file(code: str, id_: str, data: bytes) -> None:
     """Refuse a code that stands for a pool image (`data`) and for a file of other content, unless it is the very id."""
-    if not code.startswith(_PATHS) and code != id_ and _is_file(path := _path(code)) and path.read_bytes() != data:
+    if not code.startswith(_PATHS) and code != id_ and _is_file(path := _path(code)) and read_file(path) != data:
         raise ExemplarError(
             f"it is an image of the pool and also another file; give ./{code} for the file, or {id_} for the pool's"
         )

@@ -1,66 +1,77 @@
 """Bytes to upright RGB pixels, within limits; letterbox; contact sheets."""
 
 import io
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from holotype.errors import UnreadableImage
+from holotype.pool.decoding import decode_content, is_deep, to_rgb, upright
+from holotype.pool.deep import to_8_bits
+from holotype.pool.formats.formats import read_header
+from holotype.pool.isolation import decode_apart
+from holotype.pool.limits import TOGETHER, Cost, Room, limits
 
 Pixels = NDArray[np.uint8]
 Source = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
-SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif"])
-MAX_PIXELS = 100_000_000
-_open_lock = threading.Lock()
+_PICTURES = ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .jp2 .avif .heic .heif"
+SUFFIXES = frozenset(_PICTURES.split())
+_room = Room()
 
 
 def decode(source: Source, *, fit: int | None = None) -> Image.Image:
     """Return `source` (a path, encoded bytes, a Pillow image, or pixels h x w [x 3|4] uint8) as upright RGB.
 
-    `fit`: the long side in pixels that it will be shrunk to, which lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its
-    size, but never below `fit`.
-    Transparency is laid over white; 16-bit values are scaled to 8; EXIF rotation is applied.
-    Raises `UnreadableImage` with the reason, also for images of more than `MAX_PIXELS` after scaled decoding.
+    `fit`: the long side in pixels that it will be shrunk to. It lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size
+    but never below `fit`, and any image of more than 16 megapixels shrink as it is decoded, never below 3 `fit`.
+    Transparency is laid over white; more than 8 bits are scaled by what they hold (`deep.to_8_bits`); the rotation
+    of EXIF is applied. Nothing else of the metadata is looked at, so nothing there can spoil an image.
+
+    Its bounds, whatever the image and however many threads decode: what is ordinary is decoded here, in at most
+    1 GB for all threads together (`limits.TOGETHER`); the rest by processes that share `Limits.memory`, and each is
+    ended after `Limits.seconds`. Both follow from HOLOTYPE_MAX_MEGAPIXELS (see `limits`).
+
+    Raises `UnreadableImage` with the reason, also for an image beyond the limits.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _finish(source)
-    data = source if isinstance(source, bytes) else _read(Path(source))
+        return _from_pillow(source)
+    data = source if isinstance(source, bytes) else read_file(Path(source))
     if not data:
         raise UnreadableImage("the file has 0 bytes")
+    allowed = limits()
+    allowed.check_size(len(data))
+    header = read_header(data)
+    cost = Cost.of(header, fit)
+    cost.check(header, fit, allowed)
+    if not (cost.ordinary and header.certain):
+        image = decode_apart(header, fit, cost, allowed)
+        return to_8_bits(image, header.nodata, unsigned=header.unsigned) if is_deep(image) else image
     try:
-        with _open_lock, _no_pillow_limit():
-            image = Image.open(io.BytesIO(data))
-        if fit is not None:
-            long = max(*image.size, 1)
-            image.draft(None, (max(1, image.width * fit // long), max(1, image.height * fit // long)))
-    except UnidentifiedImageError:
-        raise UnreadableImage(f"not an image: it starts with {data[:8]!r}") from None
+        with _room.hold(cost.memory, TOGETHER):
+            image = decode_content(header, fit)
+            return to_8_bits(image, header.nodata, unsigned=header.unsigned) if is_deep(image) else image
+    except UnreadableImage:
+        raise
     except Exception as error:
         raise _undecodable(error) from error
-    return _finish(image)
 
 
-def _finish(image: Image.Image) -> Image.Image:
-    _check_size(image)
+def _from_pillow(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise UnreadableImage(f"{image.width} x {image.height} pixels are no image")
     try:
         image.load()
-        return _to_rgb(_upright(image))
+        turned = upright(image)
+        return to_8_bits(turned) if is_deep(turned) else to_rgb(turned)
     except Exception as error:
         raise _undecodable(error) from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Pillow's own way copies the pixels even of an image that is upright already."""
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _undecodable(error: Exception) -> UnreadableImage:
@@ -106,51 +117,15 @@ def contact_sheet(images: Sequence[Image.Image], *, columns: int = 10, side: int
     return sheet
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return an encoded image. Raises `UnreadableImage`, before reading it where its size is beyond the limit."""
+    allowed = limits()
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            allowed.check_size(os.fstat(file.fileno()).st_size)
+            return file.read(allowed.size + 1)  # a pipe has no size
     except OSError as error:
         raise UnreadableImage(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _check_size(image: Image.Image) -> None:
-    if 0 in image.size:
-        raise UnreadableImage(f"{image.width} x {image.height} pixels are no image")
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImage(
-            f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS // 10**6} megapixels; "
-            "shrink it first"
-        )
-
-
-@contextmanager
-def _no_pillow_limit() -> Iterator[None]:
-    """Pillow's own limit looks at the size before scaled decoding, and only warns; ours comes after."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_deep(image: Image.Image) -> Image.Image:
-    """16-bit integers and floats, scaled to 8 bits by the range of their type (floats: 0 to 1 or 0 to 255)."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    top = (1.0 if values.max(initial=0) <= 1 else 255.0) if image.mode == "F" else 65535.0
-    return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -159,4 +134,4 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
         raise UnreadableImage(
             f"expected pixels of shape (height, width, 3) and dtype uint8, got {pixels.shape} of {pixels.dtype}"
         )
-    return _to_rgb(Image.fromarray(pixels))
+    return to_rgb(Image.fromarray(pixels))

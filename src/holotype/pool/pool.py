@@ -17,6 +17,7 @@ from holotype.names import printable
 from holotype.pool.codes import Codes
 from holotype.pool.digests import STATE, Digests, States, place_of, stamp_of, state_of
 from holotype.pool.images import SUFFIXES
+from holotype.pool.limits import limits
 from holotype.pool.members import split_name, split_suffix, why_junk
 from holotype.pool.sources import expand, walk
 from holotype.pool.tars import Tars
@@ -76,8 +77,10 @@ class Pool:
     def read(self, row: int) -> bytes:
         """Return the encoded bytes of `row`.
 
-        Raises `UnreadableImage` when they are not there any more, `PoolError` when its tar has changed.
+        Raises `UnreadableImage` when they are not there any more, or are more than an image may have;
+        `PoolError` when its tar has changed.
         """
+        limits().check_size(self.sizes[row])
         try:
             return self.reader.read(row)
         except OSError as error:

@@ -1,0 +1,177 @@
+"""Encoded images to upright pixels, with what is known of them from their header. Loads Pillow, and nothing else."""
+
+import io
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from PIL import Image, ImageFile, ImageMath
+
+from holotype.errors import UnreadableImage
+from holotype.pool.formats.header import Header
+from holotype.pool.formats.orientation import TAG, orientation_of
+from holotype.pool.limits import REDUCED, scale
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DECODERS = {
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "JPEG2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "HEIF": ("pillow_heif", "HeifImageFile"),  # registers nothing: other users of Pillow see no change
+}
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
+_DARK = 32  # no picture of 8 bits stays below it
+_GAP = 3  # an image is never shrunk to less than three times the size that is wanted, as in `letterbox`
+_NEARLY_ALL = 64  # of 256: what the upper byte of 16 bits reaches in an image of more than 14
+_OTHER_BYTE = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+_STRIP = 1_000_000  # pixels that are shrunk at once
+
+
+def decode_content(header: Header, fit: int | None) -> Image.Image:
+    """Return the image of a header, upright: RGB, or one of the deep modes (`is_deep`).
+
+    A large one is shrunk on the way where its long side will be `fit`. Raises whatever Pillow raises.
+    """
+    image = _opened(header, fit)
+    raw = _raw_mode(image)
+    image.load()
+    full = _with_low_bits(image, header, raw) if ";16" in raw and raw.startswith("RGB") else image
+    shrunk = _shrunk(full, fit)
+    turn = orientation_of(image.info.get("exif", b"")) if header.format == "AVIF" else header.orientation
+    return _turned(shrunk if is_deep(shrunk) else to_rgb(shrunk), turn)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn an image that Pillow has opened as its metadata says; what is broken there says nothing."""
+    turn = 1
+    if isinstance(raw := image.info.get("exif"), bytes):
+        turn = orientation_of(raw)
+    else:
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            turn = image.getexif().get(TAG, 1)
+    return _turned(image, turn)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether its values are more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of 8 bits as RGB, its transparency laid over white."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def top_of(high: float) -> float:
+    """Return what stands for white in an image of more than 8 bits whose greatest value is `high`, none negative.
+
+    Up to 1: 1. Below 32: `high`, as all would be black otherwise. Then the least of 2^8 - 1, 2^10 - 1, 2^12 - 1,
+    2^14 - 1 and 2^16 - 1 that is not below `high`; beyond, `high`.
+    """
+    if high <= 1:
+        return 1.0
+    return high if high < _DARK else next((2.0**bits - 1 for bits in _DEPTHS if high <= 2**bits - 1), high)
+
+
+def _opened(header: Header, fit: int | None) -> ImageFile.ImageFile:
+    """Open it by the one decoder that belongs to its format, and set it to the scale that `fit` allows."""
+    image: ImageFile.ImageFile = _decoder(header.format)(io.BytesIO(header.content))
+    by = scale(header, fit)
+    if by > 1 and header.levels:
+        image.reduce = by.bit_length() - 1  # type: ignore[method-assign, assignment]  # JPEG 2000 has it as a setting
+    elif by > 1:
+        image.draft(None, (max(1, image.width // by), max(1, image.height // by)))
+    return image
+
+
+def _decoder(name: str) -> Any:
+    """Return Pillow's class for a format; it is loaded when it is first needed."""
+    module, of_format = _DECODERS[name]
+    try:
+        return getattr(import_module(module), of_format)
+    except ImportError:
+        raise UnreadableImage(
+            f"a {name} picture needs {module}, which is not installed: pip install 'holotype[{name.lower()}]'"
+        ) from None
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def _shrunk(image: Image.Image, fit: int | None) -> Image.Image:
+    """Shrink a large image by a whole number, strip by strip, so that RGB is made of a few rows at a time."""
+    factor = max(image.size) // (fit * _GAP) if fit else 1
+    if image.width * image.height <= REDUCED or factor <= 1:
+        return image
+    mode = "RGB" if not is_deep(image) else "F" if image.mode == "F" else "I"
+    shrunk = Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+    rows = max(_STRIP // image.width // factor, 1) * factor
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        plain = to_rgb(strip) if mode == "RGB" else strip.convert(mode)
+        shrunk.paste(plain.reduce(factor), (0, top // factor))
+    return shrunk
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How the values lie in the file, such as "RGB;16B"."""
+    given = image.tile[0].args if image.tile else ""
+    first = given[0] if isinstance(given, tuple) and given else given
+    return first if isinstance(first, str) else ""
+
+
+def _with_low_bits(image: Image.Image, header: Header, raw: str) -> Image.Image:
+    """Of colours with 16 bits Pillow gives the upper 8; where they hold next to nothing, take the lower ones too."""
+    if _high(image) >= _NEARLY_ALL:
+        return image
+    other = _opened(header, None)
+    swapped = raw[:-1] + _OTHER_BYTE[raw[-1]]
+    other.tile = [
+        tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
+        for tile in other.tile
+    ]
+    other.load()
+    bands = [_joined(high, low) for high, low in zip(image.split()[:3], other.split()[:3], strict=True)]
+    top = round(top_of(max(map(_high, bands))))
+    colours = [_computed(lambda of: of["band"] * 255 / top, band=band).convert("L") for band in bands]
+    return Image.merge(image.mode, [*colours, *image.split()[3:]])
+
+
+def _joined(high: Image.Image, low: Image.Image) -> Image.Image:
+    """One band of 16 bits, as 32-bit integers, from its bytes."""
+    return _computed(lambda of: of["high"] * 256 + of["low"], high=high, low=low)
+
+
+def _computed(how: Callable[[dict[str, Any]], Any], **bands: Image.Image) -> Image.Image:
+    image: Image.Image = ImageMath.lambda_eval(how, **bands)
+    return image
+
+
+def _high(image: Image.Image) -> float:
+    """The greatest value of its colours."""
+    highs: list[float] = [band.getextrema()[1] for band in image.split()[:3]]  # type: ignore[misc]
+    return max(highs)

@@ -1,0 +1,124 @@
+"""Files made of boxes: JPEG 2000, AVIF and HEIF."""
+
+import re
+import struct
+from collections.abc import Iterator
+
+from holotype.pool.formats.header import Header, Malformed
+
+_MOST_BOXES = 10_000
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_JP2_PIXELS = frozenset([b"ihdr", b"bpcc", b"colr", b"pclr", b"cmap", b"cdef"])
+_SIZE = re.compile(rb"ispe....(....)(....)", re.DOTALL)
+_METADATA = re.compile(rb"(infe(?:\x02...?.?..|\x03...?.{4}..))(?:Exif|mime)", re.DOTALL)
+_SEQUENCES = frozenset([b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"])
+
+
+def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Yield kind, start, start of the content, and end of each box; one that is too long ends where the file does."""
+    for _ in range(_MOST_BOXES):
+        if at + 8 > stop:
+            return
+        size, kind, body = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+        if size == 1:
+            size, body = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+        end = stop if size == 0 else at + max(size, body - at)
+        yield kind, at, body, min(end, stop)
+        at = end
+
+
+def read_jpeg2000(data: bytes) -> Header:
+    """Return the header of a JPEG 2000 file or bare codestream. Raises `Malformed`."""
+    start = data.find(_CODESTREAM)
+    try:
+        if start < 0:
+            raise Malformed("a JPEG 2000 without a codestream")
+        right, low, left, top, across, down = struct.unpack_from(">6I", data, start + 8)
+        (components,) = struct.unpack_from(">H", data, start + 40)
+        deep = components == 1 and (data[start + 42] & 0x7F) >= 8
+    except (struct.error, IndexError):
+        raise Malformed("a JPEG 2000 that ends in its header") from None
+    width, height = max(right - left, 0), max(low - top, 0)
+    head, claimed = _jp2_head(data, start)
+    # a whole picture's coefficients and samples, and a tile's once more; Pillow's copy
+    return Header(
+        "JPEG2000",
+        max(width, claimed[0]),
+        max(height, claimed[1]),
+        head + data[start:],
+        decoding=9 * components + 4,
+        finishing=8 if deep else 16,
+        held=400 * max(components, 1) * _tiles(width, height, across, down),
+        speed=3 / max(components / 3, 1),
+        levels=_levels(data, start),
+    )
+
+
+def _jp2_head(data: bytes, start: int) -> tuple[bytes, tuple[int, int]]:
+    """What stands before the codestream, without metadata, and the size that it claims."""
+    kept: list[bytes] = []
+    size = (0, 0)
+    for kind, at, body, end in _boxes(data, 0, start):
+        if kind in (b"jP  ", b"ftyp"):
+            kept.append(data[at:end])
+        elif kind == b"jp2h":
+            inner = [box for box in _boxes(data, body, end) if box[0] in _JP2_PIXELS]
+            for name, _, place, _ in inner:
+                if name == b"ihdr" and len(data) >= place + 8:
+                    height, width = struct.unpack_from(">II", data, place)
+                    size = max(size[0], width), max(size[1], height)
+            content = b"".join(data[box[1] : box[3]] for box in inner)
+            kept.append((8 + len(content)).to_bytes(4, "big") + b"jp2h" + content)
+    return (b"".join([*kept, b"\0\0\0\0jp2c"]) if kept else b""), size
+
+
+def _tiles(width: int, height: int, across: int, down: int) -> int:
+    return min(-(-width // max(across, 1)) * -(-height // max(down, 1)), 65535)
+
+
+def _levels(data: bytes, start: int) -> int:
+    """How often the wavelets halve the picture."""
+    at = start + 2
+    while data[at : at + 1] == b"\xff" and data[at + 1] != 0x90 and at + 10 <= len(data):
+        if data[at + 1] == 0x52:
+            return min(data[at + 9], 32)
+        at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)
+    return 0
+
+
+def read_avif(data: bytes) -> Header:
+    """Return the header of an AVIF. Raises `Malformed`."""
+    return _coded(data, "AVIF", certain=False)  # its decoder believes the frames within, and scales what it gets
+
+
+def read_heif(data: bytes) -> Header:
+    """Return the header of a HEIF (.heic). Raises `Malformed`."""
+    return _coded(data, "HEIF", certain=True)
+
+
+def _coded(data: bytes, name: str, *, certain: bool) -> Header:
+    """Which way up it is, the boxes say: Pillow gives that of an AVIF as EXIF, and HEIF comes upright."""
+    meta = next(((body, end) for kind, _, body, end in _boxes(data, 0, len(data)) if kind == b"meta"), (0, 0))
+    inside = data[slice(*meta)]
+    sizes = [(int.from_bytes(w, "big"), int.from_bytes(h, "big")) for w, h in _SIZE.findall(inside)]
+    width, height = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    sequence = bool(brands(data) & _SEQUENCES)
+    if not sizes and not sequence:
+        raise Malformed(f"a file of {name} that does not say how large it is")
+    plain = _METADATA.sub(rb"\1skip", inside)
+    return Header(
+        name,
+        max(width, 1),
+        max(height, 1),
+        data if plain == inside else b"".join([data[: meta[0]], plain, data[meta[1] :]]),
+        decoding=24,
+        finishing=16,
+        speed=10,
+        certain=certain and not sequence,
+    )
+
+
+def brands(data: bytes) -> set[bytes]:
+    """Return what kinds of file it says to be: the brands of its first box."""
+    end = min(int.from_bytes(data[:4], "big"), len(data), 1024)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))} if data[4:8] == b"ftyp" else set()
