@@ -114,7 +114,7 @@ def _decoder(name: str) -> Any:
         return getattr(import_module(module), of_format)
     except ImportError:
         raise UnreadableImage(
-            f"a {name} picture needs {module}, which is not installed: pip install 'holotype[{name.lower()}]'"
+            "a HEIF picture (.heic) needs pillow-heif, which is not installed: pip install 'holotype[heif]'"
         ) from None
 
 

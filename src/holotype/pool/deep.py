@@ -22,7 +22,7 @@ def to_8_bits(image: Image.Image, nodata: float | None = None, *, unsigned: bool
     if unsigned and values.dtype == np.int32:
         values = values.view(np.uint32)
     low, high = _range(values, nodata)
-    bottom, top = (low, max(high, low + 1e-30)) if low < 0 else (0.0, top_of(high))
+    bottom, top = (low, high if high > low else low + 1) if low < 0 else (0.0, top_of(high))
     grey = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), _ROWS):
         block = values[start : start + _ROWS].astype(np.float64)

@@ -60,9 +60,9 @@ def _run(request: bytes, allowed: Limits) -> bytes:
         ) from None
     with process:
         try:
-            reply = process.communicate(request, timeout=2 * allowed.seconds)[0]
+            reply = process.communicate(request, timeout=allowed.patience)[0]
         except subprocess.TimeoutExpired:
-            raise UnreadableImage(f"cannot be decoded in {2 * allowed.seconds} seconds; {allowed.advice}") from None
+            raise UnreadableImage(f"cannot be decoded in {allowed.patience} seconds; {allowed.advice}") from None
         finally:
             process.kill()
     if process.returncode:

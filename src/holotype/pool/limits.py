@@ -28,7 +28,8 @@ class Limits:
     pixels   of an image that is decoded, after scaled decoding
     size     bytes of an encoded image
     memory   bytes of all processes together that decode what is not ordinary; none gets more
-    seconds  of CPU time that one of them may take; of the clock, twice that
+    seconds  of CPU time that one of them may take
+    patience seconds of the clock, for a machine that has much else to do
     """
 
     pixels: int
@@ -44,6 +45,10 @@ class Limits:
     @property
     def seconds(self) -> int:
         return max(60, 60 * self.pixels // (DEFAULT * 10**6))
+
+    @property
+    def patience(self) -> int:
+        return 4 * self.seconds
 
     def check_size(self, size: int) -> None:
         """Raise `UnreadableImage` for an encoded image of more than the limit's bytes."""

@@ -10,7 +10,7 @@ _MOST_BOXES = 10_000
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2_PIXELS = frozenset([b"ihdr", b"bpcc", b"colr", b"pclr", b"cmap", b"cdef"])
 _SIZE = re.compile(rb"ispe....(....)(....)", re.DOTALL)
-_METADATA = re.compile(rb"(infe(?:\x02...?.?..|\x03...?.{4}..))(?:Exif|mime)", re.DOTALL)
+_METADATA = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 _SEQUENCES = frozenset([b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"])
 
 

@@ -12,7 +12,7 @@ _ALONE = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])  # escapes and markers with
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
 _METADATA = frozenset([*range(0xE0, 0xF0), 0xFE])
-_PIXELS_NEED = {0xE0: b"JFIF\0", 0xEE: b"Adobe"}  # what the colours mean
+_PIXELS_NEED = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}  # what the colours mean: start and least length
 _REAL = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xda-\xef\xfe]")
 _IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _FEW_SCANS = 64
@@ -45,7 +45,7 @@ def read_jpeg(data: bytes) -> Header:
                 exif = exif or body
             elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
                 xmp = body
-            elif marker in _PIXELS_NEED and body.startswith(_PIXELS_NEED[marker]):
+            elif _pixels_need(marker, body):
                 kept.append(data[at:end])
         elif marker == 0xDA:
             if frame is None:
@@ -73,6 +73,11 @@ def _segment(data: bytes, at: int) -> tuple[int, int, int]:
             at += 2
         else:
             return at, marker, at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def _pixels_need(marker: int, body: bytes) -> bool:
+    start, least = _PIXELS_NEED.get(marker, (b"", 1 << 16))
+    return body.startswith(start) and len(body) >= least
 
 
 def _end_of_metadata(data: bytes, at: int, end: int) -> int:
