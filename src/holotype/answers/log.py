@@ -64,6 +64,10 @@ class AnswerLog:
     def close(self) -> None:
         self._file.close()
 
+    def check(self) -> None:
+        """Raise `AnswersError` where the file is not at its path any more: what is recorded would be lost."""
+        self._file.check()
+
     def add(self, id: str, label: str, verdict: Verdict, *, who: str = "", audit: bool = False) -> Answer:  # noqa: A002
         """Record one answer as an act of its own."""
         return self.record([NewAnswer(id, label, verdict, who, audit)])[0]

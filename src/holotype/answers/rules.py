@@ -1,6 +1,6 @@
 """Which answers can be given in a run: every way of writing one goes through here."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
@@ -23,6 +23,7 @@ class AnswerRules:
     given     the exemplars of the run, before any answer
     missing   (n,) bool: images without a vector, which no exemplar can be
     held_out  rows of a test set and what is nearly the same, which no exemplar can be
+    check_run raises where the run is not there any more, or is another
     """
 
     pool: Pool
@@ -30,12 +31,15 @@ class AnswerRules:
     given: Sequence[Exemplar]
     missing: NDArray[np.bool_] = field(repr=False)
     held_out: Collection[int] = ()
+    check_run: Callable[[], None] | None = None
 
     def complete(self, answer: NewAnswer) -> NewAnswer:
         """Return `answer` with the id and the digest of its image, and the class as it is written in the run.
 
         Raises `AnswersError` for an image or a class that is unknown.
         """
+        if self.check_run is not None:
+            self.check_run()
         answer = replace(answer, label=self._class(answer.label))
         if answer.verdict == "withdrawn" and any(one.row is None and one.name == answer.id for one in self.given):
             return answer
@@ -116,6 +120,8 @@ class AnswerRules:
 
     def contradictions(self, current: Sequence[Answer]) -> set[str]:
         """Return, in words, where answers that hold contradict the exemplars that stand."""
+        if self.check_run is not None:
+            self.check_run()
         stands = {(one.name, self.classes[one.label]): 0 for one in self.given}
         applying = match_answers(current, self.classes, self.pool, self.held_out).answers
         for one in applying:

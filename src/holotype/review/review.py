@@ -28,6 +28,7 @@ from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress
+from holotype.review.generation import Generation
 from holotype.review.queries import (
     AnswerTally,
     DiverseUncertainty,
@@ -97,7 +98,8 @@ class Review:
         self._read: tuple[int, MatchedAnswers] = (-1, MatchedAnswers([], {}))
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._baseline = baseline
-        rules = AnswerRules(pool, self.classes, self._given, baseline.groups.missing, set(baseline.held_out))
+        self._same_run, closed = Generation(folder, settings, baseline.key).check, set(baseline.held_out)
+        rules = AnswerRules(pool, self.classes, self._given, baseline.groups.missing, closed, self._same_run)
         self.answers: AnswerLog = folder.open_answers(rules)
         try:
             version, current = self.answers.version, self._current()
@@ -117,6 +119,11 @@ class Review:
             pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
             baseline = folder.read_baseline(list(settings.exemplars), pool)
         return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())
+
+    def check(self) -> None:
+        """Raise `HolotypeError` where the run, or the file of the answers, is gone or another than was opened."""
+        self._same_run()
+        self.answers.check()
 
     @property
     def out(self) -> Path:
@@ -338,8 +345,9 @@ class Review:
     def apply(self, progress: Progress | None = None) -> RunResult:
         """Do the run again with the answers: groups, head, calibration and report follow them.
 
-        It is the run as it is in the folder now: one that was done since the review was opened is not undone.
+        It is the run as it is in the folder now. Raises `HolotypeError` where that is about something else (`check`).
         """
+        self.check()
         result = repeat(self.out, self._following, doing="holotype answer --apply", progress=progress)
         with self._refitting:
             with self.folder.reading():
@@ -350,8 +358,7 @@ class Review:
 
     def _following(self, settings: Settings) -> Settings:
         """The settings of the run in the folder now, which this review is about from now on."""
-        if settings.images != self.settings.images:
-            raise AnswersError(f"the run in {self.out} is about other images now: start the review again")
+        self.check()
         self.settings = settings.in_order(self.classes)
         return self.settings
 

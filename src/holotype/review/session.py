@@ -190,7 +190,8 @@ class Session:
 
     @property
     def version(self) -> str:
-        """Another text whenever another tab has something new to show."""
+        """Another text whenever another tab has something new to show. Raises where the run is gone, or another."""
+        self.review.check()
         return f"{self.review.version} {self._learnt} {self.applying.state}"
 
     def state(self, label: str) -> dict[str, Any]:
