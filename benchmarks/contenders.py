@@ -47,8 +47,8 @@ def holotype(tar: str, start: int, count: int, network: str, precision: str, vec
         def load(name: str) -> bytes:
             return pool.read(pool.rows[name])
 
-        EmbeddingStore(Path(folder) / "warm", encoder, pool.fingerprint).ensure(pool.ids[:WARM], load)
-        store = EmbeddingStore(Path(folder) / "vectors", encoder, pool.fingerprint)
+        EmbeddingStore(Path(folder) / "warm", encoder, pool).ensure(pool.ids[:WARM], load)
+        store = EmbeddingStore(Path(folder) / "vectors", encoder, pool)
         started = time.perf_counter()
         store.ensure(ids, load)
         rate = count / (time.perf_counter() - started)

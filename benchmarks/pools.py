@@ -49,7 +49,7 @@ class Truth:
     @cached_property
     def features(self) -> NDArray[np.float32]:
         """(n, dim) raw vectors of the images."""
-        store = EmbeddingStore(self.folder / self.encoder.name_on_disk, self.encoder, self.pool.fingerprint)
+        store = EmbeddingStore(self.folder / self.encoder.name_on_disk, self.encoder, self.pool)
         return store.take(self.pool.ids)[0]
 
     @cached_property

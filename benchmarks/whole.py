@@ -17,7 +17,7 @@ from benchmarks.contenders import peak_mb
 from examples.emoji.build import Settings, build
 from holotype import open_pool
 from holotype.files import cache_folder
-from holotype.vectors.store import shard_paths
+from holotype.vectors.shards import shard_paths
 
 FOLDER = cache_folder() / "benchmarks"
 SIDES = (128, 320)

@@ -17,7 +17,8 @@ from holotype.errors import EncoderError
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Silent
 from holotype.settings import Arithmetic
-from holotype.vectors.store import embed, fingerprints
+from holotype.vectors.folders import fingerprints
+from holotype.vectors.store import embed
 
 
 class Said(Silent):
@@ -112,14 +113,12 @@ def test_auto_goes_on_as_the_vectors_in_the_folder_were_made(
 ) -> None:
     worth.setattr(precision, "_MOST_NOISE", 1.0 if first == "f32" else 0.0)  # asked anew, it would say the other
     embed(pool, choose_arithmetic(encoder, pool, first, Said()), tmp_path / "vectors")
-    again = choose_arithmetic(
-        encoder, pool, "auto", Said(), made=fingerprints([tmp_path / "vectors"], pool.fingerprint)
-    )
+    again = choose_arithmetic(encoder, pool, "auto", Said(), made=fingerprints([tmp_path / "vectors"], pool))
     assert again.precision == first
     assert len(embed(pool, again, tmp_path / "vectors").unreadable) == 7
     assert (
         choose_arithmetic(
-            encoder, pool, "auto", Said(), made=fingerprints([tmp_path / "vectors"], pool.fingerprint), whole=False
+            encoder, pool, "auto", Said(), made=fingerprints([tmp_path / "vectors"], pool), whole=False
         ).precision
         == first
     )

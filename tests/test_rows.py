@@ -57,7 +57,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Pool:
 
 @pytest.fixture(scope="module")
 def store(pool: Pool, encoder: OnnxEncoder, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path_factory.mktemp("vectors") / "v", encoder, pool.fingerprint)
+    return EmbeddingStore(tmp_path_factory.mktemp("vectors") / "v", encoder, pool)
 
 
 def supplied(seed: int = 0) -> NDArray[np.float32]:
@@ -300,7 +300,7 @@ def test_an_image_that_is_gone_before_its_views_are_made_shifts_no_label(
 ) -> None:
     (tmp_path / "pool").mkdir()
     pool = write(tmp_path / "pool", picture)
-    store = EmbeddingStore(tmp_path / "v", encoder, pool.fingerprint)
+    store = EmbeddingStore(tmp_path / "v", encoder, pool)
     first = train(pool, store)
     lost = next(name for name in first.fit_ids if int(name) in B and name != "030")
     (tmp_path / "pool" / f"{lost}.png").unlink()
@@ -348,7 +348,7 @@ def test_two_images_are_not_changed_in_the_same_way(picture: Picture, encoder: O
     for row in range(30, N):
         Image.fromarray(picture(row)).save(tmp_path / f"{row:03}.png")
     pool = open_pool(tmp_path)
-    store = EmbeddingStore(tmp_path / "v", encoder, pool.fingerprint)
+    store = EmbeddingStore(tmp_path / "v", encoder, pool)
     training = train(pool, store, settings=FitSettings(negatives=200, balance="augment", views=1))
     views = training.fit.X[len(training.fit_ids) :][training.fit.y[len(training.fit_ids) :] == 0]
     assert len(views) > 10

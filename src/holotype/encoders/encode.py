@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from holotype.encoders.runtimes import BATCH, Encoder
 from holotype.errors import UnreadableImage
 from holotype.pool.images import Pixels
+from holotype.pool.pool import digest_of
 
 _AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
 
@@ -27,11 +28,15 @@ _Done = TypeVar("_Done")
 
 @dataclass(frozen=True)
 class Encoded:
-    """Some images: `vectors` (m, dim) float32 of those in `ids`, and id -> reason of those that have none."""
+    """Some images: `vectors` (m, dim) float32 of those in `ids`, and id -> reason of those that have none.
+
+    digests   id -> digest of the bytes that were encoded, or could not be; none where there were no bytes
+    """
 
     ids: list[str]
     vectors: NDArray[np.float32]
     unreadable: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids) + len(self.unreadable)
@@ -65,16 +70,20 @@ def _encode(names: Sequence[str], load: Load, encoder: Encoder) -> Encoded:
     pixels: list[Pixels] = []
     readable: list[str] = []
     unreadable: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for name in names:
         try:
-            pixels.append(encoder.prepare(load(name)))
+            source = load(name)
+            if isinstance(source, bytes):
+                digests[name] = digest_of(source)
+            pixels.append(encoder.prepare(source))
             readable.append(name)
         except UnreadableImage as error:
             unreadable[name] = str(error)
         except OSError as error:
             unreadable[name] = f"cannot be read: {error}"
     vectors = encoder.encode(np.stack(pixels)) if pixels else np.zeros((0, encoder.dim), np.float32)
-    return Encoded(readable, vectors, unreadable)
+    return Encoded(readable, vectors, unreadable, digests)
 
 
 def l2_normalize(vectors: NDArray[Any]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 Less than float32 is taken only where a sample of the pool shows that it is faster and gives nearly the same vectors.
 """
 
+import glob
 import json
 import logging
 import tempfile
@@ -84,11 +85,14 @@ def choose_arithmetic(
         return encoder
     before = _as_made(encoder, pool, made)
     if wanted != "auto":
+        if before is not None and before.precision == wanted:
+            return before
         faster = _in_arithmetic(encoder, pool, wanted, progress)
-        if before != wanted:
-            progress.say(str(_compare(encoder, faster, _sample(encoder, pool, _rows(pool)[1]))))
+        progress.say(str(_compare(encoder, faster, _sample(encoder, pool, _rows(pool)[1]))))
         return faster
-    found = before or ("f32" if not whole else _noted(encoder, pool))
+    if before is not None:
+        return before
+    found = _noted(encoder, pool) if whole else "f32"
     if found is None:
         found, checks = _choose(encoder, pool, progress)
         note = {"chosen": found, "trials": [asdict(check) for check in checks]}
@@ -96,16 +100,19 @@ def choose_arithmetic(
     return encoder if found == "f32" else _in_arithmetic(encoder, pool, found, progress)
 
 
-def _as_made(encoder: OnnxEncoder, pool: Pool, made: Collection[str]) -> Arithmetic | None:
-    """The arithmetic of vectors that are there, if any are of this encoder."""
+def _as_made(encoder: OnnxEncoder, pool: Pool, made: Collection[str]) -> OnnxEncoder | None:
+    """The encoder in the arithmetic of vectors that are there, if any are of it; int8 as it was calibrated then."""
     if not made:
         return None
     if encoder.fingerprint in made:
-        return "f32"
+        return encoder
     if runs_bf16(encoder.runtime) and identity(encoder.path, "bf16") in made:
-        return "bf16"
-    int8 = _int8_file(encoder, pool)
-    return "int8" if int8.exists() and identity(int8, "int8") in made else None
+        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16")
+    beside = sorted(
+        _int8_file(encoder, pool).parent.glob(f"{glob.escape(encoder.name_on_disk)}-*-v{_FORMAT}-int8.onnx")
+    )
+    int8 = next((path for path in beside if identity(path, "int8") in made), None)
+    return None if int8 is None else OnnxEncoder(encoder.name, int8, encoder.runtime, "int8")
 
 
 def _noted(encoder: OnnxEncoder, pool: Pool) -> Arithmetic | None:

@@ -33,7 +33,8 @@ from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent
 from holotype.settings import Arithmetic, Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.store import EmbeddingStore, embed, fingerprints
+from holotype.vectors.folders import fingerprints
+from holotype.vectors.store import EmbeddingStore
 from holotype.vectors.supplied import check_identity
 
 MODEL = "model"  # the folder of a run that holds its classifier
@@ -129,14 +130,14 @@ class Classifier:
         progress = progress or Silent()
         settings = self._settings()
         encoder = load_encoder(settings.encoder, settings.runtime)
-        made = fingerprints(cache.glob("*"), pool.fingerprint) if cache else ()
+        made = fingerprints(cache.glob("*"), pool) if cache else ()
         encoder = choose_arithmetic(encoder, pool, settings.precision, progress, made=made, whole=embeddings is None)
         found = resolve(pool, exemplars)
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool.fingerprint)
+            store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool)
             if embeddings is None:
-                embeddings, embeddings_encoder = embed(pool, encoder, store.folder, progress), encoder
+                embeddings, embeddings_encoder = store.embed(progress), encoder
             elif embeddings_encoder is not None:
                 check_identity(embeddings, pool, embeddings_encoder)
             searched = search(embeddings, list(exemplars), found, embeddings_encoder)

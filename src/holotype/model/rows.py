@@ -20,6 +20,7 @@ from holotype.pool.pool import Pool
 from holotype.progress import Progress
 from holotype.settings import TrainSettings
 from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.shards import contents_of
 from holotype.vectors.store import EmbeddingStore
 
 
@@ -199,11 +200,11 @@ def _refuse_missing(classes: Sequence[str], y: NDArray[np.int64]) -> None:
 
 
 class _View:
-    """Augmented views of fit rows, encoded once; their ids are `<id>#view<number>`."""
+    """Augmented views of fit rows, encoded once; their ids are `<id>#view<number>@<digest of the image>`."""
 
     def __init__(self, store: EmbeddingStore, load: augment.ReadBytes, seed: int) -> None:
         folder = store.folder.with_name(f"{store.folder.name}-views-{seed}")
-        self._store = EmbeddingStore(folder, store.encoder, f"views of {store.owner}")
+        self._store = EmbeddingStore(folder, store.encoder, store.pool)
         self._load, self._seed = load, seed
 
     def encode(
@@ -212,13 +213,18 @@ class _View:
         """Return views of the rarer classes' rows, until each class has as many as the largest, or `most` a row."""
         sizes = np.bincount(y, minlength=count)
         each = np.clip(sizes.max() // np.maximum(sizes, 1) - 1, 0, most)
-        wanted = {f"{name}#view{v}": k for name, k in zip(ids, y, strict=True) for v in range(each[k])}
+        contents = contents_of(ids, self._store.pool)
+        wanted = {
+            f"{name}#view{v}@{contents.get(name, '')[:16]}": k
+            for name, k in zip(ids, y, strict=True)
+            for v in range(each[k])
+        }
         self._store.ensure(list(wanted), self._pixels, progress, "encode views")
         X, unreadable = self._store.take(list(wanted))  # an image may be gone, its own vector being there
         return X, np.array([k for name, k in wanted.items() if name not in unreadable], dtype=np.int64)
 
     def _pixels(self, name: str) -> Pixels:
-        source = name.rpartition("#view")[0]
-        seed = zlib.crc32(f"{self._seed} {name}".encode())  # else the same change is made to each image
+        source, seeded = name.rpartition("#view")[0], name.rpartition("@")[0]
+        seed = zlib.crc32(f"{self._seed} {seeded}".encode())  # else the same change is made to each image
         pixels: Pixels = augment.views(self._store.encoder.prepare(self._load(source)), 1, seed)[0]
         return pixels

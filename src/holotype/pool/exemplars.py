@@ -1,6 +1,5 @@
 """Exemplars: the pictures that define the classes, from the pool or from files."""
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,9 +10,10 @@ from holotype.errors import ExemplarError, PoolError, UnreadableImage
 from holotype.names import composed, spelled_out
 from holotype.pool.images import SUFFIXES, decode, read_file
 from holotype.pool.members import why_ignored, why_junk
-from holotype.pool.pool import Pool
+from holotype.pool.pool import Pool, digest_of
 
 RESERVED_COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
+OUTSIDE = "file:"  # and a digest: the id of an image that is in no pool
 _PATHS = ("/", "./", "../", "~")
 _UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrogates, line and paragraph ends
 
@@ -30,7 +30,7 @@ class Exemplar:
     @property
     def key(self) -> str:
         """What its vector is kept under when it is not in the pool: its content, as a file may change."""
-        return f"file:{hashlib.sha256(self.data).hexdigest()[:16]}"
+        return f"{OUTSIDE}{digest_of(self.data)}"
 
 
 def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar]:

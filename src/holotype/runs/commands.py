@@ -28,7 +28,7 @@ from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncounted_rows
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.store import embed, fingerprints
+from holotype.vectors.folders import cache_of, fingerprints, open_shared
 from holotype.vectors.supplied import import_embeddings
 
 
@@ -172,12 +172,9 @@ def embed_pool(
     """Compute the vectors of the images of `source` into `out`, or go on where an earlier call stopped."""
     progress = progress or Silent()
     pool = open_pool(source, allow_truncated=allow_truncated)
-    return embed(
-        pool,
-        choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=fingerprints([out], pool.fingerprint)),
-        out,
-        progress,
-    )
+    made = fingerprints([out], pool)
+    network = choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=made)
+    return open_shared(out, network, pool).embed(progress)
 
 
 def search_pool(
@@ -199,10 +196,10 @@ def search_pool(
     if embeddings is not None:
         searched = search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
     else:
-        made = fingerprints([vectors], pool.fingerprint) if vectors else ()
+        made = fingerprints([vectors] if vectors else cache_of(pool).glob("*"), pool)
         network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress or Silent(), made=made)
-        folder = vectors or files.cache_folder() / "vectors" / pool.fingerprint[:16] / network.name_on_disk
-        searched = search(embed(pool, network, folder, progress), ["exemplar"], found, network)
+        store = open_shared(vectors or cache_of(pool) / network.name_on_disk, network, pool)
+        searched = search(store.embed(progress), ["exemplar"], found, network)
     column = searched.scores[:, 0]
     column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
     return Found(pool, column)

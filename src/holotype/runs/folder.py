@@ -15,7 +15,8 @@ from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
 from holotype.pool.pool import Pool
 from holotype.settings import Settings
-from holotype.vectors.store import MANIFEST, EmbeddingStore, adopt, fingerprints, read_manifest
+from holotype.vectors.folders import fingerprints, open_shared
+from holotype.vectors.store import EmbeddingStore
 
 _LOCK = ".lock"
 _NEW = ".new"  # and a name of its own: where a file system has no locks, two may write
@@ -196,20 +197,12 @@ class RunFolder:
                 part.unlink(missing_ok=True)
 
     def open_store(self, encoder: Encoder, pool: Pool, supplied: Path | None = None) -> EmbeddingStore:
-        """Return the vectors of `encoder` for `pool`; those in `supplied` are taken over where it made them itself.
-
-        Those of another pool, which a run here had before, stay beside them.
-        """
-        folder = self.vectors / encoder.name_on_disk
-        if (folder / MANIFEST).exists() and read_manifest(folder)["pool"] != pool.fingerprint:
-            folder = folder.with_name(f"{folder.name}-{pool.fingerprint[:12]}")
-        if supplied is not None:
-            adopt(supplied, folder, encoder, pool.fingerprint)
-        return EmbeddingStore(folder, encoder, pool.fingerprint)
+        """Return the vectors of `encoder`; those in `supplied`, or elsewhere on this machine, are taken over."""
+        return open_shared(self.vectors / encoder.name_on_disk, encoder, pool, *([supplied] if supplied else []))
 
     def made(self, pool: Pool, *more: Path) -> set[str]:
-        """Return the fingerprints of the encoders whose vectors of `pool` are here, or in `more`."""
-        return fingerprints([*self.vectors.glob("*"), *more], pool.fingerprint)
+        """Return the fingerprints of the encoders whose vectors of images of `pool` are here, or in `more`."""
+        return fingerprints([*self.vectors.glob("*"), *more], pool)
 
     def open_answers(self, rules: Rules | None = None) -> AnswerLog:
         """Return the log of answers, which is made where there is none. Raises `AnswersError`."""

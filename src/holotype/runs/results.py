@@ -267,7 +267,7 @@ def read_learnt(path: Path) -> list[str]:
 def _probabilities(pool: Pool, chosen: Candidate) -> NDArray[np.float64]:
     """The probability of the nearest class of each row that was encoded; nan for the rest."""
     classifier, found = chosen.classifier, np.full(len(pool), np.nan)
-    for rows, vectors in chosen.store.open(pool).blocks():
+    for rows, vectors in chosen.store.open().blocks():
         probabilities = classifier.calibration_.probabilities(classifier.head_.scores(vectors))
         found[rows] = probabilities[np.arange(len(rows)), classifier.groups_.label[rows]]
     return found

@@ -36,7 +36,7 @@ from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
 from holotype.settings import HeadName, HeadSettings, Settings, Threshold
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.store import EmbeddingStore, embed
+from holotype.vectors.store import EmbeddingStore
 
 Key = tuple[str, Threshold]  # an encoder and a threshold
 
@@ -155,10 +155,7 @@ def search_sources(
     """Return the supplied vectors (way 2), the same for all encoders, or each encoder's own (way 1)."""
     if inputs.supplied is not None and inputs.settings.search != "encoder":
         return dict.fromkeys(stores, SearchSource(inputs.supplied, inputs.maker))
-    return {
-        name: SearchSource(embed(inputs.pool, store.encoder, store.folder, progress), store.encoder)
-        for name, store in stores.items()
-    }
+    return {name: SearchSource(store.embed(progress), store.encoder) for name, store in stores.items()}
 
 
 def search_in(sources: Mapping[str, SearchSource], inputs: RunInputs) -> dict[str, Search]:
@@ -347,5 +344,5 @@ def _compare(inputs: RunInputs, chosen: Candidate, progress: Progress) -> Search
         other = search(inputs.supplied, classes, exemplars, inputs.maker)
         return compare_searches(chosen.search, other)
     store, both = chosen.store, inputs.settings.search == "both"
-    own = embed(inputs.pool, store.encoder, store.folder, progress) if both else store.open(inputs.pool)
+    own = store.embed(progress) if both else store.open()
     return compare_searches(search(own, classes, exemplars, store.encoder), chosen.search)

@@ -1,20 +1,12 @@
-"""Vectors by id, computed into shards that survive a kill.
+"""Vectors by image, computed into shards that survive a kill, and used again wherever they are.
 
-On disk, in clip-retrieval's layout:
-
-    embeddings.json                       encoder, its fingerprint, the pool's fingerprint, dim
-    img_emb/img_emb_0000.npy              (m, dim) float16, the readable images of shard 0
-    metadata/metadata_0000.parquet        their ids
-    unreadable/unreadable_0000.json       id -> reason, of the images that have no vector
-    .lock                                 held while a process writes
+A store is a folder of shards (see `shards`) with a `.lock`, which is held while a process writes. What it lacks is
+taken from other folders of the same encoder, and computed where none has it.
 """
 
-import io
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,209 +16,245 @@ from numpy.typing import NDArray
 from holotype import files
 from holotype.encoders.encode import Encoded, Load, encode_images
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import EmbeddingsError
+from holotype.errors import EmbeddingsError, PoolError
 from holotype.locks import locked
-from holotype.pool.pool import Pool
+from holotype.pool.pool import Pool, spread
 from holotype.progress import Progress, Silent
-from holotype.vectors.embeddings import Embeddings, open_array
+from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.shards import (
+    KINDS,
+    MANIFEST,
+    Located,
+    Shard,
+    Unreadable,
+    aligned,
+    by_shard,
+    contents_of,
+    find_images,
+    is_of,
+    link_shard,
+    read_manifest,
+    read_shards,
+    shard_paths,
+    write_shard,
+)
 
 SHARD = 1024  # images
-MANIFEST = "embeddings.json"
-
-
-def shard_paths(folder: Path) -> list[Path]:
-    """Return the vector files of `folder` in the order of their numbers: img_emb_10 after img_emb_9."""
-    found = (folder / "img_emb").glob("img_emb_*.npy")
-    return sorted(found, key=lambda path: (len(path.stem), path.stem))
-
-
-def open_shard(path: Path, columns: Sequence[str] = ("id",)) -> tuple[NDArray[Any], list[str]]:
-    """Return the vectors at `path` and their ids, from the first of `columns` that is there."""
-    import pyarrow.parquet as pq
-
-    array, metadata = open_array(path), _beside(path, "metadata", "parquet")
-    with _explain_damage(metadata, path):
-        table = pq.read_table(metadata)
-        column = next((name for name in columns if name in table.column_names), None)
-        ids = [] if column is None else [str(value) for value in table[column].to_pylist()]
-    if column is None:
-        raise EmbeddingsError(f"expected a column {' or '.join(columns)} in {metadata}, got {table.column_names}")
-    if len(ids) != len(array):
-        raise EmbeddingsError(f"{path} has {len(array)} vectors and {metadata} {len(ids)} ids; each vector needs one")
-    return array, ids
-
-
-def read_reasons(path: Path) -> dict[str, str]:
-    """Return id -> reason of the unreadable images of the shard whose vectors are at `path`."""
-    reasons = _beside(path, "unreadable", "json")
-    with _explain_damage(reasons, path):
-        return dict(json.loads(reasons.read_text()))
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what `folder` says about its vectors; of others' folders, "pool" may be None. Raises `EmbeddingsError`."""
-    path = folder / MANIFEST
-    with _explain_damage(path, folder):
-        found = dict(json.loads(path.read_text()))
-        return {key: found[key] for key in ("encoder", "fingerprint", "dim")} | {"pool": found.get("pool")}
-
-
-def _beside(path: Path, kind: str, suffix: str) -> Path:
-    number = path.stem.removeprefix("img_emb_")
-    return path.parent.parent / kind / f"{kind}_{number}.{suffix}"
-
-
-@contextmanager
-def _explain_damage(path: Path, vectors: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise EmbeddingsError(
-            f"{path} is missing or not whole ({error}); copy it again, or remove {vectors} and give the command that "
-            "made it again"
-        ) from None
+_SAMPLED = 64  # images that tell whether a folder holds any of a pool
 
 
 class EmbeddingStore:
-    """A folder of vectors by id that grows by whole shards; what is there is never computed again.
+    """A folder of vectors by image that grows by whole shards; what is there is never computed again.
 
-    Raises `EmbeddingsError` when the folder holds vectors of another encoder or another pool, or is damaged.
+    pool     whose images it is asked for; it may hold those of others as well
+    others   folders that may hold them too: what is there is taken over
+
+    Raises `EmbeddingsError` when the folder holds vectors of another encoder, or is damaged.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, owner: str) -> None:
+    def __init__(self, folder: Path, encoder: Encoder, pool: Pool, others: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.encoder = encoder
-        self.owner = owner
-        self._check_owner()
+        self.pool = pool
+        self.others = others
+        self._tried: set[str] = set()  # images that could not be read at all
+        self._owner = self._check_encoder()
 
-    def _check_owner(self) -> None:
+    def _check_encoder(self) -> str | None:
+        """Return the fingerprint of the pool that vectors of an earlier version are of, if there are any."""
         if not (self.folder / MANIFEST).exists():
             if shard_paths(self.folder):
                 raise EmbeddingsError(
                     f"{self.folder} holds vectors, and no {MANIFEST} that says whose; choose another folder"
                 )
-            return
+            return None
         found = read_manifest(self.folder)
-        expected = {"fingerprint": self.encoder.fingerprint, "pool": self.owner}
-        for key, what in (("fingerprint", "another encoder"), ("pool", "another pool")):
-            if found[key] != expected[key]:
-                raise EmbeddingsError(
-                    f"{self.folder} holds vectors of {what} ({key} {str(found[key])[:12]} of {found['encoder']}, "
-                    f"expected {expected[key][:12]} of {self.encoder.name}); choose another folder, or remove this one"
-                )
+        if found["fingerprint"] != self.encoder.fingerprint:
+            raise EmbeddingsError(
+                f"{self.folder} holds vectors of another encoder (fingerprint {str(found['fingerprint'])[:12]} of "
+                f"{found['encoder']}, expected {self.encoder.fingerprint[:12]} of {self.encoder.name}); choose another "
+                "folder, or remove this one"
+            )
+        return None if found["pool"] is None else str(found["pool"])
 
-    def shards(self) -> Iterator[tuple[Path, list[str], dict[str, str]]]:
-        """Yield (path of the vectors, their ids, id -> reason of the unreadable) of each finished shard."""
-        seen: set[str] = set()
-        for path in shard_paths(self.folder):
-            array, ids = open_shard(path)
-            reasons = read_reasons(path)
-            names = {*ids, *reasons}
-            if array.shape[1] != self.encoder.dim or len(names) < len(ids) + len(reasons) or seen & names:
+    def shards(self) -> list[Shard]:
+        """Return the finished shards."""
+        found = read_shards(self.folder)
+        for shard in found:
+            if shard.vectors.shape[1] != self.encoder.dim:
                 raise EmbeddingsError(
-                    f"{path} has an id twice, or not {self.encoder.dim} dimensions, so it was not written here; "
-                    "remove it and give the same command again"
+                    f"{shard.path} has not {self.encoder.dim} dimensions, so it was not written here; remove it and "
+                    "give the same command again"
                 )
-            seen |= names
-            yield path, ids, reasons
+        return found
+
+    def embed(self, progress: Progress | None = None) -> Embeddings:
+        """Compute the vectors of the whole pool, or go on where an earlier call stopped."""
+        progress, pool, encoder = progress or Silent(), self.pool, self.encoder
+        progress.say(f"encoder: {encoder.name}, {encoder.runtime}, {encoder.precision}, on {encoder.workers} cores")
+        if any(one.digests is None and not is_of(one, pool, self._owner) for one in self.shards()):
+            progress.say(f"{self.folder}: vectors of an earlier version are of another state of the pool; left aside")
+        self.ensure(pool.ids, lambda name: pool.read(pool.rows[name]), progress, "embed")
+        return self.open()
 
     def ensure(self, ids: Sequence[str], load: Load, progress: Progress | None = None, text: str = "encode") -> None:
         """Compute the vectors of those `ids` that are not there; `load(id)` gives what `encoder.prepare` takes.
 
-        Interrupt it at any moment: finished shards stay, and the next call goes on behind them. Raises `OutputError`
+        Interrupt it at any moment: what is finished stays, and the next call goes on behind it. Raises `OutputError`
         when the folder cannot be written, or another process writes into it.
         """
-        if not self._missing(ids)[0]:
+        progress = progress or Silent()
+        if not self._missing(ids, progress):
             return
         with locked(self.folder / ".lock"):
             self._prepare_folder()
-            missing, number = self._missing(ids)  # again: another process may have just finished
-            with (progress or Silent()).track(f"{text} ({self.encoder.name})", len(missing)) as advance:
-                shard: list[Encoded] = []
-                for encoded in encode_images(missing, load, self.encoder):
+            missing = self._take_over(self._missing(ids, progress), progress)  # another process may have just finished
+            if missing:
+                self._encode(missing, load, progress, text)
+        self.pool.keep_digests()
+
+    def _encode(self, names: Sequence[str], load: Load, progress: Progress, text: str) -> None:
+        shard: list[Encoded] = []
+        with progress.track(f"{text} ({self.encoder.name})", len(names)) as advance:
+            try:
+                for encoded in encode_images(names, load, self.encoder):
                     advance(len(encoded))
                     shard.append(encoded)
                     if sum(map(len, shard)) >= SHARD:
-                        self._write(number, shard)
-                        number, shard = number + 1, []
-                if shard:
-                    self._write(number, shard)
+                        self._write_encoded(shard)
+                        shard = []
+            except (KeyboardInterrupt, PoolError):  # what was read until then is right
+                self._write_encoded(shard)
+                raise
+        self._write_encoded(shard)
 
-    def _missing(self, ids: Sequence[str]) -> tuple[list[str], int]:
-        """Return those of `ids` that no shard has, and the number of the next shard."""
-        done: set[str] = set()
-        number = 0
-        for path, there, reasons in self.shards():
-            done.update(there, reasons)
-            number = int(path.stem.removeprefix("img_emb_")) + 1
-        return [name for name in dict.fromkeys(ids) if name not in done], number
+    def _write_encoded(self, shard: Sequence[Encoded]) -> None:
+        if not shard:
+            return
+        digests = {name: digest for encoded in shard for name, digest in encoded.digests.items()}
+        reasons = {name: reason for encoded in shard for name, reason in encoded.unreadable.items()}
+        unreadable = {name: Unreadable(reason, digests.get(name, "")) for name, reason in reasons.items()}
+        unread = {name for name, why in unreadable.items() if not why.digest}
+        self._tried |= unread
+        for name in unread & self._find(list(unread)).unreadable.keys():  # it is noted already
+            del unreadable[name]
+        ids = [name for encoded in shard for name in encoded.ids]
+        rows = self.pool.rows
+        self.pool.note_digests({rows[name]: digest for name, digest in digests.items() if name in rows})
+        if ids or unreadable:
+            vectors = _half(np.concatenate([encoded.vectors for encoded in shard]))
+            self._write(ids, [digests.get(name, name) for name in ids], vectors, unreadable)
+
+    def _missing(self, ids: Sequence[str], progress: Progress | None = None) -> list[str]:
+        """Return those of `ids` that no shard has. What could not be read at all is tried again, once."""
+        found = self._find(ids, progress)
+        again = {name for name, why in found.unreadable.items() if not why.digest} - self._tried
+        return [name for name in dict.fromkeys(ids) if name not in found or name in again]
+
+    def _find(self, ids: Sequence[str], progress: Progress | None = None) -> Located:
+        return find_images(self.shards(), ids, self.pool, self._owner, progress)
 
     def _prepare_folder(self) -> None:
         """Claim the folder, and remove what killed processes left half-written; the lock is held."""
-        self._check_owner()
+        self._owner = self._check_encoder()
         if not (self.folder / MANIFEST).exists():
-            manifest = {
-                "encoder": self.encoder.name,
-                "fingerprint": self.encoder.fingerprint,
-                "pool": self.owner,
-                "dim": self.encoder.dim,
-            }
+            encoder = self.encoder
+            manifest = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
             files.write(self.folder / MANIFEST, json.dumps(manifest, indent=1))
-        for kind in ("img_emb", "metadata", "unreadable"):
+        for kind in KINDS:
             for part in (self.folder / kind).glob(f".{kind}_*.part"):
                 with files.explain(part):
                     part.unlink()
+
+    def _take_over(self, names: list[str], progress: Progress) -> list[str]:
+        """Take what other folders have of `names`; return what none has. The lock is held."""
+        for folder in self.others:
+            if not names:
+                break
+            with suppress(EmbeddingsError):  # a damaged one is told of where it is asked for
+                names = self._take_from(folder, names, progress)
+        return names
+
+    def _take_from(self, folder: Path, names: list[str], progress: Progress) -> list[str]:
+        manifest = read_manifest(folder)
+        if manifest["fingerprint"] != self.encoder.fingerprint or folder.absolute() == self.folder.absolute():
+            return names
+        shards, owner = read_shards(folder), manifest["pool"]
+        if not self._holds_some(shards, names, owner):
+            return names
+        found = find_images(shards, names, self.pool, owner, progress)
+        unreadable = {name: why for name, why in found.unreadable.items() if why.digest}
+        places = dict(found.places)
+        rest = [name for name in names if name not in places and name not in unreadable]
+        progress.say(f"{len(names) - len(rest):,} vectors of {self.encoder.name} are taken from {folder}")
+        for shard, placed in by_shard(found.places):
+            if shard.digests is not None and set(placed.values()) == set(range(len(shard.ids))):
+                link_shard(shard, self._next())
+                linked = {why.digest for why in shard.unreadable.values()}
+                places = {name: place for name, place in places.items() if name not in placed}
+                unreadable = {name: why for name, why in unreadable.items() if why.digest not in linked}
+        self._copy(places, unreadable)
+        return rest
+
+    def _holds_some(self, shards: Sequence[Shard], names: Sequence[str], owner: str | None) -> bool:
+        """Whether `shards` have any of `names`, by a sample of them where it costs reading."""
+        if any(is_of(shard, self.pool, owner) for shard in shards):
+            return True
+        digests = {digest for shard in shards for digest in shard.digests or ()}
+        sample = [names[place] for place in spread(len(names), _SAMPLED)]
+        return bool(digests) and not digests.isdisjoint(contents_of(sample, self.pool).values())
+
+    def _copy(self, places: dict[str, tuple[Shard, int]], unreadable: dict[str, Unreadable]) -> None:
+        """Write images that are in shards elsewhere into shards of this folder."""
+        names = list(places)
+        for start in range(0, max(len(names), bool(unreadable)), SHARD):
+            some = names[start : start + SHARD]
+            vectors = _taken(some, places, self.encoder.dim, np.float16)
+            contents = contents_of(some, self.pool)
+            self._write(some, [contents.get(name, "") for name in some], vectors, unreadable)
+            unreadable = {}
+
+    def _write(
+        self,
+        ids: Sequence[str],
+        digests: Sequence[str],
+        vectors: NDArray[np.float16],
+        unreadable: dict[str, Unreadable],
+    ) -> None:
+        write_shard(self._next(), ids, digests, vectors, unreadable, self.pool.stamp)
+
+    def _next(self) -> Path:
+        """Where the vectors of the next shard go."""
+        last = shard_paths(self.folder)[-1:]
+        number = int(last[0].stem.removeprefix("img_emb_")) + 1 if last else 0
+        return self.folder / "img_emb" / f"img_emb_{number:04d}.npy"
 
     def take(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, str]]:
         """Return the vectors (m, dim) of the readable `ids`, in order, and id -> reason of the others.
 
         Raises `EmbeddingsError` when one is not there yet (see `ensure`).
         """
-        wanted = {name: place for place, name in enumerate(dict.fromkeys(ids))}
-        vectors = np.zeros((len(wanted), self.encoder.dim), np.float32)
-        unreadable: dict[str, str] = {}
-        found: set[str] = set()
-        for path, there, reasons in self.shards():
-            unreadable |= {name: reason for name, reason in reasons.items() if name in wanted}
-            pairs = [(wanted[name], place) for place, name in enumerate(there) if name in wanted]
-            found.update(name for name in there if name in wanted)
-            if pairs:
-                targets, places = map(list, zip(*pairs, strict=True))
-                vectors[targets] = open_array(path)[places]
-        absent = [name for name in wanted if name not in found and name not in unreadable]
+        names = list(dict.fromkeys(ids))
+        found = self._find(names)
+        absent = [name for name in names if name not in found]
         if absent:
             raise EmbeddingsError(f"{self.folder} has no vector of {', '.join(absent[:3])} ({len(absent)} missing)")
-        kept = [place for name, place in wanted.items() if name not in unreadable]
-        return vectors[kept], unreadable
+        kept = [name for name in names if name in found.places]
+        unreadable = {name: why.reason for name, why in found.unreadable.items()}
+        return _taken(kept, found.places, self.encoder.dim, np.float32), unreadable
 
-    def open(self, pool: Pool) -> Embeddings:
-        """Return the vectors of all of `pool` that are there."""
-        shards: list[NDArray[Any]] = []
-        rows: list[int] = []
-        unreadable: dict[str, str] = {}
-        for path, ids, reasons in self.shards():
-            array = open_array(path)
-            kept = [place for place, name in enumerate(ids) if name in pool.rows]
-            shards.append(array if len(kept) == len(ids) else array[kept])  # exemplars from outside are left out
-            rows += [pool.rows[ids[place]] for place in kept]
-            unreadable |= {name: reason for name, reason in reasons.items() if name in pool.rows}
-        none = np.zeros((0, self.encoder.dim), np.float16)
-        return Embeddings(shards or [none], np.array(rows, np.int64), len(pool), self.encoder.name, unreadable)
+    def open(self) -> Embeddings:
+        """Return the vectors of all of the pool that are there."""
+        return aligned(self._find(self.pool.ids), self.pool, self.encoder.dim, self.encoder.name)
 
-    def _write(self, number: int, shard: Sequence[Encoded]) -> None:
-        """The vectors come last: a shard counts when they are there."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        ids = [name for encoded in shard for name in encoded.ids]
-        unreadable = {name: reason for encoded in shard for name, reason in encoded.unreadable.items()}
-        vectors = _half(np.concatenate([encoded.vectors for encoded in shard]))
-        table = pa.table({"id": pa.array(ids, pa.string())})
-        files.write(self.folder / "metadata" / f"metadata_{number:04d}.parquet", lambda f: pq.write_table(table, f))
-        files.write(self.folder / "unreadable" / f"unreadable_{number:04d}.json", json.dumps(unreadable, indent=1))
-        content = io.BytesIO()  # into a file numpy writes by itself, and of a full disk it says only "OSError"
-        np.save(content, vectors)
-        files.write(self.folder / "img_emb" / f"img_emb_{number:04d}.npy", content.getvalue())
+def _taken(names: Sequence[str], places: dict[str, tuple[Shard, int]], dim: int, kind: Any) -> NDArray[Any]:
+    """(m, dim) the vectors of `names`, in order."""
+    vectors = np.zeros((len(names), dim), kind)
+    targets = {name: target for target, name in enumerate(names)}
+    for shard, placed in by_shard({name: places[name] for name in names}):
+        vectors[[targets[name] for name in placed]] = shard.vectors[list(placed.values())]
+    return vectors
 
 
 def _half(vectors: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -239,43 +267,4 @@ def _half(vectors: NDArray[np.float32]) -> NDArray[np.float16]:
 
 def embed(pool: Pool, encoder: Encoder, folder: Path, progress: Progress | None = None) -> Embeddings:
     """Compute the vectors of all of `pool` into `folder`, or go on where an earlier call stopped."""
-    store = EmbeddingStore(folder, encoder, pool.fingerprint)
-    progress = progress or Silent()
-    progress.say(f"encoder: {encoder.name}, {encoder.runtime}, {encoder.precision}, on {encoder.workers} cores")
-    store.ensure(pool.ids, lambda name: pool.read(pool.rows[name]), progress, "embed")
-    return store.open(pool)
-
-
-def adopt(source: Path, folder: Path, encoder: Encoder, owner: str) -> None:
-    """Take the vectors in `source` over into `folder`, which is not there yet, if `encoder` made them of pool `owner`.
-
-    The copy is whole or not there. Raises `OutputError` where it cannot be made.
-    """
-    if folder.exists() or not (source / MANIFEST).is_file():
-        return
-    made = read_manifest(source)
-    if (made["fingerprint"], made["pool"]) != (encoder.fingerprint, owner):
-        return
-    part = folder.with_name(f".{folder.name}.part")
-    with files.explain(folder, part):
-        shutil.rmtree(part, ignore_errors=True)  # what a run that was killed left
-        shutil.copytree(source, part, copy_function=_link)
-        part.rename(folder)
-
-
-def _link(source: str, target: str) -> None:
-    """Shards are never changed in place, so a second name is as good as a copy, where the disk allows it."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def fingerprints(folders: Iterable[Path], owner: str) -> set[str]:
-    """Return the fingerprints of what made the vectors of pool `owner` in `folders`, as far as there are any."""
-    found = set()
-    for folder in folders:
-        with suppress(EmbeddingsError):  # no manifest, or a damaged one, which is told of where it is used
-            manifest = read_manifest(folder)
-            found |= {str(manifest["fingerprint"])} if manifest["pool"] == owner else set()
-    return found
+    return EmbeddingStore(folder, encoder, pool).embed(progress)

@@ -14,7 +14,16 @@ from holotype.errors import EmbeddingsError, UnreadableImage
 from holotype.pool.images import Pixels, decode
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import BLOCK, Embeddings, open_array
-from holotype.vectors.store import MANIFEST, open_shard, read_manifest, read_reasons, shard_paths
+from holotype.vectors.shards import (
+    MANIFEST,
+    aligned,
+    beside,
+    find_images,
+    open_shard,
+    read_manifest,
+    read_shards,
+    shard_paths,
+)
 
 _COLUMNS = ("image_path", "key", "id")  # clip-retrieval's own come first: an "id" beside them is of the data set
 _LEAST_COSINE = 0.9
@@ -57,27 +66,25 @@ def _from_folder(source: Path, pool: Pool) -> Embeddings:
     if len(set(dims.values())) > 1:
         some = ", ".join(f"{name} has {dim}" for name, dim in list(dims.items())[:4])
         raise EmbeddingsError(f"the vectors in {source} differ in their dimensions ({some}): they are of two encoders")
-    encoder, reasons = _described(source, paths, pool)
-    rows, unreadable = _align(source, [code for _, codes in opened for code in codes], pool, reasons)
     for path, shard in zip(paths, shards, strict=True):
         _refuse_bad_rows(path, shard)
+    if any(beside(path, "unreadable").exists() for path in paths):
+        return _from_store(source, pool)
+    rows, unreadable = _align(source, [code for _, codes in opened for code in codes], pool, {})
+    encoder = read_manifest(source)["encoder"] if (source / MANIFEST).exists() else None
     return Embeddings(shards, rows, len(pool), encoder, unreadable)
 
 
-def _described(source: Path, paths: Sequence[Path], pool: Pool) -> tuple[str | None, dict[str, str]]:
-    """The encoder, and id -> reason of what could not be read, as far as a manifest says so."""
-    if not (source / MANIFEST).exists():
-        return None, {}
-    manifest = read_manifest(source)
-    if manifest["pool"] is None:
-        return manifest["encoder"], {}
-    if manifest["pool"] != pool.fingerprint:
+def _from_store(source: Path, pool: Pool) -> Embeddings:
+    """Take what `holotype embed` computed for the images of the pool, whatever they were called."""
+    manifest, shards = read_manifest(source), read_shards(source)
+    found = find_images(shards, pool.ids, pool, manifest["pool"])
+    if not found.places:
         raise EmbeddingsError(
-            f"{source} holds vectors of another pool (pool {str(manifest['pool'])[:12]}, expected "
-            f"{pool.fingerprint[:12]}): the images of {pool.source} are others, or in another order, than those that "
-            f"{manifest['encoder']} embedded there; embed these, or give the pool that was embedded"
+            f"{source} holds no vector of an image of {pool.source}: {manifest['encoder']} embedded other images "
+            "there; embed these, or give the pool that was embedded"
         )
-    return manifest["encoder"], {name: why for path in paths for name, why in read_reasons(path).items()}
+    return aligned(found, pool, int(manifest["dim"]), str(manifest["encoder"]))
 
 
 def _sidecar_ids(source: Path) -> list[str] | None:

@@ -1,0 +1,65 @@
+"""Where vectors are on this machine: a run, a search and an embed find each other's, wherever each keeps its own."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from holotype import files
+from holotype.encoders.runtimes import Encoder
+from holotype.errors import EmbeddingsError, OutputError
+from holotype.pool.digests import place_of
+from holotype.pool.pool import Pool
+from holotype.vectors.shards import MANIFEST, fits, read_manifest, read_shards
+from holotype.vectors.store import EmbeddingStore
+
+
+def open_shared(folder: Path, encoder: Encoder, pool: Pool, *more: Path) -> EmbeddingStore:
+    """Return the store in `folder`; it takes what it lacks from `more`, and from what else is on this machine."""
+    known = known_folders()
+    with suppress(OutputError, OSError):
+        files.write(_note_of(folder), json.dumps({"folder": str(folder.absolute())}))
+    return EmbeddingStore(folder, encoder, pool, [*more, *known])
+
+
+def known_folders() -> list[Path]:
+    """Return the folders of vectors that runs and searches on this machine have kept, the last first."""
+    found: list[tuple[float, Path]] = []
+    with suppress(OutputError, OSError):
+        for note in _notes().glob("*.json"):
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                folder = Path(json.loads(note.read_text())["folder"])
+                if (folder / MANIFEST).exists():
+                    found.append((note.stat().st_mtime, folder))
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def _notes() -> Path:
+    return files.cache_folder() / "vectors" / "known"
+
+
+def _note_of(folder: Path) -> Path:
+    return _notes() / f"{_short(str(folder.absolute()))}.json"
+
+
+def _short(place: str) -> str:
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+
+
+def cache_of(pool: Pool) -> Path:
+    """Return the folder of the cache for vectors of `pool`, by encoder."""
+    return files.cache_folder() / "vectors" / _short(place_of(pool.source))
+
+
+def fingerprints(folders: Iterable[Path], pool: Pool) -> set[str]:
+    """Return the fingerprints of what made the vectors of images of `pool` in `folders`, as far as there are any."""
+    return {fingerprint for folder in folders for fingerprint in _fingerprint(folder, pool)}
+
+
+def _fingerprint(folder: Path, pool: Pool) -> Iterator[str]:
+    with suppress(EmbeddingsError):  # no manifest, or a damaged one, which is told of where it is used
+        manifest = read_manifest(folder)
+        if fits(read_shards(folder), pool, manifest["pool"]):
+            yield str(manifest["fingerprint"])
