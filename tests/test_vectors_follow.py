@@ -264,7 +264,7 @@ read, count = pool.Pool.read, 0
 def counted(self, row):
     global count
     count += 1
-    if count == 16:
+    if count == 48:
         print("now", flush=True)
     return read(self, row)
 pool.Pool.read = counted
