@@ -264,7 +264,7 @@ read, count = pool.Pool.read, 0
 def counted(self, row):
     global count
     count += 1
-    if count == 48:
+    if count == 70 + 48:  # the fingerprint of the pool reads each as well
         print("now", flush=True)
     return read(self, row)
 pool.Pool.read = counted
