@@ -84,7 +84,7 @@ def odd_images() -> dict[str, bytes]:
     }
 
 
-BAD = {"empty.jpg": "0 bytes", "half.jpg": "decoded", "text.jpg": "not an image", "huge.png": "20000 x 10000 pixels"}
+BAD = {"empty.jpg": "0 bytes", "half.jpg": "decoded", "text.jpg": "not an image", "huge.png": "decoded"}
 
 
 def bad_images() -> dict[str, bytes]:
