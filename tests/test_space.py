@@ -117,3 +117,16 @@ def test_neighbours_are_the_same_in_any_blocks(block: int) -> None:
 def test_few_vectors_have_few_neighbours(count: int) -> None:
     one, _, _ = mutual_neighbours(l2_normalize(np.eye(4)[:count]), 5)
     assert len(one) == max(count - 1, 0)
+
+
+def test_of_very_many_dimensions_the_strongest_are_fitted() -> None:
+    """All that varies lies in 40 of 2,100 dimensions, and four groups of 100 images are told apart there."""
+    random = np.random.default_rng(1)
+    groups = np.repeat(random.normal(size=(4, 40)), 100, axis=0) + 0.5 * random.normal(size=(400, 40))
+    wide = groups @ np.linalg.qr(random.normal(size=(2100, 40)))[0].T
+    vectors = np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True), np.float32)
+    space = fit_space(pool_of(vectors))
+    assert space.projection is not None
+    assert space.projection.shape == (2100, 50)
+    nearest = nearest_neighbours(space.transform(vectors), 5)[0]
+    assert (nearest // 100 == np.arange(400)[:, None] // 100).mean() > 0.95

@@ -61,6 +61,7 @@ class ReviewBaseline:
             "exemplar_rows": np.array(list(self.exemplar_rows.items()), np.int64).reshape(-1, 2),
             "held_out": np.array(self.held_out, np.int64),
         }
+        arrays |= {} if groups.copy_of is None else {"copy_of": groups.copy_of}
         arrays |= {f"exemplars{k}": vectors for k, vectors in enumerate(self.exemplars)}
         about = {
             "format": _FORMAT,
@@ -104,6 +105,7 @@ class ReviewBaseline:
             arrays["tie"].astype(bool),
             arrays["rounds"],
             about["score_kind"],
+            copy_of=arrays.get("copy_of"),
         )
         exemplars = [arrays[f"exemplars{k}"] for k in range(len(about["classes"]))]
         rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}
@@ -154,7 +156,8 @@ class ReviewBaseline:
         threshold = "auto" if first.provisional else first.value
         fit = FitSettings.parse(settings.model_dump() | {"threshold": threshold})
         try:
-            groups = group_pool(search, fit, Space.plain(embeddings.dim), self.held_out)
+            plain = Space.plain(embeddings.dim)
+            groups = group_pool(search, fit, plain, self.held_out, self.groups.copy_of)
         except GroupError as error:
             raise AnswersError(f"with these exemplars: {error}") from error
         names = names_of(exemplars, len(classes))

@@ -57,7 +57,13 @@ class FeedbackModel:
     losses: tuple[float, float]
 
 
-def learn(vectors: NDArray[Any], prior: Logits, data: FeedbackData, seed: int = 0) -> FeedbackModel:
+def learn(
+    vectors: NDArray[Any],
+    prior: Logits,
+    data: FeedbackData,
+    seed: int = 0,
+    distinct: NDArray[np.bool_] | None = None,
+) -> FeedbackModel:
     """Learn a class from `data`.
 
     A logistic regression tells exemplars and "yes" from "no" and a sample of the pool; its score, in deviations of the
@@ -65,13 +71,14 @@ def learn(vectors: NDArray[Any], prior: Logits, data: FeedbackData, seed: int = 
     them is held out, and where that is predicted no better than by `prior` alone, the prior stands; so it does without
     a single "yes". Only the `untrusted_logits` follow the answers from the first on.
 
-    vectors   (n, dim) unit vectors of the pool, zeros where an image has none
-    prior     (n,) logits of what the exemplars alone lead to
+    vectors    (n, dim) unit vectors of the pool, zeros where an image has none
+    prior      (n,) logits of what the exemplars alone lead to
+    distinct   (n,) which images are no copies of another: of copies, one stands for the pool; None for all
     """
     unknown = float("nan"), float("nan")
     if not len(data.rows):
         return FeedbackModel(prior, prior, False, unknown)
-    sample = _background(vectors, data.rows, seed)
+    sample = _background(vectors, data.rows, seed, distinct)
     asked = np.asarray(vectors[data.rows], dtype=np.float32)
     count = len(data.exemplars) + int(data.yes.sum())
     found = _separate(asked, data.yes, data, sample)
@@ -92,9 +99,12 @@ def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:
     return np.concatenate([block @ along for block in blocks]).astype(np.float64)
 
 
-def _background(vectors: NDArray[Any], asked: NDArray[np.int64], seed: int) -> Matrix:
+def _background(
+    vectors: NDArray[Any], asked: NDArray[np.int64], seed: int, distinct: NDArray[np.bool_] | None
+) -> Matrix:
     """A sample of the images with a vector, without what was `asked`, unless that is all there is."""
-    drawn = np.union1d(np.random.default_rng(seed).permutation(len(vectors))[:_BACKGROUND], asked)
+    drawn = np.random.default_rng(seed).permutation(len(vectors))
+    drawn = np.union1d((drawn if distinct is None else drawn[distinct[drawn]])[:_BACKGROUND], asked)
     sample = np.asarray(vectors[drawn], dtype=np.float32)
     there = sample.any(axis=1)
     others = there & ~np.isin(drawn, asked)

@@ -150,6 +150,7 @@ class AnswerIndex:
     audited    per class the rows that were asked about as the audit, which are not learnt from
     words      row -> what was answered, in words
     counts     per class how often each answer was given, before one about another class decided
+    drawn      those of `audited` that were asked about themselves; of the others a copy was
     """
 
     positive: Sequence[NDArray[np.int64]]
@@ -158,6 +159,7 @@ class AnswerIndex:
     audited: Sequence[NDArray[np.int64]]
     words: Mapping[int, str]
     counts: Sequence[AnswerCounts]
+    drawn: Sequence[NDArray[np.int64]]
 
     def learnable(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows of `positive` and of `negative` that class `k` is learnt from: those that were no audits."""
@@ -192,7 +194,7 @@ def index_answers(
     arrays = {name: [np.array(sorted(one), np.int64) for one in lists] for name, lists in parts.items()}
     verdicts = [[answer.verdict for (_, j), answer in last.items() if j == k] for k in range(len(classes))]
     counts = [AnswerCounts(one.count("yes"), one.count("no"), one.count("unsure")) for one in verdicts]
-    return AnswerIndex(**arrays, words=_all_words(last, owner), counts=counts)
+    return AnswerIndex(**arrays, words=_all_words(last, owner), counts=counts, drawn=arrays["audited"])
 
 
 def _last(

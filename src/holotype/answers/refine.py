@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from holotype.answers.audit import Audit, audit, permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import FeedbackData, FeedbackModel, Logits, best_cut, learn, sigmoid
-from holotype.answers.index import AnswerCounts, AnswerIndex, index_answers
+from holotype.answers.index import AnswerCounts, AnswerIndex
 from holotype.answers.records import Answer
+from holotype.answers.shared import index_shared
 from holotype.grouping.groups import ClassThreshold, Groups, group
 from holotype.model.rows import PoolLabels
 from holotype.settings import TrainSettings
@@ -77,7 +78,7 @@ def refine(
     settings   the width of the doubtful band, the ambiguity and the seed
     """
     groups, classes = baseline.groups, range(len(baseline.groups.classes))
-    index = index_answers(answers, groups.classes, rows, baseline.held_out)
+    index = index_shared(answers, groups, rows, baseline.held_out)
     models, logits, cuts = _learn_classes(baseline, index, settings.seed)
     learnt = _regroup(baseline, logits, cuts, models, settings)
     # what the audit is a sample of: the groups after all answers but its own
@@ -96,7 +97,7 @@ def refine(
         untrusted_logits=np.stack([one.untrusted_logits for one in models], axis=1),
         cuts=cuts,
         models=models,
-        audits=[audit(sampled[k], numbers, _known(index, k), set(index.audited[k].tolist())) for k in classes],
+        audits=[audit(sampled[k], numbers, _known(index, k), set(index.drawn[k].tolist())) for k in classes],
         sampled=sampled,
         answered=np.setdiff1d(np.array([row for row in index.words if is_decided[row]], np.int64), audited),
         audited=audited,
@@ -111,14 +112,18 @@ def _learn_classes(
 
     A class that does not trust its answers, and an image without a vector, stay as the exemplars alone have them.
     """
-    logits, cuts = exemplar_logits(baseline.groups)
-    missing, models = baseline.groups.missing, []
+    groups = baseline.groups
+    logits, cuts = exemplar_logits(groups)
+    missing, models = groups.missing, []
     for k in range(len(cuts)):
         data = _feedback_data(baseline, index, k)
-        model = learn(baseline.vectors, logits[:, k], data, seed)
+        model = learn(baseline.vectors, logits[:, k], data, seed, groups.distinct)
+        if groups.copy_of is not None:  # equal vectors may differ in the last digit of a product, and a cut is a logit
+            shared, untrusted = model.logits[groups.copy_of], model.untrusted_logits[groups.copy_of]
+            model = replace(model, logits=shared, untrusted_logits=untrusted)
         models.append(model)
         if model.trusted:
-            free = np.setdiff1d(np.flatnonzero(~missing), [*data.rows, *baseline.exemplar_rows])
+            free = np.setdiff1d(np.flatnonzero(~missing & groups.distinct), [*data.rows, *baseline.exemplar_rows])
             cuts[k] = best_cut(model.logits[free], int(data.yes.sum()))
     after = np.stack([np.where(missing, logits[:, k], one.logits) for k, one in enumerate(models)], axis=1)
     return models, after, cuts
@@ -142,7 +147,8 @@ def exemplar_logits(groups: Groups) -> tuple[Logits, Logits]:
 
 def _feedback_data(baseline: ReviewBaseline, index: AnswerIndex, k: int) -> FeedbackData:
     """What was answered about class `k`; answers about others alone, which are "no" to it, are no data."""
-    apart = np.concatenate([np.flatnonzero(baseline.groups.missing), np.array(list(baseline.exemplar_rows), np.int64)])
+    copies = ~baseline.groups.distinct  # of which one is learnt from
+    apart = np.concatenate([np.flatnonzero(baseline.groups.missing | copies), [*baseline.exemplar_rows]])
     positive, negative = (np.setdiff1d(rows, apart) for rows in index.learnable(k))
     rows = np.concatenate([positive, negative]) if index.counts[k].decided else positive[:0]
     others = [vectors for j, vectors in enumerate(baseline.exemplars) if j != k]
@@ -180,7 +186,7 @@ def _regroup(
         "estimate",
     )
     rounds = np.where((after.label == before.label) & ~trusted[after.label], before.rounds, np.int8(0))
-    return replace(after, rounds=rounds)
+    return replace(after, rounds=rounds, copy_of=before.copy_of)
 
 
 def _basis(before: Groups, k: int) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import GroupError
+from holotype.grouping.copies import find_copies
 from holotype.grouping.graph import rank
 from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, thresholds_for
 from holotype.grouping.search import Search, cosine
@@ -15,9 +16,13 @@ from holotype.settings import FitSettings
 
 
 def group_pool(
-    search: Search, settings: FitSettings, space: Space | None = None, held_out: Collection[int] = ()
+    search: Search,
+    settings: FitSettings,
+    space: Space | None = None,
+    held_out: Collection[int] = (),
+    copy_of: NDArray[np.int64] | None = None,
 ) -> Groups:
-    """Return the groups at the threshold of `settings`.
+    """Return the groups at the threshold of `settings`; images that are copies share a decision (`find_copies`).
 
     A number is a cosine between the vectors as they are. An automatic threshold ranks the pool along its graph in a
     fitted space, or by the cosine there where diffusion is off. A class may have no image but its exemplars
@@ -25,7 +30,14 @@ def group_pool(
 
     space      to compare in, where it is known; else it is fitted on the pool
     held_out   pool rows of a test set: they are grouped, and nothing is learnt from them
+    copy_of    (n,) which rows are copies of which, where it is known
     """
+    copies = find_copies(search, copy_of)
+    held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
+    return copies.share(_group_distinct(copies.without(search), settings, space, held_out), search.exemplar_rows)
+
+
+def _group_distinct(search: Search, settings: FitSettings, space: Space | None, held_out: Collection[int]) -> Groups:
     rows, ranks = search.exemplar_rows, settings.rank
     refuse_no_vectors(search.scores, rows)
     if settings.threshold != "auto":

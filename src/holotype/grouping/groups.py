@@ -48,6 +48,7 @@ class Groups:
     ranking      what the estimate rests on
     space        that the pool was compared in; None for its vectors as they are
     anchors      per class the unit vectors (exemplars of the class, dim) that it was compared with, before `space`
+    copy_of      (n,) the row that each row is a copy of, its own where it is of none; None where nobody looked
     """
 
     classes: Sequence[str]
@@ -61,11 +62,18 @@ class Groups:
     ranking: Ranking | None = None
     space: Space | None = None
     anchors: Sequence[Matrix] = ()
+    copy_of: NDArray[np.int64] | None = None
 
     @property
     def missing(self) -> NDArray[np.bool_]:
         """(n,) which images have no vector."""
         return np.asarray(np.isnan(self.scores).any(axis=1))
+
+    @property
+    def distinct(self) -> NDArray[np.bool_]:
+        """(n,) which images are no copies of another."""
+        rows = np.arange(len(self.decision))
+        return np.asarray(rows == (rows if self.copy_of is None else self.copy_of))
 
     def members(self, label: int) -> NDArray[np.int64]:
         """Return the rows of class `label`, its exemplars included."""

@@ -20,6 +20,7 @@ _AVERAGED, _PER = 2, 8192  # before the second round an image is averaged with o
 _SHARPNESS = 3  # they weigh cosine ** 3
 _DIRECTIONS = 256  # at most so many are kept
 _SHRINKAGE = 0.05  # of the scatter within pairs towards its mean eigenvalue, where pairs abound
+_WIDEST, _STRONGEST = 2048, 1024  # of more dimensions only those of the greatest variance are fitted: a limit of time
 _LEAST = 256  # rows below which nothing but the centre is fitted: with fewer rows than directions a scatter is noise
 
 Matrix = NDArray[np.float32]
@@ -70,7 +71,7 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
                 one picture fades, so the pairs of this round show what differs between pictures of the same thing
 
     All but raw take the square root of features that are never negative, and centre. A pool of fewer than 256 images
-    is only centred.
+    is only centred. Of vectors of more than 2,048 dimensions, the 1,024 directions of the greatest variance are used.
     """
     if name == "raw":
         return Space.plain(embeddings.dim)
@@ -82,20 +83,36 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
     vectors = vectors - mean
     if len(vectors) < _LEAST:
         return Space(power, mean, None)
+    if vectors.shape[1] > _WIDEST:
+        axes = _strongest(vectors, seed)
+        return Space(power, mean, np.ascontiguousarray(axes @ _projection(vectors @ axes, name)))
+    return Space(power, mean, _projection(vectors, name))
+
+
+def _strongest(vectors: Matrix, seed: int) -> Matrix:
+    """Return the (d, 1024) directions in which centred `vectors` (n, d) vary most (Halko et al., SIAM Review 2011)."""
+    from sklearn.utils.extmath import randomized_svd
+
+    axes = randomized_svd(vectors, min(_STRONGEST, len(vectors)), n_iter=1, random_state=seed)[2]
+    return np.asarray(axes.T, np.float32)
+
+
+def _projection(vectors: Matrix, name: SpaceName) -> Matrix:
+    """Return what takes centred `vectors` (n, d) to the space `name`: (d, directions)."""
     total = _covariance(vectors)
     whitening = _inverse_root(total, 1.0)
     if name == "whitened":
-        return Space(power, mean, whitening)
+        return whitening
     coarse = l2_normalize(vectors @ whitening[:, -_COARSE:])
     first = _discriminant(vectors, total, *mutual_neighbours(coarse, _PAIRED)[:2])
     if name == "pairs":
-        return Space(power, mean, first)
+        return first
     moved = l2_normalize(vectors @ first)
     nearest, cosine = nearest_neighbours(moved, min(max(len(moved) // _PER, 1), _AVERAGED))
     weights = np.maximum(cosine, 0) ** _SHARPNESS
     averaged, averaged_there = _averaged(vectors, nearest, weights), l2_normalize(_averaged(moved, nearest, weights))
     pairs = mutual_neighbours(averaged_there, _PAIRED_AGAIN)[:2]
-    return Space(power, mean, _discriminant(averaged, _covariance(averaged), *pairs))
+    return _discriminant(averaged, _covariance(averaged), *pairs)
 
 
 def _covariance(vectors: Matrix) -> Matrix:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,8 @@ class Training:
 def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[int], settings: TrainSettings) -> Split:
     """Choose the rows to learn from and split them, once for all of `labellings` (one per threshold).
 
-    Rows are the members of any grouping, a sample of what is background in all of them, and what answers made so.
+    Rows are the members of any grouping, a sample of what is background in all of them, and what answers made so; of
+    images that are copies, the first.
     """
     count, groupings = len(search.classes), [one.groups for one in labellings]
     loosest = max(groupings, key=lambda groups: sum(len(groups.members(k)) for k in range(count)))
@@ -88,11 +89,13 @@ def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[in
     sampled = _sample(_background_in_all(labellings), held_out, search.embeddings.size, settings)
     tested = np.array([row for row in held_out if search.embeddings.present[row]], dtype=np.int64)
     members, pinned = members[search.embeddings.present[members]], _pinned(search)
+    distinct = np.isin(members, pinned) | groupings[0].distinct[members]
+    members, copies = members[distinct], members[~distinct]
     denied = np.concatenate([one.answered[one.groups.decision[one.answered] == "background"] for one in labellings])
-    denied = denied[search.embeddings.present[denied]]
+    denied = denied[search.embeddings.present[denied] & groupings[0].distinct[denied]]
     rows = np.unique(np.concatenate([members, sampled, denied, tested, np.array(pinned, dtype=np.int64)]))
     labels = np.where(np.isin(rows, members), loosest.label[rows], count)
-    return split(
+    parts = split(
         rows,
         labels,
         search.embeddings.take(rows),
@@ -102,6 +105,7 @@ def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[in
         cosine=settings.near_duplicate,
         seed=settings.seed,
     )
+    return replace(parts, dropped=dict.fromkeys(copies.tolist(), "a copy of another image") | parts.dropped)
 
 
 def build(
@@ -159,6 +163,7 @@ def agreed(labellings: Sequence[PoolLabels], rows: NDArray[np.int64]) -> set[int
 
 def _background_in_all(labellings: Sequence[PoolLabels]) -> NDArray[np.int64]:
     common = np.logical_and.reduce([one.groups.decision == "background" for one in labellings])
+    common &= labellings[0].groups.distinct
     return np.setdiff1d(np.flatnonzero(common), np.concatenate([one.audited for one in labellings]))
 
 

@@ -35,12 +35,14 @@ class QueryContext:
     logits     (n,) of the estimated probability that an image shows the class
     free       (n,) bool: may be asked about
     seen       (s, dim) vectors of the exemplars, and of what is known
+    distinct   (n,) bool: no copy of another image, which is asked about in its place; None for all
     """
 
     vectors: NDArray[Any]
     logits: Logits
     free: NDArray[np.bool_]
     seen: Matrix
+    distinct: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(
@@ -50,7 +52,7 @@ class QueryContext:
         free: NDArray[np.bool_] = ~baseline.groups.missing
         free[[*known, *closed, *baseline.exemplar_rows]] = False
         seen = np.concatenate([baseline.exemplars[k], np.asarray(baseline.vectors[sorted(known)], np.float32)])
-        return cls(baseline.vectors, refined.untrusted_logits[:, k], free, seen)
+        return cls(baseline.vectors, refined.untrusted_logits[:, k], free, seen, baseline.groups.distinct)
 
 
 class Strategy(Protocol):
@@ -152,6 +154,8 @@ def next_queries(
     waiting = [int(row) for row in audit_order(sampled, numbers) if int(row) not in known and context.free[row]]
     turns = _turns(done, n, len(waiting))
     audits, taken = waiting[: sum(turns)], context.free.copy()
+    if context.distinct is not None:
+        taken &= context.distinct
     taken[audits] = False
     others = strategy.choose(replace(context, free=taken), n - len(audits))
     found: list[Query] = []

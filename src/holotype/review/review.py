@@ -16,12 +16,13 @@ from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.exchange import read_answers
 from holotype.answers.feedback import sigmoid
 from holotype.answers.forms import FORM_COLUMNS, write_csv
-from holotype.answers.index import MatchedAnswers, current_exemplars, index_answers, match_answers
+from holotype.answers.index import MatchedAnswers, current_exemplars, match_answers
 from holotype.answers.label_studio import label_studio_tasks
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported, NewAnswer
 from holotype.answers.refine import refine
 from holotype.answers.rules import AnswerRules
+from holotype.answers.shared import index_shared
 from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
 from holotype.pool.exemplars import Exemplar, names_of, resolve
@@ -170,9 +171,8 @@ class Review:
         k, state, current = self._number(label), self._state, self._current()
         about = [one for one in current if one.label == label and one.verdict in ("yes", "no", "unsure")]
         asked = [self.pool.rows[one.id] for one in about]
-        index = index_answers(
-            current, self.classes, self.pool.rows
-        )  # there may be answers that are not learnt from yet
+        # there may be answers that are not learnt from yet
+        index = index_shared(current, state.baseline.groups, self.pool.rows)
         known = {*asked, *index.positive[k].tolist(), *index.negative[k].tolist()}
         closed = [*exclude, *state.baseline.held_out]
         context = QueryContext.of(state.baseline, state.refined, k, known, closed)

@@ -1,7 +1,7 @@
 """Vectors aligned with a pool: one record, whoever computed them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,35 @@ class Embeddings:
             here = shard == number
             found[here] = self.shards[number][place[here] - self._starts[number]]
         return l2_normalize(found)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Embeddings":
+        """Return it without the vectors of the pool rows that are not `kept`, (size,)."""
+        starts, found, rows = self._starts, list[Any](), list[NDArray[np.int64]]()
+        for start, shard in zip(starts, self.shards, strict=False):
+            here = self.rows[start : start + len(shard)]
+            places = np.flatnonzero(kept[here])
+            found.append(shard if len(places) == len(here) else _Part(shard, places))
+            rows.append(here[places])
+        return replace(self, shards=found, rows=np.concatenate(rows))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The vectors at `places` of a shard, which may lie on the disk: read where they are asked for."""
+
+    shard: NDArray[Any]
+    places: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.places), self.shard.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, key: slice | NDArray[np.int64]) -> NDArray[Any]:
+        found: NDArray[Any] = self.shard[self.places[key]]
+        return found
 
 
 def open_array(path: Path) -> NDArray[Any]:
