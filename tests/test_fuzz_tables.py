@@ -12,7 +12,8 @@ from mutations import altered, budget, mutated, one_sentence, table
 from pictures import blurred, encoded
 
 from holotype import Pool, Settings, open_pool
-from holotype.answers.exchange import read_csv, read_label_studio, write_csv
+from holotype.answers.forms import read_csv, write_csv
+from holotype.answers.label_studio import read_label_studio
 from holotype.errors import AnswersError, HolotypeError, TestSetError
 from holotype.evaluation.test_set import read_test_set
 

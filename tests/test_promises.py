@@ -16,9 +16,9 @@ SOURCE = ROOT / "src" / "holotype"
 FILES = sorted(SOURCE.rglob("*.py"))
 # in the order of the flow: the first ones and the last are modules, the others packages
 PACKAGES = [
+    "names",
     "errors",
     "pointers",
-    "names",
     "files",
     "locks",
     "progress",

@@ -14,9 +14,14 @@ HolotypeError
 └── OutputError          an output that is taken or cannot be written
 """
 
+from holotype.names import printable
+
 
 class HolotypeError(Exception):
-    """The base of every error that this package raises on purpose."""
+    """The base of every error that this package raises on purpose; its message is one line, whatever it repeats."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class PoolError(HolotypeError):
