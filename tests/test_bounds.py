@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_what_takes_more_memory_than_its_header_says_is_ended() -> None:
 def test_where_no_process_can_be_started_it_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(HolotypeError, match="a process to decode a large image cannot be started") as caught:
-        decode(encoded(blurred(0), "AVIF"))
+        decode(encoded(blurred(0), "AVIF", save_all=True, append_images=[blurred(1)]))
     assert not isinstance(caught.value, UnreadableImage)
 
 
@@ -150,6 +151,20 @@ def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch, value: str) 
     with pytest.raises(HolotypeError, match="expected HOLOTYPE_MAX_MEGAPIXELS to be a whole number") as caught:
         decode(encoded(blurred(0)))
     assert not isinstance(caught.value, UnreadableImage)
+
+
+def test_what_an_avif_claims_is_compared_with_what_it_holds() -> None:
+    data = encoded(Image.new("L", (6000, 4000)), "AVIF", speed=10)
+    at = data.index(b"ispe") + 8
+    header = read_header(data[:at] + struct.pack(">II", 32, 16) + data[at + 8 :])
+    assert (header.width, header.height, header.certain) == (6000, 4000, True)
+
+
+def test_a_header_that_leads_out_of_the_file() -> None:
+    data = bytearray(encoded(blurred(0), "TIFF", big_tiff=True))
+    data[8:16] = b"\xff" * 8
+    with pytest.raises(UnreadableImage, match="cannot be decoded"):
+        decode(bytes(data))
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:

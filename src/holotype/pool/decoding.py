@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageFile, ImageMath
 
-from holotype.errors import UnreadableImage
+from holotype.errors import UnreadableHere
 from holotype.pool.formats.header import Header
 from holotype.pool.formats.orientation import TAG, orientation_of
 from holotype.pool.limits import REDUCED, scale
@@ -113,7 +113,7 @@ def _decoder(name: str) -> Any:
     try:
         return getattr(import_module(module), of_format)
     except ImportError:
-        raise UnreadableImage(
+        raise UnreadableHere(
             "a HEIF picture (.heic) needs pillow-heif, which is not installed: pip install 'holotype[heif]'"
         ) from None
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from PIL import Image
 
-from holotype.errors import HolotypeError, UnreadableImage
+from holotype.errors import HolotypeError, UnreadableHere, UnreadableImage
 from holotype.pool.decoding import decode_content
 from holotype.pool.formats.header import Header
 from holotype.pool.limits import Cost, Limits, Room
@@ -62,7 +62,7 @@ def _run(request: bytes, allowed: Limits) -> bytes:
         try:
             reply = process.communicate(request, timeout=allowed.patience)[0]
         except subprocess.TimeoutExpired:
-            raise UnreadableImage(f"cannot be decoded in {allowed.patience} seconds; {allowed.advice}") from None
+            raise UnreadableHere(f"cannot be decoded in {allowed.patience} seconds; {allowed.advice}") from None
         finally:
             process.kill()
     if process.returncode:
@@ -72,7 +72,7 @@ def _run(request: bytes, allowed: Limits) -> bytes:
 
 def _refuse(code: int, allowed: Limits) -> NoReturn:
     if -code in _ENDED:
-        raise UnreadableImage(f"cannot be decoded in {allowed.seconds} seconds of CPU time; {allowed.advice}")
+        raise UnreadableHere(f"cannot be decoded in {allowed.seconds} seconds of CPU time; {allowed.advice}")
     raise UnreadableImage(f"cannot be decoded: its decoder ended with code {code}")
 
 
@@ -81,8 +81,10 @@ def _answer(reply: bytes, allowed: Limits) -> Image.Image:
     said: dict[str, Any] = json.loads(head)
     if "error" in said:
         raise UnreadableImage(f"cannot be decoded: {said['error']}")
+    if "here" in said:
+        raise UnreadableHere(said["here"])
     if "memory" in said:
-        raise UnreadableImage(f"cannot be decoded in {said['memory'] / 1e9:.1f} GB of memory; {allowed.advice}")
+        raise UnreadableHere(f"cannot be decoded in {said['memory'] / 1e9:.1f} GB of memory; {allowed.advice}")
     return Image.frombytes(said["mode"], tuple(said["size"]), pixels)
 
 
@@ -99,6 +101,8 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
     try:
         image = decode_content(Header(content=source.read(), **asked["header"]), asked["fit"])
         said, pixels = {"mode": image.mode, "size": image.size}, image.tobytes()
+    except UnreadableHere as error:
+        said = {"here": str(error)}
     except MemoryError:
         said = {"memory": asked["memory"]}
     except Exception as error:

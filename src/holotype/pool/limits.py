@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
-from holotype.errors import HolotypeError, UnreadableImage
+from holotype.errors import HolotypeError, UnreadableHere, UnreadableImage
 from holotype.pool.formats.header import Header
 
 VARIABLE = "HOLOTYPE_MAX_MEGAPIXELS"
@@ -51,9 +51,9 @@ class Limits:
         return 4 * self.seconds
 
     def check_size(self, size: int) -> None:
-        """Raise `UnreadableImage` for an encoded image of more than the limit's bytes."""
+        """Raise `UnreadableHere` for an encoded image of more than the limit's bytes."""
         if size > self.size:
-            raise UnreadableImage(f"{size:,} bytes are more than the limit of {self.size:,}; {self.advice}")
+            raise UnreadableHere(f"{size:,} bytes are more than the limit of {self.size:,}; {self.advice}")
 
     @property
     def advice(self) -> str:
@@ -105,16 +105,16 @@ class Cost:
         if fit is None and self.pixels > WHOLE:
             raise UnreadableImage(f"{size} are more than the limit of {WHOLE // 10**6} megapixels at full size")
         if self.pixels > allowed.pixels:
-            raise UnreadableImage(
+            raise UnreadableHere(
                 f"{size} are more than the limit of {allowed.pixels // 10**6} megapixels; {allowed.advice}"
             )
         if self.memory + _PROGRAM > allowed.memory:
-            raise UnreadableImage(
+            raise UnreadableHere(
                 f"{size} of {header.format} take {(self.memory + _PROGRAM) / 1e9:.1f} GB to decode, more than the "
                 f"limit of {allowed.memory / 1e9:.1f} GB; {allowed.advice}"
             )
         if header.width * header.height * self.passes > _MOST_PASSES * allowed.pixels:
-            raise UnreadableImage(
+            raise UnreadableHere(
                 f"{size} in {self.passes:,} scans are more than the limit of {_MOST_PASSES} passes over "
                 f"{allowed.pixels // 10**6} megapixels; {allowed.advice}"
             )

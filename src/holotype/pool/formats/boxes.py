@@ -3,7 +3,9 @@
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
+from holotype.pool.formats.av1 import largest_frame
 from holotype.pool.formats.header import Header, Malformed
 
 _MOST_BOXES = 10_000
@@ -11,7 +13,7 @@ _CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2_PIXELS = frozenset([b"ihdr", b"bpcc", b"colr", b"pclr", b"cmap", b"cdef"])
 _SIZE = re.compile(rb"ispe....(....)(....)", re.DOTALL)
 _METADATA = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
-_SEQUENCES = frozenset([b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"])
+_FILMS = frozenset([b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"])
 
 
 def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
@@ -87,35 +89,37 @@ def _levels(data: bytes, start: int) -> int:
 
 
 def read_avif(data: bytes) -> Header:
-    """Return the header of an AVIF. Raises `Malformed`."""
-    return _coded(data, "AVIF", certain=False)  # its decoder believes the frames within, and scales what it gets
+    """Return the header of an AVIF. Raises `Malformed`.
+
+    Which way up it is, its boxes say, and Pillow gives it as EXIF.
+    """
+    header, meta = _coded(data, "AVIF")
+    try:
+        frame = largest_frame(data, meta)
+    except (ValueError, IndexError):
+        frame = None
+    if frame is None:
+        return replace(header, certain=False)
+    return replace(header, width=max(frame[0], header.width), height=max(frame[1], header.height))
 
 
 def read_heif(data: bytes) -> Header:
-    """Return the header of a HEIF (.heic). Raises `Malformed`."""
-    return _coded(data, "HEIF", certain=True)
+    """Return the header of a HEIF (.heic). Raises `Malformed`. Its decoder goes by the boxes, and turns it upright."""
+    return _coded(data, "HEIF")[0]
 
 
-def _coded(data: bytes, name: str, *, certain: bool) -> Header:
-    """Which way up it is, the boxes say: Pillow gives that of an AVIF as EXIF, and HEIF comes upright."""
-    meta = next(((body, end) for kind, _, body, end in _boxes(data, 0, len(data)) if kind == b"meta"), (0, 0))
-    inside = data[slice(*meta)]
-    sizes = [(int.from_bytes(w, "big"), int.from_bytes(h, "big")) for w, h in _SIZE.findall(inside)]
-    width, height = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
-    sequence = bool(brands(data) & _SEQUENCES)
-    if not sizes and not sequence:
+def _coded(data: bytes, name: str) -> tuple[Header, bytes]:
+    """The header by the boxes, and the box that describes the pictures."""
+    start, end = next(((body, end) for kind, _, body, end in _boxes(data, 0, len(data)) if kind == b"meta"), (0, 0))
+    meta = data[start:end]
+    sizes = [(int.from_bytes(w, "big"), int.from_bytes(h, "big")) for w, h in _SIZE.findall(meta)]
+    width, height = max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
+    film = bool(brands(data) & _FILMS)
+    if not sizes and not film:
         raise Malformed(f"a file of {name} that does not say how large it is")
-    plain = _METADATA.sub(rb"\1skip", inside)
-    return Header(
-        name,
-        max(width, 1),
-        max(height, 1),
-        data if plain == inside else b"".join([data[: meta[0]], plain, data[meta[1] :]]),
-        decoding=24,
-        finishing=16,
-        speed=10,
-        certain=certain and not sequence,
-    )
+    plain = _METADATA.sub(rb"\1skip", meta)
+    content = data if plain == meta else b"".join([data[:start], plain, data[end:]])
+    return Header(name, width, height, content, decoding=24, speed=10, certain=not film), meta
 
 
 def brands(data: bytes) -> set[bytes]:

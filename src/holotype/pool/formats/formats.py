@@ -1,5 +1,6 @@
 """The formats that are read, told apart by their first bytes; nothing else ever reaches a decoder."""
 
+import struct
 from collections.abc import Callable
 
 from holotype.errors import UnreadableImage
@@ -38,6 +39,8 @@ def read_header(data: bytes) -> Header:
         return read(data)
     except Malformed as error:
         raise UnreadableImage(f"cannot be decoded: {error}") from None
+    except (struct.error, IndexError, OverflowError, ValueError) as error:  # numbers that lead out of the file
+        raise UnreadableImage(f"cannot be decoded: its header is damaged ({error})") from None
 
 
 def _reader(data: bytes) -> Callable[[bytes], Header] | None:
