@@ -13,6 +13,7 @@ import pytest
 from pictures import blurred, encoded
 from PIL import Image
 
+from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, UnreadableImage
 from holotype.pool import isolation
 from holotype.pool.formats.formats import read_header
@@ -20,6 +21,7 @@ from holotype.pool.images import decode, letterbox
 from holotype.pool.isolation import decode_apart
 from holotype.pool.limits import TOGETHER, Cost, Limits, limits
 from holotype.pool.pool import open_pool
+from holotype.vectors.store import embed
 
 MEASURE = """
 import json, resource, sys
@@ -65,7 +67,7 @@ def test_bombs_stay_within_the_bounds_also_with_many_workers(tmp_path: Path) -> 
         "frames.gif": bombs.frames(100_000),
         "large.jp2": bombs.flat("JPEG2000", 10_000),
         "large.avif": bombs.flat("AVIF", 10_000),
-        "large.png": bombs.flat("PNG", 15_000),
+        "large.png": bombs.flat("PNG", 17_000),
         "float.tif": bombs.flat("TIFF", 10_000),
         "baseline.jpg": bombs.giant_jpeg(65500, 65500, progressive=False),
     }
@@ -184,3 +186,21 @@ def test_the_process_that_decodes_loads_little() -> None:
         [sys.executable, "-c", said], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_a_raised_limit_helps_where_vectors_are_kept(
+    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("1", (2000, 1000)).save(images / "large.png")
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (images / "small.png").write_bytes(encoded(blurred(0), "PNG"))
+    pool, encoder = open_pool(images), load_encoder(network)
+    monkeypatch.setenv("HOLOTYPE_MAX_MEGAPIXELS", "1")
+    assert set(embed(pool, encoder, tmp_path / "vectors").unreadable) == {"large", "broken"}
+    monkeypatch.setenv("HOLOTYPE_MAX_MEGAPIXELS", "2")
+    found = embed(open_pool(images), encoder, tmp_path / "vectors")
+    assert set(found.unreadable) == {"broken"}
+    assert found.present.sum() == 2

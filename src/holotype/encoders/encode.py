@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.encoders.runtimes import BATCH, Encoder
-from holotype.errors import UnreadableImage
+from holotype.errors import UnreadableHere, UnreadableImage
 from holotype.pool.images import Pixels
 from holotype.pool.pool import digest_of
 
@@ -30,7 +30,8 @@ _Done = TypeVar("_Done")
 class Encoded:
     """Some images: `vectors` (m, dim) float32 of those in `ids`, and id -> reason of those that have none.
 
-    digests   id -> digest of the bytes that were encoded, or could not be; none where there were no bytes
+    digests   id -> digest of the bytes that were encoded, or are broken; none where there were no bytes, or where
+              another limit or package may read them
     """
 
     ids: list[str]
@@ -78,6 +79,9 @@ def _encode(names: Sequence[str], load: Load, encoder: Encoder) -> Encoded:
                 digests[name] = digest_of(source)
             pixels.append(encoder.prepare(source))
             readable.append(name)
+        except UnreadableHere as error:
+            unreadable[name] = str(error)
+            digests.pop(name, None)  # nothing is said of these bytes, so that they are tried again
         except UnreadableImage as error:
             unreadable[name] = str(error)
         except OSError as error:

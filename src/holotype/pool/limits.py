@@ -36,11 +36,11 @@ class Limits:
 
     @property
     def size(self) -> int:
-        return self.pixels
+        return max(self.pixels, 64 << 20)
 
     @property
     def memory(self) -> int:
-        return 8 * self.pixels
+        return max(8 * self.pixels, 1 << 30)
 
     @property
     def seconds(self) -> int:
