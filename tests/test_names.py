@@ -9,6 +9,7 @@ from holotype.names import comparable, composed, printable, shown, spelled_out
 
 UNSAFE = {
     os.fsdecode(b"caf\xe9"): r"caf\xe9",
+    "図".encode().decode("ascii", "surrogateescape"): "図",
     "a\nb\r\tc": r"a\nb\r\tc",
     "\x1b[31mred": r"\x1b[31mred",
     "a\x7f\x9bb": r"a\x7f\x9bb",

@@ -16,10 +16,24 @@ class _Command(TyperCommand):
 
     allow_extra_args = True
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _refuse_empty(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         if ctx.args:
             raise typer.BadParameter(f"{' '.join(ctx.args)}: expected no more arguments; {_QUOTE}")
         return super().invoke(ctx)
+
+
+def _refuse_empty(args: list[str]) -> None:
+    """Nothing is no path, and what is behind `=` may be a variable of the shell that is not set."""
+    for before, word in zip(["", *args], args, strict=False):
+        option = word.startswith("--") and "=" in word
+        name, value = (word.split("=", 1)[0], word.split("=", 1)[1]) if option else (before, word)
+        if name != "--who" and not value.strip():
+            where = f" behind {name}" if name.startswith("-") else ""
+            raise typer.BadParameter(f"expected something{where}, got nothing; the current folder is written as .")
 
 
 class Commands(typer.Typer):
@@ -36,16 +50,18 @@ def refuse_expanded(folder: Path, images: str | None) -> None:
         raise typer.BadParameter(f"{folder} stands behind --images {images}, which takes one; {_QUOTE}")
 
 
-def read_exemplars(given: list[str], folder: Path | None) -> dict[str, list[str]]:
-    """Read `NAME=ID`, and the classes of `folder`: class -> what its exemplars are called."""
-    from holotype.pool.exemplars import read_folder
+def read_exemplars(given: list[str], folder: Path | None, say: Callable[[str], None]) -> dict[str, list[str]]:
+    """Read `NAME=ID`, and the classes of `folder`: class -> what its exemplars are called; `say` what was left out."""
+    from holotype.pool.exemplars import add, left_out, read_folder
 
     found = read_folder(folder) if folder else {}
+    if folder and (left := left_out(folder)):
+        say(f"left out of {folder}, as no exemplars: {left}")
     for one in given:
         name, equals, code = one.partition("=")
-        if not (name and equals and code):
+        if not (name and equals and code.strip()):
             raise typer.BadParameter(f"expected NAME=ID or NAME=path/to.jpg, got {one!r}")
-        found.setdefault(name, []).append(code)
+        add(found, name, code)
     return found
 
 

@@ -13,6 +13,7 @@ import typer
 from holotype.arguments import Commands, read_exemplars, read_options, read_thresholds, refuse_expanded
 from holotype.errors import HolotypeError
 from holotype.exits import one_line, standard_output
+from holotype.names import shown
 
 app = Commands(
     no_args_is_help=True,
@@ -93,9 +94,10 @@ def run(
     from holotype.runs.sweep import run as run_settings
     from holotype.settings import Settings
 
+    terminal = Terminal()
     given = {
         "images": images,
-        "exemplars": read_exemplars(exemplar or [], exemplars),
+        "exemplars": read_exemplars(exemplar or [], exemplars, terminal.say),
         "embeddings": None if embeddings is None else str(embeddings),
         "embeddings_encoder": embeddings_encoder,
         "search": search,
@@ -279,7 +281,7 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
     """Classify images, tars or folders: id, label, vector, probabilities and the reason, one line per image."""
-    from holotype.files import atomic
+    from holotype.files import atomic, text_file
     from holotype.model.predictions import lines
     from holotype.progress import Terminal
     from holotype.runs.commands import load_classifier, predict_sources
@@ -294,8 +296,8 @@ def predict(
             unreadable += "error" in record
             yield record
 
-    with atomic(out) if out else nullcontext(None) as part, part.open("w") if part else standard_output() as file:
-        file.writelines(lines(counted(), classifier.classes_[:-1], format.value))
+    with atomic(out) if out else nullcontext() as part, text_file(part) if part else standard_output() as file:
+        file.writelines(lines(counted(), classifier.classes_[:-1], format.value, file.encoding))
     if count == unreadable:
         raise HolotypeError(f"none of the {count} images could be read; each line says why")
 
@@ -327,4 +329,4 @@ def main() -> None:
 def _print_lines(text: Iterable[str]) -> None:
     with standard_output():
         for line in text:
-            print(line, flush=True)  # noqa: T201
+            print(shown(line), flush=True)  # noqa: T201

@@ -1,5 +1,6 @@
 """How a command ends: its exit code, and the one line that says why."""
 
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import TextIO
 
 from holotype import files
 from holotype.errors import HolotypeError, HolotypeWarning, OutputError
+from holotype.names import printable
 
 _FAILED, _INTERRUPTED = 1, 128 + signal.SIGINT
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -39,6 +41,9 @@ def one_line() -> Iterator[None]:
     sys.argv = [word for word in sys.argv if word != "--debug"]
     ended = _EndedBy()
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):  # a name that they cannot show loses no line
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with ended.watching():
             yield
@@ -112,7 +117,7 @@ def _show_warning(
 
 def _say(line: str) -> None:
     with suppress(OSError):  # nobody hears it
-        print(" ".join(line.splitlines()), file=sys.stderr, flush=True)  # noqa: T201
+        print(printable(" ".join(line.splitlines())), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager

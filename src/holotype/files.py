@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from holotype.errors import OutputError
 
@@ -92,6 +92,11 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None
             ready(file)
         else:
             file.write(ready)
+
+
+def text_file(path: Path) -> TextIO:
+    """Open `path` to write lines of text, in UTF-8 wherever it is; what that cannot hold is escaped."""
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def make_folder(folder: Path) -> None:

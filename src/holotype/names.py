@@ -6,6 +6,7 @@ characters that turn the direction of the text around them, so that a name looks
 
 import re
 import unicodedata
+from contextlib import suppress
 
 # Control characters, line and paragraph ends, surrogates, and what turns the direction of a text.
 _UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -14,7 +15,11 @@ _INVISIBLE = "Cf"  # zero-width spaces, byte-order marks, soft hyphens
 
 def printable(name: str) -> str:
     """Return `name` with what cannot be stored or printed as `\\xe9` (a byte that is no UTF-8), `\\n`, `\\u202e`."""
-    return name if name.isascii() and name.isprintable() else _UNSAFE.sub(_escaped, name)
+    if name.isascii() and name.isprintable():
+        return name
+    with suppress(UnicodeError):  # in a plain locale each byte of a name in UTF-8 is one that Python keeps
+        name = name.encode(errors="surrogateescape").decode(errors="surrogateescape")
+    return _UNSAFE.sub(_escaped, name)
 
 
 def shown(text: str) -> str:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Protocol
 
+from holotype.names import shown
+
 Advance = Callable[[int], None]
 
 _FIRST, _LAST = 5.0, 60.0  # seconds between two lines in a log: few at first, and a long one is not flooded
@@ -45,7 +47,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """Print the line; a log that cannot be written stops no work."""
         with suppress(OSError):
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(shown(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, text: str, total: int) -> Iterator[Advance]:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.names import printable
+
 NONE = "none"
 Layout = Literal["jsonl", "csv", "table"]
-_UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrogates, line and paragraph ends
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,12 @@ class Predictions:
         return "".join(lines(self.records(), self.classes, "csv"))
 
 
-def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: Layout) -> Iterator[str]:
+def lines(
+    records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: Layout, encoding: str = "utf-8"
+) -> Iterator[str]:
     """Yield one line per record; an unreadable image is a record of "id" and "error", and has its line too.
+
+    `encoding`: what the lines are written in; JSON escapes in its own way what another than UTF-8 may not have.
 
     "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason.
     "table" is for the eye: a control character is escaped, as `\\n` is.
@@ -113,7 +117,7 @@ def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: 
         yield csv_line(["id", "label", *names, "margin", "reason"])
     for record in records:
         if layout == "jsonl":
-            yield json.dumps(record, ensure_ascii=False) + "\n"
+            yield json.dumps(record, ensure_ascii=encoding.lower().replace("-", "") != "utf8") + "\n"
         elif layout == "csv":
             yield csv_line(_cells(record, len(classes)))
         else:
@@ -122,18 +126,8 @@ def lines(records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: 
 
 def _table_line(record: Mapping[str, Any]) -> str:
     if "error" in record:
-        return _one_line(f"{record['id']}  unreadable: {record['error']}") + "\n"
-    return _one_line(f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}") + "\n"
-
-
-def _one_line(text: str) -> str:
-    """Return `text` with what would end the line, command the terminal or not be printable at all as `\\n`, `\\x1b`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in _UNPRINTABLE else character
-        for character in text
-    )
+        return printable(f"{record['id']}  unreadable: {record['error']}") + "\n"
+    return printable(f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}") + "\n"
 
 
 def _cells(record: Mapping[str, Any], count: int) -> list[Any]:

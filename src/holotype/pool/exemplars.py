@@ -1,13 +1,12 @@
 """Exemplars: the pictures that define the classes, from the pool or from files."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from holotype.errors import ExemplarError, PoolError, UnreadableImage
-from holotype.names import composed, spelled_out
+from holotype.names import composed, printable, spelled_out
 from holotype.pool.images import SUFFIXES, decode, read_file
 from holotype.pool.members import why_ignored, why_junk
 from holotype.pool.pool import Pool, digest_of
@@ -15,7 +14,6 @@ from holotype.pool.pool import Pool, digest_of
 RESERVED_COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
 OUTSIDE = "file:"  # and a digest: the id of an image that is in no pool
 _PATHS = ("/", "./", "../", "~")
-_UNPRINTABLE = frozenset(["Cc", "Cs", "Zl", "Zp"])  # control characters, surrogates, line and paragraph ends
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def _why_no_name(name: str, names: Collection[str]) -> str:
     """Say why `name`, one of `names`, is none that a class can have; nothing for a good one."""
     if not isinstance(name, str):
         return f"expected text, got {type(name).__name__}"
-    broken = any(unicodedata.category(character) in _UNPRINTABLE for character in name)
+    broken = printable(name) != name
     owner = name.removeprefix("p_")
     faults = {
         "it is empty": not name.strip(),

@@ -133,7 +133,7 @@ def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarI
         file.seek(0)
         length = os.fstat(file.fileno()).st_size
         try:
-            archive = _Archive.open(fileobj=file, mode="r:", tarinfo=_Member)
+            archive = _Archive.open(fileobj=file, mode="r:", tarinfo=_Member, encoding="utf-8")
         except (tarfile.TarError, ValueError, OverflowError, MemoryError):
             raise PoolError(_no_tar(path)) from None
         with archive:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import sys
-import tarfile
 import threading
 import time
 from array import array
@@ -141,7 +140,7 @@ def _basis(tar: _Tar) -> list[object]:
     """What a listing rests on: the state of the tar, also where its time was set back, and how its names are read."""
     found = tar.found
     state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-    return [_FORMAT, *state, sys.version, tarfile.ENCODING, *sorted(SUFFIXES)]
+    return [_FORMAT, *state, sys.version, *sorted(SUFFIXES)]
 
 
 def _load(path: Path, tar: _Tar) -> Listing | None:

@@ -18,12 +18,15 @@ from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.search import search, top_k
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.duplicates import near_rows
+from holotype.names import printable
 from holotype.pool.exemplars import resolve
-from holotype.pool.images import SUFFIXES, contact_sheet, decode
+from holotype.pool.images import contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool
+from holotype.pool.sources import holds_images
 from holotype.progress import Progress, Silent
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.remarks import say_left_out, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncounted_rows
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
@@ -114,17 +117,16 @@ def predict_sources(
 
     Of several tars or folders, the ids in each are told apart by its path before them.
     """
-    pools = {source: open_pool(source) for source in sources if not _is_image(source)}  # a wrong one stops us now
+    progress = progress or Silent()
+    pools = {source: open_pool(source) for source in sources if holds_images(source)}  # a wrong one stops us now
     several = len(pools) > 1
     for source in sources:
         if source not in pools:
-            try:
-                yield from classifier.predict_one(source, source).records()
-            except UnreadableImage as error:
-                yield {"id": source, "error": str(error)}
+            yield from _predict_file(classifier, source)
             continue
+        say_left_out(pools[source], progress)
         for record in _predict_pool(classifier, pools[source], progress):
-            yield record | {"id": f"{source}/{record['id']}"} if several else record
+            yield record | {"id": f"{printable(source)}/{record['id']}"} if several else record
 
 
 def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None) -> Iterator[dict[str, Any]]:
@@ -133,8 +135,12 @@ def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None)
         yield from ({"id": name, "error": reason} for name, reason in unreadable.items())
 
 
-def _is_image(source: str) -> bool:
-    return Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir()
+def _predict_file(classifier: Classifier, path: str) -> Iterator[dict[str, Any]]:
+    name = printable(path)
+    try:
+        yield from classifier.predict_one(path, name).records()
+    except UnreadableImage as error:
+        yield {"id": name, "error": printable(str(error))}
 
 
 @dataclass(frozen=True)
@@ -169,12 +175,18 @@ def embed_pool(
     allow_truncated: bool = False,
     progress: Progress | None = None,
 ) -> Embeddings:
-    """Compute the vectors of the images of `source` into `out`, or go on where an earlier call stopped."""
+    """Compute the vectors of the images of `source` into `out`, or go on where an earlier call stopped.
+
+    Raises `HolotypeError` where no image can be read.
+    """
     progress = progress or Silent()
     pool = open_pool(source, allow_truncated=allow_truncated)
+    say_left_out(pool, progress)
     made = fingerprints([out], pool)
     network = choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=made)
-    return open_shared(out, network, pool).embed(progress)
+    found = open_shared(out, network, pool).embed(progress)
+    say_unreadable(pool, found.unreadable, progress)
+    return found
 
 
 def search_pool(
@@ -191,15 +203,17 @@ def search_pool(
     vectors      folder where the vectors of `encoder` are, or will be kept; a folder of the cache if not given
     embeddings   vectors that somebody computed, to search in instead
     """
-    pool = open_pool(source)
+    progress, pool = progress or Silent(), open_pool(source)
+    say_left_out(pool, progress)
     found = resolve(pool, {"exemplar": list(codes)})
     if embeddings is not None:
         searched = search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
     else:
         made = fingerprints([vectors] if vectors else cache_of(pool).glob("*"), pool)
-        network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress or Silent(), made=made)
+        network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress, made=made)
         store = open_shared(vectors or cache_of(pool) / network.name_on_disk, network, pool)
         searched = search(store.embed(progress), ["exemplar"], found, network)
+    say_unreadable(pool, searched.embeddings.unreadable, progress)
     column = searched.scores[:, 0]
     column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
     return Found(pool, column)

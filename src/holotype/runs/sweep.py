@@ -31,6 +31,7 @@ from holotype.progress import Progress, Silent
 from holotype.runs.comparison import SearchComparison, compare_searches
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.remarks import say_left_out, say_unreadable
 from holotype.runs.report.content import report_content
 from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
@@ -98,9 +99,11 @@ def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
 
 def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     progress.say(f"pool: {len(inputs.pool):,} images in {inputs.pool.source}")
+    say_left_out(inputs.pool, progress)
     stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
     sources = search_sources(inputs, stores, progress)
     near = next(iter(sources.values())).embeddings  # near-duplicates are those of its vectors
+    say_unreadable(inputs.pool, near.unreadable, progress)
     held_out = near_rows(near, inputs.test_rows, inputs.settings.fit.near_duplicate)
     matched = match_answers(folder.read_answers(), inputs.classes, inputs.pool, held_out)
     _tell_answers(matched, folder, progress)

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 
 from holotype.errors import UnreadableImage
+from holotype.pointers import why_pointer
 from holotype.pool.formats.bitmaps import read_bmp, read_gif
 from holotype.pool.formats.boxes import brands, read_avif, read_heif, read_jpeg2000
 from holotype.pool.formats.header import Header, Malformed
@@ -34,7 +35,7 @@ def read_header(data: bytes) -> Header:
     """Return what the head of an encoded image says. Raises `UnreadableImage`."""
     read = _reader(data)
     if read is None:
-        raise UnreadableImage(f"not an image: it starts with {data[:8]!r}; expected {NAMES}")
+        raise UnreadableImage(why_pointer(data) or f"not an image: it starts with {data[:8]!r}; expected {NAMES}")
     try:
         return read(data)
     except Malformed as error:

@@ -1,0 +1,28 @@
+"""What is said of a pool while work goes on: what was left out of it, and which of its images cannot be read."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from holotype.errors import HolotypeError
+from holotype.pool.pool import Pool
+from holotype.progress import Progress
+
+
+def say_left_out(pool: Pool, progress: Progress) -> None:
+    """Say what is odd about the source, and what of it is no image."""
+    for note in pool.notes:
+        progress.say(f"note: {note}")
+    if left := pool.left_out():
+        progress.say(f"left out of {pool.source}, as no images: {left}")
+
+
+def say_unreadable(pool: Pool, unreadable: Mapping[str, str], progress: Progress) -> None:
+    """Say how many images cannot be read, and why most cannot. Raises `HolotypeError` where none can."""
+    if not unreadable:
+        return
+    why, count = Counter(unreadable.values()).most_common(1)[0]
+    name = next(name for name, reason in unreadable.items() if reason == why)
+    example = f"{count:,} of them: {why}" if count > 1 else f"{name}: {why}"
+    if len(unreadable) == len(pool):
+        raise HolotypeError(f"none of the {len(pool):,} images of {pool.source} can be read; {example}")
+    progress.say(f"unreadable: {len(unreadable):,} of {len(pool):,} images; {example}")
