@@ -126,8 +126,10 @@ def lines(
 
 def _table_line(record: Mapping[str, Any]) -> str:
     if "error" in record:
-        return printable(f"{record['id']}  unreadable: {record['error']}") + "\n"
-    return printable(f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}") + "\n"
+        text = f"{record['id']}  unreadable: {record['error']}"
+    else:
+        text = f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}"
+    return printable(text.encode(errors="backslashreplace").decode()) + "\n"
 
 
 def _cells(record: Mapping[str, Any], count: int) -> list[Any]:
