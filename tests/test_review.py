@@ -114,7 +114,7 @@ def test_questions_follow_answers_that_the_groups_do_not_trust(review: Review) -
     assert not np.array_equal(taught.untrusted_logits[:, 0], taught.logits[:, 0])
     after = [one.row for one in review.next(12, RED)]
     assert after != [row for row in before if row in after]
-    asked = [review.pool.rows[one.id] for one in review._current()]
+    asked = [review.pool.rows[one.id] for one in review.matched.answers]
     view = QueryContext.of(review._state.baseline, taught, 0, asked, ())
     assert after == DiverseUncertainty().choose(view, 12)
     assert not np.array_equal(view.logits, taught.logits[:, 0])

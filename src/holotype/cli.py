@@ -128,7 +128,7 @@ def run(
         result = repeat(target, stopped=resume, progress=Terminal())
     else:
         settings = RunFolder(folder).read_settings(stopped=resume) if folder else Settings.parse(given)
-        result = run_settings(settings, target, force=force, resume=resume, progress=Terminal())
+        result = run_settings(settings, target, force=force, resume=resume, answers_of=folder, progress=Terminal())
     left = RunFolder(target)
     _print_lines(result.summary())
     _print_lines([f"report       {left.report}", f"model        {left.model}"])
@@ -261,7 +261,7 @@ def answer(
         _print_lines(opened.summary())
         if export is not None:
             opened.export(export)
-            _print_lines([f"answers  {export}"])
+            _print_lines([f"answers  {export}: {opened.matched}"])
 
 
 def _who(given: str | None) -> str:

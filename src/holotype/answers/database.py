@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Lock, RLock
 from typing import Any
@@ -14,6 +14,7 @@ from holotype.answers.schema import APPLICATION, CREATION, SCHEMA, UPGRADE
 from holotype.errors import AnswersError
 
 LOCK_PATIENCE = 10  # seconds that another writer is waited for
+_MODE = 0o600  # what people said is theirs
 _TOGETHER = 64  # acts that are synced at once
 
 _REASONS = {
@@ -54,7 +55,7 @@ class AnswerDatabase:
         self._batch = _Batch()
         files.make_folder(path.parent)
         with suppress(OSError):  # SQLite says why, in the next line
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # what people said is theirs
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
         self.writer = self._connect()
         try:
             self._prepare()
@@ -92,6 +93,12 @@ class AnswerDatabase:
             return self._inside
         finally:
             self.turn.release()
+
+    def copy(self, path: Path) -> None:
+        """Write what is synced to `path` as well. Raises `OutputError` where it cannot be written."""
+        with files.atomic(path) as part, explain(part), closing(sqlite3.connect(part)) as other, self._reading:
+            self._reader.backup(other)
+            part.chmod(_MODE)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,16 +49,25 @@ class MatchedAnswers:
         aside = self.explain()
         return f"{len(self.answers):,} of {self.count:,} apply; {aside}" if aside else f"{self.count:,}"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as plain values."""
+        return {"applying": len(self.answers), "set_aside": dict(self.set_aside)}
+
 
 def find_row(pool: Pool, name: str, digest: str = "") -> tuple[int | None, str]:
     """Return the row of the image that an answer is about; None and why (`GONE`, `OTHER`) where there is none.
 
-    It is about the picture that has the `digest`, under whichever name; without one, about what has the `name`.
+    It is about the picture that has the `digest`, under whichever name; without one, about what has the `name`. Of
+    several images of one content it is that of the name, else the first: an answer decides one row, so that the audit
+    stays a sample of rows.
     """
     row = pool.rows.get(name)
     row = pool.find(name) if row is None else row
     if row is not None and (not digest or digest == pool.digest(row)):
         return row, ""
+    moved = pool.by_digest.get(digest) if digest else None
+    if moved is not None:
+        return moved, ""
     return None, GONE if row is None else OTHER
 
 

@@ -155,6 +155,10 @@ class AnswerLog:
             return False
         return (one.verdict == "exemplar") == self.rules.is_exemplar(one.pair, prototypes)
 
+    def copy(self, path: Path) -> None:
+        """Write all that was recorded to `path` as well. Raises `OutputError` where it cannot be written."""
+        self._file.copy(path)
+
     def draw(self, pairs: Iterable[Pair]) -> None:
         """Note that these images are asked about as part of the random audit: what is answered to that is audited."""
         if known := {pair for pair in pairs if not self._is_drawn(pair)}:

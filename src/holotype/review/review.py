@@ -1,6 +1,5 @@
 """A run under review: the questions, the answers, and what they lead to. The page and the command line call it."""
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,14 +9,11 @@ from typing import Literal, Self
 
 import numpy as np
 
-from holotype import files
 from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
-from holotype.answers.exchange import read_answers
 from holotype.answers.feedback import sigmoid
-from holotype.answers.forms import FORM_COLUMNS, write_csv
-from holotype.answers.index import MatchedAnswers, current_exemplars, match_answers
-from holotype.answers.label_studio import label_studio_tasks
+from holotype.answers.forms import FORM_COLUMNS
+from holotype.answers.index import MatchedAnswers
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported, NewAnswer
 from holotype.answers.refine import refine
@@ -29,6 +25,7 @@ from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress
+from holotype.review.answers import AnswerLayout, ReviewAnswers
 from holotype.review.generation import Generation
 from holotype.review.queries import (
     AnswerTally,
@@ -93,23 +90,25 @@ class Review:
     ) -> None:
         self.folder, self.settings, self.pool, self.strategy = folder, settings, pool, strategy
         self.classes = list(settings.exemplars)
-        self._given = resolve(pool, settings.exemplars)
         self._numbers = permanent_random_numbers(len(pool), baseline.key)
         self._refitting = RLock()
-        self._read: tuple[int, MatchedAnswers] = (-1, MatchedAnswers([], {}))
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._baseline = baseline
-        self._same_run, closed = Generation(folder, settings, baseline.key).check, set(baseline.held_out)
-        rules = AnswerRules(pool, self.classes, self._given, baseline.groups.missing, closed, self._same_run)
-        self.answers: AnswerLog = folder.open_answers(rules)
+        self._same_run = Generation(folder, settings, baseline.key).check
+        self.answers: AnswerLog = folder.open_answers()
         try:
-            version, current = self.answers.version, self._current()
+            self._answers = ReviewAnswers(self.answers, self._rules())
+            version, current = self.answers.version, self._answers.current()
             self._state = self._learn(version, current, baseline)
         except BaseException:
             self.answers.close()
             raise
         earlier = without_last(current, self.classes)
         self._earlier = earlier if len(earlier) < len(current) else None
+
+    def _rules(self) -> AnswerRules:
+        given, missing = resolve(self.pool, self.settings.exemplars), self._baseline.groups.missing
+        return AnswerRules(self.pool, self.classes, given, missing, frozenset(self._baseline.held_out), self._same_run)
 
     @classmethod
     def open(cls, out: Path | str, strategy: Strategy | None = None) -> Self:
@@ -158,7 +157,7 @@ class Review:
     def exemplars(self, label: str) -> list[Shown]:
         """Return the exemplars that stand for the class `label` by the answers so far."""
         k = self._number(label)
-        found = self._exemplars()
+        found = self._answers.exemplars()
         return [Shown(i, one.row, one.name) for i, one in enumerate(found) if one.label == k]
 
     def queue(self, label: str) -> "Queue":
@@ -168,7 +167,7 @@ class Review:
 
     def next(self, n: int, label: str, exclude: Collection[int] = ()) -> list[Question]:
         """Return the next `n` questions about the class `label`, without the rows to `exclude`."""
-        k, state, current = self._number(label), self._state, self._current()
+        k, state, current = self._number(label), self._state, self._answers.current()
         about = [one for one in current if one.label == label and one.verdict in ("yes", "no", "unsure")]
         asked = [self.pool.rows[one.id] for one in about]
         # there may be answers that are not learnt from yet
@@ -203,21 +202,22 @@ class Review:
 
         who   whose they are, where the file does not say
         """
-        new = read_answers(path, self.classes)
-        taken = self.answers.take([one if one.who else replace(one, who=who) for one in new])
+        taken = self._answers.load(path, who)
         self.refit()
         return taken
 
     def export(self, path: Path) -> None:
         """Write the answers that hold to `path`: a CSV, or the tasks of Label Studio (.json)."""
-        files.write(path, self.answers_as("tasks" if path.suffix.lower() == ".json" else "csv"))
+        self._answers.export(path)
 
-    def answers_as(self, layout: Literal["csv", "tasks"]) -> str:
+    def answers_as(self, layout: AnswerLayout) -> str:
         """Return the answers that hold as a CSV, or as the tasks of Label Studio."""
-        current = self.answers.current()
-        return (
-            write_csv(current) if layout == "csv" else json.dumps(label_studio_tasks(current, self.classes), indent=1)
-        )
+        return self._answers.written(layout)
+
+    @property
+    def matched(self) -> MatchedAnswers:
+        """The answers that hold: those that apply to the run, and why others decide nothing."""
+        return self._answers.matched()
 
     def form(self, n: int, labels: Sequence[str]) -> Iterator[str]:
         """Yield the lines of a CSV with the next `n` questions about each class, in which the answers are missing.
@@ -233,9 +233,8 @@ class Review:
 
     def summary(self) -> Iterator[str]:
         """Yield a line per class: what was answered and found, and what that is worth."""
-        matched = self._matched()
-        if aside := matched.explain():
-            yield f"{aside}: they decide nothing"
+        if self.matched.set_aside:
+            yield f"answers: {self.matched}"
         for label in self.classes:
             one = self.standing(label)
             worth = "precision not known yet"
@@ -254,7 +253,7 @@ class Review:
         with self._refitting:
             if self._state.version != self.answers.version:
                 self._look_back()
-                version, current = self.answers.version, self._current()
+                version, current = self.answers.version, self._answers.current()
                 after = self._learn(version, current, self._baseline, self._state.baseline)
                 self._state = after.following(self._state)
 
@@ -269,8 +268,7 @@ class Review:
                 self._earlier = None
 
     def _learn(self, version: int, current: Sequence[Answer], *baselines: ReviewBaseline) -> ReviewState:
-        exemplars = current_exemplars(self._given, current, self.classes, self.pool)
-        baseline = self._with_exemplars(exemplars, baselines)
+        baseline = self._with_exemplars(self._answers.exemplars(current), baselines)
         return ReviewState.first(version, baseline, refine(baseline, current, self.pool.rows, self.settings.fit))
 
     def _with_exemplars(self, exemplars: Sequence[Exemplar], baselines: Sequence[ReviewBaseline]) -> ReviewBaseline:
@@ -282,7 +280,7 @@ class Review:
     def standing(self, label: str) -> ClassStatus:
         """Return where the class `label` stands."""
         self._look_back()
-        verdicts = [one.verdict for one in self._current() if one.label == label]
+        verdicts = [one.verdict for one in self._answers.current() if one.label == label]
         return self._state.status(self._number(label), verdicts)
 
     def changes(self, label: str) -> Changes:
@@ -306,7 +304,7 @@ class Review:
         text       part of their ids; answered: only those with an answer, or only those without
         """
         k, state = self._number(label), self._state
-        verdicts = {one.id: one.verdict for one in self._current() if one.label == label}
+        verdicts = {one.id: one.verdict for one in self._answers.current() if one.label == label}
         rows = state.rows(part, k)
         kept: list[int] = [
             row
@@ -337,7 +335,7 @@ class Review:
 
     def exemplar_picture(self, number: int, side: int) -> bytes:
         """Return an exemplar, by its number in `exemplars`, as `picture` does."""
-        found = self._exemplars()
+        found = self._answers.exemplars()
         if not 0 <= number < len(found):
             raise AnswersError(f"expected the number of one of the {len(found)} exemplars, got {number}")
         return thumbnail(decode(found[number].data, fit=side), side)
@@ -352,7 +350,8 @@ class Review:
         with self._refitting:
             with self.folder.reading():
                 self._baseline = self.folder.read_baseline(self.classes, self.pool)
-            after = self._learn(self.answers.version, self._current(), self._baseline)
+            self._answers.follow(self._rules())
+            after = self._learn(self.answers.version, self._answers.current(), self._baseline)
             self._state = replace(after, moves=self._state.moves, still=self._state.still)
         return result
 
@@ -361,21 +360,6 @@ class Review:
         self.check()
         self.settings = settings.in_order(self.classes)
         return self.settings
-
-    def _matched(self) -> MatchedAnswers:
-        """The answers that hold and apply, read again only when there are new ones."""
-        version = self.answers.version
-        if self._read[0] != version:
-            held_out = self._baseline.held_out
-            self._read = version, match_answers(self.answers.current(), self.classes, self.pool, held_out)
-        return self._read[1]
-
-    def _current(self) -> Sequence[Answer]:
-        return self._matched().answers
-
-    def _exemplars(self) -> list[Exemplar]:
-        """Those that stand by the answers so far."""
-        return current_exemplars(self._given, self._current(), self.classes, self.pool)
 
     def _number(self, label: str) -> int:
         if label not in self.classes:

@@ -201,6 +201,7 @@ class Session:
         return {
             "version": self.version,
             "status": asdict(self.review.standing(label)),
+            "aside": self.review.matched.explain(),
             "exemplars": [asdict(one) for one in self.review.exemplars(label)],
             "changes": {"joined": self._named(changes.joined), "left": self._named(changes.left)},
         }

@@ -121,10 +121,15 @@ class RunFolder:
         return [Settings.load(path) for path in (self.settings, self.unfinished) if path.exists()]
 
     def _is_taken(self) -> bool:
-        """Whether something is there that is somebody's work: no log of this very command, nothing hidden or empty."""
+        """Whether something is there that is somebody's work: no log of this very command, nothing hidden or empty.
+
+        Answers alone are none in the way: a run follows them.
+        """
         if not self.path.exists():
             return False
-        return not self.path.is_dir() or not all(map(_is_nothing, self.path.iterdir()))
+        return not self.path.is_dir() or not all(
+            path == self.answers or _is_nothing(path) for path in self.path.iterdir()
+        )
 
     def claim(self, settings: Settings) -> None:
         """Note that a run of `settings` goes here; what a finished one left stays until there are new results."""
@@ -214,6 +219,16 @@ class RunFolder:
             return []
         with self.open_answers() as log:
             return log.current()
+
+    def copy_answers(self, other: "RunFolder") -> str:
+        """Take over the answers of another run, if there are none here; return what was done, in words."""
+        if not other.answers.exists() or other.path.resolve() == self.path.resolve():
+            return ""
+        if self.answers.exists():
+            return f"answers: {self.answers} has its own; those in {other.answers} are not taken over"
+        with other.open_answers() as log:
+            log.copy(self.answers)
+            return f"answers: {len(log.current()):,} taken over from {other.answers}"
 
     def read_baseline(self, classes: Sequence[str], pool: Pool) -> ReviewBaseline:
         """Return what a review of `pool` starts from, its classes in the order of `classes`.

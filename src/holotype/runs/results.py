@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from holotype import files
 from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.index import MatchedAnswers
 from holotype.answers.refine import Refined
 from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.groups import Estimate, Groups, estimates
@@ -24,6 +25,8 @@ from holotype.runs.comparison import SearchComparison
 from holotype.runs.folder import RunFolder
 from holotype.settings import HeadName, Threshold
 from holotype.vectors.store import EmbeddingStore
+
+_NAMED = 10  # test rows that are named of those that do not count
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class RunResult:
     comparison    of the two ways to search, where both were taken
     not_counted   test rows that prove nothing: id -> why
     baseline      what a review of the chosen one starts from
+    answers       which of the answers of the run were followed, and why others were not
     """
 
     candidates: Sequence[Candidate]
@@ -86,6 +90,7 @@ class RunResult:
     comparison: SearchComparison | None
     not_counted: Mapping[str, str]
     baseline: ReviewBaseline
+    answers: MatchedAnswers
 
     @property
     def classifier(self) -> Classifier:
@@ -119,6 +124,17 @@ class RunResult:
                 numbers = f"F1 {f1.value:.3f}, AUC {area.value:.3f}"
                 worth = f"; test set: {f'undefined, {f1.reason}' if f1.reason else numbers}"
             yield f"{name}: {found}{worth}"
+        if uncounted := self.uncounted():
+            yield uncounted
+
+    def uncounted(self) -> str:
+        """Say which test rows do not count, and why; nothing where all do."""
+        if not self.not_counted:
+            return ""
+        named = ", ".join(f"{name} ({why})" for name, why in list(self.not_counted.items())[:_NAMED])
+        more = len(self.not_counted) - _NAMED
+        some = f", and {more:,} more" if more > 0 else ""
+        return f"{len(self.not_counted):,} test rows do not count, as they prove nothing: {named}{some}"
 
     def sweep_rows(self) -> list[dict[str, Any]]:
         """Return a row for each candidate; a column `failed` only where one is."""
@@ -179,6 +195,7 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
     metrics = {
         "evaluation": chosen.evaluation.to_json() if chosen.evaluation else None,
         "not_counted": result.not_counted,
+        "answers": result.answers.to_json(),
         "sweep": rows,
         "search": result.search_table(),
         "counts": chosen.classifier.training_.counts,

@@ -48,18 +48,22 @@ def run(
     *,
     force: bool = False,
     resume: bool = False,
+    answers_of: Path | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Do the whole job of `settings` and write the report, the model and the predictions to `out`.
 
     Every combination of thresholds, heads and encoders is trained on the same rows; the best is chosen, and tuned
-    if asked. Raises `HolotypeError` with what was expected, what came and what to do; `OutputError` where another
-    process writes into `out`.
+    if asked. The answers of another run, `answers_of`, are taken over where there are none in `out`. Raises
+    `HolotypeError` with what was expected, what came and what to do; `OutputError` where another process writes into
+    `out`.
     """
     inputs, folder = open_inputs(settings), RunFolder(out)
     folder.check(inputs.settings, force=force, resume=resume)
     with folder.lock("holotype run"):
         folder.check(inputs.settings, force=force, resume=resume)  # again: another run may have just finished
+        if answers_of is not None and (copied := folder.copy_answers(RunFolder(answers_of))):
+            (progress or Silent()).say(copied)
         return _run(inputs, folder, progress or Silent())
 
 
@@ -124,13 +128,12 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     comparison = _compare(inputs, chosen, progress)
     grouping = groupings[chosen.encoder, chosen.threshold]
     baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool.fingerprint, held_out)
-    return RunResult(candidates, chosen, failed, comparison, not_counted, baseline)
+    return RunResult(candidates, chosen, failed, comparison, not_counted, baseline, matched)
 
 
 def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress) -> None:
-    aside = matched.explain()
-    if matched.answers or aside:
-        progress.say(f"answers: {len(matched.answers):,} in {folder.answers}{f'; {aside}' if aside else ''}")
+    if matched.count:
+        progress.say(f"answers: {matched} ({folder.answers})")
 
 
 def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterator[tuple[Encoder, EmbeddingStore]]:

@@ -40,10 +40,11 @@ export class StatusView {
     element("moved").hidden = true;
   }
 
-  show({ status, changes }) {
+  show({ status, aside, changes }) {
     const [value, low] = precision(status);
     write("st-answered", whole.format(status.answered));
     write("st-verdict", `${status.yes} yes, ${status.no} no, ${status.unsure} unsure`);
+    write("st-aside", aside);
     write("st-found", whole.format(status.found));
     write("st-doubtful", `${whole.format(status.doubtful)} doubtful`);
     write("st-size", status.size === null ? "not known yet" : `about ${whole.format(status.size)}`);

@@ -137,8 +137,9 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
                 "here checks how it is told apart. A lower threshold or more exemplars would help; or, if the images "
                 "are all alike, a higher --set near_duplicate, as what is nearly the same stays on one side."
             )
-    if result.not_counted:
-        named = ", ".join(f"{name} ({why})" for name, why in list(result.not_counted.items())[:10])
-        yield f"{len(result.not_counted)} test rows do not count, as they are among what was learnt from: {named}"
+    if uncounted := result.uncounted():
+        yield uncounted
+    if result.answers.set_aside:
+        yield f"Of the answers {result.answers}."
     for encoder, threshold, reason in result.failed:
         yield f"Threshold {threshold} with {encoder} could not be trained: {reason}"
