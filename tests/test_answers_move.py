@@ -138,3 +138,5 @@ def test_of_identical_images_an_answer_decides_that_of_its_name(data: Path, make
     assert find_row(copies, "x", pool.digest(30)) == (None, "about another picture than the one that has its id now")
     assert find_row(copies, "gone", pool.digest(30)) == (None, "about an image that is not in the pool")
     assert find_row(copies, "gone") == (None, "about an image that is not in the pool")
+    assert find_row(copies, "/elsewhere/x.jpg")[0] is None  # it may be an exemplar from outside
+    assert find_row(copies, "/elsewhere/x.jpg", longer=True)[0] == 0

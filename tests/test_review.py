@@ -155,7 +155,7 @@ def test_pictures_are_jpegs_of_the_size_that_was_asked_for(review: Review) -> No
         (NewAnswer("5", "purple", "yes"), "expected one of the classes"),
         (NewAnswer("5000", RED, "yes"), "expected the id of an image"),
         (NewAnswer("5000", RED, "exemplar"), "expected the id of an image"),
-        (NewAnswer("../5", RED, "no"), "expected the id of an image"),
+        (NewAnswer("../5000", RED, "no"), "expected the id of an image"),
         (NewAnswer("10", RED, "withdrawn"), "expected an exemplar of red"),
         (NewAnswer("0", RED, "withdrawn"), "no other exemplar"),
         (NewAnswer("1", RED, "exemplar"), "is an exemplar of green"),

@@ -54,15 +54,18 @@ class MatchedAnswers:
         return {"applying": len(self.answers), "set_aside": dict(self.set_aside)}
 
 
-def find_row(pool: Pool, name: str, digest: str = "") -> tuple[int | None, str]:
+def find_row(pool: Pool, name: str, digest: str = "", *, longer: bool = False) -> tuple[int | None, str]:
     """Return the row of the image that an answer is about; None and why (`GONE`, `OTHER`) where there is none.
 
     It is about the picture that has the `digest`, under whichever name; without one, about what has the `name`. Of
     several images of one content it is that of the name, else the first: an answer decides one row, so that the audit
     stays a sample of rows.
+
+    longer   a path of which an end is an id means that image, as people may write it; in the log it is an exemplar from
+             outside the pool
     """
     row = pool.rows.get(name)
-    row = pool.find(name) if row is None else row
+    row = pool.find(name, longer=longer) if row is None else row
     if row is not None and (not digest or digest == pool.digest(row)):
         return row, ""
     moved = pool.by_digest.get(digest) if digest else None

@@ -43,7 +43,7 @@ class AnswerRules:
         answer = replace(answer, label=self._class(answer.label))
         if answer.verdict == "withdrawn" and any(one.row is None and one.name == answer.id for one in self.given):
             return answer
-        row, why = find_row(self.pool, answer.id, answer.digest)
+        row, why = find_row(self.pool, answer.id, answer.digest, longer=True)
         if why == OTHER:
             raise AnswersError(
                 f"the answer about {answer.id!r} is about another picture than the one that has this id in "
@@ -65,7 +65,7 @@ class AnswerRules:
 
     def is_about_another(self, answer: NewAnswer) -> bool:
         """Whether an answer is about another picture than the one that has its id now."""
-        return find_row(self.pool, answer.id, answer.digest)[1] == OTHER
+        return find_row(self.pool, answer.id, answer.digest, longer=True)[1] == OTHER
 
     def current_id(self, name: str, digest: str) -> str:
         """Return what the image that was called `name` is called now; `name` where it is not there."""
