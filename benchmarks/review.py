@@ -2,7 +2,7 @@
 
 The time from the start of the command to the first question on screen, without answers and with those of an earlier
 sitting; from a key to the next question on screen; and of a refit. The run is copied, so that it keeps its own answers.
-The reference pool has 92,350 images:
+With --load: many reviewers at once (`benchmarks.load`). The reference pool has 92,350 images:
 
     python -m benchmarks.whole
     holotype run --images CACHE/benchmarks/reference/images.tar --embeddings CACHE/benchmarks/resumed \
@@ -12,7 +12,6 @@ The reference pool has 92,350 images:
 import argparse
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,9 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.load import start, table
 from holotype.review.review import Review
+from holotype.settings import Settings
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 STARTS, ANSWERS = 5, 30
@@ -39,14 +40,6 @@ WATCH = """() => {
         requestAnimationFrame(look);
     }, {once: true, capture: true}));
 }"""
-
-
-def start(out: Path) -> tuple["subprocess.Popen[str]", str]:
-    """Start the command; return it and the address that it prints."""
-    command = [str(Path(sys.executable).parent / "holotype"), "review", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, next(word for word in process.stdout.readline().split() if word.startswith("http"))
 
 
 def first_question(page: Page, out: Path) -> float:
@@ -102,12 +95,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.review", description=__doc__)
     parser.add_argument("out", type=Path, help="the folder of a run")
+    parser.add_argument("--load", action="store_true", help="many reviewers at once, and a server that is killed")
     given: Any = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "out"
         shutil.copytree(
             given.out, copy, ignore=lambda _, names: [name for name in names if name.startswith("answers.db")]
         )
+        if given.load:
+            print(*table(copy, list(Settings.load(copy / "holotype.toml").exemplars)), sep="\n")
+        else:
+            show(copy)
+    return 0
+
+
+def show(copy: Path) -> None:
+    """Print how quick the page is in a browser."""
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         print(_said("first question on screen", [first_question(page, copy) for _ in range(STARTS)], "s"))
@@ -116,7 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = [first_question(page, copy) for _ in range(STARTS)]
         print(_said("first question on screen with 30 answers a class and more", again, "s"))
         browser.close()
-    return 0
 
 
 if __name__ == "__main__":

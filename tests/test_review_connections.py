@@ -1,5 +1,6 @@
 """Connections that keep the review server waiting: many, silent, slow, half closed or malformed."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -178,3 +179,19 @@ def test_other_requests_than_those_of_a_page_get_nothing(refusing: Client, line:
     if not line.startswith("GET /api/version HTTP/1.0"):
         own = head.replace("evil.example\r\n", f"127.0.0.1:{refusing.port}\r\n")
         assert b" 200 " not in send(refusing, own.encode())
+
+
+def test_the_second_part_of_an_answer_does_not_wait_for_the_first(
+    refusing: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    made = connections.Connection.connection_made
+
+    def look(self: connections.Connection, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        found.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(connections.Connection, "connection_made", look)
+    assert refusing.get("/api/version").status == 200
+    assert found
+    assert 0 not in found
