@@ -180,6 +180,34 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         decode(tmp_path / "b.jpg")
 
 
+FORKED = """
+import os, threading
+from holotype.pool.limits import Room
+
+room, held, done = Room(), threading.Event(), threading.Event()
+
+def hold():
+    with room.hold(80, 100):
+        held.set()
+        done.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    with room.hold(100, 100):
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+"""
+
+
+def test_a_forked_process_has_all_of_the_room() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "7\n"
+
+
 def test_the_process_that_decodes_loads_little() -> None:
     said = "import sys, holotype.pool.isolation; print({'numpy', 'openvino', 'pydantic', 'scipy'} & set(sys.modules))"
     done = subprocess.run(

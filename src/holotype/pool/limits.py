@@ -147,9 +147,13 @@ def _large(header: Header) -> bool:
 
 
 class Room:
-    """Bytes that several threads share: who wants more than are left waits."""
+    """Bytes that several threads share: who wants more than are left waits. Made once, and kept for ever."""
 
     def __init__(self) -> None:
+        self._empty()
+        os.register_at_fork(after_in_child=self._empty)  # the threads that held some are not there
+
+    def _empty(self) -> None:
         self._taken = 0
         self._changed = threading.Condition()
 

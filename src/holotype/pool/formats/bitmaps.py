@@ -18,7 +18,7 @@ def read_gif(data: bytes) -> Header:
                 left, top, inner, tall = struct.unpack_from("<HHHH", data, at + 1)
                 content = data[:start] + control + data[at:]
                 size = max(width, left + inner), max(height, top + tall)
-                return Header("GIF", *size, content, decoding=2, finishing=20, speed=20)
+                return Header("GIF", *size, content, decoding=3, finishing=20, speed=20)
             if data[at] != 0x21:
                 at += 1  # Pillow passes over what is no block, too
                 continue
