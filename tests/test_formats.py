@@ -31,7 +31,6 @@ OTHERS = {
     "icns": encoded(blurred(0, (64, 64)), "ICNS"),
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "mp4": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
-    "git lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
 }
 WATCHED = """
 import sys
