@@ -1,6 +1,7 @@
 """Tuning: it resumes, is never worse than where it started, and finds a better setting where there is one."""
 
 import csv
+import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from conftest import COLOURS, Job, MakeTar, N
 
 from holotype import Settings, open_pool, run
+from holotype.errors import OutputError
 from holotype.model.heads import TrainingRows
 from holotype.model.tuning import Parts, Tuned, tune
 from holotype.settings import HeadName, HeadSettings, Threshold
@@ -103,3 +105,28 @@ def test_a_test_set_has_no_part_in_what_is_tuned(data: Path, job: Job, make_tar:
     turned = tuned_run(job(**more, images=str(data / "turned.tar")), data / "third")
     assert turned.tested != first.tested
     assert replace(turned, tested=first.tested) == first
+
+
+def tuned(study: Path, trials: int) -> Tuned:
+    return tune("linear", HeadSettings(), {0.7: (rows(60, 0), rows(30, 1))}, 3, trials=trials, study=study)
+
+
+def test_a_disk_that_is_full_is_said_and_finished_trials_are_kept(tmp_path: Path) -> None:
+    study = tmp_path / "study.db"
+    tuned(study, 2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (study.stat().st_size, before[1]))  # a short write, as on a full disk
+    try:
+        with pytest.raises(OutputError, match=r"cannot use .*study\.db: .*free some space.* finished trials are kept"):
+            tuned(study, 400)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert tuned(study, 2).trials >= 2
+
+
+@pytest.mark.parametrize(("what", "said"), [("folder", "check that it is no folder"), ("text", "it is no study")])
+def test_what_is_no_study_is_said(tmp_path: Path, what: str, said: str) -> None:
+    study = tmp_path / "study.db"
+    study.mkdir() if what == "folder" else study.write_text("a list of what to buy, of more than a hundred bytes" * 9)
+    with pytest.raises(OutputError, match=rf"cannot use .*study\.db: {said}"):
+        tuned(study, 1)

@@ -142,7 +142,9 @@ def reason(error: OSError) -> str:
     what, _ = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
     if error.errno == errno.ENOENT:
         what = "there is no such file or folder"
-    place = "a file" if error.filename is None else str(error.filename)
+    place = str(error.filename2 or error.filename or "a file")  # of a copy, where to
+    if _is_full(error):
+        return _no_space(Path(place))
     return f"cannot use {place}: {what}; check the path, and that this user may use what is there"
 
 
@@ -161,8 +163,7 @@ def _file_above(path: Path) -> Path | None:
 def _no_space(path: Path) -> str:
     return (
         f"no space left on the disk of {path.parent} ({_free_megabytes(path.parent)} MB free) while writing "
-        f"{path.name}. What was finished is kept: free some space and give the same command again "
-        "(a run: with --resume)."
+        f"{path.name}; what was finished is kept: free some space and give the same command again"
     )
 
 

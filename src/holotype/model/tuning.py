@@ -1,8 +1,10 @@
 """Search over the head's hyperparameters, on training rows only: no function here can receive test rows."""
 
 import hashlib
+import sqlite3
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,16 @@ from holotype.settings import HeadName, HeadSettings, Threshold
 if TYPE_CHECKING:
     import optuna
 
+_AGAIN = "and give the same command again: finished trials are kept"
+_REASONS = {
+    sqlite3.SQLITE_FULL: f"no space left on the disk; free some space, {_AGAIN}",
+    sqlite3.SQLITE_IOERR: f"the disk refuses to be written or read; free some space or check it, {_AGAIN}",
+    sqlite3.SQLITE_BUSY: f"another program holds it, or its file system has no locks; close that program, {_AGAIN}",
+    sqlite3.SQLITE_READONLY: f"it can only be read; let this user write there, {_AGAIN}",
+    sqlite3.SQLITE_CANTOPEN: f"it cannot be opened; check that it is no folder and may be written, {_AGAIN}",
+    sqlite3.SQLITE_NOTADB: "it is no study (no SQLite database); move it away, and the trials begin anew",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away, and the trials begin anew",
+}
 Parts = tuple[TrainingRows, TrainingRows]  # to fit, and to validate
 
 
@@ -79,7 +91,7 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     files.make_folder(study.parent)
     keys = {str(threshold): threshold for threshold in candidates}
-    with warnings.catch_warnings():
+    with _explain(study), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna_study = optuna.create_study(
             study_name=f"{name}-{_digest(start, candidates)}", storage=f"sqlite:///{study}", load_if_exists=True
@@ -97,17 +109,33 @@ def tune(
         parts = candidates[keys[trial.suggest_categorical("threshold", list(keys))]]
         return validation_loss(name, _suggest(trial, name, start), *parts, classes, seed, watch)
 
-    done = sum(trial.state.is_finished() for trial in optuna_study.trials)
-    with (progress or Silent()).track(f"tune ({name})", trials) as advance:
+    with _explain(study), (progress or Silent()).track(f"tune ({name})", trials) as advance:
+        done = sum(trial.state.is_finished() for trial in optuna_study.trials)
         advance(min(done, trials))
         optuna_study.optimize(objective, n_trials=max(0, trials - done), callbacks=[lambda _study, _trial: advance(1)])
+        loss, best = optuna_study.best_value, dict(optuna_study.best_params)
     first = next(iter(candidates))
     before = validation_loss(name, start, *candidates[first], classes, seed)
-    if optuna_study.best_value >= before:
+    if loss >= before:
         return Tuned(start, first, before, before, max(done, trials))
-    best = dict(optuna_study.best_params)
     threshold = keys[best.pop("threshold")]
-    return Tuned(start.model_copy(update=best), threshold, optuna_study.best_value, before, max(done, trials))
+    return Tuned(start.model_copy(update=best), threshold, loss, before, max(done, trials))
+
+
+@contextmanager
+def _explain(study: Path) -> Iterator[None]:
+    """Say what keeps the study from being read or written; the trials that are in it are kept."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause: BaseException = error
+        while not isinstance(cause, sqlite3.Error):
+            cause = cause.__cause__ or cause.__context__ or sqlite3.Error(str(error))
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # without what it adds to the kind of fault
+        raise OutputError(f"cannot use {study}: {_REASONS.get(code, f'{cause}; check the disk')}") from error
 
 
 def _suggest(trial: "optuna.Trial", name: HeadName, start: HeadSettings) -> HeadSettings:
