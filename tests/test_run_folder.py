@@ -117,7 +117,7 @@ def test_a_review_of_other_classes_or_of_an_earlier_version_says_what_to_do(data
         Review.open(data / "out")
     path.write_text(text)
     (data / "out" / "review" / "baseline.json").rename(data / "out" / "review" / "start.json")
-    with pytest.raises(AnswersError, match=r"an earlier version wrote it.*do the run again with --force"):
+    with pytest.raises(AnswersError, match=r"an earlier version wrote it.*do the run again \(holotype run OUT\)"):
         Review.open(data / "out")
     run(Settings.load(path), data / "out", force=True)
     Review.open(data / "out").close()

@@ -1,18 +1,25 @@
 """What is given on the command line, to values."""
 
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
+from holotype.errors import HolotypeError
+from holotype.settings import SETTINGS
+
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+_WHOLE = re.compile(r"holotype [a-z]+ [^;,.:)]*")  # a command of its own, options and all
+_OF_REPEAT = {"--out", "--force", "--resume"}  # what goes with the folder of a run
 _QUOTE = "if the shell made several arguments of one pattern, quote it, as in --images 'pool-{000..150}.tar'"
 
 
 class _Command(TyperCommand):
-    """A command that says why there may be more arguments than it takes."""
+    """A command that advises nothing which it does not have, and says why there may be more arguments than it takes."""
 
     allow_extra_args = True
 
@@ -23,7 +30,32 @@ class _Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         if ctx.args:
             raise typer.BadParameter(f"{' '.join(ctx.args)}: expected no more arguments; {_QUOTE}")
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except HolotypeError as error:
+            others = {name for command in ctx.parent.command.commands.values() for name in _options(command)}
+            has = _OF_REPEAT if ctx.params.get("folder") and self.name == "run" else _options(self)
+            raise type(error)(advise(str(error), others - has, ctx.params.get("folder"))) from error
+
+
+def _options(command: Any) -> set[str]:
+    return {name for one in command.params for name in one.opts if name.startswith("--")}
+
+
+def advise(message: str, foreign: Set[str], folder: Path | None) -> str:
+    """Return `message` with what can be done in place of options that the command does not have, the `foreign` ones.
+
+    folder   of the run that the command is about: its settings have them all, and OUT in a message means it
+    """
+    if folder is not None:
+        message = message.replace("holotype run OUT", f"holotype run {folder}")
+    absent = [name for name in dict.fromkeys(_OPTION.findall(_WHOLE.sub("", message))) if name in foreign]
+    if not absent:
+        return message
+    names = " and ".join(absent)
+    if folder is None:
+        return f"{message} ({names}: an option of holotype run)"
+    return f"{message} ({names}: change it in {folder / SETTINGS}, and then: holotype run {folder})"
 
 
 def _refuse_empty(args: list[str]) -> None:

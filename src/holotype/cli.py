@@ -168,6 +168,7 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many images.")] = 50,
     encoder: EncoderName = None,
     sheet: Annotated[Path | None, typer.Option(help="A PNG of the images found.")] = None,
+    allow_truncated: AllowTruncated = False,
 ) -> None:
     """List the images of a pool that are most similar to the exemplars."""
     from holotype.progress import Terminal
@@ -175,7 +176,13 @@ def search(
     from holotype.settings import ENCODER
 
     found = search_pool(
-        images, exemplar, encoder or ENCODER, vectors=vectors, embeddings=embeddings, progress=Terminal()
+        images,
+        exemplar,
+        encoder or ENCODER,
+        vectors=vectors,
+        embeddings=embeddings,
+        allow_truncated=allow_truncated,
+        progress=Terminal(),
     )
     _print_lines(f"{rank:4}  {score:.4f}  {name}" for rank, (name, score) in enumerate(found.best(k), start=1))
     if sheet is not None:
@@ -279,6 +286,7 @@ def predict(
     images: list[str],
     format: Annotated[OutputFormat, typer.Option(help="jsonl, csv or table.")] = OutputFormat.JSONL,  # noqa: A002
     out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+    allow_truncated: AllowTruncated = False,
 ) -> None:
     """Classify images, tars or folders: id, label, vector, probabilities and the reason, one line per image."""
     from holotype.files import atomic, text_file
@@ -291,7 +299,7 @@ def predict(
 
     def counted() -> Iterable[dict[str, Any]]:
         nonlocal count, unreadable
-        for record in predict_sources(classifier, images, Terminal()):
+        for record in predict_sources(classifier, images, Terminal(), allow_truncated=allow_truncated):
             count += 1
             unreadable += "error" in record
             yield record

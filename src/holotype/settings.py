@@ -14,6 +14,7 @@ from holotype.files import reason
 Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
+SETTINGS = "holotype.toml"  # in the folder of a run
 ENCODER = "efficientnet_lite0"
 Arithmetic = Literal["auto", "f32", "bf16", "int8"]
 ARITHMETIC: Arithmetic = "auto"
@@ -160,7 +161,7 @@ class Settings(Strict):
         if sorted(classes) != sorted(self.exemplars):
             raise HolotypeError(
                 f"the run was done for the classes {', '.join(classes)}, and its settings name "
-                f"{', '.join(self.exemplars)}: do the run again with --force"
+                f"{', '.join(self.exemplars)}: do the run again (holotype run OUT)"
             )
         return self.model_copy(update={"exemplars": {name: self.exemplars[name] for name in classes}})
 

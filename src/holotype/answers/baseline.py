@@ -83,7 +83,7 @@ class ReviewBaseline:
         except Exception as error:
             raise AnswersError(
                 f"expected what a review starts from in {folder}, which a run leaves there ({error}); do the run "
-                "again with --force: vectors and answers are kept"
+                "again (holotype run OUT): vectors and answers are kept"
             ) from error
 
     @classmethod
@@ -123,7 +123,7 @@ class ReviewBaseline:
         if sorted(classes) != sorted(groups.classes):
             raise AnswersError(
                 f"the run was done for the classes {', '.join(groups.classes)}, and its settings name "
-                f"{', '.join(classes)}: do the run again with --force"
+                f"{', '.join(classes)}: do the run again (holotype run OUT)"
             )
         old = [list(groups.classes).index(name) for name in classes]
         new = np.argsort(old)
@@ -170,7 +170,7 @@ class ReviewBaseline:
             if one.label == k and one.row is None and one.name not in known:
                 raise AnswersError(
                     f"{one.name} was no exemplar when the run was done, and is not in the pool, so it has no vector to "
-                    "compare with: do the run again, holotype run OUT --resume"
+                    "compare with: do the run again (holotype run OUT)"
                 )
         return np.stack(
             [

@@ -99,7 +99,7 @@ def _learnt_ids(folder: RunFolder, pool: Pool) -> list[str]:
     if gone:
         raise HolotypeError(
             f"{len(gone)} images that the run learnt from are not in {pool.source} any more ({', '.join(gone[:3])}), "
-            "so it cannot be told which test rows are new to the model: do the run again with --force"
+            "so it cannot be told which test rows are new to the model: do the run again (holotype run OUT)"
         )
     return learnt
 
@@ -111,14 +111,15 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def predict_sources(
-    classifier: Classifier, sources: Sequence[str], progress: Progress | None = None
+    classifier: Classifier, sources: Sequence[str], progress: Progress | None = None, *, allow_truncated: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield a record for each image of `sources` (images, tars, folders); an unreadable one has an "error".
 
     Of several tars or folders, the ids in each are told apart by its path before them.
     """
     progress = progress or Silent()
-    pools = {source: open_pool(source) for source in sources if holds_images(source)}  # a wrong one stops us now
+    # a wrong one stops us now
+    pools = {one: open_pool(one, allow_truncated=allow_truncated) for one in sources if holds_images(one)}
     several = len(pools) > 1
     for source in sources:
         if source not in pools:
@@ -196,6 +197,7 @@ def search_pool(
     *,
     vectors: Path | None = None,
     embeddings: Path | None = None,
+    allow_truncated: bool = False,
     progress: Progress | None = None,
 ) -> Found:
     """Return the images of `source` by their cosine to the nearest of the exemplars `codes`; exemplars left out.
@@ -203,7 +205,7 @@ def search_pool(
     vectors      folder where the vectors of `encoder` are, or will be kept; a folder of the cache if not given
     embeddings   vectors that somebody computed, to search in instead
     """
-    progress, pool = progress or Silent(), open_pool(source)
+    progress, pool = progress or Silent(), open_pool(source, allow_truncated=allow_truncated)
     say_left_out(pool, progress)
     found = resolve(pool, {"exemplar": list(codes)})
     if embeddings is not None:

@@ -14,7 +14,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
 from holotype.pool.pool import Pool
-from holotype.settings import Settings
+from holotype.settings import SETTINGS, Settings
 from holotype.vectors.folders import fingerprints, open_shared
 from holotype.vectors.store import EmbeddingStore
 
@@ -44,7 +44,7 @@ class RunFolder:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._lock: locks.Lock | None = None
-        self.settings = self.path / "holotype.toml"
+        self.settings = self.path / SETTINGS
         self.unfinished = self.path / "unfinished.toml"
         self.groups = self.path / "groups.parquet"
         self.unreadable = self.path / "unreadable.csv"
@@ -237,7 +237,9 @@ class RunFolder:
         """
         baseline = ReviewBaseline.load(self.baseline)
         if len(baseline.vectors) != len(pool) or baseline.key != pool.fingerprint:
-            raise AnswersError(f"{pool.source} has changed since the run in {self.path}: do the run again with --force")
+            raise AnswersError(
+                f"{pool.source} has changed since the run in {self.path}: do the run again (holotype run OUT)"
+            )
         return baseline.in_order(classes)
 
 
