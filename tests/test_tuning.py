@@ -124,9 +124,7 @@ def test_a_disk_that_is_full_is_said_and_finished_trials_are_kept(tmp_path: Path
     assert tuned(study, 2).trials >= 2
 
 
-@pytest.mark.parametrize(
-    ("what", "said"), [("folder", "it cannot be opened"), ("text", "it is no study")]
-)
+@pytest.mark.parametrize(("what", "said"), [("folder", "it cannot be opened"), ("text", "it is no study")])
 def test_what_is_no_study_is_said(tmp_path: Path, what: str, said: str) -> None:
     study = tmp_path / "study.db"
     study.mkdir() if what == "folder" else study.write_text("a list of what to buy, of more than a hundred bytes" * 9)
