@@ -181,6 +181,7 @@ def search(
         encoder or ENCODER,
         vectors=vectors,
         embeddings=embeddings,
+        sheet=sheet,
         allow_truncated=allow_truncated,
         progress=Terminal(),
     )

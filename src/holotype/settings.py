@@ -15,6 +15,7 @@ Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
 HeadName = Literal["linear", "mlp"]
 SETTINGS = "holotype.toml"  # in the folder of a run
+UNFINISHED = "unfinished.toml"  # the same of one that has no results yet
 ENCODER = "efficientnet_lite0"
 Arithmetic = Literal["auto", "f32", "bf16", "int8"]
 ARITHMETIC: Arithmetic = "auto"

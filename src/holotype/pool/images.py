@@ -12,6 +12,7 @@ from PIL import Image
 from holotype.errors import UnreadableImage
 from holotype.pool.decoding import decode_content, is_deep, to_rgb, upright
 from holotype.pool.deep import to_8_bits
+from holotype.pool.drawn import is_drawn
 from holotype.pool.formats.formats import read_header
 from holotype.pool.isolation import decode_apart
 from holotype.pool.limits import TOGETHER, Cost, Room, limits
@@ -45,6 +46,8 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
     data = source if isinstance(source, bytes) else read_file(Path(source))
     if not data:
         raise UnreadableImage("the file has 0 bytes")
+    if is_drawn(data):
+        raise UnreadableImage("holotype drew it: a sheet, or a figure of a report")
     allowed = limits()
     allowed.check_size(len(data))
     header = read_header(data)

@@ -262,7 +262,7 @@ def _stat_or_why(path: Path, name: str) -> os.stat_result | str:
     except OSError:
         return "(link that leads nowhere)" if path.is_symlink() else "(gone while it was listed)"
     if stat.S_ISDIR(found.st_mode):
-        return "(link to a folder)"
+        return "(link to a folder)" if path.is_symlink() else "(a run of holotype)"
     return found if stat.S_ISREG(found.st_mode) else "(special file)"
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from holotype.errors import PoolError
 from holotype.names import printable
+from holotype.pool.drawn import is_run
 from holotype.pool.images import SUFFIXES
 from holotype.pool.listing import looks_like_tar
 from holotype.pool.members import why_junk
@@ -83,7 +84,7 @@ def exists(path: Path) -> bool:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the files of a folder, and the folders that are not entered (hidden ones and links), in a fixed order.
+    """Yield the files of a folder, and the folders that are not entered (hidden, links, runs), in a fixed order.
 
     Each with its path from there. Raises `PoolError` for a folder that cannot be listed.
     """
@@ -96,7 +97,8 @@ def walk(folder: Path) -> Iterator[tuple[Path, str]]:
             refuse(error)
 
     for root, folders, names in os.walk(folder, onerror=pass_over):
-        closed = {name for name in folders if name.startswith(".") or Path(root, name).is_symlink()}
+        paths = {name: Path(root, name) for name in folders}
+        closed = {name for name, path in paths.items() if name.startswith(".") or path.is_symlink() or is_run(path)}
         folders[:] = sorted(name for name in folders if name not in closed)
         for name in sorted([*names, *closed]):
             path = Path(root, name)

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from holotype import files
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
-from holotype.errors import HolotypeError, UnreadableImage
+from holotype.errors import HolotypeError, OutputError, UnreadableImage
 from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.search import search, top_k
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.duplicates import near_rows
 from holotype.names import printable
+from holotype.pool.drawn import PICTURE_MARK, would_join
 from holotype.pool.exemplars import resolve
 from holotype.pool.images import contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool
@@ -158,7 +160,10 @@ class Found:
     def sheet(self, k: int, path: Path) -> None:
         """Write the `k` most similar images as one PNG; one that cannot be read leaves a grey cell."""
         images = [self._picture(int(row)) for row in top_k(self.scores, k)]
-        files.write(path, lambda file: contact_sheet(images).save(file, "PNG"))
+        mark = PngInfo()
+        for key, text in PICTURE_MARK.items():
+            mark.add_text(key, text)
+        files.write(path, lambda file: contact_sheet(images).save(file, "PNG", pnginfo=mark))
 
     def _picture(self, row: int) -> Image.Image:
         try:
@@ -197,6 +202,7 @@ def search_pool(
     *,
     vectors: Path | None = None,
     embeddings: Path | None = None,
+    sheet: Path | None = None,
     allow_truncated: bool = False,
     progress: Progress | None = None,
 ) -> Found:
@@ -204,7 +210,12 @@ def search_pool(
 
     vectors      folder where the vectors of `encoder` are, or will be kept; a folder of the cache if not given
     embeddings   vectors that somebody computed, to search in instead
+    sheet        where a sheet of what is found will be written
+
+    Raises `OutputError` before any work where the sheet would join the pool.
     """
+    if sheet is not None and would_join(source, sheet):
+        raise OutputError(f"{sheet} would be one of the images in {source} from then on; give a --sheet outside of it")
     progress, pool = progress or Silent(), open_pool(source, allow_truncated=allow_truncated)
     say_left_out(pool, progress)
     found = resolve(pool, {"exemplar": list(codes)})

@@ -14,7 +14,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
 from holotype.pool.pool import Pool
-from holotype.settings import SETTINGS, Settings
+from holotype.settings import SETTINGS, UNFINISHED, Settings
 from holotype.vectors.folders import fingerprints, open_shared
 from holotype.vectors.store import EmbeddingStore
 
@@ -45,7 +45,7 @@ class RunFolder:
         self.path = Path(path)
         self._lock: locks.Lock | None = None
         self.settings = self.path / SETTINGS
-        self.unfinished = self.path / "unfinished.toml"
+        self.unfinished = self.path / UNFINISHED
         self.groups = self.path / "groups.parquet"
         self.unreadable = self.path / "unreadable.csv"
         self.model = self.path / MODEL
@@ -103,6 +103,12 @@ class RunFolder:
 
     def check(self, settings: Settings, *, force: bool = False, resume: bool = False) -> None:
         """Raise `OutputError` when a run of `settings` may not go here: a finished one is there, or anything else."""
+        given = (one for one in (settings.images, settings.embeddings, settings.test_set) if one is not None)
+        if ours := next((one for one in given if self._is_result(Path(one))), None):
+            raise OutputError(
+                f"{ours} is of the results in {self.path}, which new ones replace: copy it elsewhere, or give another "
+                "--out"
+            )
         finished = self.settings.exists()
         if finished and not (force or resume):
             raise OutputError(
@@ -115,6 +121,9 @@ class RunFolder:
             )
         if not (finished or self.unfinished.exists()) and self._is_taken():
             raise OutputError(f"{self.path} is not empty and holds no run; give another --out")
+
+    def _is_result(self, path: Path) -> bool:
+        return any(path.absolute().is_relative_to(one.absolute()) for one in self.results)
 
     def _known(self) -> list[Settings]:
         """The settings of the finished run, and of one that was stopped."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holotype.evaluation.metrics import ClassResult, Evaluation
+from holotype.pool.drawn import PICTURE_MARK
 from holotype.runs.report.content import ReportContent
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _figure_of(axes: "Axes") -> "Figure":
 
 def _png(figure: "Figure") -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.12)
+    figure.savefig(buffer, format="png", metadata=PICTURE_MARK, bbox_inches="tight", pad_inches=0.12)
     return buffer.getvalue()
 
 

@@ -1,0 +1,27 @@
+"""What holotype itself writes, told from images of a pool: folders of runs, and the pictures that it draws."""
+
+from pathlib import Path
+
+from holotype.settings import SETTINGS, UNFINISHED
+
+PICTURE_MARK = {"Software": "Holotype"}  # a text in each PNG
+_MARK, _HEAD = b"Software\0Holotype", 1000
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run lies in `folder`, or was begun there."""
+    return any((folder / name).is_file() for name in (SETTINGS, UNFINISHED))
+
+
+def is_drawn(content: bytes) -> bool:
+    """Whether an encoded picture was drawn here, wherever it was copied to since."""
+    return content.startswith(b"\x89PNG") and _MARK in content[:_HEAD]
+
+
+def would_join(source: str, picture: Path) -> bool:
+    """Whether a picture that is written to `picture` would be in the pool `source` from then on."""
+    folder, target = Path(source).resolve(), picture.resolve()
+    if not (folder.is_dir() and target.is_relative_to(folder)):
+        return False
+    inside = [target, *target.parents][: len(target.relative_to(folder).parts)]
+    return not any(one.name.startswith(".") or is_run(one) for one in inside)
