@@ -99,6 +99,11 @@ def text_file(path: Path) -> TextIO:
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether this user may write into `folder`, and its disk can be written."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder` and those above it, where they are not there yet. Raises `OutputError`."""
     with explain(folder, *folder.parents):

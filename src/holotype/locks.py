@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from holotype.errors import HolotypeWarning, OutputError
 from holotype.files import explain, make_folder
@@ -113,6 +114,16 @@ def _held_by(path: Path) -> str:
         if text := path.read_text(encoding="utf-8"):
             return f" (it is {text})"
     return ""
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of `folder`, which can be written, has the locks that databases take."""
+    try:
+        with TemporaryFile(dir=folder) as file:  # not the database: to close that would end the locks of this process
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Lock, RLock
 from typing import Any
 
-from holotype import files
+from holotype import files, locks
 from holotype.answers.schema import APPLICATION, CREATION, SCHEMA, UPGRADE
 from holotype.errors import AnswersError
 
@@ -22,7 +24,10 @@ _REASONS = {
     sqlite3.SQLITE_BUSY: f"another program has held it for {LOCK_PATIENCE} seconds; close that program, or try again",
     sqlite3.SQLITE_FULL: "no space left on the disk, and nothing was recorded; free some space and try again",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that it is no folder and that this user may write there",
-    sqlite3.SQLITE_READONLY: "it can only be read; choose another place, or let this user write there",
+    sqlite3.SQLITE_READONLY: (
+        "it can only be read, or its disk has no locks, and nothing was recorded; let this user write there, or copy "
+        "the folder of the run to another place"
+    ),
 }
 
 
@@ -41,6 +46,7 @@ class AnswerDatabase:
 
     writer   the connection that writes, for the thread that holds `turn`
     resets   how many times acts that had been written were taken back before they were synced
+    read_only   whether nothing can be recorded: its folder can only be read, or its disk has no locks
 
     Raises `AnswersError` when the file is of another program or of a newer holotype, or cannot be used.
     """
@@ -54,11 +60,16 @@ class AnswerDatabase:
         self._inside = False
         self._batch = _Batch()
         files.make_folder(path.parent)
+        self._copies = _copies_of(path)
+        self.read_only = self._copies is not None
+        self._place = Path(self._copies.name) / path.name if self._copies else path
         with suppress(OSError):  # SQLite says why, in the next line
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
+            os.close(os.open(self._place, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
         self.writer = self._connect()
         try:
             self._prepare()
+            if self.read_only:
+                self.writer.execute("PRAGMA query_only = ON")
             self._reader = self._connect()
         except BaseException:
             self.writer.close()
@@ -68,7 +79,7 @@ class AnswerDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         with explain(self.path):
-            return sqlite3.connect(self.path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
+            return sqlite3.connect(self._place, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
 
     def close(self) -> None:
         """Close the file."""
@@ -76,6 +87,8 @@ class AnswerDatabase:
             self._files = []
             self._reader.close()
             self.writer.close()
+            if self._copies is not None:
+                self._copies.cleanup()
 
     def read(self, query: str, values: Sequence[str | int | None] = ()) -> list[tuple[Any, ...]]:
         """Return what `query` finds in what is synced; within `writing`, also in what was written since."""
@@ -217,6 +230,24 @@ class AnswerDatabase:
         with self.writer:
             self.writer.execute("BEGIN IMMEDIATE")
             yield
+
+
+def _copies_of(path: Path) -> "TemporaryDirectory[str] | None":
+    """Copies of the files of a database that can only be read, as SQLite wants to write to read; None of another.
+
+    Without locks nothing could be recorded safely, so that is only read, too. Raises `AnswersError`.
+    """
+    if files.is_writable(path.parent) and locks.has_locks(path.parent):
+        return None
+    copies = TemporaryDirectory(prefix="holotype-")
+    try:
+        for name in (path.name, f"{path.name}-wal"):
+            if (source := path.with_name(name)).exists():
+                shutil.copyfile(source, Path(copies.name) / name)
+    except OSError as error:
+        copies.cleanup()
+        raise AnswersError(files.reason(error)) from error
+    return copies
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

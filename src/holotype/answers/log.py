@@ -4,6 +4,7 @@ What was once asked as part of the random audit is audited for good, whichever w
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ from holotype.answers.schema import (
     PROTOTYPES,
     VALID_OF_ACT,
 )
-from holotype.errors import AnswersError
+from holotype.errors import AnswersError, HolotypeWarning
 
 
 class AnswerLog:
@@ -160,8 +161,18 @@ class AnswerLog:
         self._file.copy(path)
 
     def draw(self, pairs: Iterable[Pair]) -> None:
-        """Note that these images are asked about as part of the random audit: what is answered to that is audited."""
-        if known := {pair for pair in pairs if not self._is_drawn(pair)}:
+        """Note that these images are asked about as part of the random audit: what is answered to that is audited.
+
+        Where nothing can be recorded it warns (`HolotypeWarning`): the same are drawn again where it can be.
+        """
+        if self._file.read_only:
+            warnings.warn(
+                f"{self.path} can only be read, so which of these are of the random audit is not noted: ask again in a "
+                "copy of the run before anything is answered",
+                HolotypeWarning,
+                stacklevel=2,
+            )
+        elif known := {pair for pair in pairs if not self._is_drawn(pair)}:
             with self._file.writing():
                 self._draw(known)
 

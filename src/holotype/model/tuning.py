@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
 from holotype import files
 from holotype.errors import OutputError
+from holotype.locks import has_locks
 from holotype.model.calibration import softmax
 from holotype.model.heads import TrainingRows, Watch, fit_head
 from holotype.progress import Progress, Silent
@@ -86,15 +88,13 @@ def tune(
     """
     import optuna
 
-    if "?" in str(study):
-        raise OutputError(f"a study cannot be kept in {study}, as its path is part of an address: avoid the ? in it")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     files.make_folder(study.parent)
     keys = {str(threshold): threshold for threshold in candidates}
     with _explain(study), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         optuna_study = optuna.create_study(
-            study_name=f"{name}-{_digest(start, candidates)}", storage=f"sqlite:///{study}", load_if_exists=True
+            study_name=f"{name}-{_digest(start, candidates)}", storage=_address(study), load_if_exists=True
         )
         optuna_study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
         # with the same seed, a study that goes on would begin with the same random settings again
@@ -120,6 +120,12 @@ def tune(
         return Tuned(start, first, before, before, max(done, trials))
     threshold = keys[best.pop("threshold")]
     return Tuned(start.model_copy(update=best), threshold, loss, before, max(done, trials))
+
+
+def _address(study: Path) -> str:
+    """Where a disk has no locks, SQLite must do without: who tunes holds the folder of the run, or was warned."""
+    locked = "" if has_locks(study.parent) else "nolock=1&"
+    return f"sqlite:///file:{quote(str(study.absolute()))}?{locked}uri=true"
 
 
 @contextmanager

@@ -54,11 +54,13 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     """Evaluate the model of the run in `out` on another test set; writes its evaluation.json.
 
     Rows that the model learnt from, its exemplars, and what is nearly the same as one of these do not count, as with
-    the test set of a run. Raises `HolotypeError` when no other is left.
+    the test set of a run. A run that can only be read is evaluated, and nothing is written. Raises `HolotypeError` when
+    no other row is left.
     """
     progress, folder = progress or Silent(), RunFolder(out)
     folder.read_settings()  # where there is no run, no folder is made
-    with folder.lock("holotype evaluate"):
+    writable = files.is_writable(out)
+    with folder.lock("holotype evaluate") if writable else folder.reading():
         settings, classifier = folder.read_settings(), Classifier.load(out)
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
         inputs = open_inputs(settings)
@@ -71,9 +73,14 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
         if evaluation is None:
             raise HolotypeError(f"no row of {test_set} can be evaluated: each was learnt from, or is unreadable")
         record = evaluation.to_json() | {"not_counted": not_counted}
-        files.write(folder.evaluation, json.dumps(record, indent=1, allow_nan=False))
+        if writable:
+            files.write(folder.evaluation, json.dumps(record, indent=1, allow_nan=False))
+    if not writable:
+        progress.say(f"{folder.evaluation} is not written, as the run can only be read")
     if not_counted:
-        progress.say(f"{len(not_counted):,} rows do not count: {folder.evaluation} says why")
+        some = ", ".join(f"{name} ({reason})" for name, reason in list(not_counted.items())[:10])
+        why = f"{folder.evaluation} says why" if writable else some
+        progress.say(f"{len(not_counted):,} rows do not count: {why}")
     return evaluation
 
 

@@ -1,0 +1,106 @@
+"""A run that can only be read, or whose disk has no locks: what only reads works, the rest says why it cannot."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from holotype import Review, Settings
+from holotype.answers.log import AnswerLog
+from holotype.errors import AnswersError, HolotypeWarning
+from holotype.runs.commands import evaluate_run, tune_run
+
+COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
+
+
+def new_rows(out: Path) -> str:
+    """A test set of images that nothing was learnt from, which show none of the classes."""
+    rows = pq.read_table(out / "groups.parquet", columns=["id", "decision", "part"]).to_pylist()
+    names = [row["id"] for row in rows if row["part"] is None and row["decision"] != "missing"]
+    assert names
+    return "".join(["index,red,green,blue\n", *(f"{name},0,0,0\n" for name in names)])
+
+
+@pytest.fixture
+def read_only(out: Path) -> list[str]:
+    """The words before a command that sees `out`, in which something was answered, on a disk that can only be read."""
+    with Review.open(out) as review:
+        review.answers.add("10", "red", "no")
+    become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+    words = ["unshare", *become, "--mount", "sh", "-c", script, "sh", str(out)]
+    if subprocess.run([*words, "true"], check=False).returncode:
+        pytest.skip("a folder cannot be mounted here")
+    return words
+
+
+def test_what_only_reads_works_in_a_run_that_can_only_be_read(out: Path, tmp_path: Path, read_only: list[str]) -> None:
+    def holotype(*words: object) -> "subprocess.CompletedProcess[str]":
+        command = [*read_only, *COMMAND, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    test_set, export = tmp_path / "test.csv", tmp_path / "answers.csv"
+    test_set.write_text(new_rows(out))
+    assert holotype("predict", out, Settings.load(out / "holotype.toml").images).returncode == 0
+    done = holotype("answer", out, "--export", export)
+    assert done.returncode == 0
+    assert "red: 1 answers" in done.stdout
+    assert re.search(r"^10,red,no,", export.read_text(), re.MULTILINE)
+    done = holotype("suggest", out, "-n", 2)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 7)
+    done = holotype("evaluate", out, "--test-set", test_set)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["rows"] >= 1
+    assert "evaluation.json is not written, as the run can only be read" in done.stderr
+    for words in (["run", out], ["tune", out, "--trials", "1"], ["answer", out, "--apply"], ["answer", out, export]):
+        done = holotype(*words)
+        assert done.returncode == 1
+        assert re.search(r"error: cannot (write|use) .*can only be read", done.stderr)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+
+
+def test_answers_on_a_disk_without_locks_are_only_read(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    with AnswerLog(tmp_path / "answers.db") as log:
+        log.add("1", "red", "yes")
+        request.getfixturevalue("no_locks")
+        with AnswerLog(tmp_path / "answers.db") as other:  # also what is not in the database itself yet
+            assert [one.id for one in other.current()] == ["1"]
+            with pytest.raises(
+                AnswersError, match=r"its disk has no locks, and nothing was recorded; .*copy the folder"
+            ):
+                other.add("2", "red", "yes")
+            with pytest.warns(HolotypeWarning, match="can only be read"):
+                other.draw([("1", "red")])
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_run_is_tuned_on_a_disk_without_locks(out: Path) -> None:
+    with pytest.warns(HolotypeWarning, match="has no locks"):
+        result = tune_run(out, 2)
+    assert result.tuned is not None
+    assert result.tuned.trials == 2
+
+
+def test_a_folder_that_this_user_may_not_write_into_is_said(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    test_set = out.parent / "test.csv"
+    test_set.write_text(new_rows(out))
+    assert evaluate_run(out, test_set).rows >= 1
+    assert not (out / "evaluation.json").exists()
