@@ -1,5 +1,6 @@
 """What a Classifier takes for an exemplar, and what it makes of groups of few images."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from conftest import Picture
 from holotype import Classifier, load_encoder, open_pool
 from holotype.errors import EmbeddingsError, ExemplarError, GroupError
 from holotype.pool.pool import Pool
+from holotype.progress import Silent
 from holotype.vectors.embeddings import Embeddings
 
 pytestmark = pytest.mark.usefixtures("fit_cache")
@@ -120,7 +122,7 @@ def test_a_group_of_one_image_beside_the_exemplar_is_enough(
 
 
 def test_a_pool_of_the_exemplar_and_one_more(network: str, picture: Picture, tmp_path: Path) -> None:
-    with pytest.raises(GroupError, match="no image is left as background"):
+    with pytest.raises(GroupError, match=r"nothing to tell 'red' from: each of the 2 images .* add images to the pool"):
         Classifier(encoder=network, **OPTIONS).fit(few(tmp_path / "a", picture, 2, 0), {"red": ["red0"]})
     with pytest.raises(GroupError, match="no image but the exemplars has a vector"):
         Classifier(encoder=network, **OPTIONS).fit(few(tmp_path / "b", picture, 1, 0), {"red": ["red0"]})
@@ -128,8 +130,18 @@ def test_a_pool_of_the_exemplar_and_one_more(network: str, picture: Picture, tmp
 
 def test_a_group_of_none_but_the_exemplar_names_the_nearest(network: str, picture: Picture, tmp_path: Path) -> None:
     pool = few(tmp_path / "pool", picture, alike=1)
-    with pytest.raises(GroupError, match=r"'red' at threshold 0\.999; the most similar image has a cosine of 0\.\d+"):
-        Classifier(encoder=network, **OPTIONS | {"threshold": 0.999}).fit(pool, {"red": ["red0"]})
+
+    class Lines(Silent):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    lines: list[str] = []
+    settings = OPTIONS | {"threshold": 0.999}
+    model = Classifier(encoder=network, **settings).fit(pool, {"red": ["red0"]}, progress=Lines())
+    (why,) = [line for line in lines if line.startswith("warning")]
+    assert re.search(r"'red': the most similar image has a cosine of 0\.\d+, and the threshold is 0\.999; lower", why)
+    assert model.counts_["fit red"] == 1
+    assert model.predict([picture(0), picture(3)]).tolist() == ["red", "none"]
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])

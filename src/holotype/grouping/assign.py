@@ -26,12 +26,13 @@ def group_pool(
 
     A number is a cosine between the vectors as they are. An automatic threshold ranks the pool along its graph in a
     fitted space, or by the cosine there where diffusion is off. A class may have no image but its exemplars
-    (`refuse_empty_class`). Raises `GroupError` when there is nothing to compare.
+    (`lonely_classes`). Raises `GroupError` when there is nothing to compare.
 
     space      to compare in, where it is known; else it is fitted on the pool
     held_out   pool rows of a test set: they are grouped, and nothing is learnt from them
     copy_of    (n,) which rows are copies of which, where it is known
     """
+    refuse_no_vectors(search.scores, search.exemplar_rows)
     copies = find_copies(search, copy_of)
     held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
     return copies.share(_group_distinct(copies.without(search), settings, space, held_out), search.exemplar_rows)
@@ -39,7 +40,6 @@ def group_pool(
 
 def _group_distinct(search: Search, settings: FitSettings, space: Space | None, held_out: Collection[int]) -> Groups:
     rows, ranks = search.exemplar_rows, settings.rank
-    refuse_no_vectors(search.scores, rows)
     if settings.threshold != "auto":
         return replace(_group_by_cosine(search, search.scores, settings), anchors=search.queries)
     anchors = search.anchors(ranks.exemplar_views)
@@ -68,19 +68,46 @@ def refuse_no_vectors(scores: NDArray[np.float32], exemplars: Collection[int]) -
         raise GroupError(NO_VECTORS)
 
 
-def refuse_empty_class(groups: Groups, exemplars: Collection[int]) -> None:
-    """Raise `GroupError` when a class has no image but its `exemplars`."""
-    for number, name in enumerate(groups.classes):
-        if np.any(groups.decision[groups.members(number)] == "member"):
-            continue
-        nearest = np.nanmax(np.delete(groups.scores[:, number], list(exemplars)))
-        threshold = groups.thresholds[number].value
-        taken = ", but is as far above the threshold of another class" if nearest >= threshold else ""
-        advice = "Lower --threshold, take --threshold auto, or give more exemplars"
-        if groups.score_kind == "estimate":
-            advice = "Give other exemplars (two classes may show the same), or a cosine as --threshold"
-        raise GroupError(
-            f"no image but the exemplar is in the group of {name!r} at threshold {threshold:.3f}; the most similar "
-            f"image has {'a cosine' if groups.score_kind == 'cosine' else 'an estimate'} of {nearest:.3f}{taken}. "
-            f"{advice}"
+def lonely_classes(groups: Groups, exemplars: Collection[int]) -> dict[str, str]:
+    """Return the classes that have no image but their `exemplars` (pool rows), and a sentence why and what may help."""
+    others = np.setdiff1d(np.flatnonzero(~groups.missing), list(exemplars))
+    return {
+        name: f"no image but the exemplars is in the group of {name!r}: {_why_lonely(groups, k, others)}"
+        for k, name in enumerate(groups.classes)
+        if not np.any(groups.decision[groups.members(k)] == "member")
+    }
+
+
+def poor_vectors(search: Search, groups: Groups) -> list[str]:
+    """Return a sentence where the vectors of a search can tell its images apart hardly or not at all."""
+    count, distinct = len(search.embeddings.rows), int((groups.distinct & ~groups.missing).sum())
+    others = np.delete(search.scores, list(search.exemplar_rows), axis=0)
+    if distinct == 1:
+        return [f"the vectors of all {count:,} images are the same: nothing can be told apart by them"]
+    if search.embeddings.dim == 1:
+        return ["the vectors have one dimension, so that any two images are the same or opposite: take others"]
+    if not np.any(np.abs(others[~np.isnan(others)]) > 1e-6):
+        return ["no image has anything in common with an exemplar (each cosine is 0): take other vectors"]
+    return []
+
+
+def _why_lonely(groups: Groups, k: int, others: NDArray[np.int64]) -> str:
+    more, one = "more exemplars of it help", groups.thresholds[k]
+    if not len(others):
+        return "no other image has a vector"
+    scores = groups.scores[others]
+    if taken := int((groups.tie[others] & (scores[:, k] >= np.float32(one.value))).sum()):
+        rivals = (scores >= [threshold.value for threshold in groups.thresholds]).sum(axis=0)
+        rivals[k] = -1
+        return (
+            f"{taken:,} of the others are as near to {groups.classes[int(rivals.argmax())]!r}. Two classes may show "
+            "the same: give other exemplars"
         )
+    nearest = float(scores[:, k].max())
+    if groups.score_kind == "cosine":
+        lower = "" if one.provisional else "lower --threshold, or take --threshold auto; "
+        other = "another class is nearer to it" if nearest >= one.value else f"the threshold is {one.value:.3f}"
+        return f"the most similar image has a cosine of {nearest:.3f}, and {other}; {lower}{more}"
+    if nearest <= 0:
+        return f"nothing in the pool is linked to its exemplars; {more}"
+    return f"what is most like its exemplars is nearer to another class, or too unlike; {more}"

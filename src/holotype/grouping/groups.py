@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.errors import GroupError
 from holotype.grouping.graph import Ranking
 from holotype.grouping.space import Matrix, Space
 
@@ -137,22 +136,20 @@ def thresholds_for(
 
     A number is taken as it is. "auto" takes the pool's own distribution: the cosine that a share of 1/1000 of a
     normal null (median and left-half deviation) would pass, and that at least five images reach. It is provisional:
-    without labels no threshold can promise a precision. `band` is in the same deviations. Raises `GroupError` when
-    there is no image to compare.
+    without labels no threshold can promise a precision. `band` is in the same deviations. Where there is no image to
+    compare, the automatic one is .9999.
     """
-    if not len(scores) or np.isnan(scores).all():
-        raise GroupError(NO_VECTORS)
     reach = NormalDist().inv_cdf(1 - _AUTO_NULL)
     found = []
     for column in scores.T:
         usable = column[~np.isnan(column)]
-        median, deviation = robust_spread(usable)
+        median, deviation = robust_spread(usable) if len(usable) else (1.0, 0.0)
         if threshold != "auto":
             value, basis = float(threshold), "given"
         else:
             value = median + reach * deviation
             basis = f"provisional: median {median:.3f} + {reach:.1f} x deviation {deviation:.3f}"
-            least = np.sort(usable)[-min(_AUTO_LEAST, len(usable))]
+            least = np.sort(usable)[-_AUTO_LEAST:].min(initial=1)
             if value > least:
                 value, basis = float(least), f"provisional: the {_AUTO_LEAST} most similar images"
             value = min(value, 0.9999)

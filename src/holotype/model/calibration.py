@@ -55,6 +55,7 @@ def calibrate(
     (Lipton et al., ECML 2014). Labels come from the groups, not from a person: all this is provisional.
     """
     shift = np.log(np.maximum(pool_prior, 1e-12)) - np.log(np.maximum(trained_prior, 1e-12))
+    shift = np.where(trained_prior > 0, shift, 0.0)  # what was not learnt is not made likely by its prior
     sizes = np.bincount(labels, minlength=len(pool_prior))
     temperature = _temperature(scores, labels, shift, pool_prior) if sizes.min() >= _FEW else 1.0
     both = (scores, labels)

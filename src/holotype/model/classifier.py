@@ -18,7 +18,7 @@ from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder, OnnxEncoder, fingerprint
 from holotype.errors import HolotypeError, ModelError, NotFittedError
-from holotype.grouping.assign import group_pool, refuse_empty_class
+from holotype.grouping.assign import group_pool, lonely_classes
 from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
 from holotype.model import rows as training_rows
@@ -143,7 +143,8 @@ class Classifier:
             searched = search(embeddings, list(exemplars), found, embeddings_encoder)
             closed = near_rows(embeddings, held_out, settings.near_duplicate)
             labels = PoolLabels(group_pool(searched, settings, held_out=closed))
-            refuse_empty_class(labels.groups, searched.exemplar_rows)
+            for why in lonely_classes(labels.groups, searched.exemplar_rows).values():
+                progress.say(f"warning: {why}")
             parts = training_rows.plan(searched, [labels], held_out, settings)
             return self.learn(searched, labels, parts, pool, store, progress)
 

@@ -1,5 +1,6 @@
 """Heads on cached features: fit(X, y, weights) -> scores, which are not probabilities."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,7 +153,9 @@ def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head
     X = to_space(fit.X, fit.space)
     mean, scale = _scaler(X)
     model = LogisticRegression(C=settings.strength, max_iter=300, tol=1e-3)
-    model.fit((X - mean) / scale, fit.y, sample_weight=fit.weights)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater")  # so it is in a pool of few images
+        model.fit((X - mean) / scale, fit.y, sample_weight=fit.weights)
     weights = np.zeros((classes, X.shape[1]), np.float64)
     bias = np.full(classes, -30.0)
     if len(model.classes_) == 2:

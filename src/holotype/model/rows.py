@@ -23,6 +23,8 @@ from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.shards import contents_of
 from holotype.vectors.store import EmbeddingStore
 
+COPY = "a copy of another image"  # why a row is not learnt from
+
 
 @dataclass(frozen=True)
 class PoolLabels:
@@ -54,6 +56,7 @@ class Training:
 
     fit_ids, validation_ids   ids of the rows of `fit` and `validation`; augmented views follow behind in `fit`
     counts                    rows of each class in each part
+    warnings                  what there is nothing to learn from
     """
 
     fit_ids: list[str]
@@ -63,6 +66,7 @@ class Training:
     dropped: dict[str, str]
     unreadable: dict[str, str]
     counts: dict[str, int]
+    warnings: Sequence[str] = ()
 
     def judged_by(self, ids: Set[str]) -> tuple[TrainingRows, TrainingRows]:
         """Return the fit rows, and the validation rows among `ids`, which weigh alike for each class.
@@ -71,7 +75,7 @@ class Training:
         """
         inside = np.array([name in ids for name in self.validation_ids], dtype=bool)
         if not inside.any():
-            raise GroupError("no validation row is left to judge by: lower --threshold, or give more exemplars")
+            raise GroupError("no validation row is left to judge by: give more exemplars, or a larger pool")
         rows = self.validation.take(inside)
         weights = class_weights(rows.y, int(self.fit.y.max()) + 1, "weights")
         return self.fit, TrainingRows(rows.X, rows.y, weights[rows.y], rows.space)
@@ -105,7 +109,7 @@ def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[in
         cosine=settings.near_duplicate,
         seed=settings.seed,
     )
-    return replace(parts, dropped=dict.fromkeys(copies.tolist(), "a copy of another image") | parts.dropped)
+    return replace(parts, dropped=dict.fromkeys(copies.tolist(), COPY) | parts.dropped)
 
 
 def build(
@@ -119,7 +123,7 @@ def build(
 ) -> Training:
     """Encode the rows of `parts` (only what is not there yet) and label them by `labelling`.
 
-    Rows that it has no label for are left out. Raises `GroupError` when nothing is left of a class.
+    Rows that it has no label for are left out. Raises `GroupError` when there is nothing to tell a class from.
     """
     outside = {e.key: e for e in search.exemplars if e.row not in _pinned(search)}
     rows = np.concatenate([parts.fit, parts.validation])
@@ -134,7 +138,7 @@ def build(
     fit_ids, X_fit, y_fit, bad_fit = _labelled(store, names["fit"], labels)
     validation_ids, X_val, y_val, bad_val = _labelled(store, names["val"], labels)
     classes = [*labelling.groups.classes, NONE]
-    _refuse_missing(classes, y_fit)
+    warnings = _missing(classes, y_fit, labelling, parts)
     learnt = Embeddings([X_fit], np.arange(len(X_fit)), len(X_fit))
     space = None if settings.rank.space == "raw" else fit_space(learnt, settings.rank.space, settings.seed)
     if settings.balance == "augment":
@@ -152,6 +156,7 @@ def build(
         {pool.ids[row]: why for row, why in parts.dropped.items()},
         bad_fit | bad_val,
         counts | {"augmented views": len(y_fit) - len(fit_ids)},
+        warnings,
     )
 
 
@@ -180,8 +185,6 @@ def _sample(
     So it is nearly the same sample after answers have moved a few images, and few must be encoded.
     """
     usable = np.setdiff1d(background, held_out)
-    if not len(usable):
-        raise GroupError("no image is left as background for the class none; raise --threshold")
     numbers = np.random.default_rng(settings.seed).random(size)
     return np.asarray(usable[np.argsort(numbers[usable], kind="stable")][: settings.negatives])
 
@@ -195,13 +198,36 @@ def _labelled(
     return kept, X, np.array([labels[name] for name in kept], dtype=np.int64), unreadable
 
 
-def _refuse_missing(classes: Sequence[str], y: NDArray[np.int64]) -> None:
+def _missing(classes: Sequence[str], y: NDArray[np.int64], labelling: PoolLabels, parts: Split) -> list[str]:
+    """Say which of `classes` no row of `y` is left to learn from; a model never predicts them.
+
+    Raises `GroupError` when less than two classes are left.
+    """
     missing = [name for k, name in enumerate(classes) if not (y == k).any()]
-    if missing:
-        raise GroupError(
-            f"no training row is left for {', '.join(missing)}: all are unreadable, test rows or near-duplicates "
-            "of test rows. Lower --threshold, give other exemplars, or raise --set near_duplicate"
+    why = {name: _why_missing(name, labelling, parts) for name in missing}
+    if len(classes) - len(missing) < 2:
+        raise GroupError(f"there is nothing to tell {classes[0]!r} from: {why[missing[-1]]}")
+    return [f"nothing is learnt of {name!r}, so it is never predicted: {reason}" for name, reason in why.items()]
+
+
+def _why_missing(name: str, labelling: PoolLabels, parts: Split) -> str:
+    """Say why no row of a class is left to learn from, and what helps."""
+    groups = labelling.groups
+    if name != NONE:
+        return "its images can no longer be read, or were audited; give other exemplars"
+    left = np.flatnonzero((groups.decision == "background") & groups.distinct)
+    if not len(left):
+        there = int((~groups.missing).sum())
+        return (
+            f"each of the {there:,} images with a vector is in a class or doubtful; add images to the pool that show "
+            "none of the classes"
         )
+    if np.isin(left, list(parts.dropped)).any():
+        return (
+            f"the {len(left):,} images outside the classes are rows of the test set, nearly the same as one, or "
+            "unreadable; leave some of them out of the test set"
+        )
+    return f"none of the {len(left):,} images outside the classes can be read or learnt from"
 
 
 class _View:

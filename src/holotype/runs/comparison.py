@@ -36,6 +36,7 @@ def compare_searches(one: Search, two: Search) -> SearchComparison:
         both = ~np.isnan(a) & ~np.isnan(b)
         a_there, b_there = np.where(both, a, np.nan), np.where(both, b, np.nan)
         overlap.append({k: len(set(top_k(a_there, k)) & set(top_k(b_there, k))) / k for k in TOP if k <= both.sum()})
-        correlation.append(float(spearmanr(a[both], b[both]).statistic) if both.sum() > 1 else float("nan"))
+        ordered = both.any() and np.ptp(a[both]) > 0 and np.ptp(b[both]) > 0  # else there is no order to compare
+        correlation.append(float(spearmanr(a[both], b[both]).statistic) if ordered else float("nan"))
         rows = int(both.sum())
     return SearchComparison(one.classes, overlap, correlation, (one.seconds, two.seconds), rows)

@@ -82,6 +82,7 @@ class RunResult:
     not_counted   test rows that prove nothing: id -> why
     baseline      what a review of the chosen one starts from
     answers       which of the answers of the run were followed, and why others were not
+    warnings      what its classes lack: images in their group, or images to learn from
     """
 
     candidates: Sequence[Candidate]
@@ -91,6 +92,7 @@ class RunResult:
     not_counted: Mapping[str, str]
     baseline: ReviewBaseline
     answers: MatchedAnswers
+    warnings: Sequence[str] = ()
 
     @property
     def classifier(self) -> Classifier:
@@ -199,6 +201,7 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
         "sweep": rows,
         "search": result.search_table(),
         "counts": chosen.classifier.training_.counts,
+        "warnings": list(result.warnings),
         "estimates": _estimate_table(chosen),
         "versions": versions(),
     }

@@ -13,11 +13,10 @@ from holotype.answers.records import Answer
 from holotype.answers.refine import Refined, refine
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import GroupError
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.evaluation.test_set import TestSet
 from holotype.files import write
-from holotype.grouping.assign import group_pool, refuse_empty_class
+from holotype.grouping.assign import group_pool, lonely_classes, poor_vectors
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.classifier import Classifier
@@ -124,11 +123,14 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     chosen = max(candidates, key=lambda one: one.validation_f1)
     if inputs.settings.trials:
         chosen = _tune(trainer, chosen, candidates, groupings, folder.study)
-        candidates.append(chosen)
+        candidates += [chosen] if chosen.tuned else []
     comparison = _compare(inputs, chosen, progress)
     grouping = groupings[chosen.encoder, chosen.threshold]
     baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool.fingerprint, held_out)
-    return RunResult(candidates, chosen, failed, comparison, not_counted, baseline, matched)
+    warnings = [*poor_vectors(chosen.search, grouping.groups), *grouping.lonely, *chosen.classifier.training_.warnings]
+    for why in warnings:
+        progress.say(f"warning: {why}")
+    return RunResult(candidates, chosen, failed, comparison, not_counted, baseline, matched, warnings)
 
 
 def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress) -> None:
@@ -175,9 +177,13 @@ def search_in(sources: Mapping[str, SearchSource], inputs: RunInputs) -> dict[st
 
 @dataclass(frozen=True)
 class Grouping:
-    """Groups by the exemplars alone; and where people said anything, what that was added to, and what came of it."""
+    """Groups by the exemplars alone; and where people said anything, what that was added to, and what came of it.
+
+    lonely   why a class has no image but its exemplars: neither they nor answers fill it
+    """
 
     groups: Groups
+    lonely: Sequence[str]
     baseline: ReviewBaseline | None = None
     refined: Refined | None = None
 
@@ -195,13 +201,12 @@ def _group(
     failed: list[tuple[str, Threshold, str]] = []
     for encoder, searched in searches.items():
         for threshold in inputs.settings.thresholds:
-            try:
-                found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out)
-            except GroupError as error:
-                failed.append((encoder, threshold, str(error)))
-    if not found:
-        raise GroupError(failed[0][2])
-    return found, failed
+            found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out)
+    whole = {key: one for key, one in found.items() if not one.lonely}
+    if not whole:
+        return found, failed
+    failed = [(*key, "; ".join(one.lonely)) for key, one in found.items() if one.lonely]
+    return whole, failed
 
 
 def _grouped(
@@ -214,22 +219,13 @@ def _grouped(
 ) -> Grouping:
     settings = inputs.fit_settings(encoder, threshold=threshold)
     groups = group_pool(searched, settings, held_out=held_out)
-    found = Grouping(groups)
-    if answers:
-        baseline = make_baseline(searched, groups, inputs.pool.fingerprint, held_out)
-        found = Grouping(groups, baseline, refine(baseline, answers, inputs.pool.rows, settings))
-    _refuse_empty(groups, found.refined, searched)
-    return found
-
-
-def _refuse_empty(groups: Groups, refined: Refined | None, searched: Search) -> None:
-    """Refuse a class that neither exemplars nor answers fill. One that answers emptied is what people want."""
-    try:
-        refuse_empty_class(groups, searched.exemplar_rows)
-    except GroupError:
-        if refined is None:
-            raise
-        refuse_empty_class(refined.groups, searched.exemplar_rows)
+    lonely = lonely_classes(groups, searched.exemplar_rows)
+    if not answers:
+        return Grouping(groups, list(lonely.values()))
+    baseline = make_baseline(searched, groups, inputs.pool.fingerprint, held_out)
+    refined = refine(baseline, answers, inputs.pool.rows, settings)
+    still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
+    return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)
 
 
 def uncounted_rows(inputs: RunInputs, searched: Search, rows: Iterable[int]) -> dict[str, str]:
@@ -321,6 +317,9 @@ def _tune(
 ) -> Candidate:
     """Tune the chosen head on its own training rows, and over the thresholds of the sweep if asked."""
     settings, rivals = trainer.inputs.settings, [chosen]
+    if not trainer.judged:
+        trainer.progress.say("warning: nothing is tuned, as no row validates: more exemplars or a larger pool help")
+        return chosen
     if settings.tune_threshold:
         rivals += [
             one

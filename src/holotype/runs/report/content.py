@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.groups import Estimate
 from holotype.model.classifier import versions
+from holotype.model.rows import COPY
 from holotype.pool.pool import Pool
 from holotype.runs.report.sheets import class_summary
 from holotype.runs.results import Candidate, RunResult, unreadable
@@ -95,7 +96,9 @@ def _facts(settings: Settings, chosen: Candidate) -> Iterator[tuple[str, Any]]:
         yield "Tuned", f"{tuned.trials} trials, validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f}"
     yield "Imbalance", f"met by {met[settings.fit.balance]}"
     yield from training.counts.items()
-    yield "Left out as test rows or nearly the same", len(training.dropped)
+    copies = sum(why == COPY for why in training.dropped.values())
+    yield "Left out as test rows or nearly the same", len(training.dropped) - copies
+    yield "Copies, which are learnt from once", copies
     few = " (not fitted: a class has too few validation rows)" if calibration.temperature == 1 else ""
     yield "Temperature", f"{calibration.temperature:.3f}{few}"
     for name, value, basis in zip(classifier.classes_[:-1], calibration.thresholds, calibration.basis, strict=True):
@@ -104,6 +107,7 @@ def _facts(settings: Settings, chosen: Candidate) -> Iterator[tuple[str, Any]]:
 
 def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterator[str]:
     yield from pool.notes
+    yield from (f"{why[0].upper()}{why[1:]}." for why in result.warnings)
     groups, refined = result.chosen.groups, result.chosen.refined
     counts = result.classifier.training_.counts
     follows = [one.trusted for one in refined.counts] if refined else [False] * len(groups.classes)
@@ -131,7 +135,7 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
         if found.precision < _POOR and not good:
             yield f"Most of the {found.found:,} members of {name} may well be wrong: look at them; more exemplars help."
     for name in groups.classes:
-        if counts[f"validation {name}"] == 0:
+        if counts[f"validation {name}"] == 0 and counts[f"fit {name}"] > 1:
             yield (
                 f"{name} has no validation row (its group has {counts[f'fit {name}']} images to learn from): nothing "
                 "here checks how it is told apart. A lower threshold or more exemplars would help; or, if the images "
