@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from holotype.grouping.assign import lonely_classes
 from holotype.grouping.groups import ClassThreshold, Groups, group, robust_spread, thresholds_for
+from holotype.settings import Threshold
 
 Scores = NDArray[np.float32]
 
@@ -199,7 +200,7 @@ def test_an_image_that_two_classes_want_fills_neither() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.8, "auto"])
-def test_a_pool_where_only_the_exemplars_have_vectors(threshold: float) -> None:
+def test_a_pool_where_only_the_exemplars_have_vectors(threshold: Threshold) -> None:
     scores = table([1.0], [np.nan], [np.nan])
     for others in (scores[1:], scores[:0]):
         (found,) = thresholds_for(others, threshold, 1.0)
