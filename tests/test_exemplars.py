@@ -207,7 +207,7 @@ def test_a_class_in_two_forms_of_unicode_is_one(tmp_path: Path, pool: Pool, jpeg
         resolve(pool, {composed: ["0"], taken_apart: ["1"]})
 
 
-@pytest.mark.parametrize("code", [" 0 ", "0.JPG", r"deep\2.jpg", "02"])
+@pytest.mark.parametrize("code", [" 0 ", "./0", "0.JPG", r"deep\2.jpg", "02", "./deep/2"])
 def test_codes_as_people_write_them(pool: Pool, here: Path, code: str) -> None:
     (found,) = resolve(pool, {"red": [code]})
     assert found.row == (0 if "0" in code and "2" not in code else 2)

@@ -332,3 +332,10 @@ def test_memory_does_not_grow_with_the_pool(tmp_path: Path) -> None:
     grown, total = map(float, done.stdout.split())
     assert total == count
     assert grown < mapped + 100  # a copy in float32 would add 195
+
+
+def test_an_unknown_id_is_named_with_its_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((3, 4), np.float32))
+    (tmp_path / "v.ids.txt").write_text(" a.jpg \nphotos\\b.jpg\nq\n")
+    with pytest.raises(EmbeddingsError, match=r"1 ids are not in the pool \(q\), .* is in line 3"):
+        import_embeddings(tmp_path / "v.npy", pool_of("a", "photos/b"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from holotype.errors import ExemplarError, PoolError, UnreadableImage
 from holotype.names import composed, printable, spelled_out
 from holotype.pool.images import SUFFIXES, decode, read_file
-from holotype.pool.members import why_ignored, why_junk
+from holotype.pool.members import split_suffix, why_ignored, why_junk
 from holotype.pool.pool import Pool, digest_of
 
 RESERVED_COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
@@ -173,6 +173,8 @@ def _row(pool: Pool, code: str) -> int | None:
         return pool.row(code, longer=False) if row is None and not _is_file(_path(code)) else row
     if _is_file(_path(code)):
         return None
+    if code.startswith("./") and not split_suffix(code)[1] and (row := pool.find(code, longer=False)) is not None:
+        return row  # no picture is called so
     start, slash, last = code.rpartition("/")
     known = slash and pool.find(last, longer=False) is not None
     hint = f"; without {start + slash!r} it would be an image of the pool" if known else ""

@@ -134,6 +134,7 @@ def _align(
         raise EmbeddingsError(
             f"{source} does not fit {pool.source}: {len(unknown)} ids are not in the pool{_some(unknown)}, "
             f"{len(without)} images have no vector{_some(without)}"
+            f"{f'; the first unknown id is in line {found.index(None) + 1}' if unknown else ''}"
         )
     return np.array(rows, np.int64), reasons | _why_skipped(source, pool, without)
 
