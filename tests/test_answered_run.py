@@ -13,7 +13,7 @@ from conftest import Job
 from reviewer import answer, groups_of
 
 from holotype import Classifier, HolotypeError, Settings, run
-from holotype.answers.audit import Audit, audit_order, lower_bound, permanent_random_numbers
+from holotype.answers.audit import Audit, audit_order, lower_bound, numbers_of
 from holotype.answers.index import AnswerCounts
 from holotype.answers.records import NewAnswer
 from holotype.review.queries import MostLikely
@@ -70,7 +70,7 @@ def test_the_run_follows_the_answers(out: Path, finished: Path) -> None:
 def found(review: Review, label: str) -> list[str]:
     """The ids of what was found, in the order of the audit."""
     rows = np.array([one.row for one in review.gallery(label, "found", count=999)[0]])
-    return [review.ids[row] for row in audit_order(rows, permanent_random_numbers(N, review.pool.fingerprint))]
+    return [review.ids[row] for row in audit_order(rows, numbers_of(review.pool.digests()))]
 
 
 def audits(names: Sequence[str], label: str) -> list[NewAnswer]:

@@ -1,12 +1,14 @@
 """The random audit: answers that are never learnt from, and the exact bound that they give on a precision."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+_GOLDEN = 0.6180339887498949  # of its multiples, any few lie well apart
 CONFIDENCE = 0.95
 
 
@@ -47,6 +49,19 @@ def permanent_random_numbers(count: int, key: str) -> NDArray[np.float64]:
     """
     seed = int.from_bytes(hashlib.sha256(f"audit {key}".encode()).digest()[:8], "big")
     return np.random.default_rng(seed).random(count)
+
+
+def numbers_of(digests: Sequence[str]) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each image, by its content: it stays when the pool changes. Copies have their own.
+
+    They are permanent random numbers (see above): a SHA-256 is as good as random.
+    """
+    copies: Counter[str] = Counter()
+    numbers = np.empty(len(digests))
+    for row, digest in enumerate(digests):
+        numbers[row] = (int(digest[:13] or "0", 16) / 16**13 + copies[digest] * _GOLDEN) % 1
+        copies[digest] += 1
+    return numbers
 
 
 def audit_order(rows: NDArray[np.int64], numbers: NDArray[np.float64]) -> NDArray[np.int64]:

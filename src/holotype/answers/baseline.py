@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
+from holotype.answers.audit import permanent_random_numbers
+from holotype.answers.images import RowImages
 from holotype.errors import AnswersError, GroupError
 from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Matrix, Space
-from holotype.pool.exemplars import Exemplar, names_of
+from holotype.pool.exemplars import Exemplar, names_of, resolve
+from holotype.pool.pool import Pool
 from holotype.settings import FitSettings, TrainSettings
 from holotype.vectors.embeddings import Embeddings, open_array
 
-_FORMAT = 2
+_FORMAT = 3
+_BY_ROWS = 2  # the last format that did not know which images its rows are
 _DECISIONS = np.array(sorted(["exemplar", "member", "doubtful", "background", "missing"]), dtype="<U10")
 
 
@@ -32,9 +36,13 @@ class ReviewBaseline:
     names           per class what its exemplars are called
     groups          that the exemplars alone lead to
     exemplar_rows   exemplars that are in the pool: row -> class
-    key             of the pool: who is audited first depends on it
+    key             of the pool as it was in the run
     held_out        rows of a test set and what is nearly the same: nobody is asked about them, and answers about them
                     decide nothing
+    images          which image each row is; None where an earlier version did the run
+    pictures        per class the bytes of its exemplars, which may be gone by now
+    renamed         exemplars that have another name now: the one of the run -> the one now
+    unknown         images that are new since the run
 
     `save` and `load` keep it in a folder, so that a review need not rank the pool again.
     """
@@ -46,6 +54,15 @@ class ReviewBaseline:
     exemplar_rows: Mapping[int, int]
     key: str
     held_out: Sequence[int] = ()
+    images: RowImages | None = None
+    pictures: Sequence[Sequence[bytes]] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    unknown: int = 0
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """(n,) random numbers that stay with the images: who is audited first."""
+        return permanent_random_numbers(len(self.vectors), self.key) if self.images is None else self.images.numbers
 
     def save(self, folder: Path) -> None:
         """Write it to `folder`. Raises `OutputError` when it cannot be written."""
@@ -63,8 +80,16 @@ class ReviewBaseline:
         }
         arrays |= {} if groups.copy_of is None else {"copy_of": groups.copy_of}
         arrays |= {f"exemplars{k}": vectors for k, vectors in enumerate(self.exemplars)}
+        arrays |= {
+            f"picture{k}.{i}": np.frombuffer(data, np.uint8)
+            for k, of_class in enumerate(self.pictures)
+            for i, data in enumerate(of_class)
+        }
+        if self.images is not None:
+            arrays |= self.images.arrays()
         about = {
-            "format": _FORMAT,
+            "format": _FORMAT if self.images is not None else _BY_ROWS,
+            "stamp": self.images.stamp if self.images is not None else "",
             "classes": list(groups.classes),
             "exemplars": [list(names) for names in self.names],
             "thresholds": [asdict(one) for one in groups.thresholds],
@@ -93,7 +118,7 @@ class ReviewBaseline:
         if (folder / "start.json").exists():
             raise ValueError(f"an earlier version wrote it, this one reads format {_FORMAT}")
         about = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
-        if about["format"] != _FORMAT:
+        if about["format"] not in (_FORMAT, _BY_ROWS):
             raise ValueError(f"it has format {about['format']}, this version reads {_FORMAT}")
         arrays = load_file(folder / "groups.safetensors")
         groups = Groups(
@@ -110,7 +135,92 @@ class ReviewBaseline:
         exemplars = [arrays[f"exemplars{k}"] for k in range(len(about["classes"]))]
         rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}
         vectors, held_out = open_array(folder / "vectors.npy"), arrays["held_out"].tolist()
-        return cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out)
+        plain = cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out)
+        if about["format"] == _BY_ROWS:
+            return plain
+        pictures = [
+            [arrays[f"picture{k}.{i}"].tobytes() for i in range(len(names))] for k, names in enumerate(plain.names)
+        ]
+        return replace(plain, images=RowImages.from_arrays(arrays, about["stamp"]), pictures=pictures)
+
+    def following(self, pool: Pool) -> "ReviewBaseline":
+        """Return it with the rows of `pool` as it is now, each with what is known of its image.
+
+        Images that are gone are left out; those that are new have no vector (`unknown`). Raises `AnswersError` where
+        no image of the run is there.
+        """
+        if self.images is None:
+            if self.key == pool.fingerprint and len(self.vectors) == len(pool):
+                return self
+            raise AnswersError(
+                f"{pool.source} has changed since the run, which an earlier version did and which does not follow that:"
+                " do the run again (holotype run OUT)"
+            )
+        if self.images.are_of(pool):
+            return self
+        places = self.images.places_in(pool)
+        if not (places >= 0).any():
+            raise AnswersError(
+                f"no image of {pool.source} was in the run: if its images are elsewhere now, give their place with "
+                "--images; for other images do a run of their own, with another --out"
+            )
+        return self._at(places, pool)
+
+    def _at(self, places: NDArray[np.int64], pool: Pool) -> "ReviewBaseline":
+        assert self.images is not None  # noqa: S101 - or nothing is known to follow
+        there, groups = places >= 0, self.groups
+        vectors = np.zeros((len(places), self.vectors.shape[1]), np.float16)
+        vectors[there] = self.vectors[places[there]]
+        scores = np.full((len(places), len(groups.classes)), np.nan, np.float32)
+        scores[there] = groups.scores[places[there]]
+        decision = np.where(there, groups.decision[places], "missing").astype(groups.decision.dtype)
+        exemplar_rows = self._exemplars_at(places, pool)
+        copies = np.setdiff1d(np.flatnonzero(decision == "exemplar"), list(exemplar_rows))
+        decision[copies] = "member"
+        renamed = {self.images.ids[places[row]]: pool.ids[row] for row in exemplar_rows}
+        held_out = np.flatnonzero(np.isin(places, np.asarray(self.held_out, np.int64))).tolist()
+        return replace(
+            self,
+            vectors=vectors,
+            names=[[renamed.get(name, name) for name in names] for names in self.names],
+            groups=replace(
+                groups,
+                scores=scores,
+                label=np.where(there, groups.label[places], 0),
+                decision=decision,
+                tie=there & groups.tie[places],
+                rounds=np.where(there, groups.rounds[places], 0).astype(np.int8),
+            ),
+            exemplar_rows=exemplar_rows,
+            held_out=held_out,
+            images=RowImages.of(pool),
+            renamed=renamed,
+            unknown=int((~there).sum()),
+        )
+
+    def _exemplars_at(self, places: NDArray[np.int64], pool: Pool) -> dict[int, int]:
+        """The rows of the exemplars that are in the pool still; of copies the one of the same name, else the first."""
+        assert self.images is not None  # noqa: S101 - as above
+        found = {}
+        for old, k in self.exemplar_rows.items():
+            rows = np.flatnonzero(places == old).tolist()
+            same = [row for row in rows if pool.ids[row] == self.images.ids[old]]
+            found.update(dict.fromkeys((same or rows)[:1], k))
+        return found
+
+    def given(self, exemplars: Mapping[str, Sequence[str]], pool: Pool) -> list[Exemplar]:
+        """Return the exemplars of the run, by class and code: the pictures that it saw, whatever became of them."""
+        found = []
+        for k, (label, codes) in enumerate(exemplars.items()):
+            for code in codes:
+                name = self.renamed.get(code, code)
+                if self.pictures and name in self.names[k]:
+                    data = self.pictures[k][list(self.names[k]).index(name)]
+                    row = next((row for row, j in self.exemplar_rows.items() if (pool.ids[row], j) == (name, k)), None)
+                    found.append(Exemplar(name, k, row, data))
+                else:
+                    found += [replace(one, label=k) for one in resolve(pool, {label: [code]})]
+        return found
 
     def in_order(self, classes: Sequence[str]) -> "ReviewBaseline":
         """Return it with its classes in the order of `classes`: names decide, not places.
@@ -139,6 +249,7 @@ class ReviewBaseline:
             groups=ordered,
             exemplars=[self.exemplars[k] for k in old],
             names=[self.names[k] for k in old],
+            pictures=[self.pictures[k] for k in old] if self.pictures else (),
             exemplar_rows={row: int(new[k]) for row, k in self.exemplar_rows.items()},
         )
 
@@ -161,7 +272,15 @@ class ReviewBaseline:
         except GroupError as error:
             raise AnswersError(f"with these exemplars: {error}") from error
         names = names_of(exemplars, len(classes))
-        return replace(self, exemplars=queries, names=names, groups=groups, exemplar_rows=search.exemplar_rows)
+        pictures = _pictures(exemplars, len(classes))
+        return replace(
+            self,
+            exemplars=queries,
+            names=names,
+            groups=groups,
+            exemplar_rows=search.exemplar_rows,
+            pictures=pictures,
+        )
 
     def _vectors_of(self, exemplars: Sequence[Exemplar], k: int) -> Matrix:
         """The vectors of the exemplars of a class: as the run had them, and those of the pool."""
@@ -181,10 +300,13 @@ class ReviewBaseline:
         )
 
 
-def make_baseline(search: Search, groups: Groups, key: str, held_out: Sequence[int] = ()) -> ReviewBaseline:
-    """Return what answers to `groups`, which come from `search`, are added to.
+def _pictures(exemplars: Sequence[Exemplar], classes: int) -> list[list[bytes]]:
+    return [[one.data for one in exemplars if one.label == k] for k in range(classes)]
 
-    key        of the pool (its fingerprint)
+
+def make_baseline(search: Search, groups: Groups, pool: Pool, held_out: Sequence[int] = ()) -> ReviewBaseline:
+    """Return what answers to `groups`, which come from `search` in `pool`, are added to.
+
     held_out   see `ReviewBaseline`
     """
     space = groups.space or Space.plain(search.embeddings.dim)
@@ -193,4 +315,14 @@ def make_baseline(search: Search, groups: Groups, key: str, held_out: Sequence[i
     vectors = np.zeros((search.embeddings.size, exemplars[0].shape[1]), np.float16)
     for rows, block in search.embeddings.blocks():
         vectors[rows] = space.transform(block)
-    return ReviewBaseline(vectors, exemplars, names, groups, search.exemplar_rows, key, held_out)
+    return ReviewBaseline(
+        vectors,
+        exemplars,
+        names,
+        groups,
+        search.exemplar_rows,
+        pool.fingerprint,
+        held_out,
+        RowImages.of(pool),
+        _pictures(search.exemplars, len(search.classes)),
+    )

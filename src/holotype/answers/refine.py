@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.answers.audit import Audit, audit, permanent_random_numbers
+from holotype.answers.audit import Audit, audit
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import FeedbackData, FeedbackModel, Logits, best_cut, learn, sigmoid
 from holotype.answers.index import AnswerCounts, AnswerIndex
@@ -84,7 +84,7 @@ def refine(
     # what the audit is a sample of: the groups after all answers but its own
     without_audits = _denied(learnt, [index.learnable(k)[1] for k in classes], settings.ambiguity)
     sampled = [np.setdiff1d(_sampled(without_audits, index, k), list(baseline.held_out)) for k in classes]
-    numbers = permanent_random_numbers(len(logits), baseline.key)
+    numbers = baseline.numbers
     denied = _denied(learnt, index.negative, settings.ambiguity)
     final, is_decided = _decided(denied, index, baseline.exemplar_rows)
     explained = is_decided | (final.decision == "doubtful")  # a "no" may leave another class in doubt

@@ -9,7 +9,6 @@ from typing import Literal, Self
 
 import numpy as np
 
-from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
 from holotype.answers.forms import FORM_COLUMNS
@@ -21,7 +20,7 @@ from holotype.answers.rules import AnswerRules
 from holotype.answers.shared import index_shared
 from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
-from holotype.pool.exemplars import Exemplar, names_of, resolve
+from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress
@@ -90,7 +89,7 @@ class Review:
     ) -> None:
         self.folder, self.settings, self.pool, self.strategy = folder, settings, pool, strategy
         self.classes = list(settings.exemplars)
-        self._numbers = permanent_random_numbers(len(pool), baseline.key)
+        self._numbers = baseline.numbers
         self._refitting = RLock()
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._baseline = baseline
@@ -107,7 +106,8 @@ class Review:
         self._earlier = earlier if len(earlier) < len(current) else None
 
     def _rules(self) -> AnswerRules:
-        given, missing = resolve(self.pool, self.settings.exemplars), self._baseline.groups.missing
+        given = self._baseline.given(self.settings.exemplars, self.pool)
+        missing = self._baseline.groups.missing
         return AnswerRules(self.pool, self.classes, given, missing, frozenset(self._baseline.held_out), self._same_run)
 
     @classmethod
@@ -235,6 +235,8 @@ class Review:
         """Yield a line per class: what was answered and found, and what that is worth."""
         if self.matched.set_aside:
             yield f"answers: {self.matched}"
+        if new := self._baseline.unknown:
+            yield f"{new:,} images are new since the run: holotype run {self.out} --resume takes them in"
         for label in self.classes:
             one = self.standing(label)
             worth = "precision not known yet"

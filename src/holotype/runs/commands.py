@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from holotype import files
+from holotype.answers.baseline import ReviewBaseline
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
@@ -63,7 +64,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     with folder.lock("holotype evaluate") if writable else folder.reading():
         settings, classifier = folder.read_settings(), Classifier.load(out)
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
-        inputs = open_inputs(settings)
+        inputs = open_inputs(settings, lambda pool: folder.read_exemplars(settings, pool))
         inputs = inputs.with_exemplars(classifier.exemplar_names_)
         assert inputs.test_set is not None  # noqa: S101 - given above
         encoder = classifier.encoder_
@@ -94,23 +95,28 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
     store = folder.open_store(encoder, inputs.pool)
     searched = search_in(search_sources(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
     pool, rows = inputs.pool, inputs.test_rows
-    learnt = [pool.rows[name] for name in _learnt_ids(folder, pool)]
+    learnt = _learnt_rows(folder, pool, progress)
     near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))
     found = {pool.ids[row]: "learnt from" for row in rows if row in set(learnt)}
     found |= {pool.ids[row]: "nearly the same as what was learnt from" for row in rows if row in near - set(learnt)}
     return uncounted_rows(inputs, searched, rows) | found
 
 
-def _learnt_ids(folder: RunFolder, pool: Pool) -> list[str]:
-    """The ids that the model of the run learnt from. Raises `HolotypeError` when one is not in the pool any more."""
-    learnt = read_learnt(folder.groups)
-    gone = [name for name in learnt if name not in pool.rows]
+def _learnt_rows(folder: RunFolder, pool: Pool, progress: Progress) -> list[int]:
+    """The rows of the images that the model of the run learnt from, whatever they are called now."""
+    names, images = read_learnt(folder.groups), ReviewBaseline.load(folder.baseline).images
+    if images is None:
+        found = [pool.rows.get(name, -1) for name in names]
+    else:
+        now = {images.ids[place]: row for row, place in enumerate(images.places_in(pool)) if place >= 0}
+        found = [now.get(name, -1) for name in names]
+    gone = [name for name, row in zip(names, found, strict=True) if row < 0]
     if gone:
-        raise HolotypeError(
-            f"{len(gone)} images that the run learnt from are not in {pool.source} any more ({', '.join(gone[:3])}), "
-            "so it cannot be told which test rows are new to the model: do the run again (holotype run OUT)"
+        progress.say(
+            f"{len(gone)} images that the run learnt from are not in {pool.source} any more ({', '.join(gone[:3])}): "
+            "what is nearly the same as one of them counts"
         )
-    return learnt
+    return [row for row in found if row >= 0]
 
 
 def load_classifier(path: Path) -> Classifier:

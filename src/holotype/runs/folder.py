@@ -13,6 +13,7 @@ from holotype.answers.records import Answer, Rules
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
+from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool
 from holotype.settings import SETTINGS, UNFINISHED, Settings
 from holotype.vectors.folders import fingerprints, open_shared
@@ -242,14 +243,21 @@ class RunFolder:
     def read_baseline(self, classes: Sequence[str], pool: Pool) -> ReviewBaseline:
         """Return what a review of `pool` starts from, its classes in the order of `classes`.
 
-        Raises `AnswersError` where it is not whole, or of another pool or other classes.
+        Its rows are those of the pool as it is now (`ReviewBaseline.following`). Raises `AnswersError` where it is not
+        whole, or of other images or classes.
         """
-        baseline = ReviewBaseline.load(self.baseline)
-        if len(baseline.vectors) != len(pool) or baseline.key != pool.fingerprint:
-            raise AnswersError(
-                f"{pool.source} has changed since the run in {self.path}: do the run again (holotype run OUT)"
-            )
-        return baseline.in_order(classes)
+        return ReviewBaseline.load(self.baseline).following(pool).in_order(classes)
+
+    def read_exemplars(self, settings: Settings, pool: Pool) -> list[Exemplar]:
+        """Return the exemplars of the run here: the pictures that it saw, under the names that they have in `pool` now.
+
+        Where it kept none they are looked up. Raises `ExemplarError` where one is not found.
+        """
+        try:
+            baseline = self.read_baseline(list(settings.exemplars), pool)
+        except AnswersError:
+            return resolve(pool, settings.exemplars)
+        return baseline.given(settings.exemplars, pool)
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,6 @@
 """What a run works on: its inputs, opened and checked before anything is written."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,13 @@ class RunInputs:
         return FitSettings.parse(self.settings.fit.model_dump() | {"encoder": encoder} | more)
 
 
-def open_inputs(settings: Settings) -> RunInputs:
-    """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated."""
+def open_inputs(settings: Settings, known: Callable[[Pool], Sequence[Exemplar]] | None = None) -> RunInputs:
+    """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated.
+
+    known   gives the exemplars of the settings where they were found before; else they are looked up
+    """
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-    found = [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars)]
+    found = known(pool) if known else [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars)]
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
     if supplied is None and settings.search in ("embeddings", "both"):

@@ -25,6 +25,7 @@ from holotype.model.predictions import Predictions
 from holotype.model.rows import PoolLabels, agreed, plan
 from holotype.model.splits import Split
 from holotype.model.tuning import tune
+from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent
 from holotype.runs.comparison import SearchComparison, compare_searches
@@ -84,8 +85,25 @@ def repeat(
     folder = RunFolder(out)
     folder.read_settings(stopped=stopped)  # where there is no run, no folder is made
     with folder.lock(doing):
-        inputs = open_inputs(change(folder.read_settings(stopped=stopped)))
-        return _run(inputs, folder, progress or Silent())
+        settings, progress = change(folder.read_settings(stopped=stopped)), progress or Silent()
+        inputs = open_inputs(settings, lambda pool: list(_as_they_are(folder.read_exemplars(settings, pool), progress)))
+        return _run(inputs, folder, progress)
+
+
+def _as_they_are(exemplars: Sequence[Exemplar], progress: Progress) -> Iterator[Exemplar]:
+    """Yield exemplars of an earlier run as they are now; of one that is not there any more the picture was kept."""
+    for one in exemplars:
+        path = Path(one.name)
+        if one.row is not None:
+            yield one
+        elif not path.is_file():
+            progress.say(f"exemplar {one.name} is not there any more: the picture that the run kept of it is used")
+            yield one
+        elif (data := path.read_bytes()) != one.data:
+            progress.say(f"exemplar {one.name} is another picture than in the run before: it is used as it is now")
+            yield replace(one, data=data)
+        else:
+            yield one
 
 
 def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
@@ -126,7 +144,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
         candidates += [chosen] if chosen.tuned else []
     comparison = _compare(inputs, chosen, progress)
     grouping = groupings[chosen.encoder, chosen.threshold]
-    baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool.fingerprint, held_out)
+    baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool, held_out)
     warnings = [*poor_vectors(chosen.search, grouping.groups), *grouping.lonely, *chosen.classifier.training_.warnings]
     for why in warnings:
         progress.say(f"warning: {why}")
@@ -222,7 +240,7 @@ def _grouped(
     lonely = lonely_classes(groups, searched.exemplar_rows)
     if not answers:
         return Grouping(groups, list(lonely.values()))
-    baseline = make_baseline(searched, groups, inputs.pool.fingerprint, held_out)
+    baseline = make_baseline(searched, groups, inputs.pool, held_out)
     refined = refine(baseline, answers, inputs.pool.rows, settings)
     still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
     return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)
