@@ -18,6 +18,7 @@ from holotype.grouping.copies import find_copies
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, cosine
 from holotype.pool.exemplars import Exemplar
+from holotype.pool.pool import Pool
 from holotype.settings import FitSettings, RankSettings, TrainSettings
 from holotype.vectors.embeddings import Embeddings
 
@@ -155,10 +156,18 @@ def test_a_pool_whose_vectors_hardly_differ_is_not_all_copies() -> None:
     assert find_copies(searched(narrow)).distinct.all()
 
 
+class Numbers:
+    """The image of a row is its number."""
+
+    def read(self, row: int) -> bytes:
+        return str(row).encode()
+
+
 def refined(copies: int, answers: dict[int, Verdict]) -> tuple[ReviewBaseline, NDArray[np.str_]]:
     vectors = np.concatenate([VECTORS, np.repeat(VECTORS[[7, IMAGES["another"]]], copies, axis=0)])
     search = searched(vectors)
-    baseline = make_baseline(search, group_pool(search, FitSettings()), "key")
+    pool = Pool("the pool", [str(row) for row in range(len(vectors))], [1] * len(vectors), Numbers())
+    baseline = make_baseline(search, group_pool(search, FitSettings()), pool)
     rows = {str(row): row for row in range(len(vectors))}
     said = [
         Answer(str(row), "a", verdict, NOW, "", audit=False, number=number, act=str(number))

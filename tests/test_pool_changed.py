@@ -42,6 +42,12 @@ def add(photos: Path, picture: Picture) -> None:
     (photos / "0000 new.jpg").write_bytes(buffer.getvalue())
 
 
+def copy(photos: Path) -> None:
+    """Of an exemplar, and of what is none of its class."""
+    for name in ("0", "3"):
+        shutil.copy(photos / f"{name}.jpg", photos / f"000{name}.jpg")
+
+
 def delete(photos: Path) -> None:
     (photos / "13.jpg").unlink()
 
@@ -95,6 +101,16 @@ def test_a_review_goes_on_with_every_image_that_is_there_still(
     test.write_text("\n".join(["index,red,green,blue", *lines]) + "\n")
     assert len(names) == 5
     tune_run(out, 1)
+
+
+def test_a_copy_that_comes_later_shares_what_is_known_of_its_image(
+    before: dict[str, set[str]], out: Path, photos: Path
+) -> None:
+    copy(photos)
+    with Review.open(out) as review:
+        assert found_of(review, "red") == before["red"] | {"0000"}
+        assert [one.name for one in review.exemplars("red")] == ["0", "20"]
+        assert not any("new since" in line for line in review.summary())
 
 
 def test_evaluate_knows_what_was_learnt_from_under_other_names(

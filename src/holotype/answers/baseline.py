@@ -190,6 +190,7 @@ class ReviewBaseline:
                 decision=decision,
                 tie=there & groups.tie[places],
                 rounds=np.where(there, groups.rounds[places], 0).astype(np.int8),
+                copy_of=None if groups.copy_of is None else _copies_at(places, groups.copy_of, exemplar_rows),
             ),
             exemplar_rows=exemplar_rows,
             held_out=held_out,
@@ -298,6 +299,18 @@ class ReviewBaseline:
                 if one.label == k
             ]
         )
+
+
+def _copies_at(
+    places: NDArray[np.int64], copy_of: NDArray[np.int64], exemplar_rows: Mapping[int, int]
+) -> NDArray[np.int64]:
+    """(n,) the row that each row is a copy of, by that which each place is a copy of; an exemplar comes first."""
+    rows = np.arange(len(places))
+    first: dict[int, int] = {}
+    for row in [*exemplar_rows, *rows.tolist()]:
+        if places[row] >= 0:
+            first.setdefault(int(copy_of[places[row]]), row)
+    return np.array([first[int(copy_of[place])] if place >= 0 else row for row, place in enumerate(places)], np.int64)
 
 
 def _pictures(exemplars: Sequence[Exemplar], classes: int) -> list[list[bytes]]:
