@@ -19,6 +19,7 @@ from holotype.errors import UnreadableHere, UnreadableImage
 from holotype.pool.images import Pixels
 from holotype.pool.pool import digest_of
 
+_LEAST, _MOST = 1e-12, 1e18  # lengths between which float32 is exact enough
 _AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
 
 Load = Callable[[str], Any]
@@ -91,8 +92,14 @@ def _encode(names: Sequence[str], load: Load, encoder: Encoder) -> Encoded:
 
 
 def l2_normalize(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale rows to length 1; float32."""
-    floats = np.asarray(vectors, dtype=np.float32)
-    norms = np.linalg.norm(floats, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = floats / np.maximum(norms, 1e-12)
+    """Scale rows to length 1, whatever their length, in float32; rows of zeros stay so."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # such rows are scaled below
+        floats = np.asarray(vectors, dtype=np.float32)
+        norms = np.linalg.norm(floats, axis=1, keepdims=True)
+        scaled: NDArray[np.float32] = floats / np.maximum(norms, _LEAST)
+    odd = ~((norms >= _LEAST) & (norms <= _MOST)).ravel()
+    if odd.any():  # their squares do not fit into float32
+        exact = np.asarray(vectors, dtype=np.float64)[odd]
+        exact = exact / np.maximum(np.abs(exact).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        scaled[odd] = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), _LEAST)
     return scaled

@@ -72,7 +72,7 @@ class Embeddings:
             raise EmbeddingsError(f"rows {wanted[~self.present[wanted]][:5].tolist()} have no vector")
         place = self._place[wanted]
         shard = np.searchsorted(self._starts, place, side="right") - 1
-        found = np.empty((len(wanted), self.dim), dtype=np.float32)
+        found = np.empty((len(wanted), self.dim), np.result_type(np.float32, *self.shards))
         for number in np.unique(shard):
             here = shard == number
             found[here] = self.shards[number][place[here] - self._starts[number]]

@@ -180,6 +180,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     with _explain_damage(path, folder):
         found = dict(json.loads(path.read_text()))
+        if not isinstance(found["dim"], int):
+            raise TypeError(f"dim is {found['dim']!r}")
         return {key: found[key] for key in ("encoder", "fingerprint", "dim")} | {"pool": found.get("pool")}
 
 
