@@ -153,7 +153,7 @@ def _network_rates(encoder: OnnxEncoder, pixels: NDArray[np.uint8]) -> Iterator[
 
     core = openvino.Core()
     for batch in (1, 2, 4, 8):
-        model = core.read_model(encoder.path)
+        model = core.read_model(encoder.content)
         model.reshape({0: [batch, *encoder.size, 3]})
         precision = "bf16" if encoder.precision == "bf16" else "f32"
         options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -74,6 +75,18 @@ def test_what_is_loaded_is_named_with_what_loads_it() -> None:
     assert python(LOADS.format(module="holotype.settings", unwanted=["pydantic", "torch"])) == (
         "pydantic is loaded by holotype.settings < __main__"
     )
+
+
+def test_openvino_tells_nobody_that_it_is_used() -> None:
+    """Its telemetry sends an event when it is imported, from a thread of its own."""
+    code = """
+        import sys, threading
+        from holotype.encoders.runtimes import runs_bf16
+        runs_bf16("openvino")
+        print("openvino" in sys.modules, [name for name in sys.modules if name.startswith("openvino_telemetry")])
+        print(threading.active_count())
+    """
+    assert python(textwrap.dedent(code)).splitlines() == ["True []", "1"]
 
 
 def test_nothing_of_posix_alone_is_needed_to_import_it() -> None:

@@ -20,6 +20,7 @@ from holotype.pool.images import Pixels
 from holotype.pool.pool import digest_of
 
 _LEAST, _MOST = 1e-12, 1e18  # lengths between which float32 is exact enough
+NO_VECTOR = "the encoder gives no finite vector for it"
 _AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
 
 Load = Callable[[str], Any]
@@ -88,7 +89,9 @@ def _encode(names: Sequence[str], load: Load, encoder: Encoder) -> Encoded:
         except OSError as error:
             unreadable[name] = f"cannot be read: {error}"
     vectors = encoder.encode(np.stack(pixels)) if pixels else np.zeros((0, encoder.dim), np.float32)
-    return Encoded(readable, vectors, unreadable, digests)
+    finite = np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
+    unreadable |= {readable[row]: NO_VECTOR for row in sorted({*range(len(readable))} - {*finite})}
+    return Encoded([readable[row] for row in finite], vectors[finite], unreadable, digests)
 
 
 def l2_normalize(vectors: NDArray[Any]) -> NDArray[np.float32]:

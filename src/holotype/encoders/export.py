@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holotype.encoders.graph import check_sizes, first_line, read_graph
 from holotype.errors import EncoderError
 from holotype.files import write
 
@@ -126,7 +127,8 @@ def export_transformers(folder: Path, target: Path) -> None:
             model = _trace(_vision_module(folder), preprocessing.size)
     except Exception as error:
         raise EncoderError(
-            f"expected a transformers vision model with its config.json and safetensors in {folder}: {_line(error)}"
+            f"expected a transformers vision model with its config.json and safetensors in {folder}: "
+            f"{first_line(error)}"
         ) from error
     write_wrapped(model, preprocessing, target)
 
@@ -197,7 +199,7 @@ def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
         model = onnx.load(source)
         onnx.checker.check_model(model)
     except Exception as error:
-        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {_line(error)}") from error
+        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error
     try:
         write_wrapped(model, preprocessing, target)
     except EncoderError as error:
@@ -211,7 +213,7 @@ def external_files(source: Path) -> list[Path]:
     try:
         graph = onnx.load(source, load_external_data=False).graph
     except Exception as error:
-        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {_line(error)}") from error
+        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error
     entries = [entry for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"]
     return [source.parent / name for name in sorted({entry.value for entry in entries})]
 
@@ -229,6 +231,7 @@ def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target
     _add_pooling(model)
     _strip(model)
     content = model.SerializeToString(deterministic=True)
+    check_sizes(read_graph(content))
     _try_two_images(content, preprocessing.size)
     write(target, content)
 
@@ -252,14 +255,10 @@ def _try_two_images(content: bytes, size: tuple[int, int]) -> None:
     except Exception as error:
         raise EncoderError(
             f"the network does not take 2 images of {size[0]} x {size[1]} pixels (the size in its preprocessing file); "
-            f"export it with a free batch size: {_line(error)}"
+            f"export it with a free batch size: {first_line(error)}"
         ) from error
     if len(shape) != 2 or shape[0] != len(images):
         raise EncoderError(f"expected 2 rows of features for 2 images, got {shape}; export it with a free batch size")
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
+from holotype.encoders.cached import kept
 from holotype.encoders.encode import in_order, l2_normalize
 from holotype.encoders.runtimes import BATCH, OnnxEncoder, identity, runs_bf16
 from holotype.errors import EncoderError, UnreadableImage
@@ -106,12 +107,12 @@ def _as_made(encoder: OnnxEncoder, pool: Pool, made: Collection[str]) -> OnnxEnc
         return None
     if encoder.fingerprint in made:
         return encoder
-    if runs_bf16(encoder.runtime) and identity(encoder.path, "bf16") in made:
-        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16")
+    if runs_bf16(encoder.runtime) and identity(encoder.content, "bf16") in made:
+        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16", encoder.content)
     beside = sorted(
         _int8_file(encoder, pool).parent.glob(f"{glob.escape(encoder.name_on_disk)}-*-v{_FORMAT}-int8.onnx")
     )
-    int8 = next((path for path in beside if identity(path, "int8") in made), None)
+    int8 = next((path for path in beside if identity(path.read_bytes(), "int8") in made), None)
     return None if int8 is None else OnnxEncoder(encoder.name, int8, encoder.runtime, "int8")
 
 
@@ -154,12 +155,13 @@ def _in_arithmetic(encoder: OnnxEncoder, pool: Pool, wanted: Arithmetic, progres
     if wanted == "bf16":
         if not runs_bf16(encoder.runtime):
             raise EncoderError(f"{encoder.runtime} has no bf16 on this CPU; use the precision f32, int8 or auto")
-        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16")
-    path = _int8_file(encoder, pool)
-    if not path.exists():
+        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16", encoder.content)
+
+    def calibrate(path: Path) -> None:
         progress.say(f"calibrate {encoder.name} for int8 on {min(_CALIBRATION, len(pool))} images")
         _quantise(encoder, _sample(encoder, pool, _rows(pool)[0]), path)
-    return OnnxEncoder(encoder.name, path, encoder.runtime, "int8")
+
+    return OnnxEncoder(encoder.name, kept(_int8_file(encoder, pool), calibrate), encoder.runtime, "int8")
 
 
 def _int8_file(encoder: OnnxEncoder, pool: Pool) -> Path:
@@ -233,9 +235,10 @@ def _quantise(encoder: OnnxEncoder, pixels: Pixels, target: Path) -> None:
             return None if batch is None else {"pixels": batch}
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        plain, done = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
+        whole, plain, done = (Path(folder) / f"{name}.onnx" for name in ("whole", "plain", "int8"))
         try:
-            quant_pre_process(encoder.path, plain, skip_symbolic_shape=True)
+            whole.write_bytes(encoder.content)
+            quant_pre_process(whole, plain, skip_symbolic_shape=True)
             quantize_static(
                 plain,
                 done,

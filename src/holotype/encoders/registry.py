@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from holotype.encoders import export
-from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder, fingerprint
+from holotype.encoders.cached import file_digest, kept
+from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
 from holotype.errors import EncoderError
 from holotype.files import cache_folder
 
@@ -82,15 +83,12 @@ def load_encoder(name: str, runtime: str = "openvino") -> OnnxEncoder:
 
 
 def _cached(stem: str, make: Callable[[Path], None]) -> Path:
-    path = cache_folder() / "encoders" / f"{stem}-v{_FORMAT}.onnx"
-    if not path.exists():
-        try:
-            make(path)
-        except ImportError as error:
-            raise EncoderError(
-                f"the encoder {stem} is exported once, which needs {error.name or error}: pip install 'holotype[train]'"
-            ) from None
-    return path
+    try:
+        return kept(cache_folder() / "encoders" / f"{stem}-v{_FORMAT}.onnx", make)
+    except ImportError as error:
+        raise EncoderError(
+            f"the encoder {stem} is exported once, which needs {error.name or error}: pip install 'holotype[train]'"
+        ) from None
 
 
 def _local(path: Path) -> Path:
@@ -98,7 +96,7 @@ def _local(path: Path) -> Path:
     preprocessing = export.Preprocessing.read(config)
     digest = hashlib.sha256(config.read_bytes())
     for file in _parts(path):
-        digest.update(bytes.fromhex(fingerprint(file)))
+        digest.update(bytes.fromhex(file_digest(file)))
     key = f"{path.stem}-{digest.hexdigest()[:16]}"
     if path.is_dir():
         return _cached(key, lambda target: export.export_transformers(path, target))

@@ -1,29 +1,35 @@
 """Encoders: pixels to vectors. One ONNX file each, two runtimes behind one protocol."""
 
+import ctypes
 import hashlib
 import os
 import queue
-import shutil
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import EncoderError
-from holotype.files import atomic
 from holotype.pool.images import Pixels, decode, letterbox
 
 BATCH = 4  # images that a network takes at once
+MOST_SIDE = 2048  # pixels; an image of 4,096 x 4,096 would already take gigabytes in any network
 PREPARATION = "letterbox, JPEG at no less than its size"  # other pixels make other vectors
 
 
 class Encoder(Protocol):
-    """What turns images into vectors. `fingerprint` says which network and preprocessing it is."""
+    """What turns images into vectors. `fingerprint` says which network and preprocessing it is.
+
+    content   its ONNX file: a saved model needs nothing else
+    """
 
     name: str
+    content: bytes
     fingerprint: str
     dim: int
     size: tuple[int, int]
@@ -42,31 +48,52 @@ class Encoder(Protocol):
     def encode(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels."""
 
-    def save(self, target: Path) -> None:
-        """Write the encoder's ONNX file to `target`, so that a saved model needs nothing else."""
-
 
 class OnnxEncoder:
     """An encoder kept as one ONNX file that takes pixels and gives features (see `export`).
 
+    content     the file's bytes, read once: what lies at `path` may be replaced while the encoder is in use
     precision   of its arithmetic: "f32", "bf16", or "int8", which is in its file already (see `quantise`)
     workers     how many threads may call `encode` at once, each with a few images, to keep every core busy
+
+    It may be used from many threads, after a fork, and in another process, to which it travels with its content. (Of a
+    process that is forked after ONNX Runtime was used, only `os._exit` ends the child, as multiprocessing does it.)
+    Raises `EncoderError` where the runtime cannot load it, or it is no network from pixels to features.
     """
 
     fill = (127, 127, 127)  # of the letterbox's margins: close to every network's mean
 
-    def __init__(self, name: str, path: Path, runtime: str = "openvino", precision: str = "f32") -> None:
+    def __init__(
+        self, name: str, path: Path, runtime: str = "openvino", precision: str = "f32", content: bytes | None = None
+    ) -> None:
         self.name = name
         self.path = path
+        self.content = _read(path) if content is None else content
         self.runtime = runtime
         self.precision = "f32" if precision == "bf16" and not runs_bf16(runtime) else precision
         self.workers = cores()
-        self.fingerprint = identity(path, self.precision)
+        self.fingerprint = identity(self.content, self.precision)
+        self.forget_networks()
+        _encoders.add(self)
+        alone = self._network(alone=True)
+        self.size = alone.size
+        self.dim = alone.dim
+        if self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape != (1, self.dim):
+            raise EncoderError(f"{path}: expected {self.dim} features of an image, as its file says")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.path, self.runtime, self.precision, self.content)
+
+    def forget_networks(self) -> None:
+        """Open the networks anew when they are next used."""
         self._lock = threading.Lock()
-        self._alone = _open(path, runtime, self.precision, alone=True)
-        self._many: Network | None = None
-        self.size = self._alone.size
-        self.dim = self._alone.dim or self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape[1]
+        self._networks: dict[bool, Network] = {}
+
+    def _network(self, *, alone: bool) -> "Network":
+        with self._lock:
+            if alone not in self._networks:
+                self._networks[alone] = _open(self.content, self.path, self.runtime, self.precision, alone=alone)
+            return self._networks[alone]
 
     @property
     def name_on_disk(self) -> str:
@@ -84,30 +111,73 @@ class OnnxEncoder:
                 f"expected pixels of 0..255, shape (n, {self.size[0]}, {self.size[1]}, 3), dtype uint8; "
                 f"got {pixels.shape} of {pixels.dtype}"
             )
-        if len(pixels) == 1:
-            return self._alone.infer(pixels)  # all cores work on this one
-        with self._lock:
-            if self._many is None:
-                self._many = _open(self.path, self.runtime, self.precision, alone=False)
-        parts = [self._many.infer(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+        if not len(pixels):
+            return np.zeros((0, self.dim), np.float32)
+        network = self._network(alone=len(pixels) == 1)  # alone: all cores work on this one
+        parts = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+        return np.concatenate([self._infer(network, part) for part in parts])
 
-    def save(self, target: Path) -> None:
-        """Write the encoder's ONNX file to `target`, so that a saved model needs nothing else."""
-        with atomic(target) as temporary:
-            shutil.copyfile(self.path, temporary)
-
-
-def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of an encoder's file; the file holds network, normalisation and input size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _infer(self, network: "Network", pixels: Pixels) -> NDArray[np.float32]:
+        try:
+            features = network.infer(pixels)
+        except Exception as error:  # each runtime raises types of its own
+            raise EncoderError(f"{self.path} failed in {self.runtime}: {_last_line(error)}") from error
+        if features.shape != (len(pixels), self.dim):
+            raise EncoderError(
+                f"expected {self.dim} features of each of {len(pixels)} images from {self.path}, got {features.shape}"
+            )
+        return features
 
 
-def identity(path: Path, precision: str) -> str:
-    """Return what vectors are known by: the encoder's file, how images are prepared, and what it computes in."""
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EncoderError(f"expected an encoder's ONNX file at {path}: {error.strerror or error}") from None
+
+
+class _Process:
+    """What networks in this process depend on.
+
+    opening    held while OpenVINO opens a network
+    started    whether OpenVINO has run here
+    replaced   whether it had run when this process was forked: its threads are the parent's, and a lock of theirs that
+               was held at that moment is held for ever. ONNX Runtime, which keeps no such locks, then takes its place
+    """
+
+    def __init__(self, replaced: bool = False) -> None:
+        self.opening = threading.Lock()
+        self.started = replaced
+        self.replaced = replaced
+
+
+_encoders: "weakref.WeakSet[OnnxEncoder]" = weakref.WeakSet()
+_process = _Process()
+
+
+def _after_fork() -> None:
+    """In a forked child: networks are opened anew when they are next used.
+
+    To take down those of the parent would wait for its threads for ever, so they stay in memory to the end.
+    """
+    global _process  # noqa: PLW0603 - a process has one
+    _process = _Process(replaced=_process.started)
+    for encoder in list(_encoders):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder.__dict__.get("_networks")))
+        encoder.forget_networks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def identity(content: bytes, precision: str) -> str:
+    """Return what vectors are known by: the encoder's file, how images are prepared, and what it computes in.
+
+    The file holds network, normalisation and input size.
+    """
     arithmetic = " bf16" if precision == "bf16" else ""
-    return hashlib.sha256(f"{fingerprint(path)} {PREPARATION}{arithmetic}".encode()).hexdigest()
+    return hashlib.sha256(f"{hashlib.sha256(content).hexdigest()} {PREPARATION}{arithmetic}".encode()).hexdigest()
 
 
 def cores() -> int:
@@ -117,42 +187,67 @@ def cores() -> int:
 
 def runs_bf16(runtime: str) -> bool:
     """Whether `runtime` can compute in bfloat16 on this CPU."""
-    import openvino
+    if runtime != "openvino" or _process.replaced:
+        return False
+    return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    return runtime == "openvino" and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+def _openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would tell its makers of it through the network."""
+    name = "openvino_telemetry"
+    absent = name not in sys.modules
+    if absent:
+        sys.modules[name] = cast("Any", None)  # as if it were not installed; OpenVINO goes without
+    try:
+        import openvino
+    finally:
+        if absent:
+            del sys.modules[name]
+    return openvino
 
 
 class Network(Protocol):
-    """A network in a runtime. `dim` is None where its file does not say it."""
+    """A network in a runtime."""
 
     size: tuple[int, int]
-    dim: int | None
+    dim: int
 
     def infer(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return features (n, dim) of pixels (n, height, width, 3); many threads may ask at once."""
 
 
-def _open(path: Path, runtime: str, precision: str, *, alone: bool) -> Network:
+def _open(content: bytes, path: Path, runtime: str, precision: str, *, alone: bool) -> Network:
     """Load the network: for one image at a time on all cores (`alone`), or for as many at once as there are cores."""
     if runtime not in RUNTIMES:
         raise EncoderError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
     try:
-        return RUNTIMES[runtime](path, precision, alone)
+        return RUNTIMES["onnxruntime" if _process.replaced else runtime](content, precision, alone)
+    except EncoderError as error:
+        raise EncoderError(f"{path}: {error}") from error
     except Exception as error:  # each runtime raises types of its own
-        reason = (str(error) or type(error).__name__).strip().splitlines()[-1]
         others = " or ".join(name for name in RUNTIMES if name != runtime)
         raise EncoderError(
-            f"{runtime} cannot load {path}: {reason}. If the file is damaged, delete it; else try the runtime {others}"
+            f"{runtime} cannot load {path}: {_last_line(error)}. If the file is damaged, delete it; else try the "
+            f"runtime {others}"
         ) from error
 
 
-_opening = threading.Lock()
+def _last_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[-1]
+
+
+def _blank(size: tuple[Any, ...]) -> Pixels:
+    """One image (1, height, width, 3) to try a network with."""
+    if not all(isinstance(side, int) and 0 < side <= MOST_SIDE for side in size):
+        raise EncoderError(
+            f"expected a network for images of a fixed height and width, at most {MOST_SIDE} pixels each, got {size}"
+        )
+    return np.zeros((1, *size, 3), np.uint8)
 
 
 class _OpenVino:
-    def __init__(self, path: Path, precision: str, alone: bool) -> None:
-        import openvino
-
+    def __init__(self, content: bytes, precision: str, alone: bool) -> None:
+        openvino = _openvino()
         streams = 1 if alone else cores()
         options = {
             "NUM_STREAMS": streams,
@@ -163,38 +258,41 @@ class _OpenVino:
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # The first tensors that a process makes must not be made in two threads at once: OpenVINO's binding then waits
         # for itself, for ever.
-        with _opening:
-            model = openvino.Core().compile_model(str(path), "CPU", options)
-            shape, last = model.input(0).partial_shape, model.output(0).partial_shape[1]
-            self.size = (shape[1].get_length(), shape[2].get_length())
-            self.dim = last.get_length() if last.is_static else None
+        with _process.opening:
+            _process.started = True
+            core = openvino.Core()
+            network = core.read_model(content)
+            sides = list(network.input(0).partial_shape)[1:3]
+            blank = _blank(tuple(side.get_length() if side.is_static else str(side) for side in sides))
+            model = core.compile_model(network, "CPU", options)
             for _ in range(streams):
                 self._free.put(model.create_infer_request())
-            self.infer(np.zeros((1, *self.size, 3), np.uint8))
+            self.size = (blank.shape[1], blank.shape[2])
+            self.dim = self.infer(blank).shape[-1]
 
     def infer(self, pixels: Pixels) -> NDArray[np.float32]:
         request = self._free.get()
         try:
             request.infer({0: pixels}, share_inputs=True)
-            return np.array(request.get_output_tensor().data)
+            return np.array(request.get_output_tensor(0).data)
         finally:
             self._free.put(request)
 
 
 class _OnnxRuntime:
-    def __init__(self, path: Path, precision: str, alone: bool) -> None:  # noqa: ARG002 - it always computes in float32
+    def __init__(self, content: bytes, precision: str, alone: bool) -> None:  # noqa: ARG002 - it always computes in f32
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # its remarks on a foreign graph are no help to anybody here
         options.intra_op_num_threads = cores() if alone else 1
-        self._session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
-        _, height, width, _ = self._session.get_inputs()[0].shape
-        dim = self._session.get_outputs()[0].shape[1]
-        self.size, self.dim = (height, width), dim if isinstance(dim, int) else None
+        self._session = onnxruntime.InferenceSession(content, options, providers=onnxruntime.get_available_providers())
+        blank = _blank(tuple(self._session.get_inputs()[0].shape[1:3]))
+        self.size = (blank.shape[1], blank.shape[2])
+        self.dim = self.infer(blank).shape[-1]
 
     def infer(self, pixels: Pixels) -> NDArray[np.float32]:
         return np.asarray(self._session.run(None, {"pixels": pixels})[0], dtype=np.float32)
 
 
-RUNTIMES: dict[str, Callable[[Path, str, bool], Network]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}
+RUNTIMES: dict[str, Callable[[bytes, str, bool], Network]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}

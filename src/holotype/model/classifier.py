@@ -1,6 +1,6 @@
 """Classifier: encoder, head and calibration in one object that fits, predicts, saves and loads."""
 
-import json
+import hashlib
 import platform
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
-from holotype.encoders.encode import encode_images, l2_normalize
+from holotype.encoders.encode import NO_VECTOR, encode_images, l2_normalize
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
-from holotype.encoders.runtimes import Encoder, OnnxEncoder, fingerprint
-from holotype.errors import HolotypeError, ModelError, NotFittedError
+from holotype.encoders.runtimes import Encoder
+from holotype.errors import NotFittedError, UnreadableImage
 from holotype.grouping.assign import group_pool, lonely_classes
 from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
 from holotype.model import rows as training_rows
+from holotype.model import saved
 from holotype.model.calibration import Calibration, calibrate
 from holotype.model.duplicates import near_rows
 from holotype.model.heads import Head, fit_head
@@ -38,8 +39,6 @@ from holotype.vectors.store import EmbeddingStore
 from holotype.vectors.supplied import check_identity
 
 MODEL = "model"  # the folder of a run that holds its classifier
-_FORMAT = 4
-_FILES = ("encoder.onnx", "head.onnx", "arrays.safetensors")
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _DEFAULTS = FitSettings()
 
@@ -197,9 +196,15 @@ class Classifier:
         )
 
     def predict_one(self, source: Any, name: str = "image") -> Predictions:
-        """Return the whole prediction of one image: path, bytes, Pillow image, or pixels (h, w, 3) uint8."""
+        """Return the whole prediction of one image: path, bytes, Pillow image, or pixels (h, w, 3) uint8.
+
+        Raises `UnreadableImage`.
+        """
         self._check_fitted()
-        return self.predict_features([name], self.encoder_.encode(self.encoder_.prepare(source)[None]))
+        features = self.encoder_.encode(self.encoder_.prepare(source)[None])
+        if not np.isfinite(features).all():
+            raise UnreadableImage(NO_VECTOR)
+        return self.predict_features([name], features)
 
     def predict(self, X: Any) -> Any:
         """Return the label of one image, or an array of labels of a list of images."""
@@ -225,84 +230,87 @@ class Classifier:
 
     def save(self, folder: str | Path) -> None:
         """Write the model to `folder`: JSON, safetensors and ONNX; it needs neither torch nor a network to load."""
+        self._check_fitted()
+        for name, content in self._files().items():
+            files.write(Path(folder) / name, content)
+
+    def _files(self) -> dict[str, bytes]:
+        """The files of the saved model, in the order in which they are written."""
         from safetensors.numpy import save
 
-        self._check_fitted()
-        folder = Path(folder)
         arrays = {"exemplars": self.exemplar_vectors_, "shift": self.calibration_.shift}
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
         arrays |= self.head_.space.arrays() if self.head_.space is not None else {}
-        self.encoder_.save(folder / "encoder.onnx")
-        files.write(folder / "head.onnx", self.head_.to_onnx())
-        files.write(folder / "arrays.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        digests = {name: fingerprint(folder / name) for name in _FILES}
-        files.write(folder / "model.json", json.dumps(self._description(digests), indent=1))
-
-    def _description(self, digests: dict[str, str]) -> dict[str, Any]:
-        encoder = self.encoder_
-        return {
-            "format": _FORMAT,
-            "files": digests,
-            "classes": self.classes_[:-1],
-            "encoder": {
-                "name": encoder.name,
-                "fingerprint": encoder.fingerprint,
-                "size": list(encoder.size),
-                "precision": encoder.precision,
-            },
-            "preprocessing": {
-                "resize": "letterbox",
-                "fill": list(encoder.fill),
-                "normalisation": "in encoder.onnx",
-            },
-            "layers": len(self.head_.layers),
-            "exemplars": self.exemplar_names_,
-            "temperature": self.calibration_.temperature,
-            "thresholds": self.calibration_.thresholds.tolist(),
-            "threshold_basis": self.calibration_.basis,
-            "prior": self.calibration_.prior.tolist(),
-            "counts": self.counts_,
-            "settings": FitSettings(**self.get_params()).model_dump(),
-            "versions": versions(),
+        contents = {
+            saved.NETWORK_FILE: self.encoder_.content,
+            saved.HEAD_FILE: self.head_.to_onnx(),
+            saved.ARRAYS_FILE: save({k: np.ascontiguousarray(v) for k, v in arrays.items()}),
         }
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        return contents | {saved.DESCRIPTION_FILE: self._description(digests).to_json().encode()}
+
+    def _description(self, digests: dict[str, str]) -> saved.Description:
+        encoder, calibration = self.encoder_, self.calibration_
+        return saved.Description.model_validate(
+            {
+                "format": saved.FORMAT,
+                "files": digests,
+                "classes": self.classes_[:-1],
+                "encoder": {
+                    "name": encoder.name,
+                    "fingerprint": encoder.fingerprint,
+                    "size": encoder.size,
+                    "precision": encoder.precision,
+                },
+                "preprocessing": {},
+                "layers": len(self.head_.layers),
+                "exemplars": self.exemplar_names_,
+                "temperature": calibration.temperature,
+                "thresholds": calibration.thresholds.tolist(),
+                "threshold_basis": calibration.basis,
+                "prior": calibration.prior.tolist(),
+                "counts": self.counts_,
+                "settings": self._settings(),
+                "versions": versions(),
+            }
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Load a saved model. Raises `ModelError` when it is not whole, or its encoder is another."""
-        from safetensors.numpy import load_file
-
+        """Load a saved model. Raises `ModelError` when it is not whole, or its parts do not fit each other."""
         folder = Path(folder)
-        folder = folder / MODEL if (folder / MODEL / "model.json").exists() else folder
-        if not (folder / "model.json").exists():
-            raise ModelError(f"expected a saved model in {folder} (model.json), and there is none")
-        try:
-            about = json.loads((folder / "model.json").read_text())
-            _check_format(folder, about["format"])
-            _check_files(folder, about["files"])
-            arrays = load_file(folder / "arrays.safetensors")
-            settings = FitSettings(**about["settings"])
-            of = about["encoder"]
-            encoder = OnnxEncoder(of["name"], folder / "encoder.onnx", settings.runtime, of["precision"])
-            layers = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(about["layers"])]
-        except HolotypeError:
-            raise
-        except Exception as error:
-            raise ModelError(f"the model in {folder} is not whole: {error}") from error
-        self = cls(**dict(settings))
-        self.classes_ = [*about["classes"], NONE]
+        folder = folder / MODEL if (folder / MODEL / saved.DESCRIPTION_FILE).exists() else folder
+        self = cls()
+        self._restore(saved.read_files(folder), str(folder))
+        return self
+
+    def _restore(self, contents: Mapping[str, bytes], where: str) -> None:
+        """Become the model that the files `contents` hold. Raises `ModelError`."""
+        about, arrays, encoder = saved.parse(contents, where)
+        self.set_params(**dict(about.settings))
+        layers = [(arrays[f"weights{i}"], arrays[f"bias{i}"]) for i in range(about.layers)]
+        self.classes_, self.counts_ = [*about.classes, NONE], about.counts
         self.encoder_ = encoder
         self.head_ = Head(layers, space=Space.from_arrays(arrays) if "space_mean" in arrays else None)
-        self.exemplar_names_, self.exemplar_vectors_ = about["exemplars"], arrays["exemplars"]
-        self.counts_ = about["counts"]
+        self.exemplar_names_, self.exemplar_vectors_ = about.exemplars, arrays["exemplars"]
         self.calibration_ = Calibration(
-            about["temperature"],
+            about.temperature,
             arrays["shift"],
-            np.array(about["thresholds"]),
-            np.array(about["prior"]),
-            about["threshold_basis"],
+            np.array(about.thresholds),
+            np.array(about.prior),
+            about.threshold_basis,
         )
-        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or another process, gets: the arguments and, once fitted, the files of the saved model."""
+        return {"arguments": self.get_params(), "files": self._files() if hasattr(self, "head_") else {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take that up, checked as when a model is loaded. Raises `ModelError`."""
+        self.set_params(**state["arguments"])
+        if state["files"]:
+            self._restore(state["files"], "a copied model")
 
     def predict_pool(
         self, pool: Pool, rows: Iterable[int], progress: Progress | None = None
@@ -319,20 +327,6 @@ class Classifier:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
-
-
-def _check_format(folder: Path, found: int) -> None:
-    if found != _FORMAT:
-        raise ModelError(f"{folder} has format {found}, this version reads format {_FORMAT}")
-
-
-def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    for name in _FILES:
-        if fingerprint(folder / name) != digests[name]:
-            raise ModelError(
-                f"{folder / name} is not the file that was saved with this model (it was cut off, or is another's); "
-                "copy the folder again"
-            )
 
 
 def _listed(X: Any) -> Sequence[Any]:

@@ -1,0 +1,62 @@
+"""Networks that are made once and kept in the cache, each beside the digest that it was written with."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from holotype.errors import EncoderError, OutputError
+from holotype.files import write
+
+
+def kept(path: Path, make: Callable[[Path], None]) -> Path:
+    """Return `path`, which `make` writes where it is not there, or not as it was written.
+
+    Raises `EncoderError` where a file is not as it was written and cannot be made again; what `make` raises passes
+    where there was none.
+    """
+    if not path.is_file():
+        make(path)
+    elif _written(path) == (found := file_digest(path)):
+        return path
+    elif _written(path) is not None:
+        _mend(path, make)
+    else:  # of a version that kept no digests
+        with suppress(OutputError):
+            _note(path, found)
+        return path
+    _note(path, file_digest(path))
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _mend(path: Path, make: Callable[[Path], None]) -> None:
+    try:
+        make(path)
+    except (EncoderError, ImportError) as error:
+        why = f"that needs {error.name or error}" if isinstance(error, ImportError) else error
+        raise EncoderError(
+            f"{path} is not the file that was written there (it was damaged or altered), and it cannot be made again: "
+            f"{why}"
+        ) from error
+
+
+def _beside(path: Path) -> Path:
+    """Where the digest is, in the form that `sha256sum --check` reads."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _written(path: Path) -> str | None:
+    try:
+        return _beside(path).read_text(encoding="ascii", errors="replace").split(" ")[0]
+    except OSError:
+        return None
+
+
+def _note(path: Path, digest: str) -> None:
+    write(_beside(path), f"{digest}  {path.name}\n")
