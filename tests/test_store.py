@@ -29,8 +29,9 @@ from holotype.errors import EmbeddingsError, OutputError
 from holotype.locks import locked
 from holotype.pool.pool import Pool, open_pool
 from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.identity import check_identity
 from holotype.vectors.store import EmbeddingStore, embed
-from holotype.vectors.supplied import check_identity, import_embeddings
+from holotype.vectors.supplied import import_embeddings
 
 SMALL = 8  # images of a shard in these tests
 EMBED = """

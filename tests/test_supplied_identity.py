@@ -1,5 +1,6 @@
 """Vectors of others are those of this pool: made for it, by this encoder, in its order."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from pictures import blurred, encoded
 from PIL import Image
 
+from holotype.encoders.encode import l2_normalize
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError
 from holotype.pool.pool import Pool, open_pool
+from holotype.progress import Silent
+from holotype.vectors.identity import check_identity
 from holotype.vectors.store import EmbeddingStore, embed
-from holotype.vectors.supplied import check_identity, import_embeddings
+from holotype.vectors.supplied import import_embeddings
 
 
 @pytest.fixture(scope="session")
@@ -100,5 +104,69 @@ def test_identity_that_cannot_be_checked(make_tar: MakeTar, encoder: OnnxEncoder
     with pytest.raises(EmbeddingsError, match=r"have 6 dimensions, .* gives 48"):
         check_identity(import_embeddings(tmp_path / "e.npy", pool), pool, encoder)
     broken = open_pool(make_tar([(f"{n}.jpg", b"") for n in range(40)], "broken.tar"))
-    with pytest.raises(EmbeddingsError, match="none of 32 sampled images"):
+    with pytest.raises(EmbeddingsError, match=r"none of \d+ sampled images"):
         check_identity(import_embeddings(tmp_path / "e.npy", broken), broken, encoder)
+
+
+class Repeated:
+    """Many rows of few pictures, of which no two alike lie near each other."""
+
+    def __init__(self) -> None:
+        self.pictures = [encoded(blurred(n)) for n in range(40)]
+
+    def read(self, row: int) -> bytes:
+        return self.pictures[row * 7 % 40]
+
+
+@pytest.fixture(scope="module")
+def many(encoder: OnnxEncoder) -> tuple[Pool, NDArray[np.float32]]:
+    reader, count = Repeated(), 3200
+    pool = Pool("many", [str(row) for row in range(count)], [1] * count, reader)
+    own = np.concatenate([encoder.encode(encoder.prepare(picture)[None]) for picture in reader.pictures])
+    return pool, own[np.arange(count) * 7 % 40]
+
+
+def rolled(first: int, end: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    return lambda right: np.concatenate([right[:first], np.roll(right[first:end], 1, axis=0), right[end:]])
+
+
+SHIFTS = [(0, 220), (100, 400), (1500, 1720), (2000, 2300), (2900, 3200), (3190, 3200), (3195, 3200)]
+
+
+@pytest.mark.parametrize(("first", "end"), SHIFTS)
+def test_rows_that_are_shifted_anywhere_are_seen(
+    first: int, end: int, many: tuple[Pool, NDArray[np.float32]], encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    pool, right = many
+    np.save(tmp_path / "e.npy", rolled(first, end)(right))
+    with pytest.raises(EmbeddingsError, match=r"from about row \d+ on, images fit the row -1 from their own|belong to"):
+        check_identity(import_embeddings(tmp_path / "e.npy", pool), pool, encoder)
+
+
+def test_how_sure_the_check_is_is_said(
+    many: tuple[Pool, NDArray[np.float32]], encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    class Said(Silent):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    lines: list[str] = []
+    pool, right = many
+    noise = np.random.default_rng(0).normal(size=(40, right.shape[1])).astype(np.float32) * right.std() * 0.1
+    np.save(tmp_path / "e.npy", right + noise[np.arange(len(pool)) * 7 % 40])  # an encoder that computes otherwise
+    assert check_identity(import_embeddings(tmp_path / "e.npy", pool), pool, encoder, Said()) > 0.9
+    assert re.fullmatch(
+        r"embeddings: of 3,200 rows \d\d were encoded again with .*, median cosine 0\.9\d\d; 200 rows that are shifted "
+        "would be seen anywhere, 4 at the end",
+        lines[-1],
+    )
+
+
+@pytest.mark.parametrize(("scale", "kind"), [(1e25, "f4"), (1e-25, "f4"), (1e200, "f8"), (1e-200, "f8")])
+def test_vectors_of_any_length_are_scaled(scale: float, kind: str, pool: Pool, tmp_path: Path) -> None:
+    given = vectors(40).astype(np.float64)
+    np.save(tmp_path / "e.npy", (given * scale).astype(kind))
+    found = import_embeddings(tmp_path / "e.npy", pool)
+    assert np.allclose(found.take(range(40)), l2_normalize(given), atol=1e-5)
+    (block,) = [block for _, block in found.blocks()]
+    assert np.allclose(np.linalg.norm(block, axis=1), 1, atol=1e-5)

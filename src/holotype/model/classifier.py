@@ -35,8 +35,8 @@ from holotype.progress import Progress, Silent
 from holotype.settings import Arithmetic, Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import fingerprints
+from holotype.vectors.identity import check_identity
 from holotype.vectors.store import EmbeddingStore
-from holotype.vectors.supplied import check_identity
 
 MODEL = "model"  # the folder of a run that holds its classifier
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")

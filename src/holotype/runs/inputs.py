@@ -13,9 +13,11 @@ from holotype.errors import EmbeddingsError, EncoderError
 from holotype.evaluation.test_set import TestSet, read_test_set
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
+from holotype.progress import Progress
 from holotype.settings import FitSettings, Settings
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.supplied import check_identity, import_embeddings
+from holotype.vectors.identity import check_identity
+from holotype.vectors.supplied import import_embeddings
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,11 @@ class RunInputs:
         return FitSettings.parse(self.settings.fit.model_dump() | {"encoder": encoder} | more)
 
 
-def open_inputs(settings: Settings, known: Callable[[Pool], Sequence[Exemplar]] | None = None) -> RunInputs:
+def open_inputs(
+    settings: Settings,
+    known: Callable[[Pool], Sequence[Exemplar]] | None = None,
+    progress: Progress | None = None,
+) -> RunInputs:
     """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated.
 
     known   gives the exemplars of the settings where they were found before; else they are looked up
@@ -72,11 +78,11 @@ def open_inputs(settings: Settings, known: Callable[[Pool], Sequence[Exemplar]] 
     if supplied is None and settings.search in ("embeddings", "both"):
         raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
     encoders = [load_encoder(name, settings.fit.runtime) for name in settings.encoders]
-    maker = _maker(settings, supplied, pool) if supplied is not None else None
+    maker = _maker(settings, supplied, pool, progress) if supplied is not None else None
     return RunInputs(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker)
 
 
-def _maker(settings: Settings, supplied: Embeddings, pool: Pool) -> OnnxEncoder | None:
+def _maker(settings: Settings, supplied: Embeddings, pool: Pool, progress: Progress | None) -> OnnxEncoder | None:
     """The encoder that made the supplied vectors: as named, or as `holotype embed` noted; checked on a sample."""
     name = settings.embeddings_encoder or supplied.encoder
     if name is None:
@@ -87,7 +93,7 @@ def _maker(settings: Settings, supplied: Embeddings, pool: Pool) -> OnnxEncoder 
         if settings.embeddings_encoder is not None:
             raise
         return None  # only noted, and not at hand here
-    check_identity(supplied, pool, maker)
+    check_identity(supplied, pool, maker, progress)
     return maker
 
 

@@ -58,7 +58,7 @@ def run(
     `HolotypeError` with what was expected, what came and what to do; `OutputError` where another process writes into
     `out`.
     """
-    inputs, folder = open_inputs(settings), RunFolder(out)
+    inputs, folder = open_inputs(settings, progress=progress), RunFolder(out)
     folder.check(inputs.settings, force=force, resume=resume)
     with folder.lock("holotype run"):
         folder.check(inputs.settings, force=force, resume=resume)  # again: another run may have just finished
@@ -86,7 +86,8 @@ def repeat(
     folder.read_settings(stopped=stopped)  # where there is no run, no folder is made
     with folder.lock(doing):
         settings, progress = change(folder.read_settings(stopped=stopped)), progress or Silent()
-        inputs = open_inputs(settings, lambda pool: list(_as_they_are(folder.read_exemplars(settings, pool), progress)))
+        known = lambda pool: list(_as_they_are(folder.read_exemplars(settings, pool), progress))  # noqa: E731
+        inputs = open_inputs(settings, known, progress)
         return _run(inputs, folder, progress)
 
 

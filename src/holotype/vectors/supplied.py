@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.encoders.encode import l2_normalize
-from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError, UnreadableImage
-from holotype.pool.images import Pixels, decode
+from holotype.pool.images import decode
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import BLOCK, Embeddings, open_array
 from holotype.vectors.shards import (
@@ -26,9 +24,6 @@ from holotype.vectors.shards import (
 )
 
 _COLUMNS = ("image_path", "key", "id")  # clip-retrieval's own come first: an "id" beside them is of the data set
-_LEAST_COSINE = 0.9
-_NOISE = 1e-3  # of a cosine, between two computations of one vector
-_STRANGERS = 1 / 8
 _DECODED = 1000  # images without a vector, or one in a hundred, which are looked at
 _SIDE = 512  # pixels; a JPEG need not be decoded at more to see whether it is whole
 
@@ -179,52 +174,3 @@ def _refuse_bad_rows(path: Path, shard: NDArray[Any]) -> None:
                     f"{path} holds {what} in row {where[0]} (and maybe more: {where}); compute these rows again, or "
                     "leave the images and their rows out and give the ids of the rest"
                 )
-
-
-def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, sample: int = 16) -> float:
-    """Re-encode a sample and compare; return the median cosine.
-
-    Raises `EmbeddingsError` when it is below 0.9, or when for more than one image in eight the row before or behind,
-    or another sampled row, is closer than its own: the rows belong to other images, or to another encoder.
-    """
-    places, pixels = _sample(embeddings, pool, encoder, sample)
-    fresh = l2_normalize(encoder.encode(np.stack(pixels)))
-    if fresh.shape[1] != embeddings.dim:
-        raise EmbeddingsError(f"the embeddings have {embeddings.dim} dimensions, {encoder.name} gives {fresh.shape[1]}")
-    last = len(embeddings.rows) - 1
-    around = np.unique(np.clip([places - 1, places, places + 1], 0, last))
-    cosines = fresh @ embeddings.take(embeddings.rows[around]).T
-    own = cosines[np.arange(len(places)), np.searchsorted(around, places)]
-    median = float(np.median(own))
-    strangers = int((cosines.max(axis=1) > own + _NOISE).sum())
-    if not median >= _LEAST_COSINE or strangers > _STRANGERS * len(places):
-        raise EmbeddingsError(
-            f"re-encoding {len(places)} images with {encoder.name} gives a median cosine of {median:.2f} to their rows "
-            f"(expected above {_LEAST_COSINE}), and for {strangers} of them another row is closer than their own: the "
-            "rows belong to other images, or another encoder or preprocessing made them"
-        )
-    return median
-
-
-def _sample(
-    embeddings: Embeddings, pool: Pool, encoder: Encoder, sample: int
-) -> tuple[NDArray[np.int64], list[Pixels]]:
-    """Choose readable images, spread evenly over all vectors; between two of them lies one in reserve."""
-    count = len(embeddings.rows)
-    spread = np.linspace(0, count - 1, min(sample * 2, count), dtype=np.int64)
-    places: list[int] = []
-    pixels: list[Pixels] = []
-    for place in [*spread[::2], *spread[1::2]]:
-        try:
-            pixels.append(encoder.prepare(pool.read(int(embeddings.rows[place]))))
-        except UnreadableImage:
-            continue
-        places.append(int(place))
-        if len(places) == sample:
-            break
-    if not places:
-        raise EmbeddingsError(
-            f"none of {len(spread)} sampled images of {pool.source} can be read, so it cannot be checked that "
-            f"{encoder.name} made the embeddings; leave --embeddings-encoder out"
-        )
-    return np.array(places, np.int64), pixels
