@@ -14,7 +14,7 @@ from holotype.grouping.space import fit_space
 from holotype.model import augment
 from holotype.model.heads import TrainingRows, class_weights
 from holotype.model.predictions import NONE
-from holotype.model.splits import Split, split
+from holotype.model.splits import NEAR_TEST, Split, split
 from holotype.pool.images import Pixels
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
@@ -109,7 +109,15 @@ def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[in
         cosine=settings.near_duplicate,
         seed=settings.seed,
     )
-    return replace(parts, dropped=dict.fromkeys(copies.tolist(), COPY) | parts.dropped)
+    return replace(parts, dropped=_why_copies(groupings[0], copies, held_out) | parts.dropped)
+
+
+def _why_copies(groups: Groups, copies: NDArray[np.int64], held_out: Sequence[int]) -> dict[int, str]:
+    """Return why each of the rows `copies` is not learnt from."""
+    if groups.copy_of is None:
+        return {}
+    tested = np.isin(groups.copy_of[copies], groups.copy_of[list(held_out)])
+    return {int(row): NEAR_TEST if test else COPY for row, test in zip(copies, tested, strict=True)}
 
 
 def build(

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from holotype.model.duplicates import Ints, near_duplicates
 
+NEAR_TEST = "nearly the same as a test row"  # why a row is not learnt from
+
 
 @dataclass(frozen=True)
 class Split:
@@ -43,8 +45,7 @@ def split(
     tested = np.isin(rows, held_out)
     shadow = np.isin(clusters, clusters[tested]) & ~np.isin(rows, pinned)
     dropped = {
-        int(row): "a test row" if test else "nearly the same as a test row"
-        for row, test in zip(rows[shadow], tested[shadow], strict=True)
+        int(row): "a test row" if test else NEAR_TEST for row, test in zip(rows[shadow], tested[shadow], strict=True)
     }
     fixed = np.isin(clusters, clusters[np.isin(rows, pinned)])
     free = ~shadow & ~fixed
