@@ -72,7 +72,7 @@ class Embeddings:
             raise EmbeddingsError(f"rows {wanted[~self.present[wanted]][:5].tolist()} have no vector")
         place = self._place[wanted]
         shard = np.searchsorted(self._starts, place, side="right") - 1
-        found = np.empty((len(wanted), self.dim), np.result_type(np.float32, *self.shards))
+        found = np.empty((len(wanted), self.dim), np.result_type(np.float32, *(one.dtype for one in self.shards)))
         for number in np.unique(shard):
             here = shard == number
             found[here] = self.shards[number][place[here] - self._starts[number]]
@@ -99,6 +99,10 @@ class _Part:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.places), self.shard.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.shard.dtype
 
     def __len__(self) -> int:
         return len(self.places)
