@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from holotype.progress import Progress
 
 _SAMPLED = 2000  # images that the fingerprint looks into
 _LONGEST = max(map(len, SUFFIXES))  # characters of a suffix
+_PATIENCE, _PAUSE = 4.0, 0.2  # seconds that a pool waits in all for files that cannot be read, and between two tries
 _PIECES, _PIECE = 8, 4096  # of a sampled image, spread evenly; a smaller one is read whole
 
 
@@ -225,7 +227,7 @@ def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:
             images.append((path, found, split))
     if not tars:
         stems, suffixes = [stem for _, _, (stem, _) in images], [suffix for _, _, (_, suffix) in images]
-        reader = _Files([path for path, _, _ in images], stats := [found for _, found, _ in images])
+        reader = _Files(folder, [path for path, _, _ in images], stats := [found for _, found, _ in images])
         return _named(source, stems, suffixes, [found.st_size for found in stats], reader, ignored)
     if images:
         raise PoolError(
@@ -236,19 +238,35 @@ def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:
 
 
 class _Files:
-    def __init__(self, paths: list[Path], found: Sequence[os.stat_result]) -> None:
+    """Images that are files in `folder`. One that cannot be read may come back: a disk, or a network, was away."""
+
+    def __init__(self, folder: Path, paths: list[Path], found: Sequence[os.stat_result]) -> None:
+        self._folder = folder
         self._paths = paths
         self._states = np.array([state_of(one) for one in found], np.int64).reshape(-1, len(STATE))
+        self._patience = _PATIENCE
 
     def states(self) -> States:
         return self._states
 
     def read(self, row: int) -> bytes:
-        return self._paths[row].read_bytes()
+        while True:
+            try:
+                return self._paths[row].read_bytes()
+            except OSError:
+                if self._patience <= 0:
+                    self._refuse_gone()
+                    raise
+            self._patience -= _PAUSE  # of all threads together: many that are gone for good do not add up
+            time.sleep(_PAUSE)
 
     def read_piece(self, row: int, start: int, size: int) -> bytes:
         with self._paths[row].open("rb") as file:
             return os.pread(file.fileno(), size, start)
+
+    def _refuse_gone(self) -> None:
+        if not self._folder.is_dir():
+            raise PoolError(f"{self._folder} is not there any more; give the same command again when it is")
 
 
 def _stat_or_why(path: Path, name: str) -> os.stat_result | str:
