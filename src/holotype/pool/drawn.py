@@ -1,5 +1,6 @@
 """What holotype itself writes, told from images of a pool: folders of runs, and the pictures that it draws."""
 
+import os
 from pathlib import Path
 
 from holotype.settings import SETTINGS, UNFINISHED
@@ -10,7 +11,7 @@ _MARK, _HEAD = b"Software\0Holotype", 1000
 
 def is_run(folder: Path) -> bool:
     """Whether a run lies in `folder`, or was begun there."""
-    return any((folder / name).is_file() for name in (SETTINGS, UNFINISHED))
+    return any(os.path.isfile(folder / name) for name in (SETTINGS, UNFINISHED))  # noqa: PTH113 - a closed folder is none
 
 
 def is_drawn(content: bytes) -> bool:
