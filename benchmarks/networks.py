@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from holotype.encoders.export import IMAGENET, PREPROCESSOR
+from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR
 from holotype.files import cache_folder
 
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -14,7 +14,7 @@ import torch
 from networks import HALF, ODD, Array, Network, assert_same, convolution, eager, images, preprocessor
 from PIL import Image
 
-from holotype.encoders.export import IMAGENET
+from holotype.encoders.preprocessing import IMAGENET
 from holotype.encoders.registry import REGISTRY, load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EncoderError

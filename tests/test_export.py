@@ -23,7 +23,7 @@ from networks import (
 from onnx import TensorProto, helper
 from PIL import Image
 
-from holotype.encoders.export import IMAGENET, Preprocessing
+from holotype.encoders.preprocessing import IMAGENET, Preprocessing
 from holotype.encoders.registry import load_encoder
 from holotype.errors import EncoderError
 
@@ -128,6 +128,29 @@ def input_shape(shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> Ca
     return change
 
 
+def with_output(name: str, rank: int) -> Callable[[Path], None]:
+    """As the files of transformers models, which give the whole image and its parts."""
+
+    def change(path: Path) -> None:
+        model = onnx.load(path)
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank))
+        model.graph.node.append(helper.make_node("Identity", ["map" if rank > 2 else "out"], [name]))
+        onnx.save(model, path)
+
+    return change
+
+
+def pointer(path: Path) -> None:
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
+
+
+def foreign(path: Path) -> None:
+    model = onnx.load(path)
+    model.opset_import.append(helper.make_opsetid("evil", 1))
+    model.graph.node[0].domain, model.graph.node[0].op_type = "evil", "Run"
+    onnx.save(model, path)
+
+
 def config(text: str) -> Callable[[Path], object]:
     return lambda path: path.with_suffix(".json").write_text(text)
 
@@ -136,20 +159,40 @@ def config(text: str) -> Callable[[Path], object]:
     ("spoil", "message"),
     [
         (lambda path: path.with_suffix(".json").unlink(), 'expected the network.s normalisation in .*"image_mean"'),
-        (config("{"), r"net\.json needs image_mean, image_std and size"),
-        (config("[1]"), r"net\.json needs image_mean, image_std and size"),
-        (config('{"image_mean": [0.5, 0.5, 0.5], "size": 8}'), "failed at KeyError.'image_std'"),
-        (config(preprocessor(*HALF)), "size: None"),
-        (config(preprocessor(*HALF, size={"width": 8})), "size: .'width': 8"),
-        (config(preprocessor(HALF[0], (0.5, 0.5), size=8)), "failed at ValueError"),
-        (config(preprocessor(HALF[0], (0.5, 0.5, 0), size=8)), "image_std or rescale_factor of 0"),
+        (config("{"), r'expected JSON like .*"image_mean": .* in .*net\.json'),
+        (config("[1]"), r"expected JSON like .*net\.json, got a list"),
+        (config('{"image_mean": [0.5, 0.5, 0.5], "size": 8}'), r"net\.json: image_std is missing"),
+        (config(preprocessor(*HALF)), "size: expected a number of pixels, .*; got None"),
+        (config(preprocessor(*HALF, size={"width": 8})), "size: .* got .'width': 8"),
+        (config(preprocessor(*HALF, size=True)), "size: .* got True"),
+        (config(preprocessor(*HALF, size=10**6)), "size: .* at most 2048; got 1000000"),
+        (config(preprocessor(HALF[0], (0.5, 0.5), size=8)), r"image_std: expected three numbers.* got \[0.5, 0.5\]"),
+        (config(preprocessor(HALF[0], (0.5, 0.5, 0), size=8)), "image_std: expected three numbers above 0"),
+        (
+            config(preprocessor(HALF[0], HALF[1], size=8, image_std=[0.5, 0.5, "x"])),
+            "image_std: expected a number, got 'x'",
+        ),
+        (config(preprocessor(HALF[0], (0.5, 0.5, float("nan")), size=8)), "image_std: expected a number, got nan"),
+        (config(preprocessor(*HALF, size=8, rescale_factor=0)), "a rescale_factor of 0"),
+        (
+            config(preprocessor((123.7, 116.3, 103.5), (58.4, 57.1, 57.4), size=8)),
+            r"image_mean: \[123.7, .* is no mean of pixels of 0..1, .* set do_rescale to false, or divide .* by 255",
+        ),
+        (config(preprocessor(*HALF, size=8, do_rescale=False)), "those of pixels of 0..1, and do_rescale is off"),
+        (config(preprocessor(*HALF, size=8, output="mean")), "it has no output 'mean'; it has embedding"),
+        (config(preprocessor(*HALF, size=8, output=1)), "output: expected the name of one"),
         (config(preprocessor(*HALF, size=8, do_flip_channel_order=True)), "a network for BGR"),
-        (config(preprocessor(*HALF, size=16)), r"net\.onnx: expected an input of \(n, 3, 16, 16\).*got .*8, 8"),
+        (config(preprocessor(*HALF, size=16)), r"net\.onnx: expected an input of \(n, 3, 16, 16\).*to \[8, 8\]"),
         (lambda path: path.write_text("not a network"), r"expected an ONNX model in .*net\.onnx"),
         (lambda path: path.write_bytes(b""), r"expected an ONNX model in .*net\.onnx"),
         (two_inputs, r"one input, the image; got \['image', 'input_ids'\]"),
-        (input_shape(["n", 8, 8, 3]), r"expected an input of \(n, 3, 8, 8\).*got \[0, 8, 8, 3\]"),
-        (input_shape(["n", 3, 8, 8], TensorProto.UINT8), "an ONNX model in|normalised floats, got UINT8"),
+        (input_shape(["n", 1, 8, 8]), "only networks for images of red, green and blue"),
+        (input_shape(["n", 3, 8, 8], TensorProto.UINT8), "an ONNX model in|its normalisation is inside"),
+        (input_shape(["n", 3, 8, 8], TensorProto.INT8), "an ONNX model in|normalised floats, got INT8"),
+        (with_output("more", 3), r"it has 2 outputs \(embedding, more\).* as \"output\": \"embedding\""),
+        (pointer, r"net\.onnx: it is a Git LFS pointer"),
+        (config("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), r"net\.json: it is a Git LFS"),
+        (foreign, "an operator that is not known here: evil.Run"),
         (lambda path: convolution(path.parent, "one row"), "net.onnx: expected 2 rows .*free batch size"),
         (lambda path: convolution(path.parent, "one of 5"), "net.onnx: .*does not take 2 images .*free batch size"),
         (lambda path: convolution(path.parent, "rank4", rank=5), "rank 2, 3 or 4, got .* of rank 5"),
@@ -227,6 +270,49 @@ PUBLISHED = {
         {"do_rescale": False, "image_mean": [123.7, 116.3, 103.5], "image_std": [58.4, 57.1, 57.4], "size": 32},
     ),
 }
+
+
+@pytest.mark.parametrize("name", ["image_embeds", "pooler_output"])
+def test_of_several_outputs_that_of_the_whole_image_is_taken(name: str, tmp_path: Path) -> None:
+    path = convolution(tmp_path, "rank3", names=("image", "last_hidden_state"))
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("GlobalAveragePool", ["map"], ["averaged"]))
+    model.graph.node.append(helper.make_node("Flatten", ["averaged"], [name], axis=1))
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 5]))
+    onnx.save(model, path)
+    encoder = load_encoder(str(path))
+    assert_same(encoder.encode(images(encoder)), eager(pooled, images(encoder), *HALF))
+    path.with_suffix(".json").write_text(preprocessor(*HALF, size=8, output="last_hidden_state"))
+    chosen = load_encoder(str(path))
+    assert_same(chosen.encode(images(chosen)), eager(first_token, images(chosen), *HALF))
+
+
+@pytest.mark.parametrize("tail", ["rank2", "rank4"])
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_channels_may_come_last(runtime: str, tail: str, tmp_path: Path) -> None:
+    """As networks of TensorFlow have them, on both sides."""
+    path = convolution(tmp_path, tail)
+    model = onnx.load(path)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("last", TensorProto.FLOAT, ["n", "h", "w", 3]))
+    model.graph.node.insert(0, helper.make_node("Transpose", ["last"], ["image"], perm=[0, 3, 1, 2]))
+    if tail == "rank4":
+        model.graph.node[-1].CopyFrom(helper.make_node("Transpose", ["out"], ["embedding"], perm=[0, 2, 3, 1]))
+    onnx.save(model, path)
+    encoder = load_encoder(str(path), runtime)
+    assert_same(encoder.encode(images(encoder)), eager(pooled, images(encoder), *HALF))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT32, TensorProto.DOUBLE])
+def test_pixels_may_be_taken_as_they_are(kind: int, tmp_path: Path) -> None:
+    """The network normalises by itself, and the file beside it says that nothing is to be done before."""
+    path = convolution(tmp_path)
+    model = onnx.load(path)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("raw", kind, ["n", 3, 8, 8]))
+    model.graph.node.insert(0, helper.make_node("Cast", ["raw"], ["image"], to=TensorProto.FLOAT))
+    onnx.save(model, path)
+    path.with_suffix(".json").write_text(json.dumps({"do_rescale": False, "do_normalize": False, "size": 8}))
+    encoder = load_encoder(str(path))
+    assert_same(encoder.encode(images(encoder)), eager(pooled, images(encoder), [0, 0, 0], [1 / 255] * 3))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

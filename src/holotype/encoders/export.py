@@ -6,13 +6,13 @@ The network's own normalisation and its pooling are nodes of the graph, so no ca
 import json
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holotype.encoders.graph import check_sizes, first_line, read_graph
+from holotype.encoders.preprocessing import Preprocessing, find_preprocessing
 from holotype.errors import EncoderError
 from holotype.files import write
 
@@ -21,76 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 18
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-PREPROCESSOR = "preprocessor_config.json"
-
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Input size (height, width) in pixels, and mean and std per channel of pixels scaled to 0..1."""
-
-    size: tuple[int, int]
-    mean: Triple
-    std: Triple
-
-    @classmethod
-    def read(cls, path: Path) -> "Preprocessing":
-        """Read a `preprocessor_config.json` as published beside models. Raises `EncoderError`."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(_size(values), *_normalisation(values))
-        except FileNotFoundError:
-            raise EncoderError(
-                f"expected the network's normalisation in {path}: a JSON file with "
-                '"image_mean", "image_std" (three numbers each, for pixels of 0..1) and "size"'
-            ) from None
-        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-            raise EncoderError(f"{path} needs image_mean, image_std and size; reading it failed at {error!r}") from None
-
-
-def _size(values: dict[str, Any]) -> tuple[int, int]:
-    # Published files often carry a crop_size that their processor never applies (EfficientNet-B0: 289, off).
-    crop = values.get("crop_size") if values.get("do_center_crop", True) else None
-    size = values.get("size") if crop is None else crop
-    if isinstance(size, dict):
-        edge = size.get("shortest_edge", size.get("longest_edge"))
-        size = [size.get("height", edge), size.get("width", edge)]
-    height, width = size if isinstance(size, list) else (size, size)
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-        raise ValueError(f"size: {values.get('size')}")
-    return height, width
-
-
-def _normalisation(values: dict[str, Any]) -> tuple[Triple, Triple]:
-    """Mean and std that do for pixels of 0..1 what all of the file's steps do for pixels of 0..255."""
-    if values.get("do_flip_channel_order"):
-        raise ValueError("do_flip_channel_order: a network for BGR, and only RGB is supported")
-    factor = float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 1.0
-    offset = 1.0 if values.get("rescale_offset") else 0.0
-    plain = values.get("do_normalize") is False
-    mean = _triple([0, 0, 0] if plain else values["image_mean"])
-    std = _triple([1, 1, 1] if plain else values["image_std"])
-    if 0.0 in (*std, factor):
-        raise ValueError("an image_std or rescale_factor of 0")
-    # EfficientNet's processor divides by std a second time; its published std is a square root for that reason.
-    second = std if _divides_twice(values) else (1.0, 1.0, 1.0)
-    unit = 255 * factor
-    return (
-        _triple((value + offset) / unit for value in mean),
-        _triple(first * again / unit for first, again in zip(std, second, strict=True)),
-    )
-
-
-def _divides_twice(values: dict[str, Any]) -> bool:
-    kind = values.get("image_processor_type") or values.get("feature_extractor_type") or ""
-    return bool(values.get("include_top", str(kind).startswith("EfficientNet")))
-
-
-def _triple(values: Iterable[float]) -> Triple:
-    red, green, blue = map(float, values)
-    return red, green, blue
+_WHOLE = ("image_embeds", "pooler_output")  # what outputs with the features of a whole image are called
 
 
 def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
@@ -121,16 +52,44 @@ def export_transformers(folder: Path, target: Path) -> None:
     """
     import torch  # noqa: F401 - so that an absent torch is told from a folder that cannot be loaded
 
-    preprocessing = Preprocessing.read(folder / PREPROCESSOR)
+    preprocessing = Preprocessing.read(find_preprocessing(folder))
+    _refuse_code(folder)
     try:
         with _quiet():
             model = _trace(_vision_module(folder), preprocessing.size)
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise EncoderError(
+                f"the model in {folder} needs Python code of its own (auto_map in its config.json), which is never run "
+                "here; export it to ONNX, or save it with a class that transformers has"
+            ) from None
         raise EncoderError(
             f"expected a transformers vision model with its config.json and safetensors in {folder}: "
             f"{first_line(error)}"
         ) from error
     write_wrapped(model, preprocessing, target)
+
+
+def _refuse_code(folder: Path) -> None:
+    """Raise `EncoderError` for a folder without safetensors, and for one that asks for programs from the hub."""
+    if not any(folder.glob("*.safetensors")):
+        others = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+        advice = f"; its ONNX file can be given itself: {others[0]}" if others else ", which hold no code"
+        raise EncoderError(
+            f"expected a transformers vision model with its config.json and safetensors in {folder}: it has no "
+            f"*.safetensors{advice}"
+        )
+    with suppress(OSError, RecursionError, ValueError):  # what is wrong with the file, transformers says
+        ahead = [json.loads((folder / "config.json").read_bytes())]
+        while ahead:
+            values = ahead.pop()
+            kernels = [values.get(name) for name in ("attn_implementation", "_attn_implementation")]
+            if any(isinstance(kernel, str) and "/" in kernel for kernel in kernels):
+                raise EncoderError(
+                    f"{folder / 'config.json'} asks for a program from the hub (attn_implementation), which is never "
+                    'run here; set it to "eager"'
+                )
+            ahead += [inner for inner in values.values() if isinstance(inner, dict)]
 
 
 def _vision_module(folder: Path) -> "torch.nn.Module":
@@ -139,7 +98,12 @@ def _vision_module(folder: Path) -> "torch.nn.Module":
 
     with _no_bars():
         network, loaded = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,  # else it asks, and runs what the folder holds
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     if isinstance(getattr(network, "pooler", None), torch.nn.AvgPool2d):
         # EfficientNet's has a window of 1280 x 1280 over a map of 7 x 7, which OpenVINO refuses; the mean is the same.
@@ -225,10 +189,11 @@ def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target
     """
     import onnx
 
+    output = _feature_output(model.graph, preprocessing.output)
     if {"pixels", "features"} & _tensor_names(model):
         onnx.compose.add_prefix(model, "network_", inplace=True)
-    _add_normalisation(model, preprocessing)
-    _add_pooling(model)
+    channels_last = _add_normalisation(model, preprocessing)
+    _add_pooling(model, output, channels_last)
     _strip(model)
     content = model.SerializeToString(deterministic=True)
     check_sizes(read_graph(content))
@@ -261,25 +226,43 @@ def _try_two_images(content: bytes, size: tuple[int, int]) -> None:
         raise EncoderError(f"expected 2 rows of features for 2 images, got {shape}; export it with a free batch size")
 
 
-def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -> None:
+def _feature_output(graph: "onnx.GraphProto", wanted: str | None) -> "onnx.ValueInfoProto":
+    """The output called `wanted`; without it the only one, or the one whose name says that it is of the whole image."""
+    outputs: dict[str, onnx.ValueInfoProto] = {value.name: value for value in graph.output}
+    if wanted is not None and wanted not in outputs:
+        raise EncoderError(f"it has no output {wanted!r}; it has {', '.join(outputs)}")
+    named = [name for name in _WHOLE if name in outputs]
+    if wanted is None and len(outputs) > 1 and not named:
+        raise EncoderError(
+            f"it has {len(outputs)} outputs ({', '.join(outputs)}), and none is called {' or '.join(_WHOLE)}; say "
+            f'which holds the features in its preprocessing file, as "output": "{next(iter(outputs))}"'
+        )
+    return outputs[wanted or [*named, *outputs][0]]
+
+
+def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -> bool:
+    """Put it in front of the network; return whether this takes its channels last."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
-    image = _image_input(graph, preprocessing.size)
+    image, channels_last = _image_input(graph, preprocessing)
     kind = image.type.tensor_type.elem_type
-    scale = (1 / (255 * np.array(preprocessing.std))).astype(np.float32).reshape(1, 3, 1, 1)
-    shift = (-np.array(preprocessing.mean) / np.array(preprocessing.std)).astype(np.float32).reshape(1, 3, 1, 1)
+    form = (1, 1, 1, 3) if channels_last else (1, 3, 1, 1)
+    scale = (1 / (255 * np.array(preprocessing.std))).astype(np.float32).reshape(form)
+    shift = (-np.array(preprocessing.mean) / np.array(preprocessing.std)).astype(np.float32).reshape(form)
     graph.initializer.extend(
         [numpy_helper.from_array(scale, "holotype_scale"), numpy_helper.from_array(shift, "holotype_shift")]
     )
-    half = kind != TensorProto.FLOAT
+    other = kind != TensorProto.FLOAT
+    planes = "holotype_float" if channels_last else "holotype_planes"
+    turned = helper.make_node("Transpose", ["holotype_float"], [planes], perm=[0, 3, 1, 2])
     nodes = [
         helper.make_node("Cast", ["pixels"], ["holotype_float"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["holotype_float"], ["holotype_planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Mul", ["holotype_planes", "holotype_scale"], ["holotype_scaled"]),
-        helper.make_node("Add", ["holotype_scaled", "holotype_shift"], ["holotype_image" if half else image.name]),
-        *([helper.make_node("Cast", ["holotype_image"], [image.name], to=kind)] if half else []),
+        *([] if channels_last else [turned]),
+        helper.make_node("Mul", [planes, "holotype_scale"], ["holotype_scaled"]),
+        helper.make_node("Add", ["holotype_scaled", "holotype_shift"], ["holotype_image" if other else image.name]),
+        *([helper.make_node("Cast", ["holotype_image"], [image.name], to=kind)] if other else []),
         *graph.node,
     ]
     del graph.node[:]
@@ -289,43 +272,66 @@ def _add_normalisation(model: "onnx.ModelProto", preprocessing: Preprocessing) -
     del graph.input[:]
     shape: list[str | int | None] = ["n", *preprocessing.size, 3]
     graph.input.append(helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape))
+    return channels_last
 
 
-def _image_input(graph: "onnx.GraphProto", size: tuple[int, int]) -> "onnx.ValueInfoProto":
+def _image_input(graph: "onnx.GraphProto", preprocessing: Preprocessing) -> "tuple[onnx.ValueInfoProto, bool]":
+    """The input that takes the image, and whether its channels come last."""
     from onnx import TensorProto
 
     weights = {tensor.name for tensor in graph.initializer}
     inputs: list[onnx.ValueInfoProto] = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
         raise EncoderError(f"expected a network with one input, the image; got {[value.name for value in inputs]}")
-    tensor = inputs[0].type.tensor_type
-    if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+    tensor, name = inputs[0].type.tensor_type, inputs[0].name
+    kind = TensorProto.DataType.Name(tensor.elem_type)
+    if kind in ("UINT8", "INT32", "INT64") and not preprocessing.raw:
         raise EncoderError(
-            f"expected an input of normalised floats, got {TensorProto.DataType.Name(tensor.elem_type)} for "
-            f"{inputs[0].name}"
+            f"its input {name} takes pixels of 0..255 ({kind}), so its normalisation is inside; expected "
+            '"do_rescale": false and "do_normalize": false in its preprocessing file'
         )
+    if kind not in ("FLOAT", "FLOAT16", "DOUBLE", "UINT8", "INT32", "INT64"):
+        raise EncoderError(f"expected an input of normalised floats, got {kind} for {name}")
     # 0: a size that is free
     shape = [dim.dim_value for dim in tensor.shape.dim]
-    wanted = (3, *size)
-    if shape and (len(shape) != 4 or any(have not in (0, want) for have, want in zip(shape[1:], wanted, strict=True))):
-        raise EncoderError(f"expected an input of (n, 3, {size[0]}, {size[1]}) after preprocessing, got {shape}")
-    return inputs[0]
+    height, width = preprocessing.size
+    if not shape or _may_be(shape, (3, height, width)):
+        return inputs[0], False
+    if _may_be(shape, (height, width, 3)):
+        return inputs[0], True
+    raise EncoderError(
+        f"expected an input of (n, 3, {height}, {width}) after preprocessing, got {shape}{_advice_on_size(shape)}"
+    )
 
 
-def _add_pooling(model: "onnx.ModelProto") -> None:
+def _may_be(shape: list[int], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and all(have in (0, want) for have, want in zip(shape[1:], wanted, strict=True))
+
+
+def _advice_on_size(shape: list[int]) -> str:
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        return "; only networks for images of red, green and blue are supported"
+    height, width = shape[2:] if shape[1] == 3 else shape[1:3]
+    return f'; set "size" in its preprocessing file to [{height}, {width}], and "crop_size" if it has one'
+
+
+def _add_pooling(model: "onnx.ModelProto", output: "onnx.ValueInfoProto", channels_last: bool) -> None:
     """Features of rank 2 stay; of rank 4 they are averaged over space; of rank 3 the first token is taken."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
-    output = graph.output[0]
     rank = len(output.type.tensor_type.shape.dim)
-    half = output.type.tensor_type.elem_type != TensorProto.FLOAT
-    pooled = "holotype_pooled" if half else "features"
+    kind = output.type.tensor_type.elem_type
+    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+        raise EncoderError(f"expected features that are floats, got {TensorProto.DataType.Name(kind)} in {output.name}")
+    other = kind != TensorProto.FLOAT
+    pooled = "holotype_pooled" if other else "features"
+    axes = [1, 2] if channels_last else [2, 3]
     if rank == 4 and _opset(model) < 18:
-        graph.node.append(helper.make_node("ReduceMean", [output.name], [pooled], axes=[2, 3], keepdims=0))
+        graph.node.append(helper.make_node("ReduceMean", [output.name], [pooled], axes=axes, keepdims=0))
     elif rank == 4:
-        graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "holotype_axes"))
+        graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), "holotype_axes"))
         graph.node.append(helper.make_node("ReduceMean", [output.name, "holotype_axes"], [pooled], keepdims=0))
     elif rank == 3:
         graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "holotype_first"))
@@ -334,7 +340,7 @@ def _add_pooling(model: "onnx.ModelProto") -> None:
         graph.node.append(helper.make_node("Identity", [output.name], [pooled]))
     else:
         raise EncoderError(f"expected features of rank 2, 3 or 4, got an output {output.name} of rank {rank}")
-    if half:
+    if other:
         graph.node.append(helper.make_node("Cast", [pooled], ["features"], to=TensorProto.FLOAT))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", None]))
@@ -355,7 +361,7 @@ def _strip(model: "onnx.ModelProto") -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter logs and warns about packages that we do not use."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "transformers")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "transformers", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -370,13 +376,15 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Without transformers' own progress bars; ours say what is going on."""
+    """Without transformers' own progress bars and remarks; ours say what is going on."""
     from transformers.utils import logging as bars
 
-    shown = bars.is_progress_bar_enabled()
+    shown, before = bars.is_progress_bar_enabled(), bars.get_verbosity()
+    bars.set_verbosity_error()  # type: ignore[no-untyped-call]
     bars.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        bars.set_verbosity(before)
         if shown:
             bars.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from holotype.encoders import export
 from holotype.encoders.cached import file_digest, kept
+from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessing, find_preprocessing
 from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
 from holotype.errors import EncoderError
 from holotype.files import cache_folder
+from holotype.pointers import why_pointer_at
 
 _FORMAT = 1  # of the cached file; raise it when `export` changes what it writes
+_WRAPPED = b"output by name"  # what is new for files of users alone since then
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Origin:
     package: str = ""
     repository: str = ""
     onnx: bool = False  # the hub holds a finished model.onnx
-    preprocessing: export.Preprocessing | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def offline(self) -> bool:
@@ -46,13 +49,13 @@ REGISTRY = {
         "ResNet50, ImageNet, 2048-d",
         repository="Qdrant/resnet50-onnx",
         onnx=True,
-        preprocessing=export.Preprocessing((224, 224), *export.IMAGENET),
+        preprocessing=Preprocessing((224, 224), *IMAGENET),
     ),
     "clip-vit-b32": Origin(
         "CLIP ViT-B/32 image tower, 512-d",
         repository="Qdrant/clip-ViT-B-32-vision",
         onnx=True,
-        preprocessing=export.Preprocessing((224, 224), *_CLIP),
+        preprocessing=Preprocessing((224, 224), *_CLIP),
     ),
     "efficientnet_b0": Origin("EfficientNet-B0, ImageNet, 1280-d", repository="google/efficientnet-b0"),
     "dinov2-small": Origin("DINOv2 ViT-S/14, 384-d", repository="facebook/dinov2-small"),
@@ -92,10 +95,12 @@ def _cached(stem: str, make: Callable[[Path], None]) -> Path:
 
 
 def _local(path: Path) -> Path:
-    config = _config_of(path)
-    preprocessing = export.Preprocessing.read(config)
-    digest = hashlib.sha256(config.read_bytes())
+    config = find_preprocessing(path)
+    preprocessing = Preprocessing.read(config)
+    digest = hashlib.sha256(config.read_bytes() + (b"" if path.is_dir() else _WRAPPED))
     for file in _parts(path):
+        if pointer := why_pointer_at(file):
+            raise EncoderError(f"{file}: {pointer}")
         digest.update(bytes.fromhex(file_digest(file)))
     key = f"{path.stem}-{digest.hexdigest()[:16]}"
     if path.is_dir():
@@ -103,18 +108,12 @@ def _local(path: Path) -> Path:
     return _cached(key, lambda target: export.wrap_onnx(path, preprocessing, target))
 
 
-def _config_of(path: Path) -> Path:
-    if path.is_dir():
-        return path / export.PREPROCESSOR
-    beside = path.with_suffix(".json")
-    return beside if beside.exists() else path.with_name(export.PREPROCESSOR)
-
-
 def _parts(path: Path) -> list[Path]:
     """The files that make up a local network."""
     if path.is_dir():
         return [file for file in sorted(path.iterdir()) if file.is_file()]
-    return [path, *(file for file in export.external_files(path) if file.is_file())]
+    beside = [] if why_pointer_at(path) else export.external_files(path)
+    return [path, *(file for file in beside if file.is_file())]
 
 
 def _export_named(name: str, origin: Origin, target: Path) -> None:
@@ -142,7 +141,7 @@ def _download(origin: Origin, patterns: list[str]) -> Path:
         offline = ", ".join(name for name, other in REGISTRY.items() if other.package)
         raise EncoderError(
             f"{origin.repository} could not be fetched from the hub ({type(error).__name__}). Without a network use "
-            f"{offline}, or a local .onnx file with its {export.PREPROCESSOR} beside it"
+            f"{offline}, or a local .onnx file with its {PREPROCESSOR} beside it"
         ) from error
     absent = [pattern for pattern in patterns if not any(folder.glob(pattern))]
     if absent:
