@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from holotype.errors import HolotypeError
+
 _LFS = re.compile(rb"version https://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/v\d+\r?\n")
 _LFS_SIZE = re.compile(rb"^size (\d+)\r?$", re.MULTILINE)
 _ANNEX = re.compile(rb"\s*(?:[\w./-]*/)?annex/objects/\S+\s*")
@@ -28,3 +30,9 @@ def why_pointer_at(path: Path) -> str:
             return why_pointer(file.read(LONGEST))
     except OSError:
         return ""
+
+
+def refuse_pointer(path: Path, error: type[HolotypeError]) -> None:
+    """Raise `error` where the file at `path` only points to the real one."""
+    if pointer := why_pointer_at(path):
+        raise error(f"{path}: {pointer}")

@@ -12,7 +12,7 @@ from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessin
 from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
 from holotype.errors import EncoderError
 from holotype.files import cache_folder
-from holotype.pointers import why_pointer_at
+from holotype.pointers import refuse_pointer, why_pointer_at
 
 _FORMAT = 1  # of the cached file; raise it when `export` changes what it writes
 _WRAPPED = b"output by name"  # what is new for files of users alone since then
@@ -99,8 +99,7 @@ def _local(path: Path) -> Path:
     preprocessing = Preprocessing.read(config)
     digest = hashlib.sha256(config.read_bytes() + (b"" if path.is_dir() else _WRAPPED))
     for file in _parts(path):
-        if pointer := why_pointer_at(file):
-            raise EncoderError(f"{file}: {pointer}")
+        refuse_pointer(file, EncoderError)
         digest.update(bytes.fromhex(file_digest(file)))
     key = f"{path.stem}-{digest.hexdigest()[:16]}"
     if path.is_dir():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from holotype.errors import PoolError, TestSetError
 from holotype.names import composed
+from holotype.pointers import refuse_pointer
 from holotype.pool.pool import Pool
 
 ID_COLUMNS = ("index", "id")
@@ -55,6 +56,7 @@ def read_test_set(path: Path, classes: Sequence[str], pool: Pool) -> TestSet:
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    refuse_pointer(path, TestSetError)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from holotype.errors import HolotypeError
+from holotype.pointers import refuse_pointer
 
 TextSource = Path | str | TextIO
 SEPARATORS = ",;\t|"
@@ -53,6 +54,8 @@ def read_table(
 def read_text(source: TextSource, error: type[HolotypeError]) -> tuple[str, str]:
     """Return a name for `source` and its text, in UTF-8 or UTF-16. Raises `error`."""
     name = str(source) if isinstance(source, (str, Path)) else str(getattr(source, "name", "the file"))
+    if isinstance(source, (str, Path)):
+        refuse_pointer(Path(source), error)
     try:
         content = Path(source).read_bytes() if isinstance(source, (str, Path)) else source.read()
     except OSError as fault:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import EmbeddingsError
+from holotype.pointers import refuse_pointer
 
 BLOCK = 8192  # vectors that are looked at together
 
@@ -114,6 +115,7 @@ class _Part:
 
 def open_array(path: Path) -> NDArray[Any]:
     """Map a .npy of shape (images, dimensions) and a float type into memory. Raises `EmbeddingsError`."""
+    refuse_pointer(path, EmbeddingsError)
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # unlike np.load it reads no zip, no pickle
     except Exception as error:  # its header is parsed as Python, and broken Python raises all kinds

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from holotype import files
 from holotype.errors import EmbeddingsError
+from holotype.pointers import refuse_pointer
 from holotype.pool.exemplars import OUTSIDE
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
@@ -125,6 +126,7 @@ def _unreadable(found: Any) -> Unreadable:
 def _read_table(path: Path) -> Any:
     import pyarrow.parquet as pq
 
+    refuse_pointer(path, EmbeddingsError)
     return pq.read_table(path)
 
 
