@@ -55,6 +55,7 @@ def holotype(
 
 
 EncoderName = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
+Moved = Annotated[str | None, typer.Option("--images", help="Where the images of the run are now.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
 
 
@@ -90,6 +91,7 @@ def run(
     """The whole job: from a pool and one exemplar per class to a model, predictions and a report."""
     from holotype.progress import Terminal
     from holotype.runs.folder import RunFolder
+    from holotype.runs.places import find_inputs, repoint
     from holotype.runs.sweep import repeat
     from holotype.runs.sweep import run as run_settings
     from holotype.settings import Settings
@@ -113,9 +115,9 @@ def run(
     given = {key: value for key, value in given.items() if value}
     if folder is not None:
         refuse_expanded(folder, images)
-        if given:
+        if other := repoint(folder, given):
             raise typer.BadParameter(
-                f"OUT repeats a run with its own settings, so {', '.join(given)} cannot be given; edit "
+                f"OUT repeats a run with its own settings, so {', '.join(other)} cannot be given; edit "
                 f"{RunFolder(folder).settings}, or give all options and another --out"
             )
     elif images is None or out is None:
@@ -127,7 +129,7 @@ def run(
     if out is None:
         result = repeat(target, stopped=resume, progress=Terminal())
     else:
-        settings = RunFolder(folder).read_settings(stopped=resume) if folder else Settings.parse(given)
+        settings = find_inputs(RunFolder(folder), stopped=resume) if folder else Settings.parse(given)
         result = run_settings(settings, target, force=force, resume=resume, answers_of=folder, progress=Terminal())
     left = RunFolder(target)
     _print_lines(result.summary())
@@ -195,11 +197,14 @@ def tune(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
     trials: Annotated[int, typer.Option(min=1, help="Settings to try, those of earlier calls included.")],
     threshold: Annotated[str | None, typer.Option(help="Search over these as well: 0.7,0.75,0.8.")] = None,
+    images: Moved = None,
 ) -> None:
     """Search for better settings of a run's head, and do the run again with the best."""
     from holotype.progress import Terminal
     from holotype.runs.commands import tune_run
+    from holotype.runs.places import repoint
 
+    repoint(folder, {"images": images})
     tuned = tune_run(folder, trials, read_thresholds(threshold) if threshold else (), Terminal()).tuned
     assert tuned is not None  # noqa: S101 - trials is at least 1
     _print_lines([f"validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f} after {tuned.trials} trials"])
@@ -210,11 +215,14 @@ def tune(
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
     test_set: Annotated[Path, typer.Option(help="CSV: index and a 0/1 column per class.")],
+    images: Moved = None,
 ) -> None:
     """Evaluate the model of a run on labelled rows."""
     from holotype.progress import Terminal
     from holotype.runs.commands import evaluate_run
+    from holotype.runs.places import repoint
 
+    repoint(folder, {"images": images})
     _print_lines([json.dumps(evaluate_run(folder, test_set, Terminal()).to_json(), indent=1)])
 
 
@@ -224,11 +232,14 @@ def review(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     who: Annotated[str | None, typer.Option(help="The name that answers are kept under (else the user's).")] = None,
+    images: Moved = None,
 ) -> None:
     """Answer questions about the images of a run on a page of this machine: it learns at once."""
     from holotype.review.review import Review
     from holotype.review.server import serve
+    from holotype.runs.places import repoint
 
+    repoint(folder, {"images": images})
     with Review.open(folder) as opened:
         serve(opened, port=port, open_browser=open_browser, who=_who(who), say=lambda line: _print_lines([line]))
 
@@ -238,10 +249,13 @@ def suggest(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
     n: Annotated[int, typer.Option("-n", min=1, help="How many images of each class.")] = 20,
     label: Annotated[str | None, typer.Option("--class", help="Only this class.")] = None,
+    images: Moved = None,
 ) -> None:
     """Print the images to ask about next, as a CSV for `holotype answer` in which the answers are to be filled in."""
     from holotype.review.review import Review
+    from holotype.runs.places import repoint
 
+    repoint(folder, {"images": images})
     with Review.open(folder) as opened:
         _print_lines(opened.form(n, [label] if label else opened.classes))
 
@@ -256,11 +270,14 @@ def answer(
     export: Annotated[Path | None, typer.Option(help="Write all answers there: .csv, or .json as tasks.")] = None,
     apply: Annotated[bool, typer.Option(help="Do the run again with the answers.")] = False,
     who: Annotated[str | None, typer.Option(help="Whose answers those without a name are (else the user's).")] = None,
+    images: Moved = None,
 ) -> None:
     """Take answers into a run, tell where each class stands; write them out, or do the run again with them."""
     from holotype.progress import Terminal
     from holotype.review.review import Review
+    from holotype.runs.places import repoint
 
+    repoint(folder, {"images": images})
     with Review.open(folder) as opened:
         if answers is not None:
             _print_lines(opened.load(answers, _who(who)).lines())

@@ -118,6 +118,8 @@ class Settings(Strict):
 
     Every combination of `thresholds`, `heads` and `encoders` is trained; `fit` holds the rest. Of these, the best
     on validation rows is chosen, and tuned with `trials` trials.
+
+    out   where the run was done: what was moved together with it is found by how it lay to it
     """
 
     images: str
@@ -132,6 +134,7 @@ class Settings(Strict):
     trials: int = Field(0, ge=0)
     tune_threshold: bool = False
     allow_truncated: bool = False
+    out: str | None = None
     fit: TrainSettings = TrainSettings()
 
     @field_validator("exemplars")

@@ -38,6 +38,14 @@ def expand(source: str) -> list[Path]:
     return paths
 
 
+def is_there(source: str) -> bool:
+    """Whether something is at a path, or at each of those that a pattern stands for."""
+    try:
+        return bool(expand(source))
+    except PoolError:
+        return False
+
+
 def _braces(source: str) -> list[str]:
     found = min(
         (match for pattern in (_RANGE, _CHOICE) if (match := pattern.search(source))),

@@ -36,6 +36,7 @@ from holotype.review.queries import (
 )
 from holotype.review.status import Changes, ClassStatus, Part, ReviewState, without_last
 from holotype.runs.folder import RunFolder
+from holotype.runs.places import find_inputs
 from holotype.runs.results import RunResult
 from holotype.runs.sweep import repeat
 from holotype.settings import Settings
@@ -115,7 +116,7 @@ class Review:
         """Open the run in `out`. Raises `HolotypeError` where there is none, or it cannot be reviewed."""
         folder = RunFolder(out)
         with folder.reading():
-            settings = folder.read_settings()
+            settings = find_inputs(folder, needed=["images"])
             pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
             baseline = folder.read_baseline(list(settings.exemplars), pool)
         return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())

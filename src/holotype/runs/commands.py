@@ -29,6 +29,7 @@ from holotype.pool.sources import holds_images
 from holotype.progress import Progress, Silent
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.places import find_inputs
 from holotype.runs.remarks import say_left_out, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncounted_rows
@@ -62,7 +63,8 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     folder.read_settings()  # where there is no run, no folder is made
     writable = files.is_writable(out)
     with folder.lock("holotype evaluate") if writable else folder.reading():
-        settings, classifier = folder.read_settings(), Classifier.load(out)
+        needed = ("images", "embeddings", "encoders")
+        settings, classifier = find_inputs(folder, needed=needed), Classifier.load(out)
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
         inputs = open_inputs(settings, lambda pool: folder.read_exemplars(settings, pool))
         inputs = inputs.with_exemplars(classifier.exemplar_names_)

@@ -15,6 +15,7 @@ from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool
+from holotype.runs.differences import differences
 from holotype.settings import SETTINGS, UNFINISHED, Settings
 from holotype.vectors.folders import fingerprints, open_shared
 from holotype.vectors.store import EmbeddingStore
@@ -116,9 +117,11 @@ class RunFolder:
                 f"{self.path} already holds a run; give --resume to go on with it, --force to write over it (vectors "
                 "that were computed are used again), or another --out"
             )
-        if finished and resume and not force and settings not in self._known():
+        differing = [differences(settings, known) for known in self._known()]
+        if finished and resume and not force and all(differing):
             raise OutputError(
-                f"{self.path} holds a run with other settings; give --force to write over it, or another --out"
+                f"{self.path} holds a run with other settings ({'; '.join(differing[0])}); give --force to write over "
+                "it, or another --out"
             )
         if not (finished or self.unfinished.exists()) and self._is_taken():
             raise OutputError(f"{self.path} is not empty and holds no run; give another --out")

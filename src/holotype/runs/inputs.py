@@ -101,12 +101,16 @@ def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
     codes: dict[str, list[str]] = {name: [] for name in settings.exemplars}
     for exemplar in found:
         codes[list(codes)[exemplar.label]].append(exemplar.name)
-    paths = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
-    more: dict[str, Any] = {"exemplars": codes, "images": str(Path(settings.images).absolute())}
-    more["encoders"] = [_absolute_encoder(name) for name in settings.encoders]
+    return absolute(settings).model_copy(update={"exemplars": codes})
+
+
+def absolute(settings: Settings) -> Settings:
+    """Return `settings` with whole paths, so that they hold wherever a run is repeated from."""
+    more = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
     if settings.embeddings_encoder is not None:
         more["embeddings_encoder"] = _absolute_encoder(settings.embeddings_encoder)
-    return settings.model_copy(update=paths | more)
+    encoders = [_absolute_encoder(name) for name in settings.encoders]
+    return settings.model_copy(update=more | {"images": str(Path(settings.images).absolute()), "encoders": encoders})
 
 
 def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:

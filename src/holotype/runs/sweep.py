@@ -31,6 +31,7 @@ from holotype.progress import Progress, Silent
 from holotype.runs.comparison import SearchComparison, compare_searches
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.places import find_inputs
 from holotype.runs.remarks import say_left_out, say_unreadable
 from holotype.runs.report.content import report_content
 from holotype.runs.report.page import write_report
@@ -85,7 +86,7 @@ def repeat(
     folder = RunFolder(out)
     folder.read_settings(stopped=stopped)  # where there is no run, no folder is made
     with folder.lock(doing):
-        settings, progress = change(folder.read_settings(stopped=stopped)), progress or Silent()
+        settings, progress = change(find_inputs(folder, stopped=stopped)), progress or Silent()
         known = lambda pool: list(_as_they_are(folder.read_exemplars(settings, pool), progress))  # noqa: E731
         inputs = open_inputs(settings, known, progress)
         return _run(inputs, folder, progress)
@@ -109,12 +110,13 @@ def _as_they_are(exemplars: Sequence[Exemplar], progress: Progress) -> Iterator[
 
 def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     """Do the stages, and let what they lead to take the place of what was in `folder`, of which the lock is held."""
-    folder.claim(inputs.settings)
+    settings = inputs.settings.model_copy(update={"out": str(folder.path.absolute())})
+    folder.claim(settings)
     result = _sweep(inputs, folder, progress)
     with folder.replacing() as new:
         write_tables(new, inputs.pool, result)
         write_report(new, report_content(inputs.settings, inputs.pool, result))
-        write(new.settings, inputs.settings.to_toml())
+        write(new.settings, settings.to_toml())
     folder.finish()
     return result
 

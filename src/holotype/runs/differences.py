@@ -1,0 +1,34 @@
+"""In what the settings of two runs differ."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from holotype.pool.sources import is_there
+from holotype.settings import Settings
+
+
+def differences(settings: Settings, known: Settings) -> list[str]:
+    """Say in which settings a run differs from a `known` one, those that only say where things are left aside."""
+    one, other = _flat(settings.model_dump()), _flat(known.model_dump())
+    return [
+        f"{key} {one.get(key)}, was {other.get(key)}"
+        for key in dict.fromkeys([*one, *other])
+        if key != "out" and one.get(key) != other.get(key) and not _is_moved(one.get(key), other.get(key))
+    ]
+
+
+def _is_moved(now: Any, before: Any) -> bool:
+    """Whether `now` may be what was at `before`, where nothing is any more; or both are one image under its name."""
+    if isinstance(now, list) and isinstance(before, list):
+        return len(now) == len(before) and all(a == b or _is_moved(a, b) for a, b in zip(now, before, strict=True))
+    if not (isinstance(now, str) and isinstance(before, str)):
+        return False
+    return Path(now).stem == Path(before).stem and not is_there(before)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return found

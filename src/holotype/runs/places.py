@@ -1,0 +1,136 @@
+"""Where the inputs of a run are: as they were given, moved together with its folder, or where somebody says."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from holotype import files
+from holotype.answers.baseline import ReviewBaseline
+from holotype.encoders.registry import load_encoder
+from holotype.errors import AnswersError, EncoderError, HolotypeError
+from holotype.evaluation.test_set import read_test_set
+from holotype.model.classifier import Classifier
+from holotype.pool.pool import Pool, open_pool
+from holotype.pool.sources import is_there
+from holotype.runs.folder import RunFolder
+from holotype.runs.inputs import absolute
+from holotype.settings import Settings
+from holotype.vectors.supplied import import_embeddings
+
+# inputs that lie somewhere, with the option that says where, and what each is called
+_OPTIONS = {
+    "images": ("--images", "the images"),
+    "embeddings": ("--embeddings", "the embeddings"),
+    "embeddings_encoder": ("--embeddings-encoder", "the encoder of the embeddings"),
+    "test_set": ("--test-set", "the test set"),
+    "encoders": ("--encoder", "the encoder"),
+}
+
+
+def find_inputs(folder: RunFolder, *, stopped: bool = False, needed: Iterable[str] = tuple(_OPTIONS)) -> Settings:
+    """Return the settings of the run in `folder` with its inputs where they are now.
+
+    What is not where it was is looked for where it would be if it had been moved together with the folder. Raises
+    `HolotypeError` for one of those `needed` that is in neither place.
+    """
+    settings = folder.read_settings(stopped=stopped)
+    before, now = settings.out, folder.path.absolute()
+
+    def place(path: str) -> str:
+        beside = _beside(path, before, now)
+        return path if is_there(path) or beside is None or not is_there(beside) else beside
+
+    found = _with_places(settings, place)
+    for key, path in _places(found):
+        if key in needed and not is_there(path):
+            raise HolotypeError(_gone(folder, key, path, _beside(path, before, now)))
+    return found
+
+
+def _gone(folder: RunFolder, key: str, path: str, beside: str | None) -> str:
+    option, what = _OPTIONS[key]
+    looked = f", nor at {beside}, which lies to the folder as it did" if beside not in (None, path) else ""
+    how = f"with {option}" if key == "images" else f"with holotype run {folder.path} {option} PATH"
+    return f"{what} of the run in {folder.path} cannot be found: nothing is at {path}{looked}; say where it is {how}"
+
+
+def _beside(path: str, before: str | None, now: Path) -> str | None:
+    """What lies to the folder of the run where it is `now` as `path` did `before`."""
+    return None if before is None else os.path.normpath(now / os.path.relpath(path, before))
+
+
+def _places(settings: Settings) -> Iterator[tuple[str, str]]:
+    for key in _OPTIONS:
+        given = getattr(settings, key)
+        for path in given if isinstance(given, list) else [given]:
+            if path is not None and _is_path(path):
+                yield key, path
+
+
+def _is_path(text: str) -> bool:
+    """Paths in the settings of a run are absolute; encoders may have names."""
+    return Path(text).is_absolute()
+
+
+def _with_places(settings: Settings, place: Callable[[str], str]) -> Settings:
+    def moved(given: Any) -> Any:
+        if isinstance(given, list):
+            return [moved(one) for one in given]
+        return place(given) if given is not None and _is_path(given) else given
+
+    return settings.model_copy(update={key: moved(getattr(settings, key)) for key in _OPTIONS})
+
+
+def repoint(out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Note in the run in `out` where its inputs are now; return those of `given` that are no such places.
+
+    Raises `HolotypeError` where other things are there than the run was done with.
+    """
+    places = {key: value for key, value in given.items() if key in _OPTIONS and value}
+    rest = {key: value for key, value in given.items() if key not in places}
+    if not places or rest:
+        return rest
+    folder = RunFolder(out)
+    found = absolute(folder.read_settings().model_copy(update=places))
+    with folder.lock("holotype"):
+        pool = open_pool(found.images, allow_truncated=found.allow_truncated) if is_there(found.images) else None
+        _check(folder, found, places, pool)
+        noted = {key: getattr(found, key) for key in places}
+        for path in (folder.settings, folder.unfinished):
+            if path.exists():
+                files.write(path, Settings.load(path).model_copy(update=noted).to_toml())
+    return {}
+
+
+def _check(folder: RunFolder, found: Settings, places: Mapping[str, Any], pool: Pool | None) -> None:
+    if "images" in places:
+        _check_images(folder, open_pool(found.images, allow_truncated=found.allow_truncated))
+    if pool is not None and "test_set" in places and found.test_set:
+        read_test_set(Path(found.test_set), list(found.exemplars), pool)
+    if pool is not None and "embeddings" in places and found.embeddings:
+        import_embeddings(Path(found.embeddings), pool)
+    if "encoders" in places and folder.model.exists():
+        _check_encoders(folder, found)
+
+
+def _check_images(folder: RunFolder, pool: Pool) -> None:
+    """Refuse images of which most were not in the run: that would be another run."""
+    if not folder.baseline.exists():
+        return
+    followed = ReviewBaseline.load(folder.baseline).following(pool)
+    if followed.unknown * 2 > len(pool):
+        raise AnswersError(
+            f"only {len(pool) - followed.unknown:,} of the {len(pool):,} images of {pool.source} were in the run in "
+            f"{folder.path}: for other images do a run of their own, with another --out"
+        )
+
+
+def _check_encoders(folder: RunFolder, found: Settings) -> None:
+    made = Classifier.load(folder.path).encoder_
+    given = [load_encoder(name, found.fit.runtime) for name in found.encoders]
+    if made.precision == "f32" and made.fingerprint not in [one.fingerprint for one in given]:
+        raise EncoderError(
+            f"the run in {folder.path} was done with another encoder than {', '.join(found.encoders)}: for that one do "
+            "a run of its own, with another --out"
+        )
