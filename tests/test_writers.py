@@ -49,6 +49,7 @@ def test_commands_at_once_leave_one_whole_run(out: Path, tmp_path: Path) -> None
     started = [(name, start(COMMANDS[name], places)) for name in (*writers, *others)]
     ends = [(name, process.communicate(timeout=200)[1], process.returncode) for name, process in started]
     held = r"error: another process writes into .* \(it is holotype (run|tune|answer --apply|evaluate), process \d+ on"
+    held += r"|error: no row of .* can be evaluated: each was learnt from"  # the run has learnt from nearly all
     for name, error, code in ends:
         assert code == 0 or (name in writers and re.search(held, error)), (name, error)
     assert any(code == 0 for name, _, code in ends if name in writers)
