@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 from conftest import Job
+from reviewer import groups_of
 
 from holotype import Classifier, Review, Settings, run
 from holotype.errors import HolotypeWarning, OutputError
@@ -43,13 +44,13 @@ def start(words: list[str], places: dict[str, Path]) -> "subprocess.Popen[str]":
 def test_commands_at_once_leave_one_whole_run(out: Path, tmp_path: Path) -> None:
     answers, test_set = tmp_path / "answers.csv", tmp_path / "test.csv"
     answers.write_text("id,class,answer\n10,red,no\n20,red,yes\n")
-    test_set.write_text("index,red,green,blue\n33,0,0,0\n40,1,0,0\n")
+    fresh = [name for name, row in groups_of(out).items() if row["part"] is None]  # nearly all are learnt from
+    test_set.write_text("index,red,green,blue\n" + "".join(f"{name},0,0,0\n" for name in fresh))
     places = {"OUT": out, "CSV": test_set, "ANSWERS": answers, "TAR": Path(Settings.load(out / "holotype.toml").images)}
     writers, others = ["run", "run", "tune", "apply", "evaluate"], ["answer", "suggest", "predict"]
     started = [(name, start(COMMANDS[name], places)) for name in (*writers, *others)]
     ends = [(name, process.communicate(timeout=200)[1], process.returncode) for name, process in started]
     held = r"error: another process writes into .* \(it is holotype (run|tune|answer --apply|evaluate), process \d+ on"
-    held += r"|error: no row of .* can be evaluated: each was learnt from"  # the run has learnt from nearly all
     for name, error, code in ends:
         assert code == 0 or (name in writers and re.search(held, error)), (name, error)
     assert any(code == 0 for name, _, code in ends if name in writers)
