@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperCommand
 
 from holotype.errors import HolotypeError
-from holotype.settings import SETTINGS
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _WHOLE = re.compile(r"holotype [a-z]+ [^;,.:)]*")  # a command of its own, options and all
@@ -56,6 +55,8 @@ def advise(message: str, foreign: Set[str], folder: Path | None) -> str:
     names = " and ".join(absent)
     if folder is None:
         return f"{message} ({names}: an option of holotype run)"
+    from holotype.settings import SETTINGS
+
     return f"{message} ({names}: change it in {folder / SETTINGS}, and then: holotype run {folder})"
 
 

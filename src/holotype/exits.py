@@ -16,7 +16,7 @@ from holotype.errors import HolotypeError, HolotypeWarning, OutputError
 from holotype.names import printable
 
 _FAILED, _INTERRUPTED = 1, 128 + signal.SIGINT
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = ("SIGTERM", "SIGHUP")
 _VECTORS = "vectors that are finished are kept, and the same command goes on behind them"
 # what is kept of a command that is stopped
 _KEPT = {
@@ -67,7 +67,7 @@ class _EndedBy:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        for one in _SIGNALS:
+        for one in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
             if signal.getsignal(one) is signal.SIG_DFL:  # nohup has it ignored
                 signal.signal(one, self._end)
         try:

@@ -1,7 +1,6 @@
 """Who may write into a folder, and when it may be read: locks that the system lets go when a process ends."""
 
 import errno
-import fcntl
 import os
 import platform
 import time
@@ -56,7 +55,7 @@ def locked(path: Path, doing: str = "") -> Iterator[Lock]:
     finally:
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile may have the file open, too
+            _flock(descriptor, "LOCK_UN")  # a child that was forked meanwhile may have the file open, too
         os.close(descriptor)
 
 
@@ -76,7 +75,7 @@ def _take(path: Path) -> tuple[int, bool]:
 
 def _lock(descriptor: int, path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor, "LOCK_EX")
     except OSError as error:
         if error.errno in _HELD:
             raise OutputError(
@@ -93,6 +92,15 @@ def _lock(descriptor: int, path: Path) -> bool:
         )
         return False
     return True
+
+
+def _flock(descriptor: int, how: str) -> None:
+    """Lock, or unlock, an open file without waiting. Raises `OSError`, also where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    fcntl.flock(descriptor, getattr(fcntl, how) | fcntl.LOCK_NB)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -120,7 +128,11 @@ def has_locks(folder: Path) -> bool:
     """Whether the file system of `folder`, which can be written, has the locks that databases take."""
     try:
         with TemporaryFile(dir=folder) as file:  # not the database: to close that would end the locks of this process
+            import fcntl
+
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return True
     except OSError as error:
         return error.errno not in _NO_LOCKS
     return True
@@ -129,19 +141,19 @@ def has_locks(folder: Path) -> bool:
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
     """Keep what is in `folder` as it is: who wants to change it waits. For as long as it takes to open files."""
-    with _in_turn(folder, fcntl.LOCK_SH):
+    with _in_turn(folder, "LOCK_SH"):
         yield
 
 
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
     """Wait until nobody is reading `folder`, and let nobody begin. For as long as it takes to rename files."""
-    with _in_turn(folder, fcntl.LOCK_EX):
+    with _in_turn(folder, "LOCK_EX"):
         yield
 
 
 @contextmanager
-def _in_turn(folder: Path, how: int) -> Iterator[None]:
+def _in_turn(folder: Path, how: str) -> Iterator[None]:
     """The folder itself is the lock, so that it works where nothing can be written; where it cannot be one, go on."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -156,12 +168,12 @@ def _in_turn(folder: Path, how: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _wait_for(descriptor: int, how: int) -> None:
+def _wait_for(descriptor: int, how: str) -> None:
     """Wait no longer than `_PATIENCE`: who was stopped while it held the lock must not stop all others."""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            _flock(descriptor, how)
         except OSError as error:
             if error.errno not in _HELD:
                 raise

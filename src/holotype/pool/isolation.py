@@ -6,7 +6,6 @@ standard input, and writes its pixels to standard output.
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from holotype.pool.decoding import decode_content
 from holotype.pool.formats.header import Header
 from holotype.pool.limits import Cost, Limits, Room
 
-_ENDED = {signal.SIGXCPU, signal.SIGKILL}
 _room = Room()
 
 
@@ -71,7 +69,7 @@ def _run(request: bytes, allowed: Limits) -> bytes:
 
 
 def _refuse(code: int, allowed: Limits) -> NoReturn:
-    if -code in _ENDED:
+    if -code in (signal.SIGXCPU, signal.SIGKILL):
         raise UnreadableHere(f"cannot be decoded in {allowed.seconds} seconds of CPU time; {allowed.advice}")
     raise UnreadableImage(f"cannot be decoded: its decoder ended with code {code}")
 
@@ -90,6 +88,8 @@ def _answer(reply: bytes, allowed: Limits) -> Image.Image:
 
 def main(source: BinaryIO, target: BinaryIO) -> None:
     """Decode the image of one request. The limits come first: nothing is loaded or read before they hold."""
+    import resource
+
     asked = json.loads(source.readline())
     for kind, limit in ((resource.RLIMIT_AS, "memory"), (resource.RLIMIT_CPU, "seconds")):
         with suppress(ValueError, OSError):  # a lower one holds already

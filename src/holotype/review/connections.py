@@ -1,7 +1,6 @@
 """The connections to the page's server: how many there are at once, and how long each may keep it waiting."""
 
 import asyncio
-import resource
 import socket
 from typing import Any
 
@@ -13,6 +12,8 @@ CONNECTIONS = 256  # connections at once; fewer where this process may open few 
 
 def most_connections() -> int:
     """Return how many connections there may be: a quarter of the files that this process may open, and at most 256."""
+    import resource
+
     return max(16, min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
