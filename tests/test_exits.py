@@ -109,7 +109,7 @@ def test_a_pattern_that_the_shell_expanded_is_to_be_quoted(
     more = ["--out", tmp_path / "out"] if command == "embed" else ["--exemplar", "a=0"]
     code, _, error = holotype(command, *images, *more)
     assert code == 2
-    assert "quote it, as in --images 'pool-{000..150}.tar'" in " ".join(error.replace("│", " ").split())
+    assert "quote it, as in 'pool-{000..150}.tar'" in " ".join(error.replace("│", " ").split())
 
 
 class TestWhatShouldNotHappen:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from reviewer import groups_of
 
 from holotype import Classifier, Review, Settings, open_pool, run
+from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError
 from holotype.runs.commands import evaluate_run, tune_run
@@ -201,3 +203,30 @@ def test_a_pool_of_other_images_is_no_pool_of_the_run(out: Path, photos: Path, d
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(photos / "0.jpg")
     with pytest.raises(AnswersError, match=r"no image of .*photos was in the run: .* --images; .* another --out"):
         Review.open(out)
+
+
+def test_a_run_of_other_images_that_was_stopped_goes_on_with_their_exemplars(
+    data: Path, photos: Path, out: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they share names, and some images, with those of the run that it was to replace."""
+    others = shutil.copytree(photos, data / "others")
+    (others / "0.jpg").write_bytes((photos / "10.jpg").read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr("holotype.runs.sweep.write_report", lambda *_: sys.exit(9))
+        with pytest.raises(SystemExit):
+            run(job(images=str(others), test_set=None), out, force=True)
+    repeat(out, stopped=True)
+    assert ReviewBaseline.load(RunFolder(out).baseline).pictures[0] == [(others / "0.jpg").read_bytes()]
+
+
+@pytest.mark.parametrize("leftover", [".DS_Store", ".nfs0001"])
+def test_what_a_system_left_among_new_results_fails_no_run(
+    leftover: str, photos: Path, job: Job, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: RunFolder, *_: object) -> None:
+        (folder.path / leftover).touch()
+
+    monkeypatch.setattr("holotype.runs.sweep.write_report", write)
+    run(job(images=str(photos), test_set=None), data / "out")
+    assert Classifier.load(data / "out").classes_
+    assert not [*(data / "out").glob(".new*"), *(data / "out").glob("*unfinished*")]

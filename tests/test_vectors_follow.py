@@ -19,6 +19,7 @@ from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder, OnnxEncoder
 from holotype.errors import EmbeddingsError, PoolError
 from holotype.pool.pool import Pool, open_pool
+from holotype.progress import Silent
 from holotype.runs.commands import embed_pool, search_pool
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore, embed
@@ -287,3 +288,20 @@ def test_ctrl_c_keeps_what_is_finished(network: str, encodes: list[str], encoder
     assert 0 < kept < 70
     embed(pool, encoder, tmp_path / "v")
     assert len(encodes) == 70 - kept
+
+
+class _Said(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_nothing_is_said_of_a_folder_that_has_none_of_what_is_missing(
+    photos: Path, encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    pool, said, picture = open_pool(photos), _Said(), encoded(blurred(99))
+    embed(pool, encoder, tmp_path / "a")
+    EmbeddingStore(tmp_path / "b", encoder, pool, [tmp_path / "a"]).ensure(["file:99"], lambda _: picture, said)
+    assert said.lines == []

@@ -15,7 +15,7 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _WHOLE = re.compile(r"holotype [a-z]+ [^;,.:)]*")  # a command of its own, options and all
 _PLACES = {"--images", "--embeddings", "--embeddings-encoder", "--test-set", "--encoder"}  # which may have been moved
 _OF_REPEAT = {"--out", "--force", "--resume"} | _PLACES  # what goes with the folder of a run
-_QUOTE = "if the shell made several arguments of one pattern, quote it, as in --images 'pool-{000..150}.tar'"
+_QUOTE = "if the shell made several arguments of one pattern, quote it, as in 'pool-{000..150}.tar'"
 
 
 class _Command(TyperCommand):

@@ -192,7 +192,7 @@ class RunFolder:
             for fresh, place in zip(new.results, self.results, strict=True):
                 if fresh.exists():
                     fresh.rename(place)
-            new.path.rmdir()
+            shutil.rmtree(new.path, ignore_errors=True)  # a system may have left something of its own in it
 
     def _cut_off(self) -> "RunFolder | None":
         """The new results whose swap was cut off: they are whole, and the old ones are not any more."""
@@ -251,11 +251,15 @@ class RunFolder:
         """
         return ReviewBaseline.load(self.baseline).following(pool).in_order(classes)
 
-    def read_exemplars(self, settings: Settings, pool: Pool) -> list[Exemplar]:
+    def read_exemplars(self, settings: Settings, pool: Pool, *, stopped: bool = False) -> list[Exemplar]:
         """Return the exemplars of the run here: the pictures that it saw, under the names that they have in `pool` now.
 
         Where it kept none they are looked up. Raises `ExemplarError` where one is not found.
+
+        stopped   `settings` are those of a run that was stopped: of other images, the finished one saw none of it
         """
+        if stopped and len({known.images for known in self._known()}) > 1:
+            return resolve(pool, settings.exemplars)
         try:
             baseline = self.read_baseline(list(settings.exemplars), pool)
         except AnswersError:

@@ -87,7 +87,10 @@ def repeat(
     folder.read_settings(stopped=stopped)  # where there is no run, no folder is made
     with folder.lock(doing):
         settings, progress = change(find_inputs(folder, stopped=stopped)), progress or Silent()
-        known = lambda pool: list(_as_they_are(folder.read_exemplars(settings, pool), progress))  # noqa: E731
+
+        def known(pool: Pool) -> list[Exemplar]:
+            return list(_as_they_are(folder.read_exemplars(settings, pool, stopped=stopped), progress))
+
         inputs = open_inputs(settings, known, progress)
         return _run(inputs, folder, progress)
 

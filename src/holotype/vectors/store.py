@@ -186,6 +186,8 @@ class EmbeddingStore:
         unreadable = {name: why for name, why in found.unreadable.items() if why.digest}
         places = dict(found.places)
         rest = [name for name in names if name not in places and name not in unreadable]
+        if len(rest) == len(names):  # it has others of the pool
+            return names
         progress.say(f"{len(names) - len(rest):,} vectors of {self.encoder.name} are taken from {folder}")
         for shard, placed in by_shard(found.places):
             if shard.digests is not None and set(placed.values()) == set(range(len(shard.ids))):
