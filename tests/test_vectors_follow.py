@@ -21,6 +21,8 @@ from holotype.errors import EmbeddingsError, PoolError
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Silent
 from holotype.runs.commands import embed_pool, search_pool
+from holotype.runs.inputs import open_inputs
+from holotype.settings import Settings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore, embed
 from holotype.vectors.supplied import import_embeddings
@@ -133,6 +135,30 @@ def test_a_tar_unpacked_and_packed_again_keeps_its_vectors(
         check(embed(pool, encoder, tmp_path / "v"), pool, encoder)
         check(import_embeddings(tmp_path / "v", pool), pool, encoder)
     assert encodes == []
+
+
+def test_images_that_are_newer_than_supplied_vectors_are_counted_and_can_be_added(
+    photos: Path, network: str, encoder: OnnxEncoder, encodes: list[str], tmp_path: Path
+) -> None:
+    class Said(Silent):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    embed_pool(str(photos), network, tmp_path / "v")
+    add(photos)
+    given = {"images": str(photos), "exemplars": {"a": ["0"]}, "embeddings": str(tmp_path / "v"), "encoders": [network]}
+    lines: list[str] = []
+    encodes.clear()
+    found = open_inputs(Settings.parse(given), progress=Said()).supplied
+    assert found is not None
+    assert len(found.rows) == 24
+    advice = f"1 images have no vector in {tmp_path / 'v'}, and are left out; holotype embed {photos} --out"
+    assert any(advice in line for line in lines)
+    embed_pool(str(photos), network, tmp_path / "v")
+    assert encodes == ["new"]
+    lines.clear()
+    open_inputs(Settings.parse(given), progress=Said())
+    assert not any("have no vector" in line for line in lines)
 
 
 def test_an_unchanged_pool_is_not_read(photos: Path, encoder: OnnxEncoder, tmp_path: Path) -> None:
