@@ -305,3 +305,14 @@ def test_ids_of_several_tars_can_be_told_apart(data: Path, network: str, holotyp
     assert labels == {f"{a}/0": "red", f"{a}/1": "green", f"{b}/0": "blue", f"{b}/1": "red"}
     _, said, _ = holotype("predict", data / "out", data / "a.tar", "--format", "csv")
     assert [row["id"] for row in csv.DictReader(said.splitlines())] == ["0", "1"]  # of one, they are as they are
+
+
+def test_predict_answers_in_the_order_of_the_pool(data: Path, network: str, holotype: Run) -> None:
+    """Who lays the lines beside another list must not be a row out behind an unreadable image."""
+    from holotype import open_pool
+
+    holotype(*reference_job(data, network))
+    code, said, _ = holotype("predict", data / "out", data / "images.tar", "--format", "csv")
+    rows = list(csv.DictReader(said.splitlines()))
+    assert (code, [row["id"] for row in rows]) == (0, open_pool(data / "images.tar").ids)
+    assert rows[7]["reason"].startswith("unreadable")

@@ -1,6 +1,9 @@
 """Networks in the cache are those that were written there; what was damaged or altered is made anew, or named."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from networks import convolution, images
 
 from holotype.encoders.cached import kept
 from holotype.encoders.registry import load_encoder
-from holotype.errors import EncoderError
+from holotype.errors import EncoderError, OutputError
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -60,3 +63,26 @@ def test_a_file_of_a_version_that_kept_no_digests_is_taken_and_noted(tmp_path: P
     made: list[Path] = []
     kept(tmp_path / "net.onnx", made.append)
     assert made == [tmp_path / "net.onnx"]
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").write_bytes(b"")
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "closed" / "cache"))
+    source = str(convolution(tmp_path))
+    with pytest.raises(OutputError, match="set HOLOTYPE_CACHE to a folder"):
+        load_encoder(source)
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "another"))
+    load_encoder(source)
+
+
+def test_onnx_runtime_does_not_report_on_its_user(tmp_path: Path) -> None:
+    """It would keep a number of this machine in the home folder, from the moment that it is imported."""
+    source, home = str(convolution(tmp_path)), tmp_path / "home"
+    home.mkdir()
+    script = f"from holotype.encoders.registry import load_encoder; load_encoder({source!r}, runtime='onnxruntime')"
+    environment = {**os.environ, "HOME": str(home), "HOLOTYPE_CACHE": str(tmp_path / "cache")}
+    environment = {name: value for name, value in environment.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert list(home.rglob("*")) == []

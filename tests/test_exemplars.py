@@ -224,3 +224,22 @@ def test_a_code_that_is_one_images_name_and_anothers_file(make_tar: Callable[...
     with pytest.raises(ExemplarError, match=r"'banner\.jpg' means 2 images .*; give the whole id"):
         resolve(pool, {"red": ["banner.jpg"]})
     assert [resolve(pool, {"red": [code]})[0].row for code in ("banner", "banner.jpg.webp")] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["/data/a/0", "../a/0", "~/a/0"])
+def test_the_very_id_is_an_id_though_it_looks_like_a_path(
+    here: Path, make_tar: Callable[..., Path], jpeg: Jpeg, name: str
+) -> None:
+    """`tar -P` keeps the paths as they were given; what a run wrote into its settings must be read again."""
+    (here / "a").mkdir()
+    pool = open_pool(make_tar([(f"{name}.jpg", jpeg((9, 9, 9))), (f"{name.replace('a/', 'b/')}.jpg", jpeg((0, 0, 9)))]))
+    for code in (name, f"{name}.jpg"):
+        (found,) = resolve(pool, {"red": [code]})
+        assert (found.row, found.name) == (0, name)
+    with pytest.raises(ExemplarError, match="there is no file"):
+        resolve(pool, {"red": [f"{name}.png"]})
+    path = Path(name).expanduser().with_suffix(".jpg")
+    if name.startswith("~"):  # a file that is there goes before
+        path.write_bytes(jpeg((1, 2, 3)))
+        (found,) = resolve(pool, {"red": [f"{name}.jpg"]})
+        assert (found.row, found.data) == (None, path.read_bytes())

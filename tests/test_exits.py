@@ -195,3 +195,15 @@ def test_a_signal_that_ends_a_command_is_one_line(number: int, code: int, out: P
     os.close(opened)
     assert (process.returncode, said) == (code, "")
     assert error == "stopped: the lines that were printed are whole; with --out nothing was written\n"
+
+
+def test_closed_standard_streams_are_no_error(out: Path, tmp_path: Path) -> None:
+    """As of a service; nothing that is written for them gets into the files that would take their places."""
+    answers, images = tmp_path / "answers.csv", Settings.load(out / "holotype.toml").images
+    predict = [*COMMAND, "predict", str(out), images, "--format", "csv"]
+    for words, closed in (([*predict, "--out", str(answers)], "<&- >&- 2>&-"), (predict, ">&-"), (predict[:4], "2>&-")):
+        done = subprocess.run(["bash", "-c", f'exec "$@" {closed}', "-", *words], capture_output=True, check=False)
+        assert (done.returncode, done.stdout) == (0 if len(words) > 4 else 2, b"")
+        assert b"rror" not in done.stderr
+    whole = subprocess.run(predict, capture_output=True, check=True).stdout
+    assert answers.read_bytes() == whole

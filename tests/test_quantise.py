@@ -158,3 +158,12 @@ def test_what_holds_is_fast_and_close() -> None:
     assert PrecisionCheck("int8", 2.0, 0.01, (1.0, 0.99)).holds
     assert not PrecisionCheck("int8", 2.0, 0.5, (1.0, 0.99)).holds
     assert not PrecisionCheck("int8", 1.0, 0.01, (1.0, 0.99)).holds
+
+
+def test_a_cache_that_can_only_be_read_stops_no_choice(
+    encoder: OnnxEncoder, pool: Pool, cache: Path, worth: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    worth.setattr(precision, "_note", lambda *_: tmp_path / "file" / "note.json")
+    worth.setattr(precision, "_choose", lambda *_: ("f32", []))
+    assert choose_arithmetic(encoder, pool, "auto", Said()) is encoder

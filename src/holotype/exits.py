@@ -37,6 +37,7 @@ def one_line() -> Iterator[None]:
     With --debug among the arguments, which is taken out, errors keep their traceback. What is no error of ours leaves
     its traceback in a file of the cache.
     """
+    _open_closed()
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     ended = _EndedBy()
@@ -57,6 +58,13 @@ def one_line() -> Iterator[None]:
             raise
         _say(f"error: {_explain(error)}")
         raise SystemExit(_FAILED) from None
+
+
+def _open_closed() -> None:
+    """Lead the standard streams that were closed (`>&-`, a service) to nowhere; files would take their places."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 class _EndedBy:

@@ -12,9 +12,16 @@ from holotype.files import write
 def kept(path: Path, make: Callable[[Path], None]) -> Path:
     """Return `path`, which `make` writes where it is not there, or not as it was written.
 
-    Raises `EncoderError` where a file is not as it was written and cannot be made again; what `make` raises passes
-    where there was none.
+    Raises `EncoderError` where a file is not as it was written and cannot be made again, and `OutputError` where it
+    cannot be written; what else `make` raises passes where there was none.
     """
+    try:
+        return _kept(path, make)
+    except OutputError as error:
+        raise OutputError(f"{error}; for another place, set HOLOTYPE_CACHE to a folder") from error
+
+
+def _kept(path: Path, make: Callable[[Path], None]) -> Path:
     if not path.is_file():
         make(path)
     elif _written(path) == (found := file_digest(path)):

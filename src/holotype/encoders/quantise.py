@@ -21,7 +21,7 @@ from holotype import files
 from holotype.encoders.cached import kept
 from holotype.encoders.encode import in_order, l2_normalize
 from holotype.encoders.runtimes import BATCH, OnnxEncoder, identity, runs_bf16
-from holotype.errors import EncoderError, UnreadableImage
+from holotype.errors import EncoderError, OutputError, UnreadableImage
 from holotype.pool.images import Pixels
 from holotype.pool.pool import Pool, spread
 from holotype.progress import Progress
@@ -97,7 +97,8 @@ def choose_arithmetic(
     if found is None:
         found, checks = _choose(encoder, pool, progress)
         note = {"chosen": found, "trials": [asdict(check) for check in checks]}
-        files.write(_note(encoder, pool), json.dumps(note, indent=1))
+        with suppress(OutputError):  # a cache that can only be read: it is found again the next time
+            files.write(_note(encoder, pool), json.dumps(note, indent=1))
     return encoder if found == "f32" else _in_arithmetic(encoder, pool, found, progress)
 
 

@@ -34,7 +34,8 @@ class Exemplar:
 def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar]:
     """Find each exemplar by pool id or path, in the order of the classes.
 
-    A code that begins with `/`, `./`, `../` or `~` is a path; any other is an id, and a path only where it is no id.
+    A code that begins with `/`, `./`, `../` or `~` is a path, and an id only where it is no file and the very id of an
+    image, as a tar may have them; any other is an id, and a path only where it is no id.
     Raises `ExemplarError` for one that is unknown, unreadable, means two images, or is given for two classes, and
     for a name that no class can have.
     """
@@ -175,10 +176,16 @@ def _row(pool: Pool, code: str) -> int | None:
         return None
     if code.startswith("./") and not split_suffix(code)[1] and (row := pool.find(code, longer=False)) is not None:
         return row  # no picture is called so
+    if (row := pool.find(code, longer=False)) is not None and code in _whole_names(pool, row):
+        return row
     start, slash, last = code.rpartition("/")
     known = slash and pool.find(last, longer=False) is not None
     hint = f"; without {start + slash!r} it would be an image of the pool" if known else ""
     raise ExemplarError(f"there is no file {_path(code)}{hint}")
+
+
+def _whole_names(pool: Pool, row: int) -> tuple[str, str]:
+    return pool.ids[row], pool.ids[row] + (pool.suffixes[row] if pool.suffixes else "")
 
 
 def _refuse_other_file(code: str, id_: str, data: bytes) -> None:

@@ -149,8 +149,8 @@ def predict_sources(
 
 def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None) -> Iterator[dict[str, Any]]:
     for predictions, unreadable in classifier.predict_pool(pool, range(len(pool)), progress):
-        yield from predictions.records()
-        yield from ({"id": name, "error": reason} for name, reason in unreadable.items())
+        found = [*predictions.records(), *({"id": name, "error": why} for name, why in unreadable.items())]
+        yield from sorted(found, key=lambda record: pool.rows[record["id"]])  # line i is the pool's image i
 
 
 def _predict_file(classifier: Classifier, path: str) -> Iterator[dict[str, Any]]:
