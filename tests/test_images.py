@@ -221,3 +221,12 @@ def test_thumbnail_and_contact_sheet() -> None:
     assert decode(thumbnail(noise(400, 100))).size == (128, 32)
     assert contact_sheet([noise()] * 11, columns=10, side=20).size == (200, 40)
     assert contact_sheet([], columns=2, side=20).size == (40, 20)
+
+
+def test_bytes_of_any_kind_and_what_is_no_source(jpeg: Jpeg) -> None:
+    data = jpeg((200, 0, 0))
+    for same in (bytearray(data), memoryview(data)):
+        assert decode(same).tobytes() == decode(data).tobytes()
+    for wrong in (io.BytesIO(data), None, iter([data])):
+        with pytest.raises(UnreadableImage, match=f"expected a path, encoded bytes, .* got {type(wrong).__name__}"):
+            decode(wrong)  # type: ignore[arg-type]

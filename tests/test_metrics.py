@@ -215,3 +215,19 @@ def test_a_test_set_names_images_and_classes_as_people_do(tmp_path: Path) -> Non
     (tmp_path / "test.csv").write_text(f"id,{name}\n C:\\pool\\1.jpg ,1\n3,0\n", encoding="utf-8")
     test_set = read_test_set(tmp_path / "test.csv", ["Pokémon"], make_pool("0001", "0002", "0003"))
     assert (test_set.rows, test_set.truth.tolist()) == ([0, 2], [[1], [0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("index;cat;dog\r\nx;0;1\r\ny;1;0\r\n", "utf-8-sig"),
+        ("index\tcat\tdog\r\nx\t0\t1\r\ny\t1\t0\r\n", "utf-16"),
+        ("sep=;\r\nindex;cat;dog\r\nx;0;1\r\ny;1;0\r\n", "utf-8"),
+        ("index,cat,dog,\nx,FALSE,TRUE,\ny,TRUE,FALSE,\n,,,\n", "utf-8"),
+        ('"index", "cat", "dog"\n"x", "0", "1"\n"y", "1", "0"\n'.replace(", ", ","), "utf-8"),
+    ],
+)
+def test_a_test_set_may_come_from_a_spreadsheet(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "test.csv").write_bytes(text.encode(encoding))
+    test_set = read_test_set(tmp_path / "test.csv", ["cat", "dog"], make_pool("x", "y"))
+    assert (test_set.rows, test_set.truth.tolist()) == ([0, 1], [[0, 1], [1, 0]])

@@ -1,7 +1,5 @@
 """The labelled rows that a model is judged on."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +9,11 @@ from numpy.typing import NDArray
 
 from holotype.errors import PoolError, TestSetError
 from holotype.names import composed
-from holotype.pointers import refuse_pointer
 from holotype.pool.pool import Pool
+from holotype.pool.tables import read_table
 
 ID_COLUMNS = ("index", "id")
-VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # the last as spreadsheets write them, in capitals
 IDS_NAMED = 10  # unknown ids that an error names
 
 
@@ -38,60 +36,50 @@ class TestSet:
 def read_test_set(path: Path, classes: Sequence[str], pool: Pool) -> TestSet:
     """Read a CSV with a column `index` (or `id`) and one column of 0 and 1 for each class, in any order.
 
-    A row of zeros is "none". Raises `TestSetError`.
+    It may come from a spreadsheet (`tables.read_table`). A row of zeros is "none". Raises `TestSetError`.
     """
-    lines = _lines(path)
-    header = [name.strip() for name in lines[0][1]]
-    key, columns = _columns(path, header, classes)
-    codes: list[tuple[int, str]] = []
-    truth = np.zeros((len(lines) - 1, len(classes)), dtype=np.int64)
-    for i, (number, cells) in enumerate(lines[1:]):
-        where = f"{path}, line {number}"
-        if len(cells) != len(header):
-            raise TestSetError(f"{where}: expected {len(header)} values ({', '.join(header)}), got {len(cells)}")
-        codes.append((number, cells[key]))
-        truth[i] = _values(where, [cells[column].strip() for column in columns], classes)
-    rows = _rows(path, codes, pool)
-    return TestSet(rows, [pool.ids[row] for row in rows], truth)
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    refuse_pointer(path, TestSetError)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise TestSetError(f"cannot read the test set {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise TestSetError(f"{path}: expected a CSV in UTF-8, got other bytes; save it as CSV UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise TestSetError(f"{path}, line {reader.line_num}: not a CSV ({error})") from error
-    if len(lines) < 2:
-        got = "only a header" if lines else "an empty file"
+    table = read_table(path, lambda header: _places(header, classes) is not None, TestSetError)
+    if not table.lines and not table.faults:
+        got = "only a header" if table.header else "an empty file"
         raise TestSetError(f"{path}: expected a header and at least one labelled row, got {got}")
-    return lines
+    key, columns = _columns(path, table.header, classes)
+    if table.faults:
+        raise TestSetError(f"{path}, {table.faults[0]}")
+    codes = [(number, cells[key]) for number, cells in table.lines]
+    truth = [
+        _values(f"{path}, line {number}", [cells[column].strip() for column in columns], classes)
+        for number, cells in table.lines
+    ]
+    rows = _rows(path, codes, pool)
+    return TestSet(rows, [pool.ids[row] for row in rows], np.array(truth, np.int64))
 
 
 def _columns(path: Path, header: list[str], classes: Sequence[str]) -> tuple[int, list[int]]:
-    """Return the place of the id column, and of each class's column."""
-    forms = [composed(name) for name in header]  # a class may be there in another form of Unicode
-    wanted = [composed(name) for name in classes]
-    keys = [name for name in forms if name in ID_COLUMNS and name not in wanted]
-    if len(keys) != 1 or sorted(forms) != sorted([*keys, *wanted]):
+    """Return the place of the id column, and of each class's column. Raises `TestSetError`."""
+    places = _places(header, classes)
+    if places is None:
         raise TestSetError(
             f"{path}: expected the columns index (or id), {', '.join(classes)}; got {', '.join(header)}. "
             "Name one column for each class, exactly as the class is named, with commas between"
         )
+    return places
+
+
+def _places(header: Sequence[str], classes: Sequence[str]) -> tuple[int, list[int]] | None:
+    """The same; None where it is no header of a test set."""
+    forms = [composed(name) for name in header]  # a class may be there in another form of Unicode
+    wanted = [composed(name) for name in classes]
+    keys = [name for name in forms if name in ID_COLUMNS and name not in wanted]
+    if len(keys) != 1 or sorted(forms) != sorted([*keys, *wanted]):
+        return None
     return forms.index(keys[0]), [forms.index(name) for name in wanted]
 
 
 def _values(where: str, cells: list[str], classes: Sequence[str]) -> list[int]:
     for name, cell in zip(classes, cells, strict=True):
-        if cell not in VALUES:
+        if cell.lower() not in VALUES:
             raise TestSetError(f"{where}: expected 0 or 1 in column {name}, got {cell!r}")
-    values = [VALUES[cell] for cell in cells]
+    values = [VALUES[cell.lower()] for cell in cells]
     if sum(values) > 1:
         ones = ", ".join(name for name, value in zip(classes, values, strict=True) if value)
         raise TestSetError(f'{where}: expected at most one 1 in a row (all 0 is "none"), got 1 for {ones}')

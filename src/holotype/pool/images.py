@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from holotype.pool.isolation import decode_apart
 from holotype.pool.limits import TOGETHER, Cost, Room, limits
 
 Pixels = NDArray[np.uint8]
-Source = str | Path | bytes | Image.Image | NDArray[np.uint8]
+Source = str | Path | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 
 _PICTURES = ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .jp2 .avif .heic .heif"
 SUFFIXES = frozenset(_PICTURES.split())
@@ -43,7 +44,7 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
         return _from_array(source)
     if isinstance(source, Image.Image):
         return _from_pillow(source)
-    data = source if isinstance(source, bytes) else read_file(Path(source))
+    data = _bytes_of(source)
     if not data:
         raise UnreadableImage("the file has 0 bytes")
     if is_drawn(data):
@@ -129,6 +130,19 @@ def read_file(path: Path) -> bytes:
             return file.read(allowed.size + 1)  # a pipe has no size
     except OSError as error:
         raise UnreadableImage(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _bytes_of(source: Any) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return read_file(Path(source))
+    raise UnreadableImage(
+        "expected a path, encoded bytes, a Pillow image, or pixels of shape (height, width, 3) and dtype uint8, got "
+        f"{type(source).__name__}"
+    )
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
