@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from conftest import Job, MakeTar
 from reviewer import groups_of
 
 from holotype import Review, open_pool, run
+from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import find_row
 from holotype.answers.records import Answer, NewAnswer
 from holotype.review.session import Session
@@ -140,3 +142,16 @@ def test_of_identical_images_an_answer_decides_that_of_its_name(data: Path, make
     assert find_row(copies, "gone") == (None, "about an image that is not in the pool")
     assert find_row(copies, "/elsewhere/x.jpg")[0] is None  # it may be an exemplar from outside
     assert find_row(copies, "/elsewhere/x.jpg", longer=True)[0] == 0
+
+
+def test_after_apply_the_audit_goes_on_in_the_order_of_the_new_run(data: Path, answered: Path) -> None:
+    """Also where a version did the run that drew it by rows."""
+    folder = RunFolder(answered).baseline
+    replace(ReviewBaseline.load(folder), images=None, pictures=()).save(folder)
+    with Review.open(answered) as review:
+        review.record([NewAnswer(str(row), RED, "yes") for row in range(50, 110, 10)])
+        review.apply()
+        asked = [one.id for one in review.next(60, RED) if one.audit]
+    with Review.open(answered) as review:
+        assert asked == [one.id for one in review.next(60, RED) if one.audit]
+    assert len(asked) > 5

@@ -14,7 +14,7 @@ from holotype.cli import main
 from holotype.errors import OutputError
 from holotype.runs.commands import evaluate_run
 from holotype.runs.folder import RunFolder
-from holotype.runs.places import find_inputs
+from holotype.runs.places import find_inputs, repoint
 from holotype.runs.sweep import repeat
 
 Holotype = Callable[..., str]
@@ -139,3 +139,13 @@ def test_resume_names_what_differs(project: Path, job: Job, data: Path) -> None:
     (data / "again").mkdir()
     same = moved.rename(data / "again" / "images.tar")
     run(here.model_copy(update={"images": str(same)}), project / "out", resume=True)  # it was moved
+
+
+def test_what_a_stopped_run_of_other_images_was_to_do_stays(project: Path, data: Path, make_tar: MakeTar) -> None:
+    pool, folder = open_pool(data / "images.tar"), RunFolder(project / "out")
+    others = make_tar([(f"{name}.jpg", pool.read(row)) for row, name in enumerate(pool.ids[:100])], "others.tar")
+    folder.claim(folder.read_settings().model_copy(update={"images": str(others)}))
+    moved = (project / "given" / "images.tar").rename(data / "moved.tar")
+    repoint(project / "out", {"images": str(moved)})
+    assert folder.read_settings().images == str(moved)
+    assert folder.read_settings(stopped=True).images == str(others)

@@ -90,7 +90,6 @@ class Review:
     ) -> None:
         self.folder, self.settings, self.pool, self.strategy = folder, settings, pool, strategy
         self.classes = list(settings.exemplars)
-        self._numbers = baseline.numbers
         self._refitting = RLock()
         self._picture = lru_cache(maxsize=_PICTURES)(self._render)
         self._baseline = baseline
@@ -177,7 +176,9 @@ class Review:
         closed = [*exclude, *state.baseline.held_out]
         context = QueryContext.of(state.baseline, state.refined, k, known, closed)
         tally = AnswerTally(len(asked), sum(one.audit for one in about))
-        queries = next_queries(context, self.strategy, n, tally, state.refined.sampled[k], self._numbers, known)
+        queries = next_queries(
+            context, self.strategy, n, tally, state.refined.sampled[k], state.baseline.numbers, known
+        )
         return [self._question(state, one, k) for one in queries]
 
     def _question(self, state: ReviewState, asked: Query, k: int) -> Question:

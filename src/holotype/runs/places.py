@@ -92,14 +92,16 @@ def repoint(out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     if not places or rest:
         return rest
     folder = RunFolder(out)
-    found = absolute(folder.read_settings().model_copy(update=places))
+    before = folder.read_settings()
+    found = absolute(before.model_copy(update=places))
     with folder.lock("holotype"):
         pool = open_pool(found.images, allow_truncated=found.allow_truncated) if is_there(found.images) else None
         _check(folder, found, places, pool)
-        noted = {key: getattr(found, key) for key in places}
         for path in (folder.settings, folder.unfinished):
             if path.exists():
-                files.write(path, Settings.load(path).model_copy(update=noted).to_toml())
+                known = Settings.load(path)  # of a run that was stopped what is elsewhere stays
+                noted = {key: getattr(found, key) for key in places if getattr(known, key) == getattr(before, key)}
+                files.write(path, known.model_copy(update=noted).to_toml())
     return {}
 
 
