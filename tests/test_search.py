@@ -200,3 +200,18 @@ def test_half_precision_shards_are_compared_as_exactly_as_they_are_stored(dim: i
     wanted = np.stack([(l2_normalize(found) @ l2_normalize(own).T).max(axis=1) for own in queries], axis=1)
     assert abs(scores - wanted).max() < 1e-3 / np.sqrt(dim) + 1e-6
     assert (scores[7] == 0).all()
+
+
+@pytest.mark.parametrize(("value", "why"), [(0.0, "only zeros"), (np.nan, "no finite vector")])
+def test_an_exemplar_that_nothing_can_be_compared_with_is_refused(
+    network: str, picture: Picture, monkeypatch: pytest.MonkeyPatch, value: float, why: str
+) -> None:
+    """All would be equally far from it, and the order that of the pool."""
+    encoder = load_encoder(network)
+    monkeypatch.setattr(encoder, "encode", lambda pixels: np.full((len(pixels), 24), value, np.float32))
+    pool = Embeddings([vectors(5)], np.arange(1, 6), 6)
+    with pytest.raises(ExemplarError, match=f"nothing can be compared with picture 0: .* {why};"):
+        search(pool, ["red"], [exemplar(0, data=as_png(picture(0)))], encoder)
+    zeros = Embeddings([np.zeros((6, 24), np.float32)], np.arange(6), 6)
+    with pytest.raises(ExemplarError, match="only zeros"):
+        search(zeros, ["red"], [exemplar(0)], None)

@@ -64,7 +64,7 @@ def search(
 ) -> Search:
     """Compare the pool with the exemplars. One that is not in the pool needs the `encoder` of the embeddings.
 
-    Raises `ExemplarError` where that encoder is not known.
+    Raises `ExemplarError` where that encoder is not known, and for one whose vector is zeros or not finite.
     """
     started = time.perf_counter()
     vectors = np.stack([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
@@ -80,12 +80,23 @@ def _encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:
 
 def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None) -> NDArray[np.float32]:
     if exemplar.row is not None and embeddings.present[exemplar.row]:
-        return embeddings.take([exemplar.row]).ravel()
+        return _compared(embeddings.take([exemplar.row]).ravel(), exemplar)
     if encoder is not None:
-        return _encoded(exemplar.data, encoder)
+        return _compared(_encoded(exemplar.data, encoder), exemplar)
     raise ExemplarError(
         f"{exemplar.name} has no row in the embeddings, and what made them is not known: name their encoder, give the "
         "id of an image in the pool, or search with an encoder of your own in place of them"
+    )
+
+
+def _compared(vector: NDArray[np.float32], exemplar: Exemplar) -> NDArray[np.float32]:
+    """Return the vector of an exemplar if anything can be compared with it."""
+    if np.isfinite(vector).all() and vector.any():
+        return vector
+    raise ExemplarError(
+        f"nothing can be compared with {exemplar.name}: what made the vectors gives it "
+        f"{'only zeros' if np.isfinite(vector).all() else 'no finite vector'}; give another image as exemplar, or take "
+        "another encoder"
     )
 
 
