@@ -5,6 +5,7 @@ those of a second call that nobody interrupts there.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def embed(out: Path, kill_at: int | None = None) -> tuple[float, float]:
     """Encode into `out`; with `kill_at` until a moment after so many shards. Returns seconds and peak MB."""
     command = [str(Path(sys.executable).parent / "holotype"), "embed", str(FOLDER / "reference" / "images.tar")]
     started, peak = time.perf_counter(), 0.0
-    process = subprocess.Popen([*command, "--out", str(out)])
+    environment = os.environ | {"HOLOTYPE_CACHE": str(own_cache(out.with_name(f"{out.name}-cache")))}
+    process = subprocess.Popen([*command, "--out", str(out)], env=environment)
     while process.poll() is None:
         with suppress(StopIteration, OSError):  # it has ended meanwhile
             peak = peak_mb(process.pid)
@@ -40,6 +42,14 @@ def embed(out: Path, kill_at: int | None = None) -> tuple[float, float]:
     if process.returncode and kill_at is None:
         raise SystemExit(f"holotype embed ended with status {process.returncode}")
     return time.perf_counter() - started, peak
+
+
+def own_cache(folder: Path) -> Path:
+    """Return a cache that has the encoders, and no vectors that would be taken over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "encoders").exists():
+        (folder / "encoders").symlink_to(cache_folder().absolute() / "encoders")
+    return folder
 
 
 def contents(paths: Sequence[Path]) -> dict[str, bytes]:

@@ -1,6 +1,5 @@
 """What a Classifier takes for an exemplar, and what it makes of groups of few images."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ from classifiers import CLASSES, OPTIONS, PICTURES, png
 from conftest import Picture
 
 from holotype import Classifier, load_encoder, open_pool
-from holotype.errors import EmbeddingsError, ExemplarError, GroupError
+from holotype.errors import EmbeddingsError, ExemplarError, GroupError, HolotypeWarning
 from holotype.pool.pool import Pool
-from holotype.progress import Silent
 from holotype.vectors.embeddings import Embeddings
 
 pytestmark = pytest.mark.usefixtures("fit_cache")
@@ -130,16 +128,11 @@ def test_a_pool_of_the_exemplar_and_one_more(network: str, picture: Picture, tmp
 
 def test_a_group_of_none_but_the_exemplar_names_the_nearest(network: str, picture: Picture, tmp_path: Path) -> None:
     pool = few(tmp_path / "pool", picture, alike=1)
-
-    class Lines(Silent):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    lines: list[str] = []
     settings = OPTIONS | {"threshold": 0.999}
-    model = Classifier(encoder=network, **settings).fit(pool, {"red": ["red0"]}, progress=Lines())
-    (why,) = [line for line in lines if line.startswith("warning")]
-    assert re.search(r"'red': the most similar image has a cosine of 0\.\d+, and the threshold is 0\.999; lower", why)
+    with pytest.warns(
+        HolotypeWarning, match=r"'red': the most similar .* cosine of 0\.\d+, and the threshold is 0\.999; lower"
+    ):
+        model = Classifier(encoder=network, **settings).fit(pool, {"red": ["red0"]})
     assert model.counts_["fit red"] == 1
     assert model.predict([picture(0), picture(3)]).tolist() == ["red", "none"]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from holotype import Classifier, Settings, load_encoder, open_pool, run
 from holotype.encoders.encode import Encoded, Load, encode_images
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import EmbeddingsError, ExemplarError, GroupError, OutputError
+from holotype.errors import EmbeddingsError, ExemplarError, HolotypeWarning, OutputError
 from holotype.runs.commands import search_pool, tune_run
 from holotype.settings import RankSettings, TrainSettings
 from holotype.vectors.store import EmbeddingStore, embed

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from benchmarks.whole import own_cache
 from holotype.answers.log import AnswerLog
 from holotype.runs.folder import RunFolder
 
@@ -125,9 +126,7 @@ def end(process: "subprocess.Popen[str]") -> Ended:
 def build(root: Path) -> House:
     """Make the house at `root`. The run in a copy still has the first house's pool, which nothing writes to."""
     shutil.rmtree(root, ignore_errors=True)
-    (root / "cache").mkdir(parents=True)
-    encoders = Path(os.environ.get("HOLOTYPE_CACHE") or Path.home() / ".cache" / "holotype") / "encoders"
-    (root / "cache" / "encoders").symlink_to(encoders.absolute())
+    own_cache(root / "cache")
     write_tar(root / "images.tar", {str(number): picture(number) for number in range(IMAGES)})
     _write_rows(root / "test.csv", ["index", *CLASSES], [_truth(IMAGES - 1 - number) for number in range(TESTED)])
     _write_rows(root / "answers.csv", ["id", "class", "answer"], _answers(range(4, 4 + ANSWERED)))

@@ -19,7 +19,9 @@ from holotype.pool.images import Pixels, decode, letterbox
 
 BATCH = 4  # images that a network takes at once
 MOST_SIDE = 2048  # pixels; an image of 4,096 x 4,096 would already take gigabytes in any network
-PREPARATION = "letterbox, JPEG at no less than its size"  # other pixels make other vectors
+PREPARATION = (
+    "letterbox, JPEG at no less than its size, deep values by what they hold"  # other pixels make other vectors
+)
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would number this machine when it is imported
 

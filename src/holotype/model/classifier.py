@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from holotype.encoders.encode import NO_VECTOR, encode_images, l2_normalize
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import NotFittedError, UnreadableImage
+from holotype.errors import HolotypeWarning, NotFittedError, UnreadableImage
 from holotype.grouping.assign import group_pool, lonely_classes
 from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
@@ -118,7 +119,7 @@ class Classifier:
         cache: Path | None = None,
         progress: Progress | None = None,
     ) -> Self:
-        """Find what resembles the exemplars, group it, train and calibrate.
+        """Find what resembles the exemplars, group it, train and calibrate. Warns of a class that nothing resembles.
 
         exemplars           class -> pool ids or paths of images
         embeddings          vectors to search with; without them `encoder` encodes the whole pool
@@ -142,10 +143,11 @@ class Classifier:
             searched = search(embeddings, list(exemplars), found, embeddings_encoder)
             closed = near_rows(embeddings, held_out, settings.near_duplicate)
             labels = PoolLabels(group_pool(searched, settings, held_out=closed))
-            for why in lonely_classes(labels.groups, searched.exemplar_rows).values():
-                progress.say(f"warning: {why}")
             parts = training_rows.plan(searched, [labels], held_out, settings)
-            return self.learn(searched, labels, parts, pool, store, progress)
+            self.learn(searched, labels, parts, pool, store, progress)
+        for why in [*lonely_classes(labels.groups, searched.exemplar_rows).values(), *self.training_.warnings]:
+            warnings.warn(why, HolotypeWarning, stacklevel=2)
+        return self
 
     def learn(
         self,
