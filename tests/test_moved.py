@@ -149,3 +149,9 @@ def test_what_a_stopped_run_of_other_images_was_to_do_stays(project: Path, data:
     repoint(project / "out", {"images": str(moved)})
     assert folder.read_settings().images == str(moved)
     assert folder.read_settings(stopped=True).images == str(others)
+
+
+def test_resume_knows_the_same_place_by_another_path(project: Path, job: Job, data: Path) -> None:
+    (data / "link.tar").symlink_to(data / "images.tar")
+    for images in (data / "images.tar", project / ".." / "images.tar", data / "link.tar"):
+        run(job(test_set=None, images=str(images)), data / "out", resume=True)

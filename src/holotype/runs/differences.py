@@ -1,5 +1,6 @@
 """In what the settings of two runs differ."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ def differences(settings: Settings, known: Settings) -> list[str]:
 
 
 def _is_moved(now: Any, before: Any) -> bool:
-    """Whether `now` may be what was at `before`, where nothing is any more; or both are one image under its name."""
+    """Whether `now` is the place `before`, or may be what was there, where nothing is any more; or both are one image."""
     if isinstance(now, list) and isinstance(before, list):
         return len(now) == len(before) and all(a == b or _is_moved(a, b) for a, b in zip(now, before, strict=True))
     if not (isinstance(now, str) and isinstance(before, str)):
         return False
-    return Path(now).stem == Path(before).stem and not is_there(before)
+    same = os.path.realpath(now) == os.path.realpath(before)
+    return same or (Path(now).stem == Path(before).stem and not is_there(before))
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
