@@ -155,3 +155,16 @@ def test_resume_knows_the_same_place_by_another_path(project: Path, job: Job, da
     (data / "link.tar").symlink_to(data / "images.tar")
     for images in (data / "images.tar", project / ".." / "images.tar", data / "link.tar"):
         run(job(test_set=None, images=str(images)), data / "out", resume=True)
+
+
+def test_resume_knows_an_exemplar_by_more_than_the_end_of_its_name(data: Path, job: Job, make_tar: MakeTar) -> None:
+    pool = open_pool(data / "images.tar")
+    images = [(f"a/{name}.jpg", pool.read(row)) for row, name in enumerate(pool.ids)]
+    given = {"images": str(make_tar([*images, ("b/0.jpg", pool.read(3))], "two.tar")), "test_set": None}
+    names = {"red": ["a/0"], "green": ["a/1"], "blue": ["a/2"]}
+    run(job(exemplars=names, **given), data / "out")
+    with pytest.raises(OutputError, match=r"exemplars\.red \['b/0'\], was \['a/0'\]"):
+        run(job(exemplars=names | {"red": ["b/0"]}, **given), data / "out", resume=True)
+    given["images"] = str(make_tar([(f"x/{name}", content) for name, content in images], "two.tar"))
+    longer = {label: [f"x/{name}" for name in of_class] for label, of_class in names.items()}
+    run(job(exemplars=longer, **given), data / "out", resume=True)  # packed again from the folder above

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from holotype.pool.members import split_suffix
 from holotype.pool.sources import is_there
 from holotype.settings import Settings
 
@@ -20,13 +21,23 @@ def differences(settings: Settings, known: Settings) -> list[str]:
 
 
 def _is_moved(now: Any, before: Any) -> bool:
-    """Whether `now` is the place `before`, or may be what was there, where nothing is any more; or both are one image."""
+    """Whether `now` is the place `before`, or may be what was there, where nothing is any more.
+
+    Of images in a pool, whether one name is the end of the other, as when a pool is packed from the folder above.
+    """
     if isinstance(now, list) and isinstance(before, list):
         return len(now) == len(before) and all(a == b or _is_moved(a, b) for a, b in zip(now, before, strict=True))
     if not (isinstance(now, str) and isinstance(before, str)):
         return False
+    if not Path(before).is_absolute():
+        shorter, longer = sorted([_stem(now), _stem(before)], key=len)
+        return shorter == longer or longer.endswith(f"/{shorter}")
     same = os.path.realpath(now) == os.path.realpath(before)
     return same or (Path(now).stem == Path(before).stem and not is_there(before))
+
+
+def _stem(name: str) -> str:
+    return split_suffix(name)[0]
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
