@@ -209,3 +209,9 @@ def test_whatever_goes_wrong_in_a_header_is_a_cut(
     monkeypatch.setattr(tarfile.TarFile, "next", fail)
     with pytest.raises(PoolError, match=r"damaged after 1 images \(no more\)"):
         open_pool(path)
+
+
+def test_an_empty_file_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "pool.tar").touch()
+    with pytest.raises(PoolError, match=r"expected a tar at .*pool\.tar, which is empty \(0 bytes\); fetch it again"):
+        open_pool(tmp_path / "pool.tar")

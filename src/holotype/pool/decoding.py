@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +38,7 @@ _DECODERS = {
 }
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
 _DARK = 32  # no picture of 8 bits stays below it
+_END, _FILLERS = b"\xff\xd9", (b"", b"\x55\xaa" * 64, b"\x12\x34" * 64)  # of a JPEG; what could stand before its end
 _GAP = 3  # an image is never shrunk to less than three times the size that is wanted, as in `letterbox`
 _NEARLY_ALL = 64  # of 256: what the upper byte of 16 bits reaches in an image of more than 14
 _OTHER_BYTE = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
@@ -50,7 +52,12 @@ def decode_content(header: Header, fit: int | None) -> Image.Image:
     """
     image = _opened(header, fit)
     raw = _raw_mode(image)
-    image.load()
+    try:
+        image.load()
+    except OSError:
+        if not _may_lack_its_end_mark(header):
+            raise
+        image = _completed(header, fit)
     full = _with_low_bits(image, header, raw) if ";16" in raw and raw.startswith("RGB") else image
     shrunk = _shrunk(full, fit)
     turn = orientation_of(image.info.get("exif", b"")) if header.format == "AVIF" else header.orientation
@@ -105,6 +112,28 @@ def _opened(header: Header, fit: int | None) -> ImageFile.ImageFile:
     elif by > 1:
         image.draft(None, (max(1, image.width // by), max(1, image.height // by)))
     return image
+
+
+def _may_lack_its_end_mark(header: Header) -> bool:
+    """Whether it is a JPEG of one scan, as some cameras write them, without the mark behind it."""
+    small = header.width * header.height <= REDUCED
+    return header.format == "JPEG" and not header.held and small and not header.content.endswith(_END)
+
+
+def _completed(header: Header, fit: int | None) -> ImageFile.ImageFile:
+    """Return the image of a JPEG that lacks no more than its end mark: whatever stands before that, it is the same.
+
+    Raises `OSError` where pixels are missing.
+    """
+    images, seen = [], set[bytes]()
+    for filler in _FILLERS:
+        image = _opened(replace(header, content=header.content + filler + _END), fit)
+        image.load()
+        images.append(image)
+        seen.add(image.tobytes())
+    if len(seen) > 1:
+        raise OSError("image file is truncated")
+    return images[0]
 
 
 def _decoder(name: str) -> Any:

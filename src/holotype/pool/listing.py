@@ -152,6 +152,8 @@ def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarI
 
 
 def _no_tar(path: Path) -> str:
+    if not path.stat().st_size:
+        return f"expected a tar at {path}, which is empty (0 bytes); fetch it again"
     pointer = why_pointer_at(path)
     why = pointer or "if it is compressed, uncompress it first; of images, give their folder"
     return f"expected an uncompressed tar at {path}; {why}"
