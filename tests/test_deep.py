@@ -1,5 +1,6 @@
 """Images of more than 8 bits are scaled by what they hold, so that none is black or white that is not."""
 
+import io
 import struct
 from typing import Any
 
@@ -122,3 +123,20 @@ def test_colours_of_16_bits(high: int, order: str) -> None:
 )
 def test_what_is_white(high: float, top: float) -> None:
     assert top_of(high) == top
+
+
+@pytest.mark.parametrize("start", [29_300, 3_000, 60_000])
+def test_values_that_lie_close_together_far_from_zero_are_told_apart(start: int) -> None:
+    """As cameras for heat give hundredths of a kelvin."""
+    values = np.arange(start, start + 60, dtype=np.uint16).reshape(6, 10).repeat(8, 0).repeat(8, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    seen = np.asarray(decode(buffer.getvalue()))
+    assert (seen.min(), seen.max()) == (0, 255)
+    assert len(np.unique(seen)) == 60
+
+
+def test_an_even_picture_stays_even() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 30_000, np.uint16)).save(buffer, "PNG")
+    assert np.ptp(np.asarray(decode(buffer.getvalue()))) == 0
