@@ -361,3 +361,8 @@ def test_a_closed_review_keeps_no_picture(out: Path) -> None:
     assert review._picture.cache_info().currsize == 1
     review.close()
     assert review._picture.cache_info().currsize == 0
+
+
+def test_a_form_of_an_unknown_class_has_no_header_either(out: Path) -> None:
+    with Review.open(out) as review, pytest.raises(AnswersError, match="expected one of the classes"):
+        next(review.form(1, [RED, "rde"]))

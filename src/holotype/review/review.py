@@ -226,6 +226,8 @@ class Review:
 
         Which of them are of the audit is kept in the log, and not shown: it must not sway the answer.
         """
+        for label in labels:
+            self._number(label)
         yield ",".join(FORM_COLUMNS)
         for label in labels:
             questions = self.next(n, label)
