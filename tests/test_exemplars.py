@@ -243,3 +243,15 @@ def test_the_very_id_is_an_id_though_it_looks_like_a_path(
         path.write_bytes(jpeg((1, 2, 3)))
         (found,) = resolve(pool, {"red": [f"{name}.jpg"]})
         assert (found.row, found.data) == (None, path.read_bytes())
+
+
+@pytest.mark.parametrize("code", ["pool/sub/0.jpg", "./pool/sub/0.jpg", "{}/pool/sub/0.jpg", "pool/../pool/sub/0.jpg"])
+def test_the_path_of_a_file_in_the_pool_is_that_image(
+    code: str, tmp_path: Path, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pool" / "sub").mkdir(parents=True)
+    for row in range(2):
+        (tmp_path / "pool" / "sub" / f"{row}.jpg").write_bytes(jpeg((row * 90, 20, 20)))
+    monkeypatch.chdir(tmp_path)
+    (found,) = resolve(open_pool("pool"), {"red": [code.format(tmp_path)]})
+    assert (found.name, found.row) == ("sub/0", 0)

@@ -171,9 +171,11 @@ def _row(pool: Pool, code: str) -> int | None:
     """Return the pool row that `code` means, None for a file."""
     if not code.startswith(_PATHS):
         row = pool.find(code, longer=False)
-        return pool.row(code, longer=False) if row is None and not _is_file(_path(code)) else row
+        if row is None:
+            return _row_of_file(pool, _path(code)) if _is_file(_path(code)) else pool.row(code, longer=False)
+        return row
     if _is_file(_path(code)):
-        return None
+        return _row_of_file(pool, _path(code))
     if code.startswith("./") and not split_suffix(code)[1] and (row := pool.find(code, longer=False)) is not None:
         return row  # no picture is called so
     if (row := pool.find(code, longer=False)) is not None and code in _whole_names(pool, row):
@@ -182,6 +184,16 @@ def _row(pool: Pool, code: str) -> int | None:
     known = slash and pool.find(last, longer=False) is not None
     hint = f"; without {start + slash!r} it would be an image of the pool" if known else ""
     raise ExemplarError(f"there is no file {_path(code)}{hint}")
+
+
+def _row_of_file(pool: Pool, path: Path) -> int | None:
+    """Return the row of a file that lies in a pool which is a folder; None for any other."""
+    folder, file = Path(pool.source).resolve(), path.resolve()
+    if not (folder.is_dir() and file.is_relative_to(folder)):
+        return None
+    name = printable(file.relative_to(folder).as_posix())
+    row = pool.find(name, longer=False)
+    return row if row is not None and name in _whole_names(pool, row) else None
 
 
 def _whole_names(pool: Pool, row: int) -> tuple[str, str]:

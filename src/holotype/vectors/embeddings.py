@@ -85,13 +85,13 @@ class Embeddings:
         for start, shard in zip(starts, self.shards, strict=False):
             here = self.rows[start : start + len(shard)]
             places = np.flatnonzero(kept[here])
-            found.append(shard if len(places) == len(here) else _Part(shard, places))
+            found.append(shard if len(places) == len(here) else ShardPart(shard, places))
             rows.append(here[places])
         return replace(self, shards=found, rows=np.concatenate(rows))
 
 
 @dataclass(frozen=True)
-class _Part:
+class ShardPart:
     """The vectors at `places` of a shard, which may lie on the disk: read where they are asked for."""
 
     shard: NDArray[Any]
@@ -107,6 +107,9 @@ class _Part:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.shard[self.places], dtype)
 
     def __getitem__(self, key: slice | NDArray[np.int64]) -> NDArray[Any]:
         found: NDArray[Any] = self.shard[self.places[key]]

@@ -28,7 +28,7 @@ from holotype.pointers import refuse_pointer
 from holotype.pool.exemplars import OUTSIDE
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
-from holotype.vectors.embeddings import Embeddings, open_array
+from holotype.vectors.embeddings import Embeddings, ShardPart, open_array
 
 MANIFEST = "embeddings.json"
 KINDS = {"img_emb": "npy", "metadata": "parquet", "unreadable": "json"}  # the vectors first
@@ -275,13 +275,13 @@ def contents_of(names: Sequence[str], pool: Pool, progress: Progress | None = No
 
 def aligned(found: Located, pool: Pool, dim: int, encoder: str | None) -> Embeddings:
     """Return the vectors that were found for the images of `pool`, as its rows have them."""
-    shards: list[NDArray[Any]] = []
+    shards: list[Any] = []
     rows: list[int] = []
     for shard, placed in by_shard(found.places):
         pairs = sorted((place, pool.rows[name]) for name, place in placed.items())
-        places = [place for place, _ in pairs]
-        whole = places == list(range(len(shard.vectors)))
-        shards.append(shard.vectors if whole else shard.vectors[places])  # others' images are left out
+        places = np.array([place for place, _ in pairs], np.int64)
+        whole = np.array_equal(places, np.arange(len(shard.vectors)))
+        shards.append(shard.vectors if whole else ShardPart(shard.vectors, places))  # others' images are left out
         rows += [row for _, row in pairs]
     none = np.zeros((0, dim), np.float16)
     unreadable = {name: why.reason for name, why in found.unreadable.items()}
