@@ -25,7 +25,9 @@ def trials(house: House, scratch: Path, count: int, seed: int) -> Iterator[tuple
     for trial in range(count):
         name = names[trial % len(names)]
         if name not in finished:
-            finished[name] = _undisturbed(house, scratch / "undisturbed", name)
+            finished[name] = _undisturbed(
+                house, scratch / "killed", name
+            )  # where vectors are kept depends on the place
         seconds, wanted = finished[name]
         here = house.copy(scratch / "killed")
         process = here.start(COMMANDS[name])
