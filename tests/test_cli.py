@@ -151,7 +151,7 @@ def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_traine
         (["--encoder", "no_such_net"], 1, "no encoder 'no_such_net': expected one of efficientnet_lite0"),
         (["--images", "nowhere.tar"], 1, "nowhere.tar does not exist"),
         (["--embeddings", "nowhere.npy"], 1, "no such file or folder"),
-        (["--test-set", "nowhere.csv"], 1, "cannot read the test set"),
+        (["--test-set", "nowhere.csv"], 1, "cannot read nowhere.csv: No such file"),
         (["--search", "both"], 1, "needs vectors to search in: give --embeddings"),
     ],
 )

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ TESTED = (30, 31, 32, 40, 41, 33, 34, 35, 36, 37)  # as in `test.csv`
 def test_a_run_goes_on_in_the_arithmetic_of_the_vectors_that_are_there(data: Path, job: Job, tmp_path: Path) -> None:
     (tmp_path / "network").mkdir()
     network = str(convolution(tmp_path / "network"))
-    fit = {"near_duplicate": 0.99999, "doubtful_band": 0.25}
+    fit: dict[str, Any] = {"near_duplicate": 0.99999, "doubtful_band": 0.25}
     given = {"test_set": None, "encoders": [network], "thresholds": ["auto"]}
     run(job(**given, fit=fit | {"precision": "int8"}), data / "out")
     vectors = [path.name for path in (data / "out" / "vectors").iterdir()]
@@ -33,7 +34,7 @@ def test_a_run_goes_on_in_the_arithmetic_of_the_vectors_that_are_there(data: Pat
         assert [path.name for path in (data / "out" / "vectors").iterdir()] == vectors
     pool = open_pool(data / "images.tar")
     exemplars = {"red": ["0"], "green": ["1"], "blue": ["2"]}
-    fitted = Classifier(encoder=network, near_duplicate=0.99999).fit(pool, exemplars, cache=data / "out" / "vectors")
+    fitted = Classifier(encoder=network, **fit).fit(pool, exemplars, cache=data / "out" / "vectors")
     assert fitted.encoder_.precision == "int8"
 
 
