@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ MakeTar = Callable[..., Path]
 Picture = Callable[[int], NDArray[np.uint8]]
 Job = Callable[..., Settings]
 OnOwnDisk = Callable[[Path, str], list[str]]
+Holotype = Callable[..., tuple[int, str, str]]
 
 COLOURS = {"red": (200, 30, 40), "green": (30, 180, 60), "blue": (40, 50, 210)}
 N = 240
@@ -46,6 +48,24 @@ def _jpeg(colour: Colour = (200, 30, 30), size: tuple[int, int] = (16, 12)) -> b
 def jpeg() -> Jpeg:
     """`jpeg(colour, (width, height))` returns the bytes of a plain JPEG."""
     return _jpeg
+
+
+@pytest.fixture
+def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Holotype:
+    """`holotype("run", ...)` does a command in this process and returns (exit code, stdout, stderr)."""
+    from holotype.cli import main
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["holotype", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
 
 
 @pytest.fixture

@@ -3,41 +3,23 @@
 import ast
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Holotype
 from test_promises import FILES
 from typer.main import get_command
 
 from holotype import Settings
 from holotype.arguments import advise
-from holotype.cli import app, main
+from holotype.cli import app
 
-Holotype = Callable[..., tuple[int, str, str]]
 OPTIONS = {
     name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
 }
 KNOWN = {"--debug", "--version"}.union(*OPTIONS.values())
-
-
-@pytest.fixture
-def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Holotype:
-    """`holotype("run", ...)` returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["holotype", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def texts(path: Path) -> Iterator[str]:

@@ -2,38 +2,18 @@
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeTar
+from conftest import Holotype, MakeTar
 from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import Settings
-from holotype.cli import main
 
-Run = Callable[..., tuple[int, str, str]]
 Picture = Callable[[int], NDArray[np.uint8]]
-
-
-@pytest.fixture
-def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`holotype("run", ...)` returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["holotype", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def reference_job(data: Path, network: str, *more: object) -> list[object]:
@@ -43,13 +23,13 @@ def reference_job(data: Path, network: str, *more: object) -> list[object]:
     return ["run", *images, *exemplars, *fixed, "--out", data / "out", *more]
 
 
-def test_the_version_is_that_of_the_package(holotype: Run) -> None:
+def test_the_version_is_that_of_the_package(holotype: Holotype) -> None:
     from holotype import __version__
 
     assert holotype("--version")[:2] == (0, f"holotype {__version__}\n")
 
 
-def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Run, picture: Picture) -> None:
+def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Holotype, picture: Picture) -> None:
     code, said, _ = holotype(*reference_job(data, network))
     assert code == 0
     assert f"report       {data / 'out' / 'report.html'}" in said
@@ -95,7 +75,7 @@ def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Run, 
     assert {row["id"]: row["label"] for row in rows} == {r["id"]: r.get("label", "") for r in records[2:]}
 
 
-def test_tune_prints_what_it_found(data: Path, network: str, holotype: Run) -> None:
+def test_tune_prints_what_it_found(data: Path, network: str, holotype: Holotype) -> None:
     holotype(*reference_job(data, network))
     code, said, _ = holotype("tune", data / "out", "--trials", "2")
     assert code == 0
@@ -103,7 +83,7 @@ def test_tune_prints_what_it_found(data: Path, network: str, holotype: Run) -> N
     assert (data / "out" / "study.db").exists()
 
 
-def test_embed_then_search_and_run_in_its_vectors(data: Path, network: str, holotype: Run) -> None:
+def test_embed_then_search_and_run_in_its_vectors(data: Path, network: str, holotype: Holotype) -> None:
     code, said, _ = holotype("embed", data / "images.tar", "--encoder", network, "--out", data / "vectors")
     assert code == 0
     assert "239 vectors" in said
@@ -122,7 +102,7 @@ def test_embed_then_search_and_run_in_its_vectors(data: Path, network: str, holo
 
 
 def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_trained(
-    data: Path, network: str, holotype: Run
+    data: Path, network: str, holotype: Holotype
 ) -> None:
     job = reference_job(data, network, "--threshold", "0.9,0.99999")
     assert holotype(*job)[0] == 0
@@ -156,7 +136,7 @@ def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_traine
     ],
 )
 def test_wrong_input_is_one_clear_line_and_nothing_is_written(
-    data: Path, network: str, holotype: Run, more: list[str], code: int, message: str
+    data: Path, network: str, holotype: Holotype, more: list[str], code: int, message: str
 ) -> None:
     found, said, error = holotype(*reference_job(data, network, *more))
     assert (found, said) == (code, "")
@@ -165,7 +145,7 @@ def test_wrong_input_is_one_clear_line_and_nothing_is_written(
     assert not (data / "out").exists()
 
 
-def test_a_folder_that_is_not_ours_is_left_alone(data: Path, network: str, holotype: Run) -> None:
+def test_a_folder_that_is_not_ours_is_left_alone(data: Path, network: str, holotype: Holotype) -> None:
     (data / "out").mkdir()
     (data / "out" / "diary.txt").write_text("mine")
     for more in ([], ["--force"], ["--resume"]):
@@ -176,7 +156,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(data: Path, network: str, holot
 
 
 def test_a_run_can_be_repeated_from_any_folder(
-    data: Path, network: str, holotype: Run, monkeypatch: pytest.MonkeyPatch
+    data: Path, network: str, holotype: Holotype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(data)
     assert holotype(*reference_job(Path(), network))[0] == 0
@@ -186,7 +166,7 @@ def test_a_run_can_be_repeated_from_any_folder(
     assert holotype("run", data / "out")[0] == 0
 
 
-def test_encoders_say_what_works_offline(holotype: Run) -> None:
+def test_encoders_say_what_works_offline(holotype: Holotype) -> None:
     code, said, _ = holotype("encoders")
     assert code == 0
     lines = {line.split()[0]: line for line in said.splitlines()}
@@ -203,7 +183,7 @@ def failing_job(data: Path, network: str) -> list[object]:
     )
 
 
-def test_a_run_that_fails_leaves_the_one_before_it_whole(data: Path, network: str, holotype: Run) -> None:
+def test_a_run_that_fails_leaves_the_one_before_it_whole(data: Path, network: str, holotype: Holotype) -> None:
     holotype(*reference_job(data, network))
     before = {path: path.read_bytes() for path in (data / "out").rglob("*") if path.is_file()}
     code, _, error = holotype(*failing_job(data, network), "--force")
@@ -215,13 +195,13 @@ def test_a_run_that_fails_leaves_the_one_before_it_whole(data: Path, network: st
     assert json.loads(said) == json.loads((data / "out" / "metrics.json").read_text())["evaluation"]
 
 
-def test_a_first_run_that_fails_does_not_block_its_folder(data: Path, network: str, holotype: Run) -> None:
+def test_a_first_run_that_fails_does_not_block_its_folder(data: Path, network: str, holotype: Holotype) -> None:
     assert holotype(*failing_job(data, network))[0] == 1
     assert holotype(*reference_job(data, network))[0] == 0
     assert not (data / "out" / "unfinished.toml").exists()
 
 
-def test_force_leaves_nothing_of_the_run_before(data: Path, network: str, holotype: Run) -> None:
+def test_force_leaves_nothing_of_the_run_before(data: Path, network: str, holotype: Holotype) -> None:
     holotype(*reference_job(data, network))
     assert (data / "out" / "predictions.csv").exists()
     images = ["--images", data / "images.tar", "--encoder", network, "--threshold", "0.9"]
@@ -231,7 +211,9 @@ def test_force_leaves_nothing_of_the_run_before(data: Path, network: str, holoty
     assert sorted(path.name for path in (data / "out" / "figures").iterdir()) == ["score_histogram.png"]
 
 
-def test_test_rows_that_are_exemplars_or_copies_of_one_do_not_count(data: Path, network: str, holotype: Run) -> None:
+def test_test_rows_that_are_exemplars_or_copies_of_one_do_not_count(
+    data: Path, network: str, holotype: Holotype
+) -> None:
     from holotype import open_pool
 
     pool = open_pool(data / "images.tar")
@@ -247,7 +229,7 @@ def test_test_rows_that_are_exemplars_or_copies_of_one_do_not_count(data: Path, 
         assert {"0", "31"} < {row["id"] for row in csv.DictReader(file)}  # they have an answer all the same
 
 
-def test_unreadable_doubtful_and_rejected_are_three_things(data: Path, network: str, holotype: Run) -> None:
+def test_unreadable_doubtful_and_rejected_are_three_things(data: Path, network: str, holotype: Holotype) -> None:
     import pyarrow.parquet as pq
 
     holotype(*reference_job(data, network, "--set", "doubtful_band=1.0"))
@@ -259,7 +241,7 @@ def test_unreadable_doubtful_and_rejected_are_three_things(data: Path, network: 
     assert {row["part"] for row in rows.values() if row["decision"] == "doubtful"} <= {None, "left out: a test row"}
 
 
-def test_vectors_of_embed_are_taken_back_and_not_computed_again(data: Path, network: str, holotype: Run) -> None:
+def test_vectors_of_embed_are_taken_back_and_not_computed_again(data: Path, network: str, holotype: Holotype) -> None:
     holotype("embed", data / "images.tar", "--encoder", network, "--out", data / "vectors")
     whole = {path: path.read_bytes() for path in (data / "vectors").rglob("*") if path.is_file()}
     job = reference_job(data, network, "--embeddings", data / "vectors", "--exemplar", f"red={data / 'new.jpg'}")
@@ -273,7 +255,7 @@ def test_vectors_of_embed_are_taken_back_and_not_computed_again(data: Path, netw
     assert {path: path.read_bytes() for path in (data / "vectors").rglob("*") if path.is_file()} == whole
 
 
-def test_ctrl_c_is_one_line(data: Path, network: str, holotype: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_one_line(data: Path, network: str, holotype: Holotype, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
@@ -284,14 +266,14 @@ def test_ctrl_c_is_one_line(data: Path, network: str, holotype: Run, monkeypatch
     assert "Traceback" not in error
 
 
-def test_a_wrong_source_stops_predict_before_it_starts(data: Path, network: str, holotype: Run) -> None:
+def test_a_wrong_source_stops_predict_before_it_starts(data: Path, network: str, holotype: Holotype) -> None:
     holotype(*reference_job(data, network))
     code, said, error = holotype("predict", data / "out", data / "images.tar", data / "nowhere.tar")
     assert (code, said) == (1, "")
     assert "does not exist" in error
 
 
-def test_ids_of_several_tars_can_be_told_apart(data: Path, network: str, holotype: Run, make_tar: MakeTar) -> None:
+def test_ids_of_several_tars_can_be_told_apart(data: Path, network: str, holotype: Holotype, make_tar: MakeTar) -> None:
     holotype(*reference_job(data, network))
     from holotype import open_pool
 
@@ -307,7 +289,7 @@ def test_ids_of_several_tars_can_be_told_apart(data: Path, network: str, holotyp
     assert [row["id"] for row in csv.DictReader(said.splitlines())] == ["0", "1"]  # of one, they are as they are
 
 
-def test_predict_answers_in_the_order_of_the_pool(data: Path, network: str, holotype: Run) -> None:
+def test_predict_answers_in_the_order_of_the_pool(data: Path, network: str, holotype: Holotype) -> None:
     """Who lays the lines beside another list must not be a row out behind an unreadable image."""
     from holotype import open_pool
 

@@ -10,30 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Holotype
 
 from holotype import Settings
-from holotype.cli import main
 from holotype.errors import HolotypeWarning
 
-Holotype = Callable[..., tuple[int, str, str]]
 COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
-
-
-@pytest.fixture
-def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Holotype:
-    """`holotype("run", ...)` returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["holotype", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ PACKAGES = [
     "names",
     "errors",
     "pointers",
+    "tables",
     "files",
     "locks",
     "progress",

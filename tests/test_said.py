@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import Jpeg, MakeTar
+from conftest import Holotype, Jpeg, MakeTar
 from test_pointers import LFS
 
 COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
@@ -19,31 +19,10 @@ ODD = {LATIN: r"caf\xe9", "図.jpg": "図", "a\x1b[2Jb.jpg": r"a\x1b[2Jb", "gpj.
 Said = tuple[int, bytes, str]
 
 
-def holotype(*words: object, environment: Mapping[str, str] = {}) -> Said:
+def in_a_process(*words: object, environment: Mapping[str, str] = {}) -> Said:
     given = [os.fsencode(str(word)) for word in [*COMMAND, *words]]
     done = subprocess.run(given, capture_output=True, check=False, env={**os.environ, **environment})
     return done.returncode, done.stdout, done.stderr.decode(errors="surrogateescape")
-
-
-Called = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
-    """`called("predict", ...)` in this process: (exit code, stdout, stderr)."""
-    from holotype.cli import main
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["holotype", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture
@@ -59,13 +38,13 @@ def odd(tmp_path: Path, jpeg: Jpeg) -> Path:
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii"])
 def test_predict_shows_every_name_on_every_terminal(out: Path, odd: Path, encoding: str) -> None:
     paths = [odd / name for name in ODD]
-    code, stdout, error = holotype("predict", out, odd, *paths, environment={"PYTHONIOENCODING": encoding})
+    code, stdout, error = in_a_process("predict", out, odd, *paths, environment={"PYTHONIOENCODING": encoding})
     assert (code, "Traceback" in error) == (0, False)
     found = [json.loads(line)["id"] for line in stdout.decode(encoding).splitlines()]
     assert sorted(found[:4]) == sorted(ODD.values())
     assert [name.removeprefix(f"{odd}/") for name in found[4:]] == [f"{name}.jpg" for name in ODD.values()]
     for layout in ("csv", "table"):
-        code, stdout, error = holotype(
+        code, stdout, error = in_a_process(
             "predict", out, odd, "--format", layout, environment={"PYTHONIOENCODING": encoding}
         )
         assert (code, len(stdout.splitlines())) == (0, 4 + (layout == "csv"))
@@ -75,7 +54,7 @@ def test_predict_shows_every_name_on_every_terminal(out: Path, odd: Path, encodi
 def test_files_are_utf_8_wherever_they_are_written(out: Path, odd: Path, tmp_path: Path) -> None:
     path = tmp_path / "p"
     latin = {"PYTHONIOENCODING": "iso-8859-1", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
-    assert holotype("predict", out, odd, "--out", path, "--format", "csv", environment=latin)[0] == 0
+    assert in_a_process("predict", out, odd, "--out", path, "--format", "csv", environment=latin)[0] == 0
     text = path.read_text(encoding="utf-8")
     assert "図" in text
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -83,7 +62,7 @@ def test_files_are_utf_8_wherever_they_are_written(out: Path, odd: Path, tmp_pat
 
 
 def test_names_in_errors_and_progress_command_no_terminal(
-    out: Path, tmp_path: Path, jpeg: Jpeg, called: Called, monkeypatch: pytest.MonkeyPatch
+    out: Path, tmp_path: Path, jpeg: Jpeg, holotype: Holotype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x\x1b[2J").mkdir()
@@ -94,7 +73,7 @@ def test_names_in_errors_and_progress_command_no_terminal(
         ["predict", out, "x\x1b[2J"],
         ["embed", "x\x1b[2J", "--out", "y", "--encoder", "z\x1b[2J"],
     ):
-        _, stdout, error = called(*words)
+        _, stdout, error = holotype(*words)
         assert "\x1b" not in stdout
         assert r"\x1b[2J" in error
         assert "\x1b" not in error
@@ -122,18 +101,18 @@ def test_a_latin_1_name_from_end_to_end(data: Path, network: str, picture: Calla
         "--encoder",
         network,
     ]
-    code, stdout, error = holotype("run", "--images", folder, *exemplars, *options, "--out", data / "out")
+    code, stdout, error = in_a_process("run", "--images", folder, *exemplars, *options, "--out", data / "out")
     assert (code, "Traceback" in error) == (0, False), error
     assert r"caf\xe9" in (data / "out" / "holotype.toml").read_text(encoding="utf-8").replace("\\\\", "\\")
     assert (data / "out" / "report.html").is_file()
-    code, stdout, error = holotype("suggest", data / "out", "-n", "200", environment={"PYTHONIOENCODING": "ascii"})
+    code, stdout, error = in_a_process("suggest", data / "out", "-n", "200", environment={"PYTHONIOENCODING": "ascii"})
     assert (code, error) == (0, "")
     (data / "form.csv").write_bytes(stdout)
     for words in (
         ["search", folder, "--exemplar", LATIN, "-k", "5", "--encoder", network],
         ["embed", folder, "--out", data / "v", "--encoder", network],
     ):
-        code, stdout, error = holotype(*words, environment={"PYTHONIOENCODING": "iso-8859-1"})
+        code, stdout, error = in_a_process(*words, environment={"PYTHONIOENCODING": "iso-8859-1"})
         assert (code, "Traceback" in error) == (0, False), error
 
 
@@ -141,7 +120,7 @@ def left_out(error: str) -> str:
     return next(line for line in error.splitlines() if line.startswith("left out of "))
 
 
-def test_what_is_left_out_is_said(out: Path, network: str, tmp_path: Path, jpeg: Jpeg, called: Called) -> None:
+def test_what_is_left_out_is_said(out: Path, network: str, tmp_path: Path, jpeg: Jpeg, holotype: Holotype) -> None:
     folder = tmp_path / "pool"
     (folder / "@eaDir").mkdir(parents=True)
     for name in ("0.jpg", "1.jpg", "2.psd", "@eaDir/0.jpg", "._0.jpg"):
@@ -154,14 +133,14 @@ def test_what_is_left_out_is_said(out: Path, network: str, tmp_path: Path, jpeg:
         ["search", folder, "--exemplar", "0", "--encoder", network],
     )
     for words in commands:
-        code, _, error = called(*words)
+        code, _, error = holotype(*words)
         assert code == 0
         for what in ("1 x .psd", "1 x (link to a folder)", "1 x (metadata of a NAS)", "1 x (macOS metadata)"):
             assert what in left_out(error)
 
 
 def test_a_lone_file_is_judged_by_what_is_in_it(
-    out: Path, tmp_path: Path, jpeg: Jpeg, make_tar: MakeTar, called: Called, monkeypatch: pytest.MonkeyPatch
+    out: Path, tmp_path: Path, jpeg: Jpeg, make_tar: MakeTar, holotype: Holotype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture is one whatever it is called; one that cannot be read is a line, and refuses no other."""
     monkeypatch.chdir(tmp_path)
@@ -175,14 +154,14 @@ def test_a_lone_file_is_judged_by_what_is_in_it(
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    code, stdout, _ = called("predict", out, *files, "shard", "gone.jpg")
+    code, stdout, _ = holotype("predict", out, *files, "shard", "gone.jpg")
     records = {record["id"]: record for record in map(json.loads, stdout.splitlines())}
     assert code == 0
     assert list(records) == [*files, "0", "gone.jpg"]
     assert [name for name, record in records.items() if "error" in record] == ["d.HEIC", "gone.jpg"]
     for wrong in ("gone", "gone.tar", "photos.zip"):
         (tmp_path / "photos.zip").write_bytes(b"PK\3\4")
-        code, stdout, error = called("predict", out, "a.jpg", wrong)
+        code, stdout, error = holotype("predict", out, "a.jpg", wrong)
         assert (code, stdout, "expected " in error) == (1, "", True)
 
 
@@ -204,27 +183,27 @@ EMPTY: list[list[str]] = [
 
 @pytest.mark.parametrize("words", EMPTY, ids=repr)
 def test_nothing_is_never_the_current_folder(
-    tmp_path: Path, jpeg: Jpeg, words: list[str], called: Called, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, jpeg: Jpeg, words: list[str], holotype: Holotype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "0.jpg").write_bytes(jpeg())
     monkeypatch.chdir(tmp_path)
-    code, _, error = called(*words)
+    code, _, error = holotype(*words)
     assert (code, "expected " in error) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["0.jpg"]
 
 
-def test_files_that_were_not_fetched(network: str, tmp_path: Path, jpeg: Jpeg, called: Called) -> None:
+def test_files_that_were_not_fetched(network: str, tmp_path: Path, jpeg: Jpeg, holotype: Holotype) -> None:
     """Nothing usable is no success, and half of a pool is said."""
     (tmp_path / "pool").mkdir()
     for name in ("0.jpg", "1.jpg"):
         (tmp_path / "pool" / name).write_bytes(LFS)
     words = ["embed", tmp_path / "pool", "--out", tmp_path / "v", "--encoder", network]
-    code, _, error = called(*words)
+    code, _, error = holotype(*words)
     assert code == 1
     assert "none of the 2 images" in error
     assert "it is a Git LFS pointer; the file of 12,345 bytes that it stands for was not fetched" in error
     for name in ("2.jpg", "3.jpg"):
         (tmp_path / "pool" / name).write_bytes(jpeg((3, 3, int(name[0]))))
-    code, _, error = called(*words[:3], tmp_path / "w", *words[4:])
+    code, _, error = holotype(*words[:3], tmp_path / "w", *words[4:])
     assert code == 0
     assert "unreadable: 2 of 4 images; 2 of them: it is a Git LFS pointer" in error

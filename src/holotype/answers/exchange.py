@@ -7,7 +7,7 @@ from holotype.answers.forms import is_form, parse_csv
 from holotype.answers.label_studio import is_label_studio, parse_label_studio, read_label_studio
 from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError
-from holotype.pool.tables import read_table
+from holotype.tables import read_table
 
 
 def read_answers(path: Path, classes: Sequence[str]) -> list[NewAnswer]:

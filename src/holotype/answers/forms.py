@@ -7,7 +7,7 @@ from typing import cast
 from holotype.answers.records import Answer, NewAnswer, Verdict, utc
 from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
-from holotype.pool.tables import Table, TextSource, read_table
+from holotype.tables import Table, TextSource, read_table
 
 CSV_COLUMNS = ("id", "class", "answer", "when", "who", "audit", "digest")
 FORM_COLUMNS = ("id", "class", "answer", "digest")

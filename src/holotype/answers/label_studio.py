@@ -13,7 +13,7 @@ from holotype.answers.forms import parse_time, refuse
 from holotype.answers.records import Answer, NewAnswer, Verdict
 from holotype.errors import AnswersError
 from holotype.model.predictions import NONE
-from holotype.pool.tables import Table, TextSource, read_text
+from holotype.tables import Table, TextSource, read_text
 
 CHOICE = "class"  # the name of the choice in the configuration made here
 _ALWAYS = {"annotator", "annotation_id", "created_at", "updated_at"}  # columns of its CSV

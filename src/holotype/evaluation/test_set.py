@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from holotype.errors import PoolError, TestSetError
 from holotype.names import composed
 from holotype.pool.pool import Pool
-from holotype.pool.tables import read_table
+from holotype.tables import read_table
 
 ID_COLUMNS = ("index", "id")
 VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # the last as spreadsheets write them, in capitals
