@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -218,9 +217,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize("name", ["resnet50", "dinov2-small", "hf:someone/something"])
 def test_offline_with_an_empty_cache_names_what_works(name: str, tmp_path: Path) -> None:
     """In a process of its own, with the hub's own switch."""
-    started = time.monotonic()
     message = refused(name, HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path), HOLOTYPE_CACHE=str(tmp_path))
-    assert time.monotonic() - started < 20  # of which most is starting Python
     assert "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2" in message
     assert "a local .onnx file with its preprocessor_config.json" in message
     assert message.count("\n") == 0
@@ -283,9 +280,7 @@ def test_lite0_equals_torch(lite0: OnnxEncoder) -> None:
 def test_lite0_is_exported_once(lite0: OnnxEncoder, cache: Path) -> None:
     assert lite0.path.parent.parent == cache
     made = lite0.path.stat()
-    started = time.monotonic()
     again = load_encoder("efficientnet_lite0")
-    assert time.monotonic() - started < 5
     kept = again.path.stat()
     assert (again.path, kept.st_ino, kept.st_mtime_ns) == (lite0.path, made.st_ino, made.st_mtime_ns)
     assert again.fingerprint == lite0.fingerprint
