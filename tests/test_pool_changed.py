@@ -134,6 +134,7 @@ def test_evaluate_knows_what_was_learnt_from_under_other_names(
 def test_a_run_is_repeated_with_the_exemplars_that_it_had_though_they_are_gone_or_renamed(
     out: Path, photos: Path
 ) -> None:
+    content = (photos / "0.jpg").read_bytes()
     (photos / "0.jpg").unlink()
     (photos / "1.jpg").rename(photos / "first green.jpg")
     with Review.open(out) as review:
@@ -147,6 +148,10 @@ def test_a_run_is_repeated_with_the_exemplars_that_it_had_though_they_are_gone_o
         repeat(out)
         assert Classifier.load(out).exemplar_names_ == ["0", "first green", "2"]
     assert Settings.load(out / "holotype.toml").exemplars["green"] == ["first green"]
+    (photos / "0.jpg").write_bytes(content)
+    repeat(out)
+    with Review.open(out) as review:
+        assert [(one.name, one.row) for one in review.exemplars("red")] == [("0", open_pool(photos).row("0"))]
 
 
 def test_of_an_exemplar_from_a_file_the_run_keeps_the_picture_and_a_replaced_one_is_noticed(

@@ -154,6 +154,9 @@ def test_images_that_are_newer_than_supplied_vectors_are_counted_and_can_be_adde
     assert len(found.rows) == 24
     advice = f"1 images have no vector in {tmp_path / 'v'}, and are left out; holotype embed {photos} --out"
     assert any(advice in line for line in lines)
+    lines.clear()
+    search_pool(str(photos), ["0"], network, embeddings=tmp_path / "v", progress=Said())
+    assert any(advice in line for line in lines)
     embed_pool(str(photos), network, tmp_path / "v")
     assert encodes == ["new"]
     lines.clear()

@@ -30,7 +30,7 @@ from holotype.progress import Progress, Silent
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.places import find_inputs
-from holotype.runs.remarks import say_left_out, say_unreadable
+from holotype.runs.remarks import say_left_out, say_missing, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncounted_rows
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
@@ -235,7 +235,9 @@ def search_pool(
     say_left_out(pool, progress)
     found = resolve(pool, {"exemplar": list(codes)})
     if embeddings is not None:
-        searched = search(import_embeddings(embeddings, pool), ["exemplar"], found, None)
+        supplied = import_embeddings(embeddings, pool)
+        say_missing(supplied, embeddings, source, progress)
+        searched = search(supplied, ["exemplar"], found, None)
     else:
         made = fingerprints([vectors] if vectors else cache_of(pool).glob("*"), pool)
         network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress, made=made)

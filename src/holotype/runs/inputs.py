@@ -14,6 +14,7 @@ from holotype.evaluation.test_set import TestSet, read_test_set
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress
+from holotype.runs.remarks import say_missing
 from holotype.settings import FitSettings, Settings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
@@ -78,19 +79,10 @@ def open_inputs(
     if supplied is None and settings.search in ("embeddings", "both"):
         raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
     if supplied is not None and progress is not None:
-        _tell_missing(settings, supplied, progress)
+        say_missing(supplied, settings.embeddings, settings.images, progress)
     encoders = [load_encoder(name, settings.fit.runtime) for name in settings.encoders]
     maker = _maker(settings, supplied, pool, progress) if supplied is not None else None
     return RunInputs(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker)
-
-
-def _tell_missing(settings: Settings, supplied: Embeddings, progress: Progress) -> None:
-    missing = supplied.size - len(supplied.rows) - len(supplied.unreadable)
-    if missing:
-        progress.say(
-            f"embeddings: {missing:,} images have no vector in {settings.embeddings}, and are left out; holotype embed "
-            f"{settings.images} --out {settings.embeddings} computes what is missing"
-        )
 
 
 def _maker(settings: Settings, supplied: Embeddings, pool: Pool, progress: Progress | None) -> OnnxEncoder | None:

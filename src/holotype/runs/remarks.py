@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from holotype.errors import HolotypeError
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
+from holotype.vectors.embeddings import Embeddings
 
 
 def say_left_out(pool: Pool, progress: Progress) -> None:
@@ -26,3 +28,12 @@ def say_unreadable(pool: Pool, unreadable: Mapping[str, str], progress: Progress
     if len(unreadable) == len(pool):
         raise HolotypeError(f"none of the {len(pool):,} images of {pool.source} can be read; {example}")
     progress.say(f"unreadable: {len(unreadable):,} of {len(pool):,} images; {example}")
+
+
+def say_missing(supplied: Embeddings, vectors: Path | str | None, images: str, progress: Progress) -> None:
+    """Say how many images the `vectors` that somebody gave have nothing of, and what computes it."""
+    if missing := supplied.size - len(supplied.rows) - len(supplied.unreadable):
+        progress.say(
+            f"embeddings: {missing:,} images have no vector in {vectors}, and are left out; holotype embed {images} "
+            f"--out {vectors} computes what is missing"
+        )

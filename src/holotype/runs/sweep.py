@@ -89,18 +89,20 @@ def repeat(
         settings, progress = change(find_inputs(folder, stopped=stopped)), progress or Silent()
 
         def known(pool: Pool) -> list[Exemplar]:
-            return list(_as_they_are(folder.read_exemplars(settings, pool, stopped=stopped), progress))
+            return list(_as_they_are(folder.read_exemplars(settings, pool, stopped=stopped), pool, progress))
 
         inputs = open_inputs(settings, known, progress)
         return _run(inputs, folder, progress)
 
 
-def _as_they_are(exemplars: Sequence[Exemplar], progress: Progress) -> Iterator[Exemplar]:
+def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) -> Iterator[Exemplar]:
     """Yield exemplars of an earlier run as they are now; of one that is not there any more the picture was kept."""
     for one in exemplars:
-        path = Path(one.name)
+        path, row = Path(one.name), pool.find(one.name, longer=False)
         if one.row is not None:
             yield one
+        elif row is not None and pool.read(row) == one.data:  # it was gone for a while
+            yield replace(one, name=pool.ids[row], row=row)
         elif not path.is_file():
             progress.say(f"exemplar {one.name} is not there any more: the picture that the run kept of it is used")
             yield one
