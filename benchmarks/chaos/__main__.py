@@ -2,7 +2,7 @@
 
 Kills at random moments, disks that are full, two writers of one folder, and pools that change while they are embedded;
 after each it is looked whether answers are there, the model predicts, no row has another image's vector, and the same
-command goes on to the same results. The table of one such evening is benchmarks/results/chaos.md.
+command goes on to the same results. What came of it once is in benchmarks/results/chaos.md.
 """
 
 import argparse

@@ -74,7 +74,10 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
         not_counted = _not_counted(inputs, folder, progress)
         _, evaluation, _ = judge(classifier, inputs.pool, inputs.test_set, store, not_counted, progress)
         if evaluation is None:
-            raise HolotypeError(f"no row of {test_set} can be evaluated: each was learnt from, or is unreadable")
+            raise HolotypeError(
+                f"no row of {test_set} can be evaluated: each was learnt from, or is "
+                f"unreadable; holotype run {out} --test-set {test_set} does the run again and learns from none of them"
+            )
         record = evaluation.to_json() | {"not_counted": not_counted}
         if writable:
             files.write(folder.evaluation, json.dumps(record, indent=1, allow_nan=False))
