@@ -76,6 +76,8 @@ class Guard:
         host = headers.getlist("host")
         if len(host) != 1 or host[0] not in self._hosts:
             raise Refused(421, "expected this page to be opened by the address that the terminal shows")
+        if "content-length" in headers and "transfer-encoding" in headers:  # where it ends, others may see elsewhere
+            raise Refused(400, "expected one way to tell where the request ends, got two")
         if scope["method"] == "POST":
             _check_post(headers, f"http://{host[0]}")
         elif headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
