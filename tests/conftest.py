@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from system import mounting
 
 from holotype import Classifier, Pool, Settings, open_pool, run
 
@@ -170,12 +169,7 @@ def on_own_disk() -> OnOwnDisk:
 
     def mount(folder: Path, options: str) -> list[str]:
         folder.mkdir()
-        become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        script = f'mount -t tmpfs -o {options} disk "$1" && shift && exec "$@"'
-        words = ["unshare", *become, "--mount", "sh", "-c", script, "sh", str(folder)]
-        if shutil.which("unshare") is None or subprocess.run([*words, "true"], check=False).returncode:
-            pytest.skip("a disk of our own cannot be mounted here")
-        return words
+        return mounting(folder, f'mount -t tmpfs -o {options} disk "$1"')
 
     return mount
 

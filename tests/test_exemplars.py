@@ -1,11 +1,11 @@
 """Exemplars: what a code means is never a guess, and a class has a name that every file can hold."""
 
-import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from system import nobody
 
 from holotype.errors import ExemplarError
 from holotype.pool.exemplars import add, check_class_names, read_folder, resolve
@@ -141,11 +141,12 @@ def test_a_folder_without_classes_is_refused(here: Path, folder: str) -> None:
         read_folder(Path(folder))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
-def test_a_class_folder_that_cannot_be_listed_is_named(here: Path) -> None:
-    (here / "sub").chmod(0)
-    with pytest.raises(ExemplarError, match="can be listed at sub"):
-        read_folder(Path())
+def test_a_class_folder_that_cannot_be_listed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with nobody() as folder:
+        monkeypatch.chdir(folder)
+        Path("sub").mkdir(mode=0)
+        with pytest.raises(ExemplarError, match="can be listed at sub"):
+            read_folder(Path())
 
 
 @pytest.mark.parametrize(

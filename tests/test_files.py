@@ -6,14 +6,13 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from system import nobody
 
 from holotype.errors import OutputError
 from holotype.files import atomic, explain, make_folder, write
@@ -105,21 +104,6 @@ def test_a_folder_that_is_removed_meanwhile(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="not there any more; give the same command again"):
         write(tmp_path / "out" / "a", writer)
-
-
-@contextmanager
-def nobody() -> Iterator[Path]:
-    """A folder in which an ordinary user may write; root may write everywhere."""
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
-        Path(name).chmod(0o777)
-        user = os.geteuid()
-        try:
-            if user == 0:
-                os.seteuid(65534)
-            yield Path(name)
-        finally:
-            if user == 0:
-                os.seteuid(0)
 
 
 def test_permission_denied() -> None:

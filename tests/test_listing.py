@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeTar
+from system import gnu_tar
 from test_pointers import LFS
 
 from holotype.errors import PoolError
@@ -74,21 +75,15 @@ def test_zeros_behind_the_end_mark(tmp_path: Path, make_tar: MakeTar) -> None:
     assert "bytes are zeros: a download that is not finished looks so" in open_pool(path).notes[0]
 
 
-def tar(folder: Path, *options: str) -> None:
-    done = subprocess.run(["tar", *options], cwd=folder, capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("needs GNU tar")
-
-
 def test_a_tar_that_was_added_to(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(name.encode())
-    tar(tmp_path, "-cf", "p.tar", "a.jpg")
-    tar(tmp_path, "-rf", "p.tar", "b.jpg")
-    tar(tmp_path, "-cf", "q.tar", "b.jpg")
+    gnu_tar(tmp_path, "-cf", "p.tar", "a.jpg")
+    gnu_tar(tmp_path, "-rf", "p.tar", "b.jpg")
+    gnu_tar(tmp_path, "-cf", "q.tar", "b.jpg")
     (tmp_path / "a.jpg").write_bytes(b"newer")
-    tar(tmp_path, "-rf", "p.tar", "a.jpg")
-    tar(tmp_path, "-Af", "p.tar", "q.tar")
+    gnu_tar(tmp_path, "-rf", "p.tar", "a.jpg")
+    gnu_tar(tmp_path, "-Af", "p.tar", "q.tar")
     pool = open_pool(tmp_path / "p.tar")
     assert {name: pool.read(row) for row, name in enumerate(pool.ids)} == {"a": b"newer", "b": b"b.jpg"}
     assert pool.ignored == {"(replaced by a later member of the same path)": 2}
@@ -99,7 +94,7 @@ def test_an_incremental_tar(tmp_path: Path) -> None:
     (tmp_path / "photos" / "x.jpg").mkdir(parents=True)
     for name in ("photos/a.jpg", "photos/x.jpg/b.png"):
         (tmp_path / name).write_bytes(name.encode())
-    tar(tmp_path, "--listed-incremental=all.snar", "-cf", "p.tar", "photos")
+    gnu_tar(tmp_path, "--listed-incremental=all.snar", "-cf", "p.tar", "photos")
     pool = open_pool(tmp_path / "p.tar")
     assert sorted(pool.ids) == ["photos/a", "photos/x.jpg/b"]
     assert pool.read(pool.row("photos/a.jpg")) == b"photos/a.jpg"
@@ -108,7 +103,7 @@ def test_an_incremental_tar(tmp_path: Path) -> None:
 
 def test_a_tar_with_a_label(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"a")
-    tar(tmp_path, "-cf", "p.tar", "--label=backup.jpg", "a.jpg")
+    gnu_tar(tmp_path, "-cf", "p.tar", "--label=backup.jpg", "a.jpg")
     pool = open_pool(tmp_path / "p.tar")
     assert (pool.ids, pool.ignored) == (["a"], {"(label)": 1})
 

@@ -7,11 +7,11 @@ import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import Jpeg, MakeTar
+from system import gnu_tar, nobody
 
 from holotype.errors import PoolError, UnreadableImage
 from holotype.pool.pool import open_pool
@@ -301,9 +301,7 @@ def test_sparse_member(tmp_path: Path, jpeg: Jpeg) -> None:
         file.seek(0, io.SEEK_END)
         file.write(jpeg())
     (tmp_path / "z.jpg").write_bytes(jpeg())
-    done = subprocess.run(["tar", "--sparse", "-cf", "p.tar", "hole.jpg", "z.jpg"], cwd=tmp_path, check=False)
-    if done.returncode:
-        pytest.skip("needs GNU tar")
+    gnu_tar(tmp_path, "--sparse", "-cf", "p.tar", "hole.jpg", "z.jpg")
     pool = open_pool(tmp_path / "p.tar")
     assert (pool.ids, pool.ignored) == (["z"], {"(sparse file)": 1})
     assert pool.read(0) == jpeg()
@@ -336,20 +334,11 @@ def test_links_in_a_folder(tmp_path: Path, jpeg: Jpeg) -> None:
 
 
 def test_a_folder_that_cannot_be_listed() -> None:
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
-        folder, user = Path(name), os.geteuid()
-        folder.chmod(0o755)
+    with nobody() as folder:
         (folder / "a.jpg").write_bytes(b"x")
         (folder / "closed").mkdir(mode=0)
-        try:
-            if user == 0:
-                os.seteuid(65534)
-            with pytest.raises(PoolError, match=r"can be listed at .*closed: Permission denied"):
-                open_pool(folder)
-        finally:
-            if user == 0:
-                os.seteuid(0)
-            (folder / "closed").chmod(0o755)
+        with pytest.raises(PoolError, match=r"can be listed at .*closed: Permission denied"):
+            open_pool(folder)
 
 
 def test_webdataset_samples(tmp_path: Path, make_tar: MakeTar) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from system import mounting
 
 from holotype import Review, Settings
 from holotype.answers.log import AnswerLog
@@ -33,12 +34,7 @@ def read_only(out: Path) -> list[str]:
     """The words before a command that sees `out`, in which something was answered, on a disk that can only be read."""
     with Review.open(out) as review:
         review.answers.add("10", "red", "no")
-    become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
-    words = ["unshare", *become, "--mount", "sh", "-c", script, "sh", str(out)]
-    if subprocess.run([*words, "true"], check=False).returncode:
-        pytest.skip("a folder cannot be mounted here")
-    return words
+    return mounting(out, 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"')
 
 
 def test_what_only_reads_works_in_a_run_that_can_only_be_read(out: Path, tmp_path: Path, read_only: list[str]) -> None:
