@@ -127,10 +127,10 @@ def run(
     target = out or folder
     assert target is not None  # noqa: S101 - one of them was given
     if out is None:
-        result = repeat(target, stopped=resume, progress=Terminal())
+        result = repeat(target, stopped=resume, progress=terminal)
     else:
         settings = find_inputs(RunFolder(folder), stopped=resume) if folder else Settings.parse(given)
-        result = run_settings(settings, target, force=force, resume=resume, answers_of=folder, progress=Terminal())
+        result = run_settings(settings, target, force=force, resume=resume, answers_of=folder, progress=terminal)
     left = RunFolder(target)
     _print_lines(result.summary())
     _print_lines([f"report       {left.report}", f"model        {left.model}"])
@@ -202,9 +202,8 @@ def tune(
     """Search for better settings of a run's head, and do the run again with the best."""
     from holotype.progress import Terminal
     from holotype.runs.commands import tune_run
-    from holotype.runs.places import repoint
 
-    repoint(folder, {"images": images})
+    _note_place(folder, images)
     tuned = tune_run(folder, trials, read_thresholds(threshold) if threshold else (), Terminal()).tuned
     assert tuned is not None  # noqa: S101 - trials is at least 1
     _print_lines([f"validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f} after {tuned.trials} trials"])
@@ -220,9 +219,8 @@ def evaluate(
     """Evaluate the model of a run on labelled rows."""
     from holotype.progress import Terminal
     from holotype.runs.commands import evaluate_run
-    from holotype.runs.places import repoint
 
-    repoint(folder, {"images": images})
+    _note_place(folder, images)
     _print_lines([json.dumps(evaluate_run(folder, test_set, Terminal()).to_json(), indent=1)])
 
 
@@ -237,9 +235,8 @@ def review(
     """Answer questions about the images of a run on a page of this machine: it learns at once."""
     from holotype.review.review import Review
     from holotype.review.server import serve
-    from holotype.runs.places import repoint
 
-    repoint(folder, {"images": images})
+    _note_place(folder, images)
     with Review.open(folder) as opened:
         serve(opened, port=port, open_browser=open_browser, who=_who(who), say=lambda line: _print_lines([line]))
 
@@ -253,9 +250,8 @@ def suggest(
 ) -> None:
     """Print the images to ask about next, as a CSV for `holotype answer` in which the answers are to be filled in."""
     from holotype.review.review import Review
-    from holotype.runs.places import repoint
 
-    repoint(folder, {"images": images})
+    _note_place(folder, images)
     with Review.open(folder) as opened:
         _print_lines(opened.form(n, [label] if label else opened.classes))
 
@@ -275,9 +271,8 @@ def answer(
     """Take answers into a run, tell where each class stands; write them out, or do the run again with them."""
     from holotype.progress import Terminal
     from holotype.review.review import Review
-    from holotype.runs.places import repoint
 
-    repoint(folder, {"images": images})
+    _note_place(folder, images)
     with Review.open(folder) as opened:
         if answers is not None:
             _print_lines(opened.load(answers, _who(who)).lines())
@@ -287,6 +282,13 @@ def answer(
         if export is not None:
             opened.export(export)
             _print_lines([f"answers  {export}: {opened.matched}"])
+
+
+def _note_place(folder: Path, images: str | None) -> None:
+    """Note in the run in `folder` where its images are now, if somebody says so."""
+    from holotype.runs.places import repoint
+
+    repoint(folder, {"images": images})
 
 
 def _who(given: str | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.answers.audit import numbers_of
+from holotype.pool.digests import first_rows
 from holotype.pool.pool import Pool
 
 
@@ -42,8 +43,7 @@ class RowImages:
         Of several copies of an image it is the one of its own name.
         """
         own = {name: row for row, name in enumerate(self.ids)}
-        first = {digest: row for row, digest in reversed([*enumerate(self.digests)])}
-        first.pop("", None)
+        first = first_rows(self.digests)
         places = []
         for name, digest in zip(pool.ids, pool.digests(), strict=True):
             same = own.get(name, -1)

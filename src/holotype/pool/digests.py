@@ -121,6 +121,13 @@ class Digests:
         self._known[:] = self._found.any(axis=1)
 
 
+def first_rows(digests: Sequence[str]) -> dict[str, int]:
+    """Return the first row of each content."""
+    found = {digest: row for row, digest in reversed([*enumerate(digests)])}
+    found.pop("", None)  # those that could not be read
+    return found
+
+
 def stamp_of(ids: Sequence[str], states: States) -> str:
     """Return a short text that changes with any file that a pool is read from; it costs no reading."""
     _settle(states)

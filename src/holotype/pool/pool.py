@@ -16,7 +16,7 @@ import numpy as np
 from holotype.errors import PoolError, UnreadableImage
 from holotype.names import printable
 from holotype.pool.codes import Codes
-from holotype.pool.digests import STATE, Digests, States, place_of, stamp_of, state_of
+from holotype.pool.digests import STATE, Digests, States, first_rows, place_of, stamp_of, state_of
 from holotype.pool.images import SUFFIXES
 from holotype.pool.limits import limits
 from holotype.pool.members import split_name, split_suffix, why_junk
@@ -110,9 +110,7 @@ class Pool:
     @cached_property
     def by_digest(self) -> dict[str, int]:
         """The first row of each content; where nothing changed since the last time, no image is read."""
-        found = {digest: row for row, digest in reversed([*enumerate(self.digests())])}
-        found.pop("", None)
-        return found
+        return first_rows(self.digests())
 
     @cached_property
     def stamp(self) -> str:

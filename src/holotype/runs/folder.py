@@ -14,6 +14,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
 from holotype.pool.exemplars import Exemplar, resolve
+from holotype.pool.members import why_junk
 from holotype.pool.pool import Pool
 from holotype.runs.differences import differences
 from holotype.settings import SETTINGS, UNFINISHED, Settings
@@ -23,7 +24,6 @@ from holotype.vectors.store import EmbeddingStore
 _LOCK = ".lock"
 _NEW = ".new"  # and a name of its own: where a file system has no locks, two may write
 _LOGS = (".log", ".out", ".err")
-_NOT_WORK = ("lost+found", "Thumbs.db", "desktop.ini", "@eaDir", "#recycle")
 
 
 class RunFolder:
@@ -276,6 +276,6 @@ def _remove(path: Path) -> None:
 
 def _is_nothing(path: Path) -> bool:
     """Whether `path` is hidden, empty, a log (OUT may have been made to log into) or of the file system."""
-    if path.name.startswith(".") or path.suffix in _LOGS or path.name in _NOT_WORK:
+    if path.name.startswith(".") or path.suffix in _LOGS or why_junk(path.name):
         return True
     return not (any(path.iterdir()) if path.is_dir() else path.stat().st_size)

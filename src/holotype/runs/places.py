@@ -95,7 +95,8 @@ def repoint(out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     before = folder.read_settings()
     found = absolute(before.model_copy(update=places))
     with folder.lock("holotype"):
-        pool = open_pool(found.images, allow_truncated=found.allow_truncated) if is_there(found.images) else None
+        there = "images" in places or is_there(found.images)  # what was given and is not there is said
+        pool = open_pool(found.images, allow_truncated=found.allow_truncated) if there else None
         _check(folder, found, places, pool)
         for path in (folder.settings, folder.unfinished):
             if path.exists():
@@ -106,8 +107,8 @@ def repoint(out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(folder: RunFolder, found: Settings, places: Mapping[str, Any], pool: Pool | None) -> None:
-    if "images" in places:
-        _check_images(folder, open_pool(found.images, allow_truncated=found.allow_truncated))
+    if pool is not None and "images" in places:
+        _check_images(folder, pool)
     if pool is not None and "test_set" in places and found.test_set:
         read_test_set(Path(found.test_set), list(found.exemplars), pool)
     if pool is not None and "embeddings" in places and found.embeddings:

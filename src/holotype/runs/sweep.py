@@ -26,7 +26,7 @@ from holotype.model.rows import PoolLabels, agreed, plan
 from holotype.model.splits import Split
 from holotype.model.tuning import tune
 from holotype.pool.exemplars import Exemplar
-from holotype.pool.pool import Pool
+from holotype.pool.pool import Pool, digest_of
 from holotype.progress import Progress, Silent
 from holotype.runs.comparison import SearchComparison, compare_searches
 from holotype.runs.folder import RunFolder
@@ -98,10 +98,11 @@ def repeat(
 def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) -> Iterator[Exemplar]:
     """Yield exemplars of an earlier run as they are now; of one that is not there any more the picture was kept."""
     for one in exemplars:
-        path, row = Path(one.name), pool.find(one.name, longer=False)
         if one.row is not None:
             yield one
-        elif row is not None and pool.read(row) == one.data:  # it was gone for a while
+            continue
+        path, row = Path(one.name), pool.find(one.name, longer=False)
+        if row is not None and pool.digest(row) == digest_of(one.data):  # it was gone for a while
             yield replace(one, name=pool.ids[row], row=row)
         elif not path.is_file():
             progress.say(f"exemplar {one.name} is not there any more: the picture that the run kept of it is used")

@@ -136,7 +136,8 @@ class EmbeddingStore:
         unreadable = {name: Unreadable(reason, digests.get(name, "")) for name, reason in reasons.items()}
         unread = {name for name, why in unreadable.items() if not why.digest}
         self._tried |= unread
-        for name in unread & self._find(list(unread)).unreadable.keys():  # it is noted already
+        known = self._find(list(unread)).unreadable if unread else {}
+        for name in unread & known.keys():  # it is noted already
             del unreadable[name]
         ids = [name for encoded in shard for name in encoded.ids]
         rows = self.pool.rows
