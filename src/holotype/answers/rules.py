@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from holotype.answers.index import OTHER, current_exemplars, find_row, match_answers
 from holotype.answers.records import Answer, NewAnswer, Pair
 from holotype.errors import AnswersError, HolotypeError
+from holotype.names import composed
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import decode
 from holotype.pool.pool import Pool
@@ -55,10 +55,9 @@ class AnswerRules:
 
     def _class(self, label: str) -> str:
         """The class that `label` names: as it is, else without blanks around it and in whichever form of Unicode."""
-        plain = normalize("NFC", label.strip())
-        alike = [name for name in self.classes if normalize("NFC", name) == plain]
         if label in self.classes:
             return label
+        alike = [name for name in self.classes if composed(name) == composed(label.strip())]
         if len(alike) == 1:
             return alike[0]
         raise AnswersError(f"expected one of the classes {', '.join(self.classes)}, got {label!r}")
