@@ -1,6 +1,8 @@
 """Bytes to upright RGB pixels, and what is refused on the way."""
 
+import errno
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from conftest import Jpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype.errors import UnreadableImage
+from holotype.errors import UnreadableHere, UnreadableImage
 from holotype.pool.images import contact_sheet, decode, letterbox, middle, thumbnail
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
@@ -54,6 +56,26 @@ def test_cut_in_half(format: str, fit: int | None) -> None:  # noqa: A002
     whole = encoded(noise(), format)
     with pytest.raises(UnreadableImage, match="cannot be decoded"):
         decode(whole[: len(whole) // 2], fit=fit)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (MemoryError(), "there is not enough memory"),
+    ],
+)
+def test_what_keeps_an_image_from_being_decoded_now_says_nothing_of_its_bytes(
+    error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so it is tried again by the next command."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("holotype.pool.images.decode_content", fail)
+    with pytest.raises(UnreadableHere, match=f"cannot be decoded now: {why}"):
+        decode(encoded(noise()))
 
 
 def test_opened_pillow_image_that_is_cut() -> None:

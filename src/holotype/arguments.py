@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from holotype.errors import HolotypeError
+from holotype.exits import standard_output
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _WHOLE = re.compile(r"holotype [a-z]+ [^;,.:)]*")  # a command of its own, options and all
@@ -18,7 +19,19 @@ _OF_REPEAT = {"--out", "--force", "--resume"} | _PLACES  # what goes with the fo
 _QUOTE = "if the shell made several arguments of one pattern, quote it, as in 'pool-{000..150}.tar'"
 
 
-class _Command(TyperCommand):
+class _Help:
+    """Help is written as all output is: where it cannot be, one sentence says so."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        with standard_output():
+            super().format_help(ctx, formatter)  # type: ignore[misc]  # of the class that this is mixed into
+
+
+class _Group(_Help, TyperGroup):
+    """The commands together."""
+
+
+class _Command(_Help, TyperCommand):
     """A command that advises nothing which it does not have, and says why there may be more arguments than it takes."""
 
     allow_extra_args = True
@@ -72,6 +85,9 @@ def _refuse_empty(args: list[str]) -> None:
 
 class Commands(typer.Typer):
     """An app whose commands are all of that kind."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"cls": _Group} | options)
 
     def command(self, *names: Any, **options: Any) -> Callable[[Any], Any]:
         """Register a function as a command."""

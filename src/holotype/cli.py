@@ -41,7 +41,7 @@ class ArithmeticName(StrEnum):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"holotype {version('holotype')}")
+        _print_lines([f"holotype {version('holotype')}"])
         raise typer.Exit
 
 

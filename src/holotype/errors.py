@@ -3,7 +3,7 @@
 HolotypeError
 ├── PoolError            the images: missing, empty, cut off, two with one id, no such id
 ├── UnreadableImage      one image that cannot be decoded (a run lists it and goes on)
-│   └── UnreadableHere   with another limit, or another package, it may be
+│   └── UnreadableHere   with another limit, another package, or another time it may be
 ├── ExemplarError        an exemplar that is unknown, unreadable or given for two classes
 ├── EncoderError         an encoder that is unknown, not at hand, or of the wrong shape
 ├── EmbeddingsError      vectors that do not belong to the pool, or are no vectors
@@ -34,7 +34,7 @@ class UnreadableImage(HolotypeError):
 
 
 class UnreadableHere(UnreadableImage):
-    """One image is beyond a limit that can be raised, or needs a package that can be installed."""
+    """One image is beyond a limit that can be raised, or lacks a package or memory that may be there later."""
 
 
 class ExemplarError(HolotypeError):

@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -42,6 +43,7 @@ def one_line() -> Iterator[None]:
     sys.argv = [word for word in sys.argv if word != "--debug"]
     ended = _EndedBy()
     warnings.showwarning = _show_warning
+    warnings.filterwarnings("default", category=HolotypeWarning)  # it stops nothing, also with PYTHONWARNINGS=error
     for stream in (sys.stdout, sys.stderr):  # a name that they cannot show loses no line
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -56,7 +58,7 @@ def one_line() -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        _say(f"error: {_explain(error)}")
+        _say(f"error: {_explain(error)}{_about_here()}")
         raise SystemExit(_FAILED) from None
 
 
@@ -95,8 +97,19 @@ def _explain(error: Exception) -> str:
         return "there is not enough memory; close other programs, or give fewer images at once"
     if isinstance(error, OSError) and error.errno is not None:
         return files.reason(error)
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return files.NO_THREADS
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return f"this should not have happened ({what}); {_keep(error)}"
+
+
+def _about_here() -> str:
+    """What to do where the current folder was deleted: nothing can be found in it, or written there."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "; the current folder is not there any more: go to another one (cd), and give the command again"
+    return ""
 
 
 def _keep(error: Exception) -> str:

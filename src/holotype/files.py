@@ -13,6 +13,7 @@ from typing import BinaryIO, TextIO
 from holotype.errors import OutputError
 
 _ELSEWHERE = "choose another place"
+NO_THREADS = "the system starts no more threads or processes: end other programs, or raise the limit (ulimit -u)"
 _SHOWN = 40  # characters of a name in that of what is written beside it, which may be no longer than a name may be
 _REASONS = {
     errno.EACCES: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
@@ -34,8 +35,8 @@ def cache_folder() -> Path:
 
     Raises `OutputError` where neither is known.
     """
-    with suppress(RuntimeError):
-        return Path(os.environ.get("HOLOTYPE_CACHE") or Path.home() / ".cache" / "holotype")
+    with suppress(RuntimeError):  # "~" may be nobody's home
+        return Path(os.environ.get("HOLOTYPE_CACHE") or "~/.cache/holotype").expanduser()
     raise OutputError("expected a home folder to keep a cache in, found none; set HOLOTYPE_CACHE to a folder")
 
 
@@ -150,6 +151,8 @@ def reason(error: OSError) -> str:
     place = str(error.filename2 or error.filename or "a file")  # of a copy, where to
     if _is_full(error):
         return _no_space(Path(place))
+    if error.errno == errno.EAGAIN:
+        return NO_THREADS
     return f"cannot use {place}: {what}; check the path, and that this user may use what is there"
 
 

@@ -1,6 +1,7 @@
 """Encoders: pixels to vectors. One ONNX file each, two runtimes behind one protocol."""
 
 import ctypes
+import errno
 import hashlib
 import os
 import queue
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import EncoderError
+from holotype.files import NO_THREADS
 from holotype.pool.images import Pixels, decode, letterbox
 
 BATCH = 4  # images that a network takes at once
@@ -229,6 +231,8 @@ def _open(content: bytes, path: Path, runtime: str, precision: str, *, alone: bo
     except EncoderError as error:
         raise EncoderError(f"{path}: {error}") from error
     except Exception as error:  # each runtime raises types of its own
+        if os.strerror(errno.EAGAIN) in str(error):
+            raise EncoderError(f"{runtime} cannot load {path}: {NO_THREADS}") from error
         others = " or ".join(name for name in RUNTIMES if name != runtime)
         raise EncoderError(
             f"{runtime} cannot load {path}: {_last_line(error)}. If the file is damaged, delete it; else try the "

@@ -64,6 +64,13 @@ def decode_content(header: Header, fit: int | None) -> Image.Image:
     return _turned(shrunk if is_deep(shrunk) else to_rgb(shrunk), turn)
 
 
+def passing(error: Exception) -> str:
+    """Say what keeps an image from being decoded now: memory, or the system. Nothing for a fault of its bytes."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    return error.strerror or "" if isinstance(error, OSError) and error.errno is not None else ""
+
+
 def upright(image: Image.Image) -> Image.Image:
     """Turn an image that Pillow has opened as its metadata says; what is broken there says nothing."""
     turn = 1

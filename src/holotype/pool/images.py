@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype.errors import UnreadableImage
-from holotype.pool.decoding import decode_content, is_deep, to_rgb, upright
+from holotype.errors import UnreadableHere, UnreadableImage
+from holotype.pool.decoding import decode_content, is_deep, passing, to_rgb, upright
 from holotype.pool.deep import to_8_bits
 from holotype.pool.drawn import is_drawn
 from holotype.pool.formats.formats import read_header
@@ -81,6 +81,8 @@ def _from_pillow(image: Image.Image) -> Image.Image:
 def _undecodable(error: Exception) -> UnreadableImage:
     # Decoders raise whatever they like at broken input (OSError, SyntaxError, struct.error, ...);
     # one bad image must never stop a run.
+    if why := passing(error):
+        return UnreadableHere(f"cannot be decoded now: {why}")
     return UnreadableImage(f"cannot be decoded: {str(error) or type(error).__name__}")
 
 

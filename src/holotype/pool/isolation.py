@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 from PIL import Image
 
 from holotype.errors import HolotypeError, UnreadableHere, UnreadableImage
-from holotype.pool.decoding import decode_content
+from holotype.pool.decoding import decode_content, passing
 from holotype.pool.formats.header import Header
 from holotype.pool.limits import Cost, Limits, Room
 
@@ -106,7 +106,8 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
     except MemoryError:
         said = {"memory": asked["memory"]}
     except Exception as error:
-        said = {"error": str(error) or type(error).__name__}
+        why = passing(error)
+        said = {"here": f"cannot be decoded now: {why}"} if why else {"error": str(error) or type(error).__name__}
     target.write(json.dumps(said).encode() + b"\n")
     target.write(pixels)
     target.flush()
