@@ -2,7 +2,6 @@
 
 import errno
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
