@@ -109,22 +109,3 @@ def test_heic_without_what_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_suffixes_of_the_same_formats() -> None:
     assert {".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".tif", ".tiff", ".avif", ".jp2"} <= SUFFIXES
-
-
-@pytest.mark.parametrize("grey", [False, True])
-def test_a_jpeg_that_lacks_only_its_end_mark_is_whole(grey: bool) -> None:
-    image = blurred(1, (160, 120)).convert("L" if grey else "RGB")
-    whole = encoded(image, quality=90)
-    assert whole.endswith(b"\xff\xd9")
-    for fit in (None, 40):
-        assert decode(whole[:-2], fit=fit).tobytes() == decode(whole, fit=fit).tobytes()
-    for cut in (4, 40, 400):
-        with pytest.raises(UnreadableImage, match="truncated"):
-            decode(whole[:-cut])
-
-
-def test_a_progressive_jpeg_without_its_end_is_cut() -> None:
-    whole = encoded(blurred(1, (160, 120)), quality=90, progressive=True)
-    last = whole.rfind(b"\xff\xda")
-    with pytest.raises(UnreadableImage, match="truncated"):
-        decode(whole[:last])  # it would look whole, and is coarse

@@ -13,8 +13,10 @@ from PIL import Image, ImageFile, ImageMath
 
 from holotype.errors import UnreadableHere
 from holotype.pool.formats.header import Header
+from holotype.pool.formats.jpeg import end_of_first_scan
 from holotype.pool.formats.orientation import TAG, orientation_of
-from holotype.pool.limits import REDUCED, scale
+from holotype.pool.formats.png import lacks_rows
+from holotype.pool.limits import REDUCED, WHOLE, scale
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +40,12 @@ _DECODERS = {
 }
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
 _DARK = 32  # no picture of 8 bits stays below it
-_END, _FILLERS = b"\xff\xd9", (b"", b"\x55\xaa" * 64, b"\x12\x34" * 64)  # of a JPEG; what could stand before its end
+_END = b"\xff\xd9"  # of a JPEG
+_RESTARTS = [bytes([0xFF, 0xD0 + k]) for k in range(8)]
+# what could stand before its end, or behind a restart marker
+_FILLERS = [b"", *(some + b"".join(mark + some for mark in _RESTARTS) for some in (b"\x55\xaa" * 64, b"\x12\x34" * 64))]
+_GREY, _NEAR = 128, 2  # what libjpeg makes of pixels that are missing, and how far a colour is taken for it
+_BLOCK = 16  # pixels; the first block that is missing may be of any colour
 _GAP = 3  # an image is never shrunk to less than three times the size that is wanted, as in `letterbox`
 _NEARLY_ALL = 64  # of 256: what the upper byte of 16 bits reaches in an image of more than 14
 _OTHER_BYTE = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
@@ -54,6 +61,7 @@ def decode_content(header: Header, fit: int | None) -> Image.Image:
     raw = _raw_mode(image)
     try:
         image.load()
+        _refuse_missing_rows(image, header)
     except OSError:
         if not _may_lack_its_end_mark(header):
             raise
@@ -121,6 +129,21 @@ def _opened(header: Header, fit: int | None) -> ImageFile.ImageFile:
     return image
 
 
+def _refuse_missing_rows(image: Image.Image, header: Header) -> None:
+    """Raise `OSError` where a JPEG or a PNG has fewer rows than its header says: decoders say nothing of it.
+
+    The last pixel tells which are worth a closer look: what is missing is grey in a JPEG, and nothing in a PNG.
+    """
+    last = image.crop((image.width - 1, image.height - 1, *image.size))
+    if header.format == "JPEG":
+        grey: Any = (last.getchannel("K") if last.mode == "CMYK" else last.convert("L")).getpixel((0, 0))
+        suspicious = abs(grey - _GREY) <= _NEAR or header.width <= _BLOCK
+        if suspicious and header.width * header.height <= WHOLE:
+            _completed(header, fit=1)  # at an eighth of its size, which tells missing blocks
+    elif header.format == "PNG" and not any(last.tobytes()) and lacks_rows(header.content):
+        raise OSError("image file is truncated")
+
+
 def _may_lack_its_end_mark(header: Header) -> bool:
     """Whether it is a JPEG of one scan, as some cameras write them, without the mark behind it."""
     small = header.width * header.height <= REDUCED
@@ -128,13 +151,15 @@ def _may_lack_its_end_mark(header: Header) -> bool:
 
 
 def _completed(header: Header, fit: int | None) -> ImageFile.ImageFile:
-    """Return the image of a JPEG that lacks no more than its end mark: whatever stands before that, it is the same.
+    """Return the image of a JPEG whose first scan is whole: whatever stands behind that, it is the same.
 
-    Raises `OSError` where pixels are missing.
+    Its end mark may be missing. Raises `OSError` where pixels are missing.
     """
     images, seen = [], set[bytes]()
+    content, end = header.content, end_of_first_scan(header.content)
+    rest = content[end:] if content.endswith(_END) else content[end:] + _END
     for filler in _FILLERS:
-        image = _opened(replace(header, content=header.content + filler + _END), fit)
+        image = _opened(replace(header, content=content[:end] + filler + rest), fit)
         image.load()
         images.append(image)
         seen.add(image.tobytes())

@@ -119,6 +119,17 @@ def _header(frame: _Frame, data: bytes, scan: int, content: bytes, orientation: 
     )
 
 
+def end_of_first_scan(data: bytes) -> int:
+    """Return the place behind the data of the first scan, in the content of a header."""
+    at = 2
+    marker, end = 0, at
+    while marker != 0xDA:
+        at, marker, end = _segment(data, at)
+        at = end
+    found = _IN_SCAN.search(data, end)
+    return found.start() if found else len(data)
+
+
 def _scans(data: bytes, at: int) -> int:
     """How many scans there are from the first, at `at`, on; a few too many where there are few."""
     most = data.count(b"\xff\xda", at)

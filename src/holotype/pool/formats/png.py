@@ -13,6 +13,10 @@ _TEXTS = frozenset([b"tEXt", b"zTXt", b"iTXt"])
 _LONGEST_TEXT = 1 << 20
 _MOST_TEXT = 16 << 20  # of all texts that are looked at
 _COLOURS = {0: (1, 4), 2: (4, 0), 3: (1, 4), 4: (4, 16), 6: (4, 16)}  # colour type -> bytes for decoding, finishing
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> values of a pixel
+# of an interlaced picture: where the pixels of each pass begin, and how far they are apart, across and down
+_PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+_AT_ONCE = 1 << 20  # bytes that are unpacked
 _XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
 
 
@@ -55,6 +59,25 @@ def read_png(data: bytes) -> Header:
         finishing=16 if transparent else finishing,
         speed=30,
     )
+
+
+def lacks_rows(content: bytes) -> bool:
+    """Whether the pixels in the content of a header are fewer than it says; decoders make black of what is missing."""
+    width, height, depth, colour = struct.unpack_from(">IIBB", content, 16)
+    bits = depth * _CHANNELS.get(colour, 1)
+    needed = 0
+    for left, top, across, down in _PASSES if content[28] else [(0, 0, 1, 1)]:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        needed += (1 + -(-columns * bits // 8)) * rows if columns > 0 < rows else 0
+    unpacked, inflater, at = 0, zlib.decompressobj(), 33
+    while at + 8 <= len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        rest = content[at + 8 : end - 4] if content[at + 4 : at + 8] == b"IDAT" else b""
+        while rest and not inflater.eof:
+            unpacked += len(inflater.decompress(rest, _AT_ONCE))
+            rest = inflater.unconsumed_tail
+        at = end
+    return unpacked + len(inflater.flush()) < needed
 
 
 def _end_of_metadata(data: bytes, at: int, end: int) -> int:
