@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 DEMO := demo
 
@@ -12,10 +13,12 @@ DEMO := demo
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# Every file that is installed has one of the digests that are kept here, but torch: its build depends on the index.
+$(STAMP): pyproject.toml constraints.txt requirements-dev.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(INSTALL) --no-deps --only-binary :all: --require-hashes -r requirements-dev.txt
+	$(INSTALL) -c constraints.txt torch
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
 test: setup browser
