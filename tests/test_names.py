@@ -18,6 +18,10 @@ UNSAFE = {
     "line\u2028end": r"line\u2028end",
     "\ud800": r"\ud800",
     "mark\u200e\u061c": r"mark\u200e\u061c",
+    "\u206amirrored\ufff9a\ufffab\ufffb": r"\u206amirrored\ufff9a\ufffab\ufffb",
+    "\x1b]8;;http://a\x07b": r"\x1b]8;;http://a\x07b",  # a link, where the terminal knows them
+    "e" + "\u0301" * 10 + "a\u0301": "e" + "\u0301" * 8 + r"\u0301\u0301" + "a\u0301",
+    "e" + "\u0301\u200d" * 9: "e" + "\u0301\u200d" * 8 + r"\u0301" + "\u200d",
 }
 
 
@@ -29,7 +33,7 @@ def test_what_cannot_be_printed_is_escaped(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "Pokémon", "Poke\u0301mon", "図/猫", "שלום", "👩\u200d🔬", "a b", "a\u202fb"]
+    "name", ["plain", "Pokémon", "Poke\u0301mon", "図/猫", "שלום", "👩\u200d🔬", "a b", "a\u202fb", "שָׁלוֹם", "ག྆ྷ", "ที่"]
 )
 def test_other_names_stay_as_they_are(name: str) -> None:
     assert printable(name) == shown(name) == name

@@ -258,3 +258,37 @@ def test_means_over_no_class_and_over_all() -> None:
     assert whole in render(dataclasses.replace(make_content(), evaluation=nothing), {})
     complete = dataclasses.replace(make_content(), evaluation=make_evaluation_of(["x", "y"]))
     assert "The macro figure" not in render(complete, {})
+
+
+HEBREW = "\u05e8\u05e2 12"
+
+
+def test_names_from_right_to_left_keep_their_direction_to_themselves() -> None:
+    """Without `bdi` the figure behind such a name is read as a part of it, and stands on its other side."""
+    picture = make_jpeg("red")
+    group = make_group(HEBREW) | {"best": [(HEBREW, f"0.9 member of {HEBREW}", picture)]}
+    group |= {"exemplars": [(HEBREW, picture)], "explained": [f"{HEBREW}, 34 images"]}
+    content = dataclasses.replace(
+        make_content(),
+        classes=["<b>", HEBREW],
+        evaluation=make_evaluation_of(["<b>", HEBREW]),
+        groups=[group],
+        skipped=[(HEBREW, f"no {HEBREW}")],
+        notes=[f"{HEBREW}, 56 images; \u05d0\u05d1, 7 & <b>"],
+        facts=[(f"Threshold of {HEBREW}", f"{HEBREW}, 8")],
+        settings=f'"{HEBREW}" = [9]',
+        title=f"{HEBREW}, or none",
+    )
+    body = render(content, {}).partition("<body>")[2]
+    assert f"<bdi>{HEBREW}</bdi>, 56 images; <bdi>\u05d0\u05d1</bdi>, 7 &amp; &lt;b&gt;" in body
+    outside = re.sub(r"<bdi>.*?</bdi>|alt=\"[^\"]*\"", "", body)
+    assert not re.search("[\u0590-\u05ff]", outside)
+
+
+def test_what_a_report_prints_can_be_shown() -> None:
+    content = dataclasses.replace(
+        make_content(), settings='images = "a\u202egpj"\n', title="a\x1b[2Jb", skipped=[("x", "\ud800\u2028")]
+    )
+    text = render(content, {})
+    assert r"images = &#34;a\u202egpj&#34;" in text
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", text)

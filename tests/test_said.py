@@ -79,6 +79,27 @@ def test_names_in_errors_and_progress_command_no_terminal(
         assert "\x1b" not in error
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "x{}", "--exemplar", "a=b"],
+        ["run", "--exemplar", "{}"],
+        ["run", "--threshold", "{}"],
+        ["run", "--x{}"],
+        ["suggest", "a", "x{}"],
+        ["x{}"],
+    ],
+)
+def test_arguments_that_are_refused_command_no_terminal(
+    words: Sequence[str], holotype: Holotype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, stdout, error = holotype(*(word.format("\x1b[2J\u202e") for word in words))
+    assert (code, stdout) == (2, "")
+    assert r"\x1b[2J\u202e" in error
+    assert not {"\x1b", "\u202e"} & {*error}
+
+
 def test_a_latin_1_name_from_end_to_end(data: Path, network: str, picture: Callable[[int], object], jpeg: Jpeg) -> None:
     """A pool with such a name, as an exemplar and as a row of the test set; the report and the form of a review."""
     import tarfile

@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from typer.core import TyperCommand, TyperGroup
 
 from holotype.errors import HolotypeError
 from holotype.exits import standard_output
+from holotype.names import printable
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _WHOLE = re.compile(r"holotype [a-z]+ [^;,.:)]*")  # a command of its own, options and all
 _PLACES = {"--images", "--embeddings", "--embeddings-encoder", "--test-set", "--encoder"}  # which may have been moved
 _OF_REPEAT = {"--out", "--force", "--resume"} | _PLACES  # what goes with the folder of a run
 _QUOTE = "if the shell made several arguments of one pattern, quote it, as in 'pool-{000..150}.tar'"
+
+_Wrong: Any = typer.BadParameter.__bases__[0]  # whatever is wrong with an argument: typer has a click of its own
 
 
 class _Help:
@@ -37,18 +41,30 @@ class _Command(_Help, TyperCommand):
     allow_extra_args = True
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _refuse_empty(args)
-        return super().parse_args(ctx, args)
+        with _printable_usage():
+            _refuse_empty(args)
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        if ctx.args:
-            raise typer.BadParameter(f"{' '.join(ctx.args)}: expected no more arguments; {_QUOTE}")
         try:
-            return super().invoke(ctx)
+            with _printable_usage():
+                if ctx.args:
+                    raise typer.BadParameter(f"{' '.join(ctx.args)}: expected no more arguments; {_QUOTE}")
+                return super().invoke(ctx)
         except HolotypeError as error:
             others = {name for command in ctx.parent.command.commands.values() for name in _options(command)}
             has = _OF_REPEAT if ctx.params.get("folder") and self.name == "run" else _options(self)
             raise type(error)(advise(str(error), others - has, ctx.params.get("folder"))) from error
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    """What is wrong with the arguments repeats them, and their names may be of files."""
+    try:
+        yield
+    except _Wrong as error:
+        error.message = printable(error.message)
+        raise
 
 
 def _options(command: Any) -> set[str]:

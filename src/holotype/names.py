@@ -8,9 +8,14 @@ import re
 import unicodedata
 from contextlib import suppress
 
-# Control characters, line and paragraph ends, surrogates, and what turns the direction of a text.
-_UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Control characters, line and paragraph ends, surrogates, and what turns the direction of a text or hides a part of it.
+_UNSAFE = re.compile(
+    "[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u206a-\u206f\ufff9-\ufffb]"
+)
 _INVISIBLE = "Cf"  # zero-width spaces, byte-order marks, soft hyphens
+_MARKS = ("Mn", "Me")  # what stands on the letter before it
+_MOST_MARKS = 8  # on one letter; more would cover the lines around it
+RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"  # letters
 
 
 def printable(name: str) -> str:
@@ -19,7 +24,17 @@ def printable(name: str) -> str:
         return name
     with suppress(UnicodeError):  # in a plain locale each byte of a name in UTF-8 is one that Python keeps
         name = name.encode(errors="surrogateescape").decode(errors="surrogateescape")
-    return _UNSAFE.sub(_escaped, name)
+    return _UNSAFE.sub(lambda found: _escaped(found[0]), name if name.isascii() else _thinned(name))
+
+
+def _thinned(name: str) -> str:
+    """Return `name` with the marks of a letter that has too many of them escaped."""
+    count, kept = 0, list[str]()
+    for character in name:
+        kind = unicodedata.category(character)
+        count = count + 1 if kind in _MARKS else count if kind == _INVISIBLE else 0
+        kept.append(_escaped(character) if count > _MOST_MARKS and kind in _MARKS else character)
+    return "".join(kept)
 
 
 def shown(text: str) -> str:
@@ -27,8 +42,7 @@ def shown(text: str) -> str:
     return text if text.isascii() and text.isprintable() else "\n".join(map(printable, text.split("\n")))
 
 
-def _escaped(found: re.Match[str]) -> str:
-    character = found[0]
+def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is no UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
@@ -50,3 +64,8 @@ def comparable(part: str) -> str:
 def spelled_out(text: str) -> str:
     """Return `text` in ASCII, with the code of each other character: it tells apart what looks the same."""
     return printable(text).encode("ascii", "backslashreplace").decode()
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether something in `text` is read from right to left, as Hebrew and Arabic are."""
+    return not text.isascii() and re.search(RIGHT_TO_LEFT, text) is not None

@@ -48,6 +48,7 @@ SERVED = {
             "status",
             "exemplars",
             "applying",
+            "names",
         )
     },
 }

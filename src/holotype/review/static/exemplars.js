@@ -1,5 +1,6 @@
 // The exemplars of the class, beside each question; a picture dropped on them is one more.
 
+import { isolated } from "./names.js";
 import { exemplarOf, tinyOf } from "./pictures.js";
 
 const element = (id) => document.getElementById(id);
@@ -34,9 +35,9 @@ export class Exemplars {
     element("exemplar-strip").replaceChildren(...(this.list.length > 1 ? this.list.map((one) => this.small(one)) : []));
     element("exemplar-name").textContent = main?.name ?? "";
     element("withdraw").hidden = !main;
-    element("withdraw").setAttribute("aria-label", `Withdraw the exemplar ${main?.name}`);
+    element("withdraw").setAttribute("aria-label", `Withdraw the exemplar ${isolated(main?.name)}`);
     if (!main) return element("exemplar").replaceChildren();
-    const large = tinyOf(exemplarOf(main, "large"), `Exemplar ${main.name}`);
+    const large = tinyOf(exemplarOf(main, "large"), `Exemplar ${isolated(main.name)}`);
     large.loading = "eager";
     large.draggable = false;
     return element("exemplar").replaceChildren(large);
@@ -46,7 +47,7 @@ export class Exemplars {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "tiny";
-    button.setAttribute("aria-label", `Exemplar ${one.name}`);
+    button.setAttribute("aria-label", `Exemplar ${isolated(one.name)}`);
     button.setAttribute("aria-pressed", String(one === this.main));
     button.append(tinyOf(exemplarOf(one, "thumb"), ""));
     button.addEventListener("click", () => {

@@ -1,5 +1,6 @@
 // All images of a class: found, doubtful, rejected; a page at a time, as far as one scrolls.
 
+import { isolated } from "./names.js";
 import { pictureOf, tinyOf } from "./pictures.js";
 import { get } from "./server.js";
 
@@ -133,13 +134,15 @@ export class Gallery {
     const verdict = item.verdict ? `answered ${item.verdict}` : "not answered";
     button.dataset.mark = item.verdict ?? "";
     button.querySelector(".sign").textContent = SIGNS[item.verdict] ?? "";
-    button.setAttribute("aria-label", `${item.id}, score ${scoreText(item.score)}, ${verdict}. ${item.reason}`);
+    const words = `score ${scoreText(item.score)}, ${verdict}. ${isolated(item.reason)}`;
+    button.setAttribute("aria-label", `${isolated(item.id)}, ${words}`);
   }
 
   tellReason(place) {
     const item = this.items[place];
+    const answered = item?.verdict ? `, answered ${item.verdict}` : "";
     element("reason").textContent = item
-      ? `${item.id}, ${scoreText(item.score)}${item.verdict ? `, answered ${item.verdict}` : ""}. ${item.reason}`
+      ? `${isolated(item.id)}, ${scoreText(item.score)}${answered}. ${isolated(item.reason)}`
       : "";
   }
 
@@ -148,7 +151,7 @@ export class Gallery {
       address: pictureOf(item.row, "large"),
       id: item.id,
       verdict: item.verdict,
-      about: `Score ${scoreText(item.score)}. ${item.reason}`,
+      about: `Score ${scoreText(item.score)}. ${isolated(item.reason)}`,
       item,
     }));
     this.viewer.open(items, place, {
@@ -165,7 +168,8 @@ export class Gallery {
     const { item } = shown;
     const { label } = this.session;
     const answers = [{ row: item.row, label, verdict }];
-    const saved = await this.session.answer({ kind: "other", label, answers, text: `${verdict}, about ${item.id}` });
+    const text = `${verdict}, about ${isolated(item.id)}`;
+    const saved = await this.session.answer({ kind: "other", label, answers, text });
     if (!saved) return;
     item.verdict = shown.verdict = verdict;
     const place = this.items.findIndex((one) => one.row === item.row);

@@ -1,5 +1,6 @@
 // Many questions at once; only what was marked is answered, and only what was on the screen can be marked.
 
+import { isolated } from "./names.js";
 import { pictureOf, painted, Picture } from "./pictures.js";
 import { get, pause } from "./server.js";
 
@@ -38,8 +39,8 @@ class Cell {
     const verdict = this.broken ? "cannot be shown" : this.mark || "no mark";
     this.button.dataset.mark = this.mark;
     this.sign.textContent = this.broken ? "Not readable" : SIGNS[this.mark];
-    this.button.setAttribute("aria-label", `${this.question.id}: ${verdict}`);
-    this.button.title = `${this.question.id}. ${this.question.why}`;
+    this.button.setAttribute("aria-label", `${isolated(this.question.id)}: ${verdict}`);
+    this.button.title = `${isolated(this.question.id)}. ${isolated(this.question.why)}`;
   }
 }
 

@@ -1,5 +1,6 @@
 // One question at a time, with the next ones ready.
 
+import { isolated } from "./names.js";
 import { pictureOf, painted, Picture } from "./pictures.js";
 import { coalesced, get, pause } from "./server.js";
 
@@ -71,7 +72,7 @@ export class One {
       await card.picture.ready;
     } catch (error) {
       if (turn !== this.turn) return true;
-      this.session.say(`${card.id} cannot be shown: ${error.message}. It is skipped.`);
+      this.session.say(`${isolated(card.id)} cannot be shown: ${error.message}. It is skipped.`);
       this.passed.add(card.row);
       return false;
     }
@@ -109,7 +110,8 @@ export class One {
     const { label } = this.session;
     const answers = [{ row, label, verdict }];
     if (other !== null) answers.push({ row, label: other, verdict: otherVerdict });
-    const text = other === null ? `${verdict}, about ${id}` : `${id} is ${other}`;
+    const name = isolated(id);
+    const text = other === null ? `${verdict}, about ${name}` : `${name} is ${isolated(other)}`;
     const learn = [verdict, otherVerdict].includes("exemplar");
     this.session.answer({ kind: "one", label, answers, text, learn, card: { row, id, why, score } });
     if (other !== null) this.session.say(`${text}; Z takes it back.`);

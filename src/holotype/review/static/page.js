@@ -1,6 +1,7 @@
 // The page: which view is on the screen, the keys, the notices.
 
 import { Applying } from "./applying.js";
+import { isolated } from "./names.js";
 import { Session } from "./session.js";
 import { draggable, droppable, Exemplars } from "./exemplars.js";
 import { Gallery } from "./gallery.js";
@@ -65,9 +66,10 @@ function fillOthers() {
     const key = document.createElement("kbd");
     key.textContent = k + 1;
     const name = document.createElement("span");
+    name.dir = "auto";
     name.textContent = label;
-    button.title = `No, it is ${label}`;
-    button.setAttribute("aria-label", `It is ${label}`);
+    button.title = `No, it is ${isolated(label)}`;
+    button.setAttribute("aria-label", `It is ${isolated(label)}`);
     button.append(name, " ", key);
     button.addEventListener("click", () => views.one.answer("no", label));
     keepFocus(button);
@@ -108,8 +110,9 @@ async function makeExemplar(row, id, choose = false, wanted = null) {
   const one = views.one;
   if (mode === "one" && one.card?.row === row && !viewer.dialog.open) return one.exemplar(label);
   const answers = [{ row, label, verdict: "exemplar" }];
-  const text = `${id} as exemplar of ${label}`;
-  if (await session.answer({ kind: "other", label, answers, text, learn: true })) session.say(`${id} is an exemplar of ${label}.`);
+  const [image, name] = [isolated(id), isolated(label)];
+  const entry = { kind: "other", label, answers, text: `${image} as exemplar of ${name}`, learn: true };
+  if (await session.answer(entry)) session.say(`${image} is an exemplar of ${name}.`);
 }
 
 function chooseClass() {
@@ -124,7 +127,7 @@ function chooseClass() {
         key.textContent = k + 1;
         button.append(key, " ");
       }
-      button.append(label);
+      button.append(isolated(label));
       button.addEventListener("click", () => {
         chosen = label;
         dialog.close();

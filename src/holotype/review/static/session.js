@@ -1,5 +1,6 @@
 // The class at hand, what was said in this tab, and how the class stands.
 
+import { isolated } from "./names.js";
 import { coalesced, get, Outbox, post } from "./server.js";
 
 const BATCH = Number(document.body.dataset.batch); // answers after which the ranking learns
@@ -55,7 +56,7 @@ export class Session extends EventTarget {
 
   withdraw(name, label) {
     const act = crypto.randomUUID();
-    const entry = { kind: "other", label, text: `withdrawing the exemplar ${name}`, learn: true };
+    const entry = { kind: "other", label, text: `withdrawing the exemplar ${isolated(name)}`, learn: true };
     return this.send(act, "/api/withdraw", { act, label, name }, entry);
   }
 

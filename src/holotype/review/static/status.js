@@ -1,5 +1,6 @@
 // How the class stands: what is known of it, and what the last answers moved.
 
+import { isolated } from "./names.js";
 import { pictureOf, tinyOf } from "./pictures.js";
 
 const element = (id) => document.getElementById(id);
@@ -82,7 +83,7 @@ export class StatusView {
     button.draggable = true;
     button.dataset.row = row;
     button.dataset.id = id;
-    button.setAttribute("aria-label", `${id}, ${how}`);
+    button.setAttribute("aria-label", `${isolated(id)}, ${how}`);
     button.title = id;
     const image = tinyOf(pictureOf(row, "thumb"), "");
     image.draggable = false;
@@ -97,7 +98,7 @@ export class StatusView {
     this.viewer.open([item], 0, {
       answer: (shown, verdict) => {
         const answers = [{ row, label, verdict }];
-        this.session.answer({ kind: "other", label, answers, text: `${verdict}, about ${id}` });
+        this.session.answer({ kind: "other", label, answers, text: `${verdict}, about ${isolated(id)}` });
         return false;
       },
       exemplar: (shown, choose) => this.exemplar(row, id, choose),

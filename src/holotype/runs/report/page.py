@@ -20,7 +20,7 @@ from holotype.runs.report.figures import (
     sweep_columns,
     table_cell,
 )
-from holotype.runs.report.template import templates
+from holotype.runs.report.template import isolating, templates
 
 TITLES = {
     "precision": "Precision",
@@ -46,6 +46,7 @@ def render(content: ReportContent, figures: Mapping[str, bytes]) -> str:
     """Return the report as HTML; `figures` are PNGs by name."""
     environment = templates("holotype.runs.report")
     environment.filters |= {"cell": table_cell, "score": _score, "interval": _interval, "data": _data, "width": _width}
+    environment.filters["isolated"] = isolating(content.classes)
     return environment.get_template("report.html.j2").render(
         content=content,
         evaluation=content.evaluation,

@@ -1,19 +1,50 @@
 """Pages: how their templates are filled in."""
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from holotype.names import RIGHT_TO_LEFT, is_right_to_left, shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def templates(package: str) -> "Environment":
-    """Return the templates of `package`: what they are given is only ever text, and an unknown name is an error."""
+    """Return the templates of `package`: what they are given is only ever text that can be shown.
+
+    An unknown name is an error.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
         loader=PackageLoader(package, ""),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Every value that a template prints comes through here; markup is made of some that did."""
+    return value if hasattr(value, "__html__") else shown(str(value))
+
+
+def isolating(names: Iterable[str]) -> "Callable[[Any], Markup]":
+    """Return a filter for sentences: what is read from right to left in them takes nothing beside it along.
+
+    Of `names` each is isolated as a whole, with blanks and digits in it; of other text only the letters are.
+    """
+    from markupsafe import Markup, escape
+
+    whole = sorted((str(escape(name)) for name in names if is_right_to_left(name)), key=len, reverse=True)
+    pattern = re.compile("|".join([*map(re.escape, whole), f"{RIGHT_TO_LEFT}+"]))
+
+    def isolated(text: Any) -> Markup:
+        found = escape(_shown(text))
+        return Markup(pattern.sub(lambda part: f"<bdi>{part[0]}</bdi>", found))  # noqa: S704 - `found` is escaped
+
+    return isolated
