@@ -16,6 +16,37 @@ def test_names_with_html_are_text(page: Page) -> None:
     assert page.locator("img[src=x], main script").count() == 0
 
 
+def test_a_name_from_right_to_left_takes_nothing_along(page: Page) -> None:
+    """What stands behind it in the text stands to its right on the screen, also where there can be no markup."""
+    places = page.evaluate(
+        """async () => {
+        const { isolated } = await import("/static/names.js");
+        const name = "\u05e8\u05e2 12";
+        const place = (line, text) => {
+            const walker = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+            while (!walker.nextNode().data.includes(text)) continue;
+            const range = document.createRange();
+            const start = walker.currentNode.data.indexOf(text);
+            range.setStart(walker.currentNode, start);
+            range.setEnd(walker.currentNode, start + text.length);
+            return range.getBoundingClientRect().x;
+        };
+        const title = document.querySelector("#question-title");
+        title.querySelector(".of-class").textContent = name;
+        title.append(" 34");
+        const sentence = document.createElement("p");
+        sentence.textContent = `${isolated(name)}, 34`;
+        document.body.append(sentence);
+        const plain = document.createElement("p");
+        plain.textContent = `${name}, 34`;
+        document.body.append(plain);
+        return [title, sentence, plain].map((line) => place(line, "34") > place(line, name));
+        }"""
+    )
+    assert places == [True, True, False]  # the last is what happens without
+    assert page.evaluate("import('/static/names.js').then(({ isolated }) => isolated('red'))") == "red"
+
+
 def test_a_phone_shows_all_of_it_in_one_column(open_page: Open) -> None:
     page = open_page(size=PHONE)
     name = question(page)
