@@ -229,9 +229,9 @@ def test_what_no_answer_can_be(values: dict[str, Any], message: str) -> None:
     [
         "UPDATE record SET answer = 'no'",
         "DELETE FROM record",
-        "INSERT OR REPLACE INTO record SELECT number, act, 'b', class, answer, \"when\", who, audit, '' FROM record",
-        'INSERT INTO record SELECT -1, act, id, class, answer, "when", who, audit, digest FROM record',
-        "INSERT INTO record SELECT 9, act, id, class, 'maybe', \"when\", who, audit, digest FROM record",
+        "INSERT OR REPLACE INTO record SELECT number, act, 'b', class, answer, '', who, audit, '', '' FROM record",
+        'INSERT INTO record SELECT -1, act, id, class, answer, "when", who, audit, digest, chain FROM record',
+        "INSERT INTO record SELECT 9, act, id, class, 'maybe', \"when\", who, audit, digest, chain FROM record",
     ],
 )
 def test_the_file_itself_refuses_changes(change: str, answers: AnswerLog, path: Path) -> None:
@@ -254,9 +254,10 @@ def test_strange_names_are_kept_and_do_nothing(answers: AnswerLog) -> None:
 def test_a_newer_schema_is_refused(path: Path) -> None:
     AnswerLog(path).close()
     with sqlite3.connect(path) as other:
-        other.execute("PRAGMA user_version = 3")
+        other.execute("PRAGMA user_version = 4")
+        other.execute("UPDATE log SET schema = 4")
     other.close()
-    with pytest.raises(AnswersError, match="has schema 3, and this holotype knows 2"):
+    with pytest.raises(AnswersError, match="has schema 4, and this holotype knows 3"):
         AnswerLog(path)
 
 

@@ -265,14 +265,18 @@ def answer(
     ] = None,
     export: Annotated[Path | None, typer.Option(help="Write all answers there: .csv, or .json as tasks.")] = None,
     apply: Annotated[bool, typer.Option(help="Do the run again with the answers.")] = False,
+    salvage: Annotated[bool, typer.Option(help="Keep the answers that are whole in a damaged file.")] = False,
     who: Annotated[str | None, typer.Option(help="Whose answers those without a name are (else the user's).")] = None,
     images: Moved = None,
 ) -> None:
     """Take answers into a run, tell where each class stands; write them out, or do the run again with them."""
     from holotype.progress import Terminal
     from holotype.review.review import Review
+    from holotype.runs.folder import RunFolder
 
     _note_place(folder, images)
+    if salvage:
+        _print_lines([RunFolder(folder).salvage_answers()])
     with Review.open(folder) as opened:
         if answers is not None:
             _print_lines(opened.load(answers, _who(who)).lines())

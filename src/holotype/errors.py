@@ -10,6 +10,7 @@ HolotypeError
 ├── GroupError           a class without a single similar image
 ├── TestSetError         a test CSV with unknown ids, columns or values
 ├── AnswersError         what people said of images cannot be recorded, or read from a file
+│   └── DamagedAnswers   the file of the answers is not as it was written
 ├── ModelError           a saved model that is not whole, or not ours
 │   └── NotFittedError   a classifier that was asked before it was fitted
 └── OutputError          an output that is taken or cannot be written
@@ -61,6 +62,10 @@ class TestSetError(HolotypeError):
 
 class AnswersError(HolotypeError):
     """Answers cannot be recorded, or taken from a file."""
+
+
+class DamagedAnswers(AnswersError):
+    """The file of the answers is not as it was written."""
 
 
 class ModelError(HolotypeError):

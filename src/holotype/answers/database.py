@@ -1,23 +1,29 @@
 """The SQLite file of the answers: who writes at the same time is synced together, and it must stay where it is."""
 
 import errno
+import hashlib
 import os
+import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Lock, RLock
 from typing import Any
+from urllib.parse import quote
 
 from holotype import files, locks
-from holotype.answers.schema import APPLICATION, CREATION, SCHEMA, UPGRADE
-from holotype.errors import AnswersError
+from holotype.answers import chain, wal
+from holotype.answers.schema import APPLICATION, CREATION, FINISH, SCHEMA, TABLES, UNINDEXED, UPGRADES
+from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
 
 LOCK_PATIENCE = 10  # seconds that another writer is waited for
 _MODE = 0o600  # what people said is theirs
 _TOGETHER = 64  # acts that are synced at once
+_NAME = "SELECT CAST(id AS BLOB), tables FROM log"
 
 _REASONS = {
     sqlite3.SQLITE_NOTADB: "expected the answers of a run, got a file that is no SQLite database; move it away",
@@ -60,6 +66,7 @@ class AnswerDatabase:
         self._inside = False
         self._batch = _Batch()
         files.make_folder(path.parent)
+        self._look_beside()
         self._copies = _copies_of(path)
         self.read_only = self._copies is not None
         self._place = Path(self._copies.name) / path.name if self._copies else path
@@ -71,10 +78,11 @@ class AnswerDatabase:
             if self.read_only:
                 self.writer.execute("PRAGMA query_only = ON")
             self._reader = self._connect()
+            self._chains = [chain.Chain(table, self._first) for table in chain.COLUMNS]
+            self.read("SELECT 1 FROM record LIMIT 1")  # from now on the file of what is not in the database is there
         except BaseException:
             self.writer.close()
             raise
-        self.read("SELECT 1 FROM record LIMIT 1")  # from now on the file of what is not in the database yet is there
         self._files = self._identities()
 
     def _connect(self) -> sqlite3.Connection:
@@ -96,7 +104,18 @@ class AnswerDatabase:
             if self._is_inside():
                 return self.writer.execute(query, values).fetchall()
             with self._reading:
+                self._follow()
                 return self._reader.execute(query, values).fetchall()
+
+    def _follow(self) -> None:
+        """Look whether what came since the last look, from here or from another process, is whole."""
+        for one in self._chains:
+            if fault := one.follow(self._reader):
+                raise _damaged(self.path, fault)
+
+    def append(self, table: str, values: chain.Values) -> None:
+        """Add a record to `table`, within `writing`."""
+        chain.append(self.writer, table, values, self._first)
 
     def _is_inside(self) -> bool:
         """Whether this thread is within `writing`."""
@@ -194,12 +213,17 @@ class AnswerDatabase:
             if self._about() == (0, 0, 0):
                 self._create()
             application, schema, _ = self._about()
+            if self._is_of_schema() and (application, schema) != (APPLICATION, SCHEMA):
+                raise _damaged(self.path, "its head")
+            faults = [text for (text,) in self.writer.execute("PRAGMA quick_check(1)") if text != "ok"]
         if application != APPLICATION:
             raise AnswersError(
                 f"expected the answers of a run in {self.path}, got a database of another program; move it away, "
                 "or choose another folder"
             )
-        if schema == 1:
+        if faults:
+            raise _damaged(self.path, " ".join(faults[0].split()))
+        if schema in UPGRADES:
             self._upgrade()
         elif schema != SCHEMA:
             raise AnswersError(
@@ -207,6 +231,51 @@ class AnswerDatabase:
             )
         with suppress(sqlite3.OperationalError):  # two at once cannot switch, and one is enough: the file keeps it
             self.writer.execute("PRAGMA journal_mode = WAL")
+        self._first = self._identify()
+
+    def _is_of_schema(self) -> bool:
+        """Whether the tables are those of this schema, whatever the head of the file says."""
+        there = self.writer.execute("SELECT 1 FROM sqlite_master WHERE name = 'log'").fetchone()
+        return bool(there) and self.writer.execute("SELECT schema FROM log").fetchone() == (SCHEMA,)
+
+    def _identify(self) -> bytes:
+        """Return what the chains begin with. Raises `AnswersError` where the tables are not what they were."""
+        with explain(self.path):
+            found = self.writer.execute(_NAME).fetchall()
+            tables = self._describe()
+            unindexed = any(self.writer.execute(query).fetchone() for query in UNINDEXED)
+        if [kept for _, kept in found] != [tables]:
+            raise _damaged(self.path, "its tables are not as they were made")
+        if (alone := self._alone()) and alone != found:
+            raise _damaged(self.path, f"{self.path.name}-wal is of another log")
+        if unindexed:
+            raise _damaged(self.path, "an index of its records")
+        return bytes(found[0][0])
+
+    def _alone(self) -> list[tuple[bytes, str]]:
+        """What the database says without what is beside it, which may be of another one; nothing where it cannot be."""
+        with suppress(sqlite3.Error, UnicodeDecodeError):
+            place = f"file:{quote(str(self._place.absolute()))}?immutable=1"
+            with closing(sqlite3.connect(place, uri=True)) as alone:
+                return alone.execute(_NAME).fetchall()
+        return []
+
+    def _describe(self) -> str:
+        """A digest of what the tables are."""
+        return hashlib.sha256(str(self.writer.execute(TABLES).fetchone()[0]).encode()).hexdigest()
+
+    def _look_beside(self) -> None:
+        """Raise `AnswersError` where what is not in the database yet is damaged, and warn where that may be."""
+        found = wal.doubt(self.path) if self.path.exists() else None
+        if found is not None and found.sure:
+            raise _damaged(self.path, f"{self.path.name}-wal: {found.what}")
+        if found is not None:
+            warnings.warn(
+                f"{self.path}-wal: {found.what}, in the last act: it was cut off before it was confirmed, or it is "
+                "damaged and gone; look at the last answers",
+                HolotypeWarning,
+                stacklevel=3,
+            )
 
     def _about(self) -> tuple[int, ...]:
         """The application and schema that the file says it has, and its number of tables and the like."""
@@ -216,14 +285,27 @@ class AnswerDatabase:
     def _create(self) -> None:
         with self._changing():
             if self._about() == (0, 0, 0):  # another process may have been quicker
-                for statement in [*CREATION, *UPGRADE]:
-                    self.writer.execute(statement)
+                self._do(CREATION)
+                self._raise_from(1)
 
     def _upgrade(self) -> None:
         with explain(self.path), self._changing():
-            if self._about()[1] == 1:
-                for statement in UPGRADE:
-                    self.writer.execute(statement)
+            self._raise_from(self._about()[1])
+
+    def _raise_from(self, schema: int) -> None:
+        """Make a file of `schema` one of this."""
+        for number in range(schema, SCHEMA):
+            self._do(UPGRADES[number])
+        if schema < SCHEMA:
+            name = secrets.token_hex(16)
+            self.writer.execute("INSERT INTO log VALUES (?, ?, '')", (name, SCHEMA))
+            chain.seal(self.writer, name.encode())
+            self._do(FINISH)
+            self.writer.execute("UPDATE log SET tables = ?", (self._describe(),))
+
+    def _do(self, statements: Iterable[str]) -> None:
+        for statement in statements:
+            self.writer.execute(statement)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -258,11 +340,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _damaged(path: Path, what: str) -> DamagedAnswers:
+    return DamagedAnswers(
+        f"{path} is damaged ({what}); holotype answer {path.parent} --salvage keeps the answers that are whole, and "
+        "the damaged file beside them"
+    )
+
+
 @contextmanager
 def explain(path: Path) -> Iterator[None]:
     """Turn an error of SQLite about `path` into an `AnswersError` that says what to do."""
     try:
         yield
+    except UnicodeDecodeError as error:  # of SQLite's own words about what is damaged
+        raise _damaged(path, f"no text at byte {error.start}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what it adds to the kind of fault
+        if code == sqlite3.SQLITE_CORRUPT:
+            raise _damaged(path, str(error)) from error
         raise AnswersError(f"cannot use {path}: {_REASONS.get(code, f'{error}; nothing was recorded')}") from error

@@ -177,7 +177,9 @@ class AnswerLog:
                 self._draw(known)
 
     def _draw(self, pairs: Iterable[Pair]) -> None:
-        self._db.executemany("INSERT OR IGNORE INTO drawn VALUES (?, ?)", pairs)
+        for pair in dict.fromkeys(pairs):
+            if not self._is_drawn(pair):
+                self._file.append("drawn", pair)
 
     def undo(self, act: str, *, who: str = "") -> bool:
         """Record that `act` does not hold; False, and nothing is recorded, when that is so already.
@@ -263,11 +265,7 @@ class AnswerLog:
         audit: bool,
         digest: str,
     ) -> None:
-        values = (act, name, label, verdict, when.isoformat(), who, int(audit), digest)
-        self._db.execute(
-            'INSERT INTO record (act, id, class, answer, "when", who, audit, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
-            values,
-        )
+        self._file.append("record", (act, name, label, verdict, when.isoformat(), who, int(audit), digest))
 
 
 class _Held:

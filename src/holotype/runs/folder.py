@@ -10,6 +10,7 @@ from holotype import files, locks
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Rules
+from holotype.answers.salvage import salvage
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, OutputError
 from holotype.model.classifier import MODEL
@@ -225,6 +226,10 @@ class RunFolder:
     def open_answers(self, rules: Rules | None = None) -> AnswerLog:
         """Return the log of answers, which is made where there is none. Raises `AnswersError`."""
         return AnswerLog(self.answers, rules)
+
+    def salvage_answers(self) -> str:
+        """Keep what is whole of damaged answers (`salvage`); return what was done, in words."""
+        return salvage(self.answers)
 
     def read_answers(self) -> list[Answer]:
         """Return the answers that hold; none where nobody gave any."""
