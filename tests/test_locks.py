@@ -129,6 +129,21 @@ def test_who_changes_a_folder_waits_for_readers_and_readers_for_it(tmp_path: Pat
 
 
 def test_a_reader_that_was_stopped_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holotype.locks._PATIENCE", 0.2)
+    monkeypatch.setattr("holotype.locks._SILENT", 0.1)
+    with ExitStack() as stack:
+        stack.enter_context(reading(tmp_path))
+        with pytest.warns(HolotypeWarning) as said:
+            stack.enter_context(changing(tmp_path))
+    waiting, going_on = (str(one.message) for one in said)
+    assert waiting == f"another process reads the results in {tmp_path}: waiting for it"
+    assert going_on.endswith(
+        ", for 0.2 seconds by now: they are replaced all the same, so what it reads may be of both"
+    )
+
+
+def test_what_is_being_changed_all_the_time_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holotype.locks._PATIENCE", 0.05)
-    with reading(tmp_path), changing(tmp_path):
+    said = "another process replaces the results in .*, for 0.05 seconds by now; end it, or wait until it is done"
+    with changing(tmp_path), pytest.raises(OutputError, match=said), reading(tmp_path):
         pass

@@ -16,6 +16,7 @@ from holotype.errors import HolotypeWarning, OutputError
 from holotype.files import explain, make_folder
 
 _PATIENCE = 30  # seconds that opening a run, or replacing its results, waits for the other
+_SILENT = 2  # seconds of it without a word
 _HELD = (errno.EAGAIN, errno.EACCES)
 # a file system without locks (a network drive, often) says one of these
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
@@ -140,21 +141,30 @@ def has_locks(folder: Path) -> bool:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Keep what is in `folder` as it is: who wants to change it waits. For as long as it takes to open files."""
-    with _in_turn(folder, "LOCK_SH"):
+    """Keep what is in `folder` as it is: who wants to change it waits. For as long as it takes to open files.
+
+    Raises `OutputError` where another process has been changing it for half a minute: nobody knows what is whole.
+    """
+    with _in_turn(folder, "LOCK_SH", "replaces"):
         yield
 
 
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """Wait until nobody is reading `folder`, and let nobody begin. For as long as it takes to rename files."""
-    with _in_turn(folder, "LOCK_EX"):
+    """Wait until nobody is reading `folder`, and let nobody begin. For as long as it takes to rename files.
+
+    After half a minute it warns (`HolotypeWarning`) and goes on: who was stopped while it read must not cost a run.
+    """
+    with _in_turn(folder, "LOCK_EX", "reads"):
         yield
 
 
 @contextmanager
-def _in_turn(folder: Path, how: str) -> Iterator[None]:
-    """The folder itself is the lock, so that it works where nothing can be written; where it cannot be one, go on."""
+def _in_turn(folder: Path, how: str, other: str) -> Iterator[None]:
+    """The folder itself is the lock, so that it works where nothing can be written; where it cannot be one, go on.
+
+    other   what who holds it does
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:  # what is wrong with it will be said by who opens what is in it
@@ -162,21 +172,34 @@ def _in_turn(folder: Path, how: str) -> Iterator[None]:
         return
     try:
         with suppress(OSError):
-            _wait_for(descriptor, how)
+            if not _waited_for(descriptor, how, f"another process {other} the results in {folder}"):
+                _give_up(how, f"another process {other} the results in {folder}, for {_PATIENCE:g} seconds by now")
         yield
     finally:
         os.close(descriptor)
 
 
-def _wait_for(descriptor: int, how: str) -> None:
-    """Wait no longer than `_PATIENCE`: who was stopped while it held the lock must not stop all others."""
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until:
+def _waited_for(descriptor: int, how: str, why: str) -> bool:
+    """Lock an open folder as soon as others let it go; whether that was within `_PATIENCE`. A long wait is said."""
+    started, said = time.monotonic(), False
+    while (waited := time.monotonic() - started) < _PATIENCE:
         try:
             _flock(descriptor, how)
         except OSError as error:
             if error.errno not in _HELD:
                 raise
+            if waited > _SILENT and not said:
+                warnings.warn(f"{why}: waiting for it", HolotypeWarning, stacklevel=5)
+                said = True
             time.sleep(0.01)
         else:
-            return
+            return True
+    return False
+
+
+def _give_up(how: str, why: str) -> None:
+    if how == "LOCK_SH":
+        raise OutputError(f"{why}; end it, or wait until it is done, and give the command again")
+    warnings.warn(
+        f"{why}: they are replaced all the same, so what it reads may be of both", HolotypeWarning, stacklevel=5
+    )

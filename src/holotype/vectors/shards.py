@@ -64,16 +64,25 @@ class Shard:
     @property
     def number(self) -> int:
         """Which one it is in its folder."""
-        return int(self.path.stem.rpartition("_")[2])
+        return number_of(self.path)
 
     def __len__(self) -> int:
         return len(self.ids) + len(self.unreadable)
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """Return the vector files of `folder` in the order of their numbers: img_emb_10 after img_emb_9."""
-    found = (folder / "img_emb").glob("img_emb_*.npy")
-    return sorted(found, key=lambda path: (len(path.stem), path.stem))
+    """Return the vector files of `folder` in the order of their numbers: img_emb_10 after img_emb_9.
+
+    What has no number, as a copy that was put beside its original, is none of them.
+    """
+    found = [(number, path) for path in (folder / "img_emb").glob("img_emb_*.npy") if (number := number_of(path)) >= 0]
+    return [path for _, path in sorted(found)]
+
+
+def number_of(path: Path) -> int:
+    """Return which shard of its folder the vectors at `path` are; -1 where its name has no number."""
+    number = path.stem.removeprefix("img_emb_")
+    return int(number) if number.isascii() and number.isdigit() else -1
 
 
 def open_shard(path: Path, columns: Sequence[str] = ("id",)) -> tuple[NDArray[Any], list[str]]:

@@ -5,6 +5,7 @@ taken from other folders of the same encoder, and computed where none has it.
 """
 
 import json
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ from holotype.vectors.shards import (
     find_images,
     is_of,
     link_shard,
+    number_of,
     read_manifest,
     read_shards,
     shard_paths,
@@ -40,6 +42,7 @@ from holotype.vectors.shards import (
 )
 
 SHARD = 1024  # images
+_MANY = 10**9  # numbers, of which two writers hardly take the same
 _SAMPLED = 64  # images that tell whether a folder holds any of a pool
 
 
@@ -57,6 +60,7 @@ class EmbeddingStore:
         self.encoder = encoder
         self.pool = pool
         self.others = others
+        self._alone = True  # where a file system has no locks, nobody knows
         self._tried: set[str] = set()  # images that could not be read at all
         self._owner = self._check_encoder()
 
@@ -106,7 +110,8 @@ class EmbeddingStore:
         progress = progress or Silent()
         if not self._missing(ids, progress):
             return
-        with locked(self.folder / ".lock"):
+        with locked(self.folder / ".lock") as lock:
+            self._alone = lock.safe
             self._prepare_folder()
             missing = self._take_over(self._missing(ids, progress), progress)  # another process may have just finished
             if missing:
@@ -162,7 +167,7 @@ class EmbeddingStore:
             encoder = self.encoder
             manifest = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
             files.write(self.folder / MANIFEST, json.dumps(manifest, indent=1))
-        for kind in KINDS:
+        for kind in KINDS if self._alone else ():
             for part in (self.folder / kind).glob(f".{kind}_*.part"):
                 with files.explain(part):
                     part.unlink()
@@ -228,8 +233,9 @@ class EmbeddingStore:
 
     def _next(self) -> Path:
         """Where the vectors of the next shard go."""
-        last = shard_paths(self.folder)[-1:]
-        number = int(last[0].stem.removeprefix("img_emb_")) + 1 if last else 0
+        number = max(map(number_of, shard_paths(self.folder)), default=-1) + 1
+        if not self._alone:  # another writer may count to the same
+            number += secrets.randbelow(_MANY)
         return self.folder / "img_emb" / f"img_emb_{number:04d}.npy"
 
     def take(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, str]]:
