@@ -1,39 +1,224 @@
-"""A pool whose files come and go while it is read."""
+"""Images that cannot be read for a while are never taken for broken ones: tried again, or the command stops."""
 
+import os
+import resource
+import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import Jpeg
+from conftest import Jpeg, MakeTar
+from pictures import blurred, encoded
+from PIL import Image
+from system import nobody
 
-from holotype.errors import PoolError, UnreadableImage
-from holotype.pool import pool as module
-from holotype.pool.pool import open_pool
+from holotype.encoders.encode import encode_images
+from holotype.encoders.registry import load_encoder
+from holotype.encoders.runtimes import OnnxEncoder
+from holotype.errors import PoolError, UnreadableNow
+from holotype.pool import patience
+from holotype.pool.formats.formats import read_header
+from holotype.pool.isolation import decode_apart
+from holotype.pool.limits import Cost, limits
+from holotype.pool.pool import Pool, open_pool
+from holotype.vectors.store import embed
+
+COUNT = 30
 
 
-def test_a_folder_that_is_away_for_a_moment_costs_no_image(tmp_path: Path, jpeg: Jpeg) -> None:
-    (tmp_path / "pool").mkdir()
-    for row in range(3):
-        (tmp_path / "pool" / f"{row}.jpg").write_bytes(jpeg())
-    pool = open_pool(tmp_path / "pool")
-    (tmp_path / "pool").rename(tmp_path / "away")
-    back = threading.Timer(0.5, lambda: (tmp_path / "away").rename(tmp_path / "pool"))
+@pytest.fixture
+def encoder(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnnxEncoder:
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    return load_encoder(network)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_PATIENCE", 0.2)
+
+
+def fill(folder: Path) -> Pool:
+    folder.mkdir()
+    for row in range(COUNT):
+        (folder / f"{row:02}.jpg").write_bytes(encoded(blurred(row)))
+    return open_pool(folder)
+
+
+@contextmanager
+def few_files() -> Iterator[None]:
+    """This process can open no more files than it has."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@contextmanager
+def renamed(folder: Path) -> Iterator[None]:
+    away = folder.with_name("away")
+    folder.rename(away)
+    yield
+    away.rename(folder)
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """As when a disk is taken out: its mount point is there, and empty."""
+    with renamed(folder):
+        folder.mkdir()
+        yield
+        folder.rmdir()
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    folder.chmod(0)
+    yield
+    folder.chmod(0o755)
+
+
+AWAY: list[Callable[[Path], object]] = [renamed, emptied, lambda _: few_files()]
+
+
+@pytest.mark.parametrize("away", AWAY)
+def test_what_is_away_for_a_moment_costs_no_image(away: Callable[[Path], object], tmp_path: Path) -> None:
+    pool = fill(tmp_path / "pool")
+    fault = away(tmp_path / "pool")
+    fault.__enter__()  # type: ignore[attr-defined]
+    back = threading.Timer(0.5, lambda: fault.__exit__(None, None, None))  # type: ignore[attr-defined]
     back.start()
-    assert [pool.read(row) for row in range(3)] == [jpeg()] * 3
+    assert [pool.read(row) for row in range(3)] == [encoded(blurred(row)) for row in range(3)]
     back.join()
 
 
-def test_a_folder_that_is_gone_stops_a_run_and_a_file_that_is_gone_does_not(
-    tmp_path: Path, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("away", AWAY)
+@pytest.mark.usefixtures("impatient")
+def test_what_is_away_for_longer_stops_the_command_and_nothing_is_called_broken(
+    away: Callable[[Path], object], tmp_path: Path, encoder: OnnxEncoder
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.4)
-    (tmp_path / "pool").mkdir()
-    for row in range(3):
-        (tmp_path / "pool" / f"{row}.jpg").write_bytes(jpeg())
-    pool = open_pool(tmp_path / "pool")
-    (tmp_path / "pool" / "1.jpg").unlink()
-    with pytest.raises(UnreadableImage, match="cannot be read: No such file"):
-        pool.read(1)
-    (tmp_path / "pool").rename(tmp_path / "away")
-    with pytest.raises(PoolError, match="pool is not there any more; give the same command again when it is"):
+    pool = fill(tmp_path / "pool")
+    if away is AWAY[-1]:
+        embed(pool, encoder, tmp_path / "v")  # what else is opened is open
+        pool = open_pool(tmp_path / "pool")
+        with few_files(), pytest.raises(UnreadableNow, match="Too many open files"):
+            pool.read(0)
+        return
+    with away(tmp_path / "pool"), pytest.raises(PoolError, match=r"cannot be read now \(.*give the same command again"):  # type: ignore[attr-defined]
+        embed(pool, encoder, tmp_path / "v")
+    found = embed(open_pool(tmp_path / "pool"), encoder, tmp_path / "v")
+    assert (len(found.rows), found.unreadable) == (COUNT, {})
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_few_images_that_are_gone_or_forbidden_stop_nothing(encoder: OnnxEncoder) -> None:
+    with nobody() as folder:
+        fill(folder / "pool")
+        for row in range(10, 20):
+            (folder / "pool" / f"{row}.jpg").chmod(0)
+        pool = open_pool(folder / "pool")
+        (folder / "pool" / "03.jpg").unlink()
+        found = embed(pool, encoder, folder / "v")
+        assert len(found.unreadable) == 11
+        assert found.unreadable["03"] == "cannot be read: No such file or directory"
+        assert found.unreadable["10"] == "cannot be read: Permission denied"
+        for row in range(10, 20):
+            (folder / "pool" / f"{row}.jpg").chmod(0o644)
+        assert embed(open_pool(folder / "pool"), encoder, folder / "v").unreadable == {}
+        with closed(folder / "pool"), pytest.raises(PoolError, match="cannot be read now"):
+            embed(pool, encoder, folder / "w")
+
+
+def test_of_a_tar_too(make_tar: MakeTar, jpeg: Jpeg) -> None:
+    pool = open_pool(make_tar([(f"{row}.jpg", jpeg()) for row in range(3)]))
+    path = Path(pool.source)
+    before, whole = path.stat(), path.read_bytes()
+    os.truncate(path, 100)
+    with pytest.raises(PoolError, match="was changed while it was in use"):
         pool.read(2)
+    path.write_bytes(whole)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if nothing had happened
+    with pytest.raises(PoolError, match="was changed while it was in use"):
+        pool.read(2)
+    assert open_pool(path).read(2) == jpeg()
+
+
+def test_a_picture_that_was_half_written_is_read_again(encoder: OnnxEncoder) -> None:
+    whole = encoded(blurred(1))
+    given = iter([whole[:500], whole[:900], whole])
+    (found,) = encode_images(["a"], lambda _: next(given), encoder)
+    assert (found.ids, found.unreadable) == (["a"], {})
+
+
+def children() -> list[int]:
+    lists = Path("/proc/self/task").glob("*/children")
+    found = [int(child) for one in lists for child in one.read_text().split()]
+    ours = []
+    for child in found:
+        with suppress(OSError):  # it has ended meanwhile
+            ours += [child] if b"holotype.pool.isolation" in Path(f"/proc/{child}/cmdline").read_bytes() else []
+    return ours
+
+
+@contextmanager
+def ending_decoders(most: int) -> Iterator[None]:
+    """The first processes that decode are ended, as by who lacks memory."""
+    done = threading.Event()
+
+    def work() -> None:
+        ended: set[int] = set()
+        while not done.wait(0.005) and len(ended) < most:
+            for child in set(children()) - ended:
+                ended.add(child)
+                os.kill(child, signal.SIGKILL)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    yield
+    done.set()
+    worker.join()
+
+
+def test_a_decoder_that_somebody_ended_says_nothing_of_the_picture(jpeg: Jpeg) -> None:
+    header = read_header(jpeg())
+    cost = Cost.of(header, None)
+    with ending_decoders(1):
+        assert decode_apart(header, None, cost, limits()).size == (16, 12)
+    with ending_decoders(2), pytest.raises(UnreadableNow, match="its decoder was ended, with code -9"):
+        decode_apart(header, None, cost, limits())
+
+
+def test_too_little_memory_is_no_broken_picture(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((5000, 5000, 3), np.uint8)).save(tmp_path / "a.jpg", quality=50)
+    script = """
+import resource, sys
+from holotype.errors import UnreadableImage
+from holotype.pool.images import decode
+decode(sys.argv[1], fit=2000)
+content = open(sys.argv[1], "rb").read()
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), resource.RLIM_INFINITY))
+for given in (content, content[:-9000]):
+    try:
+        decode(given, fit=5000)
+    except UnreadableImage as error:
+        print(type(error).__name__)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(decode(content, fit=5000).size)
+try:
+    decode(content[:9000], fit=5000)
+except UnreadableImage as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.jpg"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["UnreadableNow", "UnreadableNow", "(5000, 5000)", "UnreadableImage"]

@@ -4,6 +4,7 @@ HolotypeError
 ├── PoolError            the images: missing, empty, cut off, two with one id, no such id
 ├── UnreadableImage      one image that cannot be decoded (a run lists it and goes on)
 │   └── UnreadableHere   with another limit, another package, or another time it may be
+│       └── UnreadableNow  a disk, a network or memory was away: in a moment it may be
 ├── ExemplarError        an exemplar that is unknown, unreadable or given for two classes
 ├── EncoderError         an encoder that is unknown, not at hand, or of the wrong shape
 ├── EmbeddingsError      vectors that do not belong to the pool, or are no vectors
@@ -35,7 +36,11 @@ class UnreadableImage(HolotypeError):
 
 
 class UnreadableHere(UnreadableImage):
-    """One image is beyond a limit that can be raised, or lacks a package or memory that may be there later."""
+    """One image is beyond a limit that can be raised, or needs a package that can be installed."""
+
+
+class UnreadableNow(UnreadableHere):
+    """One image cannot be read or decoded now, and nothing says that its bytes are bad."""
 
 
 class ExemplarError(HolotypeError):

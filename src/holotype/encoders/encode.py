@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.encoders.runtimes import BATCH, Encoder
-from holotype.errors import UnreadableHere, UnreadableImage
+from holotype.errors import PoolError, UnreadableHere, UnreadableImage, UnreadableNow
 from holotype.pool.images import Pixels
 from holotype.pool.pool import digest_of
 
 _LEAST, _MOST = 1e-12, 1e18  # lengths between which float32 is exact enough
 NO_VECTOR = "the encoder gives no finite vector for it"
+_FEW = 5  # images, or one in a hundred, that may be away: more, and it is the disk or the network that is
 _AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
 
 Load = Callable[[str], Any]
@@ -34,12 +35,14 @@ class Encoded:
 
     digests   id -> digest of the bytes that were encoded, or are broken; none where there were no bytes, or where
               another limit or package may read them
+    away      those of the unreadable that may be readable in a moment
     """
 
     ids: list[str]
     vectors: NDArray[np.float32]
     unreadable: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    away: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.ids) + len(self.unreadable)
@@ -49,10 +52,20 @@ def encode_images(names: Sequence[str], load: Load, encoder: Encoder) -> Iterato
     """Yield the vectors of images, a few at a time, in the order of `names`.
 
     `load(name)` gives what `encoder.prepare` takes; it is called in several threads. One that is unreadable is set
-    aside with its reason; whatever else is raised stops all.
+    aside with its reason; whatever else is raised stops all. Raises `PoolError` where more than a few cannot be read
+    now: what is away as a whole is no broken image.
     """
     batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
-    return in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers)
+    away = 0
+    for found in in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers):
+        yield found
+        away += len(found.away)
+        if away > max(_FEW, len(names) // 100):
+            name = found.away[-1] if found.away else ""
+            raise PoolError(
+                f"{away:,} images, {name} among them, cannot be read now ({found.unreadable[name]}): give the same "
+                "command again when that has passed; what was finished is kept"
+            )
 
 
 def in_order(work: Callable[[_Item], _Done], items: Iterator[_Item], workers: int) -> Iterator[_Done]:
@@ -74,24 +87,47 @@ def _encode(names: Sequence[str], load: Load, encoder: Encoder) -> Encoded:
     readable: list[str] = []
     unreadable: dict[str, str] = {}
     digests: dict[str, str] = {}
+    away: list[str] = []
     for name in names:
         try:
-            source = load(name)
-            if isinstance(source, bytes):
-                digests[name] = digest_of(source)
-            pixels.append(encoder.prepare(source))
+            source, found = _prepared(name, load, encoder)
+            pixels.append(found)
             readable.append(name)
-        except UnreadableHere as error:
+            digests |= {name: digest_of(source)} if isinstance(source, bytes) else {}
+        except _Broken as error:
             unreadable[name] = str(error)
-            digests.pop(name, None)  # nothing is said of these bytes, so that they are tried again
-        except UnreadableImage as error:
-            unreadable[name] = str(error)
-        except OSError as error:
-            unreadable[name] = f"cannot be read: {error}"
+            digests[name] = error.digest
+        except (UnreadableImage, OSError) as error:  # nothing is said of its bytes, so that they are tried again
+            unreadable[name] = str(error) if isinstance(error, UnreadableImage) else f"cannot be read: {error}"
+            away += [name] if isinstance(error, UnreadableNow | OSError) else []
     vectors = encoder.encode(np.stack(pixels)) if pixels else np.zeros((0, encoder.dim), np.float32)
     finite = np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
     unreadable |= {readable[row]: NO_VECTOR for row in sorted({*range(len(readable))} - {*finite})}
-    return Encoded([readable[row] for row in finite], vectors[finite], unreadable, digests)
+    return Encoded([readable[row] for row in finite], vectors[finite], unreadable, digests, away)
+
+
+class _Broken(UnreadableImage):
+    """The bytes with this `digest` are no image, and were the same when they were read again."""
+
+    def __init__(self, why: UnreadableImage, digest: str) -> None:
+        super().__init__(str(why))
+        self.digest = digest
+
+
+def _prepared(name: str, load: Load, encoder: Encoder) -> tuple[Any, Pixels]:
+    """Return what `load` gives and its pixels. Bytes that are broken are read twice: they may be half written."""
+    source = load(name)
+    while True:
+        try:
+            return source, encoder.prepare(source)
+        except (UnreadableHere, UnreadableNow):
+            raise
+        except UnreadableImage as error:
+            if not isinstance(source, bytes):
+                raise
+            before, source = source, load(name)
+            if source == before:
+                raise _Broken(error, digest_of(source)) from None
 
 
 def l2_normalize(vectors: NDArray[Any]) -> NDArray[np.float32]:

@@ -21,6 +21,8 @@ _SHARPNESS = 3  # they weigh cosine ** 3
 _DIRECTIONS = 256  # at most so many are kept
 _SHRINKAGE = 0.05  # of the scatter within pairs towards its mean eigenvalue, where pairs abound
 _WIDEST, _STRONGEST = 2048, 1024  # of more dimensions only those of the greatest variance are fitted: a limit of time
+_MORE = 64  # directions that are looked for besides
+_ROUNDING = 1e-6  # of the greatest variance: what is below is noise of float32
 _LEAST = 256  # rows below which nothing but the centre is fitted: with fewer rows than directions a scatter is noise
 
 Matrix = NDArray[np.float32]
@@ -91,10 +93,17 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
 
 def _strongest(vectors: Matrix, seed: int) -> Matrix:
     """Return the (d, 1024) directions in which centred `vectors` (n, d) vary most (Halko et al., SIAM Review 2011)."""
-    from sklearn.utils.extmath import randomized_svd
+    rows = vectors if len(vectors) <= _WIDEST else _sketched(vectors, seed)
+    values, axes = np.linalg.eigh(rows @ rows.T)
+    kept = slice(-min(_STRONGEST, int((values > values[-1] * _ROUNDING).sum())), None)
+    return np.asarray(rows.T @ (axes[:, kept] / np.sqrt(values[kept])), np.float32)
 
-    axes = randomized_svd(vectors, min(_STRONGEST, len(vectors)), n_iter=1, random_state=seed)[2]
-    return np.asarray(axes.T, np.float32)
+
+def _sketched(vectors: Matrix, seed: int) -> Matrix:
+    """Return few rows (m, d) that vary as `vectors` (n, d) do in the directions in which these vary most."""
+    drawn = np.random.default_rng(seed).normal(size=(vectors.shape[1], _STRONGEST + _MORE)).astype(np.float32)
+    basis = np.linalg.qr(vectors @ (vectors.T @ (vectors @ drawn)))[0]
+    return np.asarray(basis.T @ vectors, np.float32)
 
 
 def _projection(vectors: Matrix, name: SpaceName) -> Matrix:

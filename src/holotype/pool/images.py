@@ -1,6 +1,7 @@
 """Bytes to upright RGB pixels, within limits; letterbox; contact sheets."""
 
 import io
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from holotype.errors import UnreadableHere, UnreadableImage
+from holotype.errors import UnreadableImage, UnreadableNow
 from holotype.pool.decoding import decode_content, is_deep, passing, to_rgb, upright
 from holotype.pool.deep import to_8_bits
 from holotype.pool.drawn import is_drawn
 from holotype.pool.formats.formats import read_header
+from holotype.pool.formats.header import Header
 from holotype.pool.isolation import decode_apart
 from holotype.pool.limits import TOGETHER, Cost, Room, limits
 
@@ -59,8 +61,24 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
         return to_8_bits(image, header.nodata, unsigned=header.unsigned) if is_deep(image) else image
     try:
         with _room.hold(cost.memory, TOGETHER):
-            image = decode_content(header, fit)
-            return to_8_bits(image, header.nodata, unsigned=header.unsigned) if is_deep(image) else image
+            return _decoded_here(header, fit)
+    except UnreadableImage:
+        raise
+    except Exception:
+        with _room.hold(TOGETHER, TOGETHER):  # once more, alone: too little memory looks like broken bytes to a decoder
+            return _decoded_alone(header, fit, cost)
+
+
+def _decoded_here(header: Header, fit: int | None) -> Image.Image:
+    image = decode_content(header, fit)
+    return to_8_bits(image, header.nodata, unsigned=header.unsigned) if is_deep(image) else image
+
+
+def _decoded_alone(header: Header, fit: int | None, cost: Cost) -> Image.Image:
+    """Raises `UnreadableNow` where there is not the memory that decoding takes: then nothing is known of the bytes."""
+    try:
+        mmap.mmap(-1, cost.memory).close()  # asks for it, and touches none
+        return _decoded_here(header, fit)
     except UnreadableImage:
         raise
     except Exception as error:
@@ -82,7 +100,7 @@ def _undecodable(error: Exception) -> UnreadableImage:
     # Decoders raise whatever they like at broken input (OSError, SyntaxError, struct.error, ...);
     # one bad image must never stop a run.
     if why := passing(error):
-        return UnreadableHere(f"cannot be decoded now: {why}")
+        return UnreadableNow(f"cannot be decoded now: {why}")
     return UnreadableImage(f"cannot be decoded: {str(error) or type(error).__name__}")
 
 

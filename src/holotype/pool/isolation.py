@@ -17,11 +17,12 @@ from typing import Any, BinaryIO, NoReturn
 
 from PIL import Image
 
-from holotype.errors import HolotypeError, UnreadableHere, UnreadableImage
+from holotype.errors import HolotypeError, UnreadableHere, UnreadableImage, UnreadableNow
 from holotype.pool.decoding import decode_content, passing
 from holotype.pool.formats.header import Header
 from holotype.pool.limits import Cost, Limits, Room
 
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)  # as bytes may lead to
 _room = Room()
 
 
@@ -32,7 +33,10 @@ def decode_apart(header: Header, fit: int | None, cost: Cost, allowed: Limits) -
     decoded within its limits, `HolotypeError` where no process can be started.
     """
     with _room.hold(cost.address_space, allowed.memory):
-        return _answer(_run(_request(header, fit, cost, allowed), allowed), allowed)
+        request = _request(header, fit, cost, allowed)
+        with suppress(UnreadableNow):
+            return _answer(_run(request, allowed), allowed)
+        return _answer(_run(request, allowed), allowed)
 
 
 def _request(header: Header, fit: int | None, cost: Cost, allowed: Limits) -> bytes:
@@ -69,9 +73,12 @@ def _run(request: bytes, allowed: Limits) -> bytes:
 
 
 def _refuse(code: int, allowed: Limits) -> NoReturn:
-    if -code in (signal.SIGXCPU, signal.SIGKILL):
+    """What is wrong with the bytes is said in a reply: a process that ended without one may be tried again."""
+    if -code == signal.SIGXCPU:
         raise UnreadableHere(f"cannot be decoded in {allowed.seconds} seconds of CPU time; {allowed.advice}")
-    raise UnreadableImage(f"cannot be decoded: its decoder ended with code {code}")
+    if -code in _CRASHES:
+        raise UnreadableHere(f"cannot be decoded: its decoder ended with signal {-code}")
+    raise UnreadableNow(f"cannot be decoded now: its decoder was ended, with code {code}")
 
 
 def _answer(reply: bytes, allowed: Limits) -> Image.Image:
@@ -91,9 +98,11 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
     import resource
 
     asked = json.loads(source.readline())
-    for kind, limit in ((resource.RLIMIT_AS, "memory"), (resource.RLIMIT_CPU, "seconds")):
+    memory, seconds = asked["memory"], asked["seconds"]
+    # a second later the system would end it as anybody might
+    for kind, limits in ((resource.RLIMIT_AS, (memory, memory)), (resource.RLIMIT_CPU, (seconds, seconds + 1))):
         with suppress(ValueError, OSError):  # a lower one holds already
-            resource.setrlimit(kind, (asked[limit], asked[limit]))
+            resource.setrlimit(kind, limits)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     Image.MAX_IMAGE_PIXELS = None  # here ours hold
     warnings.simplefilter("ignore")

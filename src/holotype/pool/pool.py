@@ -3,9 +3,9 @@
 import hashlib
 import os
 import stat
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +20,13 @@ from holotype.pool.digests import STATE, Digests, States, first_rows, place_of, 
 from holotype.pool.images import SUFFIXES
 from holotype.pool.limits import limits
 from holotype.pool.members import split_name, split_suffix, why_junk
+from holotype.pool.patience import Patience
 from holotype.pool.sources import expand, walk
 from holotype.pool.tars import Tars
 from holotype.progress import Progress
 
 _SAMPLED = 2000  # images that the fingerprint looks into
 _LONGEST = max(map(len, SUFFIXES))  # characters of a suffix
-_PATIENCE, _PAUSE = 4.0, 0.2  # seconds that a pool waits in all for files that cannot be read, and between two tries
 _PIECES, _PIECE = 8, 4096  # of a sampled image, spread evenly; a smaller one is read whole
 
 
@@ -79,14 +79,15 @@ class Pool:
     def read(self, row: int) -> bytes:
         """Return the encoded bytes of `row`.
 
-        Raises `UnreadableImage` when they are not there any more, or are more than an image may have;
-        `PoolError` when its tar has changed.
+        Raises `UnreadableImage` where this user may not read them, or they are more than an image may have;
+        `UnreadableNow` where they cannot be read now, also after a wait; `PoolError` when its tar has changed.
         """
         limits().check_size(self.sizes[row])
-        try:
-            return self.reader.read(row)
-        except OSError as error:
-            raise UnreadableImage(f"cannot be read: {error.strerror or error}") from None
+        return self._patience.read(lambda: self.reader.read(row))
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience()
 
     def digest(self, row: int) -> str:
         """Return the SHA-256 of the encoded bytes of `row` (hex); nothing where they cannot be read.
@@ -225,7 +226,7 @@ def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:
             images.append((path, found, split))
     if not tars:
         stems, suffixes = [stem for _, _, (stem, _) in images], [suffix for _, _, (_, suffix) in images]
-        reader = _Files(folder, [path for path, _, _ in images], stats := [found for _, found, _ in images])
+        reader = _Files([path for path, _, _ in images], stats := [found for _, found, _ in images])
         return _named(source, stems, suffixes, [found.st_size for found in stats], reader, ignored)
     if images:
         raise PoolError(
@@ -236,35 +237,31 @@ def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:
 
 
 class _Files:
-    """Images that are files in `folder`. One that cannot be read may come back: a disk, or a network, was away."""
+    """Images that are files."""
 
-    def __init__(self, folder: Path, paths: list[Path], found: Sequence[os.stat_result]) -> None:
-        self._folder = folder
+    def __init__(self, paths: list[Path], found: Sequence[os.stat_result]) -> None:
         self._paths = paths
         self._states = np.array([state_of(one) for one in found], np.int64).reshape(-1, len(STATE))
-        self._patience = _PATIENCE
 
     def states(self) -> States:
         return self._states
 
     def read(self, row: int) -> bytes:
-        while True:
-            try:
-                return self._paths[row].read_bytes()
-            except OSError:
-                if self._patience <= 0:
-                    self._refuse_gone()
-                    raise
-            self._patience -= _PAUSE  # of all threads together: many that are gone for good do not add up
-            time.sleep(_PAUSE)
+        try:
+            return self._paths[row].read_bytes()
+        except PermissionError as error:
+            if self._is_as_listed(row):  # it was so before, and stays so
+                raise UnreadableImage(f"cannot be read: {error.strerror}") from None
+            raise
 
     def read_piece(self, row: int, start: int, size: int) -> bytes:
         with self._paths[row].open("rb") as file:
             return os.pread(file.fileno(), size, start)
 
-    def _refuse_gone(self) -> None:
-        if not self._folder.is_dir():
-            raise PoolError(f"{self._folder} is not there any more; give the same command again when it is")
+    def _is_as_listed(self, row: int) -> bool:
+        with suppress(OSError):
+            return state_of(self._paths[row].stat()) == tuple(self._states[row])
+        return False
 
 
 def _stat_or_why(path: Path, name: str) -> os.stat_result | str:

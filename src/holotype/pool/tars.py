@@ -1,5 +1,6 @@
 """The bytes of the images of a tar, read by offset; what was listed of a long one is kept until the tar changes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from holotype import files
-from holotype.errors import OutputError, PoolError, UnreadableImage
+from holotype.errors import OutputError, PoolError
 from holotype.pool.digests import States, state_of
 from holotype.pool.images import SUFFIXES
 from holotype.pool.listing import Listing, list_tar
@@ -88,7 +89,7 @@ class Tars:
         data = os.pread(tar.file, wanted, self._offsets[row] + start)
         self._refuse_changed(shard, tar.now())  # then these may be bytes of another image
         if len(data) < wanted:
-            raise UnreadableImage(f"{self._paths[shard]} was cut off after it was opened")
+            raise OSError(errno.EIO, "only a part of it came")
         return data
 
     def _tar(self, shard: int) -> _Tar:
@@ -115,9 +116,13 @@ class Tars:
         return tar
 
     def _refuse_changed(self, shard: int, found: os.stat_result) -> None:
-        before = self._stats[shard]
-        if (found.st_size, found.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        if _moment(found) != _moment(self._stats[shard]):
             raise PoolError(f"{self._paths[shard]} was changed while it was in use; give the same command again")
+
+
+def _moment(found: os.stat_result) -> tuple[int, int, int]:
+    """What changes with every change: its time may be set back, and that is noted as a time, too."""
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _listing(path: Path, tar: _Tar) -> Listing:
