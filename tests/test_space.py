@@ -127,6 +127,6 @@ def test_of_very_many_dimensions_the_strongest_are_fitted() -> None:
     vectors = np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True), np.float32)
     space = fit_space(pool_of(vectors))
     assert space.projection is not None
-    assert space.projection.shape == (2100, 50)
+    assert space.projection.shape == (2100, 40)
     nearest = nearest_neighbours(space.transform(vectors), 5)[0]
     assert (nearest // 100 == np.arange(400)[:, None] // 100).mean() > 0.95

@@ -92,11 +92,11 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
 
 
 def _strongest(vectors: Matrix, seed: int) -> Matrix:
-    """Return the (d, 1024) directions in which centred `vectors` (n, d) vary most (Halko et al., SIAM Review 2011)."""
+    """Return the (d, 1024) directions, or fewer, in which centred `vectors` (n, d) vary most (Halko et al., SIAM Review 2011)."""
     rows = vectors if len(vectors) <= _WIDEST else _sketched(vectors, seed)
     values, axes = np.linalg.eigh(rows @ rows.T)
-    kept = slice(-min(_STRONGEST, int((values > values[-1] * _ROUNDING).sum())), None)
-    return np.asarray(rows.T @ (axes[:, kept] / np.sqrt(values[kept])), np.float32)
+    kept = slice(-min(_STRONGEST, max(int((values > values[-1] * _ROUNDING).sum()), 1)), None)
+    return np.asarray(rows.T @ (axes[:, kept] / np.sqrt(np.maximum(values[kept], 1e-12))), np.float32)
 
 
 def _sketched(vectors: Matrix, seed: int) -> Matrix:
