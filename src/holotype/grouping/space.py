@@ -92,7 +92,7 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
 
 
 def _strongest(vectors: Matrix, seed: int) -> Matrix:
-    """Return the (d, 1024) directions, or fewer, in which centred `vectors` (n, d) vary most (Halko et al., SIAM Review 2011)."""
+    """Return at most 1,024 directions (d, m) in which centred `vectors` (n, d) vary most."""
     rows = vectors if len(vectors) <= _WIDEST else _sketched(vectors, seed)
     values, axes = np.linalg.eigh(rows @ rows.T)
     kept = slice(-min(_STRONGEST, max(int((values > values[-1] * _ROUNDING).sum()), 1)), None)
@@ -100,7 +100,7 @@ def _strongest(vectors: Matrix, seed: int) -> Matrix:
 
 
 def _sketched(vectors: Matrix, seed: int) -> Matrix:
-    """Return few rows (m, d) that vary as `vectors` (n, d) do in the directions in which these vary most."""
+    """Return few rows (m, d) that vary as `vectors` (n, d) do where these vary most (Halko et al., SIAM Rev. 2011)."""
     drawn = np.random.default_rng(seed).normal(size=(vectors.shape[1], _STRONGEST + _MORE)).astype(np.float32)
     basis = np.linalg.qr(vectors @ (vectors.T @ (vectors @ drawn)))[0]
     return np.asarray(basis.T @ vectors, np.float32)
