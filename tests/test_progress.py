@@ -1,8 +1,11 @@
 """What is shown of long work: in a log, a line now and then, with the rate and the time left."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
-from holotype.progress import Terminal
+from holotype.progress import Advance, Silent, Terminal, in_steps
 
 
 @pytest.fixture
@@ -37,3 +40,29 @@ def test_a_line_is_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
     text = "pool: [red] :smile: " + "x" * 300
     Terminal().say(text)
     assert capsys.readouterr().err == f"{text}\n"
+
+
+@pytest.mark.parametrize("steps", [0, 2, 9])
+def test_steps_end_where_they_should(steps: int) -> None:
+    advances: list[int] = []
+
+    class Counting(Silent):
+        @contextmanager
+        def track(self, text: str, total: int) -> Iterator[Advance]:
+            assert (text, total) == ("work", 5)
+            yield advances.append
+
+    with in_steps(Counting(), "work", 5) as step:
+        for _ in range(steps):
+            step()
+    assert sum(advances) == 5
+    assert min(advances) >= 0
+
+
+def test_a_single_step_is_a_line_only_where_it_takes_long(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seconds, line in ((1, ""), (7, "think: 7 s\n")):
+        with in_steps(Terminal(), "think"):
+            clock[0] += seconds
+        assert capsys.readouterr().err == line

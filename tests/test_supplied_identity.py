@@ -143,6 +143,27 @@ def test_rows_that_are_shifted_anywhere_are_seen(
         check_identity(import_embeddings(tmp_path / "e.npy", pool), pool, encoder)
 
 
+def reversed_block(right: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([right[:1510], right[1510:1720][::-1], right[1720:]])
+
+
+def exchanged_blocks(right: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([right[:300], right[2003:2213], right[510:2003], right[300:510], right[2213:]])
+
+
+@pytest.mark.parametrize("wrong", [reversed_block, exchanged_blocks])
+def test_rows_that_are_in_another_order_anywhere_are_seen(
+    wrong: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    many: tuple[Pool, NDArray[np.float32]],
+    encoder: OnnxEncoder,
+    tmp_path: Path,
+) -> None:
+    pool, right = many
+    np.save(tmp_path / "e.npy", wrong(right))
+    with pytest.raises(EmbeddingsError, match=r"around row \d+ most images fit another row better|belong to other"):
+        check_identity(import_embeddings(tmp_path / "e.npy", pool), pool, encoder)
+
+
 def test_how_sure_the_check_is_is_said(
     many: tuple[Pool, NDArray[np.float32]], encoder: OnnxEncoder, tmp_path: Path
 ) -> None:

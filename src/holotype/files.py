@@ -62,9 +62,23 @@ def atomic(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
+            sync(target.parent)
     finally:
         with suppress(OSError):  # where nothing can be written, the error that says so goes on
             temporary.unlink()
+
+
+def sync(folder: Path) -> None:
+    """Have the disk know what `folder` holds now: after a loss of power it would hold what it did before.
+
+    Where a file system cannot do that, or something has gone meanwhile, it does so when it likes.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _is_special(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol
 from holotype.names import shown
 
 Advance = Callable[[int], None]
+Step = Callable[[], None]
 
 _FIRST, _LAST = 5.0, 60.0  # seconds between two lines in a log: few at first, and a long one is not flooded
 _SHARE = 0.1  # of the time since the start, in between
@@ -34,6 +35,25 @@ class Silent:
     def track(self, text: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
         """Yield a function that does nothing."""
         yield lambda _count: None
+
+
+def no_step() -> None:
+    """Take a step that nobody looks at."""
+
+
+@contextmanager
+def in_steps(progress: Progress | None, text: str, count: int = 1) -> Iterator[Step]:
+    """Show work that is done in about `count` steps; what is yielded ends one. A single one shows that it goes on."""
+    with (progress or Silent()).track(text, count) as advance:
+        left = count
+
+        def step() -> None:
+            nonlocal left
+            advance(min(left, 1))
+            left = max(left - 1, 0)
+
+        yield step
+        advance(left)
 
 
 class Terminal:
@@ -80,8 +100,9 @@ class Terminal:
             Rate(),
             TimeRemainingColumn(),
         )
-        with Bars(*columns, console=self._console) as bars:
-            task = bars.add_task(text, total=total)
+        whole = total if total != 1 else None  # of a single step nothing is known but that it goes on
+        with Bars(*columns[: 2 if whole is None else None], console=self._console, transient=whole is None) as bars:
+            task = bars.add_task(text, total=whole)
             yield lambda count: bars.advance(task, count)
 
 
@@ -97,14 +118,18 @@ class _Lines:
         """Take note of `count` more items."""
         now = time.monotonic()
         self._done += count
-        if now - self._said >= min(max(_FIRST, _SHARE * (now - self._started)), _LAST):
+        if self._done < self._total and now - self._said >= min(max(_FIRST, _SHARE * (now - self._started)), _LAST):
             self._said = now
             seconds = (self._total - self._done) / self._rate(now)
             self._say(f"{self._where(now)}, {timedelta(seconds=round(seconds))} left")
 
     def finish(self) -> None:
-        """Say where it ended."""
-        self._say(self._where(time.monotonic()))
+        """Say where it ended; of a single step, only if it took long."""
+        now = time.monotonic()
+        if self._total != 1:
+            self._say(self._where(now))
+        elif now - self._started >= _FIRST:
+            self._say(f"{self._text}: {now - self._started:,.0f} s")
 
     def _rate(self, now: float) -> float:
         return max(self._done, 1) / max(now - self._started, 1e-6)

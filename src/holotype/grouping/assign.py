@@ -12,7 +12,10 @@ from holotype.grouping.graph import rank
 from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, thresholds_for
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Space, fit_space
+from holotype.progress import Progress, Step, in_steps
 from holotype.settings import FitSettings
+
+_STEPS = 6  # that are shown, and two for each class
 
 
 def group_pool(
@@ -21,6 +24,7 @@ def group_pool(
     space: Space | None = None,
     held_out: Collection[int] = (),
     copy_of: NDArray[np.int64] | None = None,
+    progress: Progress | None = None,
 ) -> Groups:
     """Return the groups at the threshold of `settings`; images that are copies share a decision (`find_copies`).
 
@@ -33,22 +37,27 @@ def group_pool(
     copy_of    (n,) which rows are copies of which, where it is known
     """
     refuse_no_vectors(search.scores, search.exemplar_rows)
-    copies = find_copies(search, copy_of)
-    held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
-    return copies.share(_group_distinct(copies.without(search), settings, space, held_out), search.exemplar_rows)
+    with in_steps(progress, "group images", _STEPS + 2 * len(search.classes)) as step:
+        copies = find_copies(search, copy_of)
+        step()
+        held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
+        distinct = _group_distinct(copies.without(search), settings, space, held_out, step)
+        return copies.share(distinct, search.exemplar_rows)
 
 
-def _group_distinct(search: Search, settings: FitSettings, space: Space | None, held_out: Collection[int]) -> Groups:
+def _group_distinct(
+    search: Search, settings: FitSettings, space: Space | None, held_out: Collection[int], step: Step
+) -> Groups:
     rows, ranks = search.exemplar_rows, settings.rank
     if settings.threshold != "auto":
         return replace(_group_by_cosine(search, search.scores, settings), anchors=search.queries)
     anchors = search.anchors(ranks.exemplar_views)
     if ranks.diffusion:
         seed = settings.seed
-        ranking = rank(search.embeddings, anchors, rows, ranks, seed=seed, space=space, held_out=held_out)
+        ranking = rank(search.embeddings, anchors, rows, ranks, seed=seed, space=space, held_out=held_out, step=step)
         groups = group_ranked(search.classes, ranking, rows, settings.doubtful_band, settings.ambiguity)
         return replace(groups, space=ranking.space, anchors=anchors)
-    space = space or fit_space(search.embeddings, ranks.space, settings.seed)
+    space = space or fit_space(search.embeddings, ranks.space, settings.seed, step)
     groups = _group_by_cosine(search, cosine(search.embeddings, anchors, space), settings)
     return replace(groups, space=space, anchors=anchors)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from holotype.grouping.search import cosine as cosine_to
 from holotype.grouping.space import Matrix, Space, fit_space, mutual_neighbours
+from holotype.progress import Step, no_step
 from holotype.settings import RankSettings
 from holotype.vectors.embeddings import Embeddings
 
@@ -129,6 +130,7 @@ def rank(
     seed: int = 0,
     space: Space | None = None,
     held_out: Collection[int] = (),
+    step: Step = no_step,
 ) -> Ranking:
     """Rank the pool for each class.
 
@@ -136,10 +138,12 @@ def rank(
     exemplar_rows   pool rows of exemplars, which are no candidates
     space           where it is known already
     held_out        pool rows of a test set: they are ranked, and self-training takes no label from them
+    step            called at the end of each of about five steps, and of two for each class
     """
-    space = space or fit_space(embeddings, settings.space, seed)
+    space = space or fit_space(embeddings, settings.space, seed, step)
     anchors = [space.transform(vectors) for vectors in exemplars]
     cosine, sample = cosine_to(embeddings, exemplars, space), _sample(embeddings, space, seed, held_out)
+    step()
     candidates = _candidates(cosine, exemplar_rows)
     vectors = np.concatenate([*anchors, space.transform(embeddings.take(candidates))])
     owners = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
@@ -147,7 +151,11 @@ def rank(
     seeds = np.zeros((len(vectors), len(anchors)))
     seeds[np.arange(len(owners)), owners] = 1 / np.bincount(owners)[owners]
     largest = max(_among(len(embeddings.rows)) // 2, _LEAST)  # farther out, the graph ends as if the class did
-    first = [_walk(graph, seeds[:, k], len(owners), largest) for k in range(len(anchors))]
+    step()
+    first = []
+    for column in seeds.T:
+        first.append(_walk(graph, column, len(owners), largest))
+        step()
     found, rounds = list(first), [1] * len(anchors)
     if settings.self_training:
         free = ~np.isin(candidates, list(held_out))
@@ -155,6 +163,7 @@ def rank(
             again = _walk(graph, _surer(walk, seeds[:, k], vectors, sample, free), len(owners), largest)
             if _holds(walk[1], again[1]):
                 found[k], rounds[k] = again, 2
+            step()
     before = _inside([cut for _, cut in first], len(candidates))
     density = np.stack([density for density, _ in found], axis=1)
     return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, before)

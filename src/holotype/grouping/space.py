@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.encoders.encode import l2_normalize
+from holotype.progress import Step, no_step
 from holotype.settings import SpaceName
 from holotype.vectors.embeddings import Embeddings
 
@@ -62,7 +63,7 @@ class Space:
         return cls(bool(arrays["space_power"][0]), arrays["space_mean"], arrays.get("space_projection"))
 
 
-def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int = 0) -> Space:
+def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int = 0, step: Step = no_step) -> Space:
     """Fit a space on a sample of at most 16,384 rows of the pool.
 
     raw         nothing is changed
@@ -73,7 +74,9 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
                 one picture fades, so the pairs of this round show what differs between pictures of the same thing
 
     All but raw take the square root of features that are never negative, and centre. A pool of fewer than 256 images
-    is only centred. Of vectors of more than 2,048 dimensions, the 1,024 directions of the greatest variance are used.
+    is only centred. `step` is called at the end of each of three steps or less.
+
+    Of vectors of more than 2,048 dimensions, the 1,024 directions of the greatest variance are used.
     """
     if name == "raw":
         return Space.plain(embeddings.dim)
@@ -87,8 +90,9 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
         return Space(power, mean, None)
     if vectors.shape[1] > _WIDEST:
         axes = _strongest(vectors, seed)
-        return Space(power, mean, np.ascontiguousarray(axes @ _projection(vectors @ axes, name)))
-    return Space(power, mean, _projection(vectors, name))
+        step()
+        return Space(power, mean, np.ascontiguousarray(axes @ _projection(vectors @ axes, name, step)))
+    return Space(power, mean, _projection(vectors, name, step))
 
 
 def _strongest(vectors: Matrix, seed: int) -> Matrix:
@@ -106,14 +110,16 @@ def _sketched(vectors: Matrix, seed: int) -> Matrix:
     return np.asarray(basis.T @ vectors, np.float32)
 
 
-def _projection(vectors: Matrix, name: SpaceName) -> Matrix:
+def _projection(vectors: Matrix, name: SpaceName, step: Step) -> Matrix:
     """Return what takes centred `vectors` (n, d) to the space `name`: (d, directions)."""
     total = _covariance(vectors)
     whitening = _inverse_root(total, 1.0)
     if name == "whitened":
         return whitening
     coarse = l2_normalize(vectors @ whitening[:, -_COARSE:])
+    step()
     first = _discriminant(vectors, total, *mutual_neighbours(coarse, _PAIRED)[:2])
+    step()
     if name == "pairs":
         return first
     moved = l2_normalize(vectors @ first)

@@ -32,7 +32,7 @@ from holotype.model.rows import PoolLabels
 from holotype.model.splits import Split
 from holotype.pool.exemplars import resolve
 from holotype.pool.pool import Pool
-from holotype.progress import Progress, Silent
+from holotype.progress import Progress, Silent, in_steps
 from holotype.settings import Arithmetic, Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import fingerprints
@@ -142,7 +142,7 @@ class Classifier:
                 check_identity(embeddings, pool, embeddings_encoder)
             searched = search(embeddings, list(exemplars), found, embeddings_encoder)
             closed = near_rows(embeddings, held_out, settings.near_duplicate)
-            labels = PoolLabels(group_pool(searched, settings, held_out=closed))
+            labels = PoolLabels(group_pool(searched, settings, held_out=closed, progress=progress))
             parts = training_rows.plan(searched, [labels], held_out, settings)
             self.learn(searched, labels, parts, pool, store, progress)
         for why in [*lonely_classes(labels.groups, searched.exemplar_rows).values(), *self.training_.warnings]:
@@ -162,7 +162,10 @@ class Classifier:
         settings, encoder, classes = self._settings(), store.encoder, [*searched.classes, NONE]
         rows = training_rows.build(parts, labels, searched, pool, store, settings, progress)
         vectors = encoder.encode(np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars]))
-        head = fit_head(settings.head, settings.head_settings, rows.fit, rows.validation, len(classes), settings.seed)
+        with in_steps(progress, f"train ({settings.head})"):
+            head = fit_head(
+                settings.head, settings.head_settings, rows.fit, rows.validation, len(classes), settings.seed
+            )
         learnt = len(rows.fit_ids)  # the views behind them are not images of the pool
         weighted = np.bincount(rows.fit.y, rows.fit.weights, minlength=len(classes))
         calibration = calibrate(

@@ -17,7 +17,7 @@ from holotype.model.predictions import NONE
 from holotype.model.splits import NEAR_TEST, Split, split
 from holotype.pool.images import Pixels
 from holotype.pool.pool import Pool
-from holotype.progress import Progress
+from holotype.progress import Progress, in_steps
 from holotype.settings import TrainSettings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.shards import contents_of
@@ -148,7 +148,8 @@ def build(
     classes = [*labelling.groups.classes, NONE]
     warnings = _missing(classes, y_fit, labelling, parts)
     learnt = Embeddings([X_fit], np.arange(len(X_fit)), len(X_fit))
-    space = None if settings.rank.space == "raw" else fit_space(learnt, settings.rank.space, settings.seed)
+    with in_steps(progress, "fit the model's space"):
+        space = None if settings.rank.space == "raw" else fit_space(learnt, settings.rank.space, settings.seed)
     if settings.balance == "augment":
         views = _View(store, load, settings.seed)
         X_more, y_more = views.encode(fit_ids, y_fit, len(classes), settings.views, progress)

@@ -26,7 +26,7 @@ from holotype.pool.exemplars import resolve
 from holotype.pool.images import contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool
 from holotype.pool.sources import holds_images
-from holotype.progress import Progress, Silent
+from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.places import find_inputs
@@ -36,7 +36,7 @@ from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncoun
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import cache_of, fingerprints, open_shared
-from holotype.vectors.supplied import import_embeddings
+from holotype.vectors.supplied import Unchanged, import_embeddings
 
 
 def tune_run(
@@ -238,9 +238,12 @@ def search_pool(
     say_left_out(pool, progress)
     found = resolve(pool, {"exemplar": list(codes)})
     if embeddings is not None:
-        supplied = import_embeddings(embeddings, pool)
+        unchanged = Unchanged(embeddings)
+        with in_steps(progress, "check embeddings"):
+            supplied = import_embeddings(embeddings, pool)
         say_missing(supplied, embeddings, source, progress)
         searched = search(supplied, ["exemplar"], found, None)
+        unchanged.check()
     else:
         made = fingerprints([vectors] if vectors else cache_of(pool).glob("*"), pool)
         network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress, made=made)

@@ -185,14 +185,24 @@ class RunFolder:
             raise
 
     def _swap(self, new: "RunFolder") -> None:
-        """Let the results in `new`, of which the first is always there, take the place of the old ones."""
+        """Let the results in `new`, of which the first is always there, take the place of the old ones.
+
+        Whatever happens in between, also to the power, either the old ones are whole or the new ones are.
+        """
+        files.sync(new.path)
+        files.sync(self.path)
         with locks.changing(self.path):
             if new.results[0].exists():  # else that was begun before
+                _remove(self.settings)
+                files.sync(self.path)  # from here on the new ones count
                 for old in reversed(self.results):
                     _remove(old)
             for fresh, place in zip(new.results, self.results, strict=True):
+                if place == self.settings:
+                    files.sync(self.path)
                 if fresh.exists():
                     fresh.rename(place)
+            files.sync(self.path)
             shutil.rmtree(new.path, ignore_errors=True)  # a system may have left something of its own in it
 
     def _cut_off(self) -> "RunFolder | None":

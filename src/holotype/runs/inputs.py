@@ -13,12 +13,12 @@ from holotype.errors import EmbeddingsError, EncoderError
 from holotype.evaluation.test_set import TestSet, read_test_set
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
-from holotype.progress import Progress
+from holotype.progress import Progress, in_steps
 from holotype.runs.remarks import say_missing
 from holotype.settings import FitSettings, Settings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
-from holotype.vectors.supplied import import_embeddings
+from holotype.vectors.supplied import Unchanged, import_embeddings
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class RunInputs:
     encoders   those of the sweep
     supplied   vectors that somebody computed
     maker      the encoder that made them, where it is known
+    unchanged  their files, as they were before they were read
     """
 
     settings: Settings
@@ -37,6 +38,7 @@ class RunInputs:
     encoders: Sequence[OnnxEncoder]
     supplied: Embeddings | None
     maker: OnnxEncoder | None
+    unchanged: Unchanged | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -75,14 +77,16 @@ def open_inputs(
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
     found = known(pool) if known else [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars)]
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
-    supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
+    unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
+    with in_steps(progress, "check embeddings"):
+        supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
     if supplied is None and settings.search in ("embeddings", "both"):
         raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
     if supplied is not None and progress is not None:
         say_missing(supplied, settings.embeddings, settings.images, progress)
     encoders = [load_encoder(name, settings.fit.runtime) for name in settings.encoders]
     maker = _maker(settings, supplied, pool, progress) if supplied is not None else None
-    return RunInputs(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker)
+    return RunInputs(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker, unchanged)
 
 
 def _maker(settings: Settings, supplied: Embeddings, pool: Pool, progress: Progress | None) -> OnnxEncoder | None:

@@ -27,7 +27,7 @@ from holotype.model.splits import Split
 from holotype.model.tuning import tune
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool, digest_of
-from holotype.progress import Progress, Silent
+from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.comparison import SearchComparison, compare_searches
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
@@ -119,7 +119,9 @@ def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     settings = inputs.settings.model_copy(update={"out": str(folder.path.absolute())})
     folder.claim(settings)
     result = _sweep(inputs, folder, progress)
-    with folder.replacing() as new:
+    if inputs.unchanged is not None:
+        inputs.unchanged.check()
+    with folder.replacing() as new, in_steps(progress, "write the results"):
         write_tables(new, inputs.pool, result)
         write_report(new, report_content(inputs.settings, inputs.pool, result))
         write(new.settings, settings.to_toml())
@@ -138,11 +140,13 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     matched = match_answers(folder.read_answers(), inputs.classes, inputs.pool, held_out)
     _tell_answers(matched, folder, progress)
     inputs = inputs.following(matched.answers)
-    searches = search_in(sources, inputs)
+    with in_steps(progress, "search"):
+        searches = search_in(sources, inputs)
     first = next(iter(searches.values()))
-    groupings, failed = _group(inputs, searches, matched.answers, held_out)
+    groupings, failed = _group(inputs, searches, matched.answers, held_out, progress)
     labellings = [one.labels for one in groupings.values()]
-    parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
+    with in_steps(progress, "choose rows to learn from"):
+        parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
     judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.validation)}
     not_counted = uncounted_rows(inputs, first, inputs.test_rows)
     trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
@@ -153,7 +157,8 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
         candidates += [chosen] if chosen.tuned else []
     comparison = _compare(inputs, chosen, progress)
     grouping = groupings[chosen.encoder, chosen.threshold]
-    baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool, held_out)
+    with in_steps(progress, "keep what a review starts from"):
+        baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool, held_out)
     warnings = [*poor_vectors(chosen.search, grouping.groups), *grouping.lonely, *chosen.classifier.training_.warnings]
     for why in warnings:
         progress.say(f"warning: {why}")
@@ -221,14 +226,18 @@ class Grouping:
 
 
 def _group(
-    inputs: RunInputs, searches: Mapping[str, Search], answers: Sequence[Answer], held_out: Sequence[int]
+    inputs: RunInputs,
+    searches: Mapping[str, Search],
+    answers: Sequence[Answer],
+    held_out: Sequence[int],
+    progress: Progress,
 ) -> tuple[dict[Key, Grouping], list[tuple[str, Threshold, str]]]:
     """Group at each threshold; one that leaves a class empty is set aside, if another does not."""
     found: dict[Key, Grouping] = {}
     failed: list[tuple[str, Threshold, str]] = []
     for encoder, searched in searches.items():
         for threshold in inputs.settings.thresholds:
-            found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out)
+            found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out, progress)
     whole = {key: one for key, one in found.items() if not one.lonely}
     if not whole:
         return found, failed
@@ -243,14 +252,16 @@ def _grouped(
     threshold: Threshold,
     answers: Sequence[Answer],
     held_out: Sequence[int],
+    progress: Progress,
 ) -> Grouping:
     settings = inputs.fit_settings(encoder, threshold=threshold)
-    groups = group_pool(searched, settings, held_out=held_out)
+    groups = group_pool(searched, settings, held_out=held_out, progress=progress)
     lonely = lonely_classes(groups, searched.exemplar_rows)
     if not answers:
         return Grouping(groups, list(lonely.values()))
-    baseline = make_baseline(searched, groups, inputs.pool, held_out)
-    refined = refine(baseline, answers, inputs.pool.rows, settings)
+    with in_steps(progress, "follow the answers"):
+        baseline = make_baseline(searched, groups, inputs.pool, held_out)
+        refined = refine(baseline, answers, inputs.pool.rows, settings)
     still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
     return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)
 

@@ -20,6 +20,8 @@ _FEWEST, _MOST = 16, 1000  # images of a sample, but for the end
 _AROUND = 8  # rows before and behind a suspicious one, which are looked at too
 _LOOKS = 16  # suspicious rows that are looked at
 _RUN = 4  # rows in a row that all fit better when they are moved alike: they are shifted
+_WRONG = 0.05  # of a cosine, by which another row fits better where images are not alike
+_DISORDER = 3 / 4  # of the rows around a suspicious one for which that is so: they are in another order
 _MOVES = (-3, -2, -1, 1, 2, 3)
 
 
@@ -30,8 +32,8 @@ def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, progres
     another fits better, more are looked at.
 
     Raises `EmbeddingsError` when the median is below 0.9, when for more than one image in eight the row before or
-    behind, or another sampled row, is closer than its own, or when a few rows in a row fit better moved alike: the rows
-    belong to other images, or to another encoder.
+    behind, or another sampled row, is closer than its own, when a few rows in a row fit better moved alike, or when
+    most around one fit another much better: the rows belong to other images, or to another encoder.
     """
     progress = progress or Silent()
     wanted, gap = _sample(len(embeddings.rows))
@@ -97,7 +99,13 @@ def _refuse_shift(embeddings: Embeddings, pool: Pool, encoder: Encoder, place: i
     last = len(embeddings.rows) - 1
     window = np.arange(max(place - _AROUND, 0), min(place + _AROUND, last) + 1)
     places, fresh = _encode_again(embeddings, pool, encoder, window, progress)
-    own = (fresh * embeddings.take(embeddings.rows[places])).sum(axis=1)
+    cosines = fresh @ embeddings.take(embeddings.rows[places]).T
+    own = cosines.diagonal()
+    if len(places) > _AROUND and (cosines.max(axis=1) > own + _WRONG).mean() > _DISORDER:
+        raise EmbeddingsError(
+            f"around row {place} most images fit another row better than their own: rows of the embeddings are in "
+            "another order there, and belong to other images; compute them again"
+        )
     for move in _MOVES:
         moved = np.clip(places + move, 0, last)
         better = (fresh * embeddings.take(embeddings.rows[moved])).sum(axis=1) > own + _NOISE

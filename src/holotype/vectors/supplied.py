@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import EmbeddingsError, UnreadableImage
+from holotype.pool.digests import state_of
 from holotype.pool.images import decode
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import BLOCK, Embeddings, open_array
@@ -38,6 +40,27 @@ def import_embeddings(source: Path, pool: Pool) -> Embeddings:
     if not source.exists():
         raise EmbeddingsError(f"expected embeddings at {source}, and there is no such file or folder")
     return _from_folder(source, pool) if source.is_dir() else _from_file(source, pool)
+
+
+class Unchanged:
+    """The files of supplied vectors as they are now: they are read where they lie, for as long as a command works."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._before = self._states()
+
+    def check(self) -> None:
+        """Raise `EmbeddingsError` where any of them was changed since."""
+        if self._states() != self._before:
+            raise EmbeddingsError(
+                f"{self._source} was changed while it was in use, so nothing of it counts; give the same command again"
+            )
+
+    def _states(self) -> list[tuple[int, ...]]:
+        paths = sorted(self._source.glob("*/*")) if self._source.is_dir() else [self._source]
+        with suppress(OSError):
+            return [state_of(path.stat()) for path in paths]
+        return []
 
 
 def _from_file(source: Path, pool: Pool) -> Embeddings:

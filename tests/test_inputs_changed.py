@@ -1,0 +1,79 @@
+"""Inputs that are changed while a command works are noticed: nothing of it counts, and what was there stays."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import COLOURS, Job, N
+
+from holotype import Settings, run
+from holotype.errors import EmbeddingsError
+from holotype.progress import Advance, Silent
+from holotype.runs.commands import search_pool
+
+
+def save_vectors(path: Path, seed: int) -> Path:
+    """Vectors in which rows of a colour are alike, always as many bytes."""
+    random = np.random.default_rng(seed)
+    colours = np.eye(len(COLOURS) + 1, 12)[[row % 10 if row % 10 < 3 else 3 for row in range(N)]]
+    with path.open("r+b" if path.exists() else "wb") as file:
+        np.save(file, (colours + 0.2 * random.random((N, 12))).astype(np.float32))
+    return path
+
+
+class Changing(Silent):
+    """Writes other vectors over `path` in the middle of the work, as if nothing had happened: size and time stay."""
+
+    def __init__(self, path: Path, when: str) -> None:
+        self.path, self.when, self.seen = path, when, list[str]()
+
+    @contextmanager
+    def track(self, text: str, total: int) -> Iterator[Advance]:
+        self.seen.append(text)
+        if text == self.when:
+            before = self.path.stat()
+            save_vectors(self.path, 7)
+            os.utime(self.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        yield lambda _: None
+
+
+def test_vectors_that_are_written_over_during_a_run(data: Path, job: Job) -> None:
+    vectors = save_vectors(data / "e.npy", 1)
+    settings = job(embeddings=str(vectors), test_set=None)
+    run(settings, data / "out")
+    before = {path: path.read_bytes() for path in (data / "out").rglob("*") if path.is_file()}
+    changing = Changing(vectors, "group images")
+    with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
+        run(settings.model_copy(update={"thresholds": [0.8]}), data / "out", force=True, progress=changing)
+    assert all(path.read_bytes() == content for path, content in before.items() if path.parent.name != "vectors")
+    run(settings.model_copy(update={"thresholds": [0.8]}), data / "out", force=True)
+    assert Settings.load(data / "out" / "holotype.toml").thresholds == [0.8]
+
+
+def test_or_during_a_search(data: Path, network: str) -> None:
+    vectors = save_vectors(data / "e.npy", 1)
+    changing = Changing(vectors, "check embeddings")
+    with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
+        search_pool(str(data / "images.tar"), ["0"], network, embeddings=vectors, progress=changing)
+    found = search_pool(str(data / "images.tar"), ["0"], network, embeddings=vectors)
+    assert found.best(1)[0][0].endswith("0")
+
+
+def test_no_stage_of_a_run_is_silent(data: Path, job: Job) -> None:
+    vectors = save_vectors(data / "e.npy", 1)
+    told = Changing(vectors, "nothing")
+    run(job(embeddings=str(vectors), test_set=None), data / "out", progress=told)
+    stages = [
+        "check embeddings",
+        "search",
+        "group images",
+        "choose rows to learn from",
+        "fit the model's space",
+        "train (linear)",
+        "keep what a review starts from",
+        "write the results",
+    ]
+    assert [stage for stage in told.seen if stage in stages] == stages
