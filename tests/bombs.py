@@ -85,3 +85,130 @@ def sparse(path: Path, size: int = 40 << 30) -> Path:
     path.write_bytes(encoded(blurred(0)))
     os.truncate(path, size)
     return path
+
+
+def tiff(tags: dict[int, tuple[int, int, int | bytes]], body: bytes) -> bytes:
+    """Return a TIFF of `body` at byte 8 and a directory: tag -> type, count, and value, or what lies elsewhere."""
+    entries, beyond = b"", b""
+    start = 8 + len(body) + 2 + 12 * len(tags) + 4
+    for name, (kind, count, value) in sorted(tags.items()):
+        place = start + len(beyond) if isinstance(value, bytes) else value
+        beyond += value if isinstance(value, bytes) else b""
+        entries += struct.pack("<HHII", name, kind, count, place)
+    return b"".join(
+        [b"II*\0", struct.pack("<I", 8 + len(body)), body, struct.pack("<H", len(tags)), entries, bytes(4), beyond]
+    )
+
+
+PLAIN = {256: (4, 1, 64), 257: (4, 1, 48), 258: (4, 1, 8), 259: (4, 1, 1), 262: (4, 1, 1), 273: (4, 1, 8)} | {
+    277: (4, 1, 1),
+    278: (4, 1, 48),
+    279: (4, 1, 64 * 48),
+}
+
+
+def many_values(name: int, kind: int, size: int) -> bytes:
+    """Return a TIFF whose tag `name` has `size` bytes."""
+    return tiff({**PLAIN, name: (kind, size // {1: 1, 3: 2, 4: 4}[kind], bytes(size))}, bytes(64 * 48))
+
+
+def shared_values(size: int) -> bytes:
+    """Return a TIFF of 3,000 tags that all have the same `size` bytes."""
+    return tiff({**PLAIN, **dict.fromkeys(range(1000, 4000), (1, size, 8))}, bytes(size))
+
+
+def strips(count: int) -> bytes:
+    """Return a TIFF of `count` strips of one pixel each."""
+    places, lengths = struct.pack("<I", 8) * count, struct.pack("<I", 1) * count
+    tall: dict[int, tuple[int, int, int | bytes]] = {
+        256: (4, 1, 1),
+        257: (4, 1, count),
+        278: (4, 1, 1),
+        273: (4, count, places),
+        279: (4, count, lengths),
+    }
+    return tiff({**PLAIN, **tall}, bytes(64))
+
+
+def runs(side: int) -> bytes:
+    """Return a BMP of runs that are one pixel long."""
+    body = (b"\1\5" * side + b"\0\0") * side
+    head = struct.pack("<IHHI", 1078 + len(body), 0, 0, 1078)
+    return (
+        b"BM"
+        + head
+        + struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(body), 0, 0, 256, 0)
+        + bytes(1024)
+        + body
+    )
+
+
+def low_bits(side: int) -> bytes:
+    """Return a PNG with 16 bits a colour, of which only the lower 8 hold anything."""
+    row = b"\0" + b"\0\3" * 3 * side
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(row * side, 1)) + chunk(b"IEND", b"")
+
+
+def broken_chunks(count: int) -> bytes:
+    """Return a PNG of texts that claim to go beyond the file, before its pixels."""
+    data = encoded(blurred(0), "PNG")
+    one = struct.pack(">I", 0xFFFFFFF0) + b"tEXt" + bytes(4) + b"IDAT" + bytes(4)
+    return data[:33] + one * count + bytes(3 << 20) + data[33:]
+
+
+def exif_starts(count: int) -> bytes:
+    """Return a PNG whose EXIF begins `count` times."""
+    data = encoded(blurred(0), "PNG")
+    return data[:33] + chunk(b"eXIf", b"Exif\0\0" * count) + data[33:]
+
+
+def gif_blocks(count: int) -> bytes:
+    """Return a GIF with a comment in `count` pieces of one letter."""
+    data = encoded(blurred(0), "GIF")
+    at = data.index(b",\0\0\0\0")
+    return data[:at] + b"!\xfe" + b"\1a" * count + b"\0" + data[at:]
+
+
+def hidden_scans(side: int, count: int) -> bytes:
+    """Return a progressive JPEG with a mark that has no length before most of its scans."""
+    data = scans(side, 70)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + b"\xff\x01\xff\xff" + scan * count + data[-2:]
+
+
+def precincts(side: int, *, in_tile: bool) -> bytes:
+    """Return a JPEG 2000 whose precincts are one pixel each, as it says at its start or in its only tile."""
+    size = struct.pack(">HIIIIIIIIH", 0, side, side, 0, 0, side, side, 0, 0, 1) + b"\x07\1\1"
+    coding = [b"\xff\x52\0\x0d" + bytes([own, 0, 0, 1, 0, 0, 4, 4, 0, 1]) + b"\0" * own for own in (0, 1)]
+    coding = [one[:3] + bytes([len(one) - 2]) + one[4:] for one in coding]
+    body = (coding[1] if in_tile else b"") + b"\xff\x93" + bytes(200)
+    return b"".join(
+        [
+            b"\xff\x4f\xff\x51",
+            struct.pack(">H", len(size) + 2) + size,
+            coding[not in_tile],
+            b"\xff\x5c\0\4\x40\x48",
+            b"\xff\x90" + struct.pack(">HHIBB", 10, 0, 12 + len(body), 0, 1),
+            body + b"\xff\xd9",
+        ]
+    )
+
+
+def extents(count: int) -> bytes:
+    """Return an AVIF whose picture is put together from the whole file, `count` times."""
+    data = encoded(blurred(0), "AVIF")
+    at = data.index(b"iloc") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    one = struct.pack(">BBHHHH", 0x44, 0, 1, 1, 0, count) + struct.pack(">II", 0, 0x7FFFFFFF) * count
+    made = data[:at] + struct.pack(">I", 12 + len(one)) + b"iloc" + bytes(4) + one + data[at + size :]
+    meta = made.index(b"meta") - 4
+    long = int.from_bytes(made[meta : meta + 4], "big") + 12 + len(one) - size
+    return made[:meta] + struct.pack(">I", long) + made[meta + 4 :] + bytes(1 << 20)
+
+
+def behind_pixels(size: int) -> bytes:
+    """Return a black PNG with `size` bytes more than its pixels need, packed."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 0, 0, 0, 0))
+    packed = zlib.compress(bytes(size), 9)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")

@@ -1,5 +1,6 @@
 """What decoding may take, whatever the image: bytes, memory, time; and how the limits are raised."""
 
+import io
 import json
 import os
 import struct
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from pictures import blurred, encoded
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, UnreadableImage
@@ -51,6 +53,9 @@ REFUSED = {
     "canvas.gif": (bombs.gif_canvas(), "65535 x 65535 pixels are more than the limit of 400 megapixels"),
     "canvas.webp": (bombs.webp_canvas(), "16384 x 16384 .* GB to decode"),
     "tile.tif": (bombs.huge_tile(), "GB to decode, more than the limit"),
+    "hidden.jpg": (bombs.hidden_scans(2000, 3000), "3,0.. scans are more than the limit"),
+    "blocks.gif": (bombs.gif_blocks(2_000_000), "more than 2,000,000 blocks"),
+    "counts.tif": (bombs.many_values(279, 4, 80_000_000), "GB to decode, more than the limit"),
 }
 
 
@@ -65,8 +70,8 @@ def test_a_bomb_is_refused_by_its_header(name: str, monkeypatch: pytest.MonkeyPa
 def test_bombs_stay_within_the_bounds_also_with_many_workers(tmp_path: Path) -> None:
     made = {name: data for name, (data, _) in REFUSED.items()} | {
         "frames.gif": bombs.frames(100_000),
-        "large.jp2": bombs.flat("JPEG2000", 10_000),
-        "large.avif": bombs.flat("AVIF", 10_000),
+        "large.jp2": bombs.flat("JPEG2000", 6_000),
+        "large.avif": bombs.flat("AVIF", 6_000),
         "large.png": bombs.flat("PNG", 17_000),
         "float.tif": bombs.flat("TIFF", 10_000),
         "baseline.jpg": bombs.giant_jpeg(65500, 65500, progressive=False),
@@ -80,6 +85,79 @@ def test_bombs_stay_within_the_bounds_also_with_many_workers(tmp_path: Path) -> 
     assert "42,949,672,960 bytes are more than the limit of 400,000,000" in found["sparse.jpg"]
     assert own < TOGETHER
     assert others < limits().memory
+
+
+HEADERS = """
+import resource, sys
+from pathlib import Path
+from holotype.errors import UnreadableImage
+from holotype.pool.formats.formats import read_header
+from holotype.pool.formats.png import lacks_rows
+resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        header = read_header(path.read_bytes())
+        print(header.certain, header.format == "PNG" and lacks_rows(header.content))
+    except UnreadableImage as error:
+        print(error)
+"""
+
+
+def test_a_header_is_read_in_the_memory_and_time_of_its_file(tmp_path: Path) -> None:
+    made = [
+        (bombs.exif_starts(1_000_000), "True False"),
+        (bombs.broken_chunks(90_000), "cannot be decoded: a PNG with more than 200,000 chunks"),
+        (bombs.shared_values(2 << 20), "True False"),
+        (bombs.extents(60_000), "False False"),
+        (bombs.behind_pixels(20 << 20) + bytes(1 << 20), "True False"),
+    ]
+    for number, (data, _) in enumerate(made):
+        (tmp_path / f"{number}").write_bytes(data)
+    done = subprocess.run([sys.executable, "-c", HEADERS, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [said for _, said in made]
+
+
+APART = {
+    "low.png": bombs.low_bits(2900),
+    "runs.bmp": bombs.runs(1300),
+    "strips.tif": bombs.strips(310_000),
+    "precincts.jp2": bombs.precincts(1500, in_tile=False),
+    "tile.jp2": bombs.precincts(1500, in_tile=True),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_takes_more_than_its_pixels_is_decoded_apart(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holotype.pool.images.decode_content", None)  # as this process would
+    data = APART[name]
+    if name.endswith(".jp2"):
+        with pytest.raises(UnreadableImage, match="cannot be decoded"):
+            decode(data, fit=224)
+    else:
+        assert max(decode(data, fit=224).size) >= 224
+
+
+@pytest.mark.parametrize("name", [258, 320, 339])
+def test_a_table_of_a_tiff_is_no_longer_than_it_can_be(name: int) -> None:
+    content = read_header(bombs.many_values(name, 3, 4_000_000)).content  # of numbers in Python it would take 90 MB
+    assert name not in TiffImageFile(io.BytesIO(content)).tag_v2
+
+
+def test_a_file_that_is_another_when_it_is_read(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(encoded(blurred(0)))
+    pool = open_pool(tmp_path)
+    bombs.sparse(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").unlink()
+    os.mkfifo(tmp_path / "b.jpg")
+    (tmp_path / "c.jpg").write_bytes(encoded(blurred(1)) * 2)
+    with pytest.raises(UnreadableImage, match="42,949,672,960 bytes"):
+        pool.read(0)
+    with pytest.raises(UnreadableImage, match="it is no file any more"):
+        pool.read(1)
+    assert decode(pool.read(2)).size == (64, 48)
 
 
 def test_what_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,12 @@ HOSTILE = {
     "ten thousand extended headers": (header("x", tarfile.XHDTYPE, 9) + b"9 a=bcd\n\n".ljust(BLOCK, b"\0")) * 10_000,
     "an extended header of 8 GB": header("x", tarfile.XGLTYPE, 8**11 - 1),
     "a sparse file without an end": header("x.jpg", tarfile.GNUTYPE_SPARSE, 5)[:482] + b"\1" * 30,
+    "a map of 8 MB": header("x.jpg", tarfile.GNUTYPE_SPARSE, 5)[:482] + b"\1" * 30 + b"0000001\0\0\0\0\1" * 700_000,
+    "a number of a million digits": header("x", tarfile.XHDTYPE, 1 << 20) + b"1" * (1 << 20) + header("b", b"?", 0),
+    "attributes of all members": header("g", tarfile.XGLTYPE, 13 * 70_000)
+    + b"".join(b"13 k%06d=v\n" % number for number in range(70_000)).ljust(-(-13 * 70_000 // BLOCK) * BLOCK, b"\0")
+    + header("x", b"?", 0) * 10_000
+    + header("y", b"?", -512),
     "an extended size below zero": header("x", tarfile.XHDTYPE, 14)
     + b"14 size=-1024\n".ljust(BLOCK, b"\0")
     + header("b", b"?", 0),

@@ -5,7 +5,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,13 +143,18 @@ def contact_sheet(images: Sequence[Image.Image], *, columns: int = 10, side: int
 
 def read_file(path: Path) -> bytes:
     """Return an encoded image. Raises `UnreadableImage`, before reading it where its size is beyond the limit."""
-    allowed = limits()
     try:
         with path.open("rb") as file:
-            allowed.check_size(os.fstat(file.fileno()).st_size)
-            return file.read(allowed.size + 1)  # a pipe has no size
+            return read_open(file)
     except OSError as error:
         raise UnreadableImage(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_open(file: BinaryIO) -> bytes:
+    """Return the encoded image in an open file, also in one that grows. Raises `UnreadableHere`, as `read_file`."""
+    allowed, size = limits(), os.fstat(file.fileno()).st_size
+    allowed.check_size(size)
+    return file.read(size or allowed.size + 1)  # a pipe has no size
 
 
 def _bytes_of(source: Any) -> bytes:

@@ -94,7 +94,7 @@ class Cost:
         pixels = full // divisor
         finished = min(pixels, REDUCED) if fit else pixels
         memory = header.held + header.decoding * pixels + header.finishing * finished + len(header.content)
-        seconds = full * (1 + header.passes) / 2 / (header.speed * 1e6)
+        seconds = full * (1 + header.passes) / 2 / (header.speed * 1e6) + header.seconds
         return cls(pixels, round(memory), seconds, header.passes)
 
     def check(self, header: Header, fit: int | None, allowed: Limits) -> None:

@@ -4,6 +4,7 @@ A tar says only in passing what is in it, so it is walked through once, from hea
 what the headers say: a walk ends, whatever they are, and what cannot be is damage.
 """
 
+import io
 import os
 import re
 import sys
@@ -20,14 +21,13 @@ from holotype.names import printable
 from holotype.pointers import why_pointer_at
 from holotype.pool.members import split_name, split_suffix
 
-_LONGEST_HEADER = 1 << 20  # bytes of an extended header: names and attributes of one member
+_LONGEST_HEADER = 1 << 20  # bytes of all headers of one member: its names, its attributes, the map of a sparse file
 _MOST_HEADERS = 16  # extended headers before one member; tools write up to three
 _PADDING = 4 << 20  # bytes of zeros behind the end mark; tools fill up a record, most often of 10 kB
-_PIECE = 1 << 20  # bytes that are looked through at once behind the end mark
+_PIECE, _FIRST_PIECE = 1 << 20, 1 << 14  # bytes that are looked through at once behind the end mark
+_ATTRIBUTES = frozenset(["path", "linkpath", "size", "hdrcharset"])  # of a global header, those that count here
+_DIGITS = re.compile(rb"\d{256}")  # more than a name may have; tarfile looks through them again from each one
 _GNU = b"ustar  \0"  # where others have the start of a long name, GNU has times
-_EXTENDED = frozenset(
-    [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
-)
 _SPECIAL = {b"D": "(list of a folder)", b"V": "(label)", b"M": "(rest of a file in another tar)"}  # GNU's own
 REPLACED = "(replaced by a later member of the same path)"
 
@@ -67,11 +67,11 @@ class Listing:
 def list_tar(path: Path, number: int) -> Listing:
     """List the tar at `path`, which is open under a `number` of the system. Raises `PoolError` for another file."""
     listing = Listing()
-    rows: dict[tuple[str, str], int] = {}  # by path, for hard links
+    targets = _Targets(listing)
     try:
         for member in _members(path, number, listing):
             name = _SPECIAL.get(member.type) or split_name(member.name)
-            place = name if isinstance(name, str) else _place_or_why(member, listing, rows)
+            place = name if isinstance(name, str) else _place_or_why(member, listing, targets)
             if isinstance(name, str) or isinstance(place, str):
                 listing.ignored[str(place)] += 1
                 continue
@@ -98,14 +98,28 @@ def looks_like_tar(path: Path) -> bool:
     return True
 
 
-def _place_or_why(member: tarfile.TarInfo, listing: Listing, rows: dict[tuple[str, str], int]) -> tuple[int, int] | str:
+class _Targets:
+    """The rows of images by path, for hard links; most tars have none."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self._rows: dict[tuple[str, str], int] = {}
+        self._known = 0
+
+    def row(self, name: str) -> int | None:
+        """The last image of this path so far."""
+        start, self._known = self._known, len(self._listing)
+        names = zip(self._listing.stems[start:], self._listing.suffixes[start:], strict=True)
+        self._rows.update((one, row) for row, one in enumerate(names, start))
+        return self._rows.get(split_suffix(printable(name).removeprefix("./")))
+
+
+def _place_or_why(member: tarfile.TarInfo, listing: Listing, targets: _Targets) -> tuple[int, int] | str:
     """Offset and size of a member's bytes, or why it is ignored."""
     if member.issym():
         return "(symbolic link)"
     if member.islnk():
-        names = zip(listing.stems[len(rows) :], listing.suffixes[len(rows) :], strict=True)
-        rows.update((name, row) for row, name in enumerate(names, start=len(rows)))
-        target = rows.get(split_suffix(printable(member.linkname).removeprefix("./")))
+        target = targets.row(member.linkname)
         return "(hard link to no image)" if target is None else (listing.offsets[target], listing.sizes[target])
     if member.issparse():
         return "(sparse file)"  # its bytes do not lie in one piece
@@ -129,8 +143,7 @@ def _without_replaced(listing: Listing) -> Listing:
 
 def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarInfo]:
     """Yield each member, other than folders, that lies whole in the file; also behind an end mark (`cat a b`)."""
-    with os.fdopen(os.dup(number), "rb", 2 * tarfile.BLOCKSIZE) as file:  # of the images, little more is read
-        file.seek(0)
+    with _Headers(number) as file:
         length = os.fstat(file.fileno()).st_size
         try:
             archive = _Archive.open(fileobj=file, mode="r:", tarinfo=_Member, encoding="utf-8")
@@ -140,7 +153,7 @@ def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarI
             last = -1
             while member := archive.next() or _behind_end(archive, number, listing):
                 archive.members.clear()  # it would keep every member it has seen
-                archive.extended = 0
+                archive.begin_member()
                 room = length - member.offset_data
                 if member.isreg() and not member.issparse() and not 0 <= member.size <= room:
                     raise tarfile.ReadError(f"{member.name} should have {member.size} bytes")
@@ -159,13 +172,41 @@ def _no_tar(path: Path) -> str:
     return f"expected an uncompressed tar at {path}; {why}"
 
 
+class _Headers(io.BufferedReader):
+    """A tar as tarfile reads it: no more of it than the headers of one member may be.
+
+    left   bytes that may still be read of this member's
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(io.FileIO(os.dup(number)), 2 * tarfile.BLOCKSIZE)  # of the images, little more is read
+        self.left = _LONGEST_HEADER
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as a file does. Raises `tarfile.ReadError` for headers that would take all memory, or all time."""
+        if size is None or not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"an extended header of more than {_LONGEST_HEADER:,} bytes")
+        self.left -= size
+        content = super().read(size)
+        if size > tarfile.BLOCKSIZE and _DIGITS.search(content):
+            raise tarfile.ReadError("an extended header that is none")
+        return content
+
+
 class _Archive(tarfile.TarFile):
     """A tar of which only the headers are read."""
 
     members: list[tarfile.TarInfo]
+    fileobj: _Headers
     pax_headers: dict[str, str]
     offset: int
     extended = 0  # headers since the last member
+
+    def begin_member(self) -> None:
+        """Forget what was of the member before, and of global headers all that no member needs."""
+        self.extended, self.fileobj.left = 0, _LONGEST_HEADER
+        self.pax_headers = {name: value for name, value in self.pax_headers.items() if name in _ATTRIBUTES}
 
 
 class _Member(tarfile.TarInfo):
@@ -182,12 +223,10 @@ class _Member(tarfile.TarInfo):
 
     @classmethod
     def _other(cls, member: Self, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Undo what is wrong in GNU's incremental archives, and refuse headers that would take all memory."""
+        """Undo what is wrong in GNU's incremental archives."""
         if buf[257:265] == _GNU:  # tarfile takes the times that GNU keeps there for the start of the name
             name = bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors)
             member.name = name.rstrip("/") if member.isdir() else name
-        if member.type in _EXTENDED and not 0 <= member.size <= _LONGEST_HEADER:
-            raise tarfile.ReadError(f"an extended header of {member.size:,} bytes")
         return member
 
     @classmethod
@@ -217,7 +256,8 @@ def _behind_end(archive: _Archive, number: int, listing: Listing) -> tarfile.Tar
             listing.note = f"its last {length - end:,} bytes are zeros: a download that is not finished looks so"
         return None
     start = first // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
-    archive.offset, archive.extended, archive.pax_headers = start, 0, {}
+    archive.offset, archive.pax_headers = start, {}
+    archive.begin_member()
     member = archive.next()
     if member is None:
         if start == end + tarfile.BLOCKSIZE:
@@ -228,8 +268,9 @@ def _behind_end(archive: _Archive, number: int, listing: Listing) -> tarfile.Tar
 
 def _first_byte(number: int, start: int, length: int) -> int:
     """Where the first byte from `start` on is that is no zero; `length` where there is none."""
-    while piece := os.pread(number, _PIECE, start):
+    size = _FIRST_PIECE  # most often little is there, and of some tars that were joined, often
+    while piece := os.pread(number, size, start):
         if rest := piece.lstrip(b"\0"):
             return start + len(piece) - len(rest)
-        start += len(piece)
+        start, size = start + len(piece), _PIECE
     return length

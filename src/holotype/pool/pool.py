@@ -13,11 +13,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from holotype.errors import PoolError, UnreadableImage
+from holotype.errors import PoolError, UnreadableImage, UnreadableNow
 from holotype.names import printable
 from holotype.pool.codes import Codes
 from holotype.pool.digests import STATE, Digests, States, first_rows, place_of, stamp_of, state_of
-from holotype.pool.images import SUFFIXES
+from holotype.pool.images import SUFFIXES, read_open
 from holotype.pool.limits import limits
 from holotype.pool.members import split_name, split_suffix, why_junk
 from holotype.pool.patience import Patience
@@ -248,7 +248,10 @@ class _Files:
 
     def read(self, row: int) -> bytes:
         try:
-            return self._paths[row].read_bytes()
+            with open(self._paths[row], "rb", opener=_open_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise UnreadableNow("it is no file any more")
+                return read_open(file)
         except PermissionError as error:
             if self._is_as_listed(row):  # it was so before, and stays so
                 raise UnreadableImage(f"cannot be read: {error.strerror}") from None
@@ -262,6 +265,11 @@ class _Files:
         with suppress(OSError):
             return state_of(self._paths[row].stat()) == tuple(self._states[row])
         return False
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, and wait for nobody where a pipe has come into its place."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _stat_or_why(path: Path, name: str) -> os.stat_result | str:

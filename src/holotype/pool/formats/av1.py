@@ -49,13 +49,14 @@ def _pieces(data: bytes, meta: bytes) -> list[bytes]:
         elsewhere = version > 0 and reader.number(2)
         elsewhere = reader.number(2) or elsewhere
         base = reader.number(of_base)
-        extents: list[bytes] = []
+        extents: list[tuple[int, int]] = []
         for _ in range(reader.number(2)):
             reader.number(of_index if version > 0 else 0)
             begin, length = base + reader.number(of_offset), reader.number(of_length)
-            extents.append(data[begin : begin + length])
+            extents.append((begin, min(begin + length, len(data))))
         if name in wanted:
-            pieces.append(b"" if elsewhere else b"".join(extents))
+            repeated = sum(end - begin for begin, end in extents) > len(data)
+            pieces.append(b"" if elsewhere or repeated else b"".join(data[begin:end] for begin, end in extents))
     return pieces if len(pieces) == len(wanted) else [b""]
 
 

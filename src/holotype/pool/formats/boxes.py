@@ -13,6 +13,9 @@ _CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2_PIXELS = frozenset([b"ihdr", b"bpcc", b"colr", b"pclr", b"cmap", b"cdef"])
 _SIZE = re.compile(rb"ispe....(....)(....)", re.DOTALL)
 _METADATA = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+# How pixels are coded where that names the size of precincts: of one pixel each, they take 500 times its memory.
+_PRECINCTS = re.compile(rb"\xff\x52\0[\x0c-\x2d][\x01\x03\x05\x07]|\xff\x53\0[\x09-\x2d].{1,2}\x01", re.DOTALL)
+_MOST_SEGMENTS = 10_000  # before the first tile
 _FILMS = frozenset([b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"])
 
 
@@ -53,6 +56,7 @@ def read_jpeg2000(data: bytes) -> Header:
         held=400 * max(components, 1) * _tiles(width, height, across, down),
         speed=3 / max(components / 3, 1),
         levels=_levels(data, start),
+        certain=_PRECINCTS.search(data, start) is None,
     )
 
 
@@ -64,6 +68,8 @@ def _jp2_head(data: bytes, start: int) -> tuple[bytes, tuple[int, int]]:
         if kind in (b"jP  ", b"ftyp"):
             kept.append(data[at:end])
         elif kind == b"jp2h":
+            if any(piece[4:8] == kind for piece in kept):
+                continue  # it has one, and the first counts
             inner = [box for box in _boxes(data, body, end) if box[0] in _JP2_PIXELS]
             for name, _, place, _ in inner:
                 if name == b"ihdr" and len(data) >= place + 8:
@@ -81,7 +87,9 @@ def _tiles(width: int, height: int, across: int, down: int) -> int:
 def _levels(data: bytes, start: int) -> int:
     """How often the wavelets halve the picture."""
     at = start + 2
-    while data[at : at + 1] == b"\xff" and data[at + 1] != 0x90 and at + 10 <= len(data):
+    for _ in range(_MOST_SEGMENTS):
+        if data[at : at + 1] != b"\xff" or data[at + 1] == 0x90 or at + 10 > len(data):
+            return 0
         if data[at + 1] == 0x52:
             return min(data[at + 9], 32)
         at += 2 + max(int.from_bytes(data[at + 2 : at + 4], "big"), 2)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LOW_BITS = 28  # bytes for each pixel that it takes to look at the lower 8 of 16 bits of colours
+
 
 class Malformed(ValueError):
     """The head of a file does not hold together; the message says where."""
@@ -21,6 +23,7 @@ class Header:
     held          bytes that the decoder holds besides, whatever the scale
     passes        how often it goes over all pixels
     speed         megapixels a second, at the least, on one slow core
+    seconds       that it takes besides, on one slow core
     levels        how often its size can be halved before decoding (JPEG 2000)
     certain       whether width and height are those that the decoder will go by
     unsigned      whether the 32-bit integers that the decoder gives have no sign, whatever it says
@@ -38,6 +41,7 @@ class Header:
     held: int = 0
     passes: int = 1
     speed: float = 30
+    seconds: float = 0
     levels: int = 0
     certain: bool = True
     unsigned: bool = False

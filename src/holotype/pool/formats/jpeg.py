@@ -14,7 +14,7 @@ _PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
 _METADATA = frozenset([*range(0xE0, 0xF0), 0xFE])
 _PIXELS_NEED = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}  # what the colours mean: start and least length
 _REAL = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xda-\xef\xfe]")
-_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_IN_SCAN = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _FEW_SCANS = 64
 
 

@@ -4,6 +4,7 @@ import re
 import struct
 
 TAG = 0x0112
+_EXIF = b"Exif\0\0"  # some programs write it twice
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _READ = {1: "B", 3: "H", 4: "I"}  # the TIFF types of whole numbers: byte, short, long
 
@@ -18,8 +19,10 @@ def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
 
 
 def _in_exif(block: bytes) -> int | None:
-    while block.startswith(b"Exif\0\0"):
-        block = block[6:]
+    begin = 0
+    while block.startswith(_EXIF, begin):
+        begin += len(_EXIF)
+    block = block[begin:]
     order = "<" if block.startswith(b"II") else ">"
     try:
         (start,) = struct.unpack_from(f"{order}I", block, 4)

@@ -1,14 +1,16 @@
 """PNG: its chunks, without those that are not pixels."""
 
+import re
 import struct
 import zlib
 from contextlib import suppress
 
-from holotype.pool.formats.header import Header, Malformed
+from holotype.pool.formats.header import LOW_BITS, Header, Malformed
 from holotype.pool.formats.orientation import orientation_of
 
 _MOST_CHUNKS = 200_000
 _PIXELS = frozenset([b"PLTE", b"tRNS", b"IDAT", b"IEND"])
+_NEXT_PIXELS = re.compile(b"PLTE|IDAT")
 _TEXTS = frozenset([b"tEXt", b"zTXt", b"iTXt"])
 _LONGEST_TEXT = 1 << 20
 _MOST_TEXT = 16 << 20  # of all texts that are looked at
@@ -16,7 +18,8 @@ _COLOURS = {0: (1, 4), 2: (4, 0), 3: (1, 4), 4: (4, 16), 6: (4, 16)}  # colour t
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> values of a pixel
 # of an interlaced picture: where the pixels of each pass begin, and how far they are apart, across and down
 _PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
-_AT_ONCE = 1 << 20  # bytes that are unpacked
+_AT_ONCE = 1 << 18  # bytes that are unpacked
+_COLOURED = frozenset([2, 6])
 _XMP, _RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
 
 
@@ -55,7 +58,7 @@ def read_png(data: bytes) -> Header:
         height,
         b"".join(kept),
         orientation_of(exif or _raw_profile(texts.get(_RAW_EXIF, b"")), texts.get(_XMP, b"")),
-        decoding * (2 if depth == 16 else 1),
+        decoding * 2 + LOW_BITS if depth == 16 and colour in _COLOURED else decoding * (2 if depth == 16 else 1),
         finishing=16 if transparent else finishing,
         speed=30,
     )
@@ -72,10 +75,14 @@ def lacks_rows(content: bytes) -> bool:
     unpacked, inflater, at = 0, zlib.decompressobj(), 33
     while at + 8 <= len(content):
         end = at + 12 + int.from_bytes(content[at : at + 4], "big")
-        rest = content[at + 8 : end - 4] if content[at + 4 : at + 8] == b"IDAT" else b""
-        while rest and not inflater.eof:
-            unpacked += len(inflater.decompress(rest, _AT_ONCE))
-            rest = inflater.unconsumed_tail
+        stop = min(end - 4, len(content)) if content[at + 4 : at + 8] == b"IDAT" else 0
+        for place in range(at + 8, stop, _AT_ONCE):
+            rest = content[place : min(place + _AT_ONCE, stop)]
+            while rest and not inflater.eof:
+                unpacked += len(inflater.decompress(rest, _AT_ONCE))
+                if unpacked >= needed:  # what is behind the pixels may be without end
+                    return False
+                rest = inflater.unconsumed_tail
         at = end
     return unpacked + len(inflater.flush()) < needed
 
@@ -84,8 +91,8 @@ def _end_of_metadata(data: bytes, at: int, end: int) -> int:
     """The end that the chunk claims; the next chunk of pixels where that is beyond the file's."""
     if end <= len(data):
         return end
-    places = [data.find(kind, at + 8) - 4 for kind in (b"PLTE", b"IDAT")]
-    return min((place for place in places if place > at), default=len(data))
+    found = _NEXT_PIXELS.search(data, at + 12)  # the nearest, so that no part of the file is gone through twice
+    return found.start() - 4 if found else len(data)
 
 
 def _text(kind: bytes, body: bytes) -> dict[bytes, bytes]:

@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar
 
-from holotype.pool.formats.header import Header, Malformed
+from holotype.pool.formats.header import LOW_BITS, Header, Malformed
 from holotype.pool.formats.orientation import TAG as ORIENTATION
 from holotype.pool.formats.orientation import orientation_of
 
@@ -15,9 +15,13 @@ _ONE_VALUE = frozenset(
     [WIDTH, HEIGHT, 259, PHOTOMETRIC, 266, SAMPLES, ROWS, 284, 292, 293, 317, 322, 323, 512, 513, 514]
 )
 _PIXELS = _ONE_VALUE | {BITS, OFFSETS, 279, 320, TILE_OFFSETS, 325, 332, 338, SAMPLE_FORMAT, 347, *range(515, 533)}
+_READ = _PIXELS | {ORIENTATION, XMP, NODATA}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
 _MOST_TAGS = 4096
+_PIECES = frozenset([OFFSETS, 279, TILE_OFFSETS, 325])  # places and lengths of strips and tiles
+_MOST_VALUES = 1 << 20  # of any other tag
+_PIECE_SECONDS = 1e-5
 _UNSIGNED, _SIGNED = 1, 2
 
 
@@ -54,7 +58,7 @@ class _Tag:
     kind: int
     count: int
     value: bytes  # as it stands in the directory: the value, or where it is
-    data: bytes  # the value
+    data: bytes  # the value, as far as it is looked at
 
 
 def read_tiff(data: bytes) -> Header:
@@ -65,7 +69,7 @@ def read_tiff(data: bytes) -> Header:
     width, height = (numbers[name][0] if numbers[name] else 0 for name in (WIDTH, HEIGHT))
     bits, samples = max(numbers[BITS], default=1), max(numbers[SAMPLES], default=1)
     block = max(numbers[TILE_WIDTH], default=0) * max(numbers[TILE_HEIGHT], default=0)
-    pieces = max(tags[name].count if name in tags else 0 for name in (OFFSETS, TILE_OFFSETS))
+    pieces = max(tags[name].count if name in tags else 0 for name in _PIECES)
     deep = bits > 8
     turned = _numbers(tags.get(ORIENTATION), layout)
     xmp = tags[XMP].data if XMP in tags else b""
@@ -76,10 +80,11 @@ def read_tiff(data: bytes) -> Header:
         height,
         _written(data, tags, layout, unsigned=unsigned),
         turned[0] if turned and 1 <= turned[0] <= 8 else orientation_of(b"", xmp),
-        decoding=4 + bits / 8 * samples,
+        decoding=4 + bits / 8 * samples + (LOW_BITS if bits == 16 and samples >= 3 else 0),
         finishing=8 if deep else 16,
         held=round(block * samples * bits / 8) + 200 * pieces,
         speed=20,
+        seconds=_PIECE_SECONDS * pieces,
         unsigned=unsigned,
         nodata=_nodata(tags),
     )
@@ -96,8 +101,12 @@ def _read(data: bytes, layout: _Layout) -> dict[int, _Tag]:
             name, kind, many, value = layout.entry.unpack_from(data, at + number * layout.entry.size)
             size = _SIZES.get(kind, 1) * many
             start = layout.offset.unpack(value)[0] if size > len(value) else 0
-            if start + size <= len(data):
-                tags.setdefault(name, _Tag(kind, many, value, data[start : start + size] if start else value[:size]))
+            if name in _PIECES:
+                wanted, known = True, 0
+            else:
+                wanted, known = name in _READ and many <= _MOST_VALUES, size
+            if wanted and start + size <= len(data):
+                tags.setdefault(name, _Tag(kind, many, value, data[start : start + known] if start else value[:size]))
     except struct.error:
         if not tags:
             raise Malformed("a TIFF whose directory is not there") from None
@@ -133,7 +142,7 @@ def _written(data: bytes, tags: dict[int, _Tag], layout: _Layout, *, unsigned: b
     at = len(data) + len(data) % 2
     directory = layout.tags.pack(len(entries)) + b"".join(entries) + layout.offset.pack(0)
     head = data[: layout.first] + layout.offset.pack(at)
-    return b"".join([head, data[len(head) :], b"\0" * (len(data) % 2), directory])
+    return b"".join([head, memoryview(data)[len(head) :], b"\0" * (len(data) % 2), directory])
 
 
 def _nodata(tags: dict[int, _Tag]) -> float | None:
