@@ -207,8 +207,10 @@ def extents(count: int) -> bytes:
     return made[:meta] + struct.pack(">I", long) + made[meta + 4 :] + bytes(1 << 20)
 
 
-def behind_pixels(size: int) -> bytes:
-    """Return a black PNG with `size` bytes more than its pixels need, packed."""
+def behind_pixels(count: int) -> bytes:
+    """Return a black PNG with `count` megabytes more than its pixels need, packed."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 0, 0, 0, 0))
-    packed = zlib.compress(bytes(size), 9)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    megabyte = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = b"\x78\x9c" + megabyte * count
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
