@@ -52,7 +52,7 @@ class Herding:
         from skactiveml.pool import MaxHerding
 
         likely = np.array(MostLikely().choose(context, 400))
-        X = np.concatenate([context.seen, np.asarray(context.vectors[likely], np.float32)])
+        X = np.concatenate([context.seen.vectors(), np.asarray(context.vectors[likely], np.float32)])
         y = np.append(np.zeros(len(context.seen)), np.full(len(likely), np.nan))
         chosen = MaxHerding(random_state=0).query(X, y, batch_size=min(n, len(likely)))
         return [int(row) for row in likely[chosen - len(context.seen)]]

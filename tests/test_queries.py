@@ -14,6 +14,7 @@ from holotype.review.queries import (
     MostLikely,
     QueryContext,
     Random,
+    Seen,
     Strategy,
     UncertaintySampling,
     next_queries,
@@ -27,7 +28,8 @@ LOT = permanent_random_numbers(N, "pool")
 
 def view(free: NDArray[np.bool_] | None = None, logits: NDArray[np.float64] | None = None) -> QueryContext:
     sure = np.linspace(6, -8, N) if logits is None else logits
-    return QueryContext(VECTORS.astype(np.float16), sure, np.ones(N, bool) if free is None else free, VECTORS[:1])
+    vectors, anywhere = VECTORS.astype(np.float16), np.ones(N, bool)
+    return QueryContext(vectors, sure, anywhere if free is None else free, Seen(vectors, VECTORS[:1]))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -66,9 +68,24 @@ def test_a_tiny_class_is_walked_from_the_top(others: float) -> None:
 
 def test_what_was_just_chosen_is_not_asked_about_again_in_other_copies() -> None:
     twins = np.concatenate([np.repeat(VECTORS[:50], 6, axis=0), VECTORS[:200]])
-    seen = QueryContext(twins, np.full(N, 0.0), np.ones(N, bool), VECTORS[400:401])
+    seen = QueryContext(twins, np.full(N, 0.0), np.ones(N, bool), Seen(twins, VECTORS[400:401]))
     chosen = DiverseUncertainty().choose(seen, 20)
     assert len(np.unique(twins[chosen], axis=0)) == 20
+
+
+def test_how_near_an_image_is_to_what_is_known_does_not_depend_on_when_that_was_asked() -> None:
+    random, known = np.random.default_rng(0), list[int]()
+    kept = Seen(VECTORS, VECTORS[:2])
+    for step in range(30):
+        known = known[:-3] if step % 10 == 9 else [*known, *random.integers(2, N, 3).tolist()]
+        rows = random.permutation(N)[:40]
+        kept.follow(known)
+        new = Seen(VECTORS, VECTORS[:2])
+        new.follow(known)
+        assert len(kept) == len(new) == 2 + len(set(known))
+        right = np.clip((VECTORS[rows] @ VECTORS[[0, 1, *known]].T).max(axis=1), 0, 1)
+        assert np.allclose(kept.nearest(rows), right, atol=1e-6)
+        assert np.allclose(new.nearest(rows), right, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 12])

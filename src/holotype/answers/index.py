@@ -88,7 +88,7 @@ def match_answers(
     reasons: Counter[str] = Counter()
     closed = set(held_out)
     for answer in answers:
-        found = _placed(answer, classes, pool, closed)
+        found = placed(answer, classes, pool, closed)
         if isinstance(found, str):
             reasons[found] += 1
         else:
@@ -101,7 +101,7 @@ def match_answers(
     return MatchedAnswers(applying, reasons)
 
 
-def _placed(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collection[int]) -> Answer | str:
+def placed(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collection[int]) -> Answer | str:
     """Return an answer with the id that its image has now, or why it does not apply."""
     if answer.label not in classes:
         return OTHER_CLASS

@@ -41,6 +41,10 @@ from holotype.answers.schema import (
 )
 from holotype.errors import AnswersError, HolotypeWarning
 
+_SINCE = HISTORY.replace(" ORDER", " WHERE number > ? ORDER")
+_NAMED = "SELECT value FROM json_each(?)"
+_ABOUT = CURRENT.replace(" GROUP", f" WHERE id IN ({_NAMED}) OR (digest != '' AND digest IN ({_NAMED})) GROUP")
+
 
 class AnswerLog:
     """The answers in the SQLite file `path`, which is made where there is none; with `rules`, only those they allow.
@@ -190,18 +194,23 @@ class AnswerLog:
         if who:
             check_text("who said it", who)
         with self._file.writing():
-            if not self._read(OF_ACT, act):
+            if not (known := self._read(OF_ACT, act)):
                 raise AnswersError(f"expected an act that was recorded, got {act!r}; nothing was undone")
             if not self._read(VALID_OF_ACT, act):
                 return False
-            before = self._contradictions()
+            before = self._contradictions(known)
             self._insert(act, None, None, "undo", datetime.now(UTC), who, False, "")
-            if new := self._contradictions() - before:
+            if new := self._contradictions(known) - before:
                 raise AnswersError(f"this cannot be undone, as {min(new)}; undo what was answered since first")
             return True
 
-    def _contradictions(self) -> set[str]:
-        return set() if self.rules is None else self.rules.contradictions(self.current())
+    def _contradictions(self, answers: Sequence[Answer]) -> set[str]:
+        """What contradicts the exemplars among all that holds of the images of `answers`."""
+        if self.rules is None:
+            return set()
+        names = {one.id for one in answers} | {self.rules.current_id(one.id, one.digest) for one in answers}
+        both = json.dumps(sorted(names)), json.dumps(sorted({one.digest for one in answers}))
+        return self.rules.contradictions(self._read(_ABOUT, *both))
 
     def last_act(self, who: str | None = None) -> str | None:
         """The last act, of `who` or of anybody, that is not undone."""
@@ -219,6 +228,10 @@ class AnswerLog:
     def history(self) -> list[Answer | Undo]:
         """Everything that was recorded, in order."""
         return [_record(row) for row in self._file.read(HISTORY)]
+
+    def since(self, number: int) -> list[Answer | Undo]:
+        """What was recorded after the record `number`, in order."""
+        return [_record(row) for row in self._file.read(_SINCE, (number,))]
 
     @property
     def version(self) -> int:

@@ -3,11 +3,15 @@
 Every class is learnt anew, every answered image is decided by its answer, and the audit says what that is worth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from holotype.answers.audit import Audit, audit
 from holotype.answers.baseline import ReviewBaseline
@@ -20,6 +24,23 @@ from holotype.model.rows import PoolLabels
 from holotype.settings import TrainSettings
 
 Rows = NDArray[np.int64]
+
+_LEARNING = Lock()  # what limits the threads of products holds for the whole process
+
+
+@cache
+def _products() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def _on_one_core() -> Iterator[None]:
+    """Learn on one core: two threads of such small products mostly wait for each other, and keep who answers waiting.
+
+    So the outcome does not depend on the number of cores either.
+    """
+    with _LEARNING, _products().limit(limits=1, user_api="blas"):
+        yield
 
 
 @dataclass(frozen=True)
@@ -79,7 +100,8 @@ def refine(
     """
     groups, classes = baseline.groups, range(len(baseline.groups.classes))
     index = index_shared(answers, groups, rows, baseline.held_out)
-    models, logits, cuts = _learn_classes(baseline, index, settings.seed)
+    with _on_one_core():
+        models, logits, cuts = _learn_classes(baseline, index, settings.seed)
     learnt = _regroup(baseline, logits, cuts, models, settings)
     # what the audit is a sample of: the groups after all answers but its own
     without_audits = _denied(learnt, [index.learnable(k)[1] for k in classes], settings.ambiguity)

@@ -4,12 +4,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from holotype import files
 from holotype.answers.exchange import read_answers
+from holotype.answers.followed import FollowedAnswers
 from holotype.answers.forms import write_csv
-from holotype.answers.index import MatchedAnswers, current_exemplars, match_answers
+from holotype.answers.index import MatchedAnswers, current_exemplars
 from holotype.answers.label_studio import label_studio_tasks
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported
@@ -24,20 +26,23 @@ class ReviewAnswers:
 
     def __init__(self, log: AnswerLog, rules: AnswerRules) -> None:
         self.log = log
-        self._read: tuple[int, AnswerRules, MatchedAnswers] | None = None
+        self._turn = Lock()
         self.follow(rules)
 
     def follow(self, rules: AnswerRules) -> None:
         """Keep to `rules` from now on: a run that is done again may have another test set."""
-        self.rules = self.log.rules = rules
+        with self._turn:
+            self.rules = self.log.rules = rules
+            self._followed = FollowedAnswers(rules.classes, rules.pool, rules.held_out)
+            self._matched = self._followed.follow([])
+            self._exemplars: tuple[AnswerRules, Sequence[Answer], list[Exemplar]] | None = None
 
     def matched(self) -> MatchedAnswers:
-        """Return the answers that hold and apply, read again only when there are new ones or other rules."""
-        version, rules, read = self.log.version, self.rules, self._read
-        if read is None or read[0] != version or read[1] is not rules:
-            found = match_answers(self.log.current(), rules.classes, rules.pool, rules.held_out)
-            self._read = read = version, rules, found
-        return read[2]
+        """Return the answers that hold and apply; only what was recorded since the last time is read."""
+        with self._turn:
+            if new := self.log.since(self._followed.seen):
+                self._matched = self._followed.follow(new)
+            return self._matched
 
     def current(self) -> Sequence[Answer]:
         """Return those that apply."""
@@ -45,8 +50,12 @@ class ReviewAnswers:
 
     def exemplars(self, current: Sequence[Answer] | None = None) -> list[Exemplar]:
         """Return the exemplars that stand by the answers so far, or by `current`."""
-        answers = self.current() if current is None else current
-        return current_exemplars(self.rules.given, answers, self.rules.classes, self.rules.pool)
+        rules, known = self.rules, self._exemplars
+        about = [one for one in (self.current() if current is None else current) if one.prototype]
+        if known is None or known[0] is not rules or known[1] != about:
+            found = current_exemplars(rules.given, about, rules.classes, rules.pool)
+            self._exemplars = known = rules, about, found
+        return known[2]
 
     def load(self, path: Path, who: str) -> Imported:
         """Take the answers of a file; those without a name are of `who`."""

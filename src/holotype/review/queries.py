@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from threading import RLock
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -27,6 +28,50 @@ _LIKELY = -3.0  # ... counted from this logit on: the pool is large, and its unl
 Rows = NDArray[np.int64]
 
 
+class Seen:
+    """What is known of a class: `exemplars` (e, dim), and rows of `vectors` (n, dim); several threads may share one.
+
+    Which images are near to it is kept, and only what became known since is compared.
+    """
+
+    def __init__(self, vectors: NDArray[Any], exemplars: Matrix) -> None:
+        self._vectors, self._exemplars = vectors, exemplars
+        self._turn = RLock()
+        self._start([])
+
+    def _start(self, known: Collection[int]) -> None:
+        self._rows = dict.fromkeys(known)
+        self._near = np.zeros(len(self._vectors), np.float32)
+        self._compared = np.zeros(len(self._vectors), np.int64)  # with so many of all
+
+    def __len__(self) -> int:
+        return len(self._exemplars) + len(self._rows)
+
+    def follow(self, known: Collection[int]) -> None:
+        """Take the rows that are known now."""
+        with self._turn:
+            if self._rows.keys() <= set(known):
+                self._rows |= dict.fromkeys(known)
+            else:  # something was taken back
+                self._start(known)
+
+    def vectors(self, start: int = 0) -> Matrix:
+        """Return the vectors (s, dim) of all of it from the place `start` on: the exemplars, and rows as they came."""
+        rows = list(self._rows)[max(start - len(self._exemplars), 0) :]
+        return np.concatenate([self._exemplars[start:], np.asarray(self._vectors[rows], np.float32)])
+
+    def nearest(self, rows: Rows) -> NDArray[np.float32]:
+        """Return for each of `rows` the greatest cosine to what is known, from 0 to 1."""
+        with self._turn:
+            for start in np.unique(self._compared[rows]).tolist():
+                those = rows[self._compared[rows] == start]
+                if start < len(self):
+                    cosines = np.asarray(self._vectors[those], np.float32) @ self.vectors(start).T
+                    self._near[those] = np.clip(np.maximum(self._near[those], cosines.max(axis=1)), 0, 1)
+            self._compared[rows] = len(self)
+            return self._near[rows]
+
+
 @dataclass(frozen=True)
 class QueryContext:
     """What a strategy sees of a class.
@@ -34,24 +79,34 @@ class QueryContext:
     vectors    (n, dim) unit vectors of the pool
     logits     (n,) of the estimated probability that an image shows the class
     free       (n,) bool: may be asked about
-    seen       (s, dim) vectors of the exemplars, and of what is known
+    seen       the exemplars, and what is known
     distinct   (n,) bool: no copy of another image, which is asked about in its place; None for all
     """
 
     vectors: NDArray[Any]
     logits: Logits
     free: NDArray[np.bool_]
-    seen: Matrix
+    seen: Seen
     distinct: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(
-        cls, baseline: ReviewBaseline, refined: Refined, k: int, known: Collection[int], closed: Collection[int]
+        cls,
+        baseline: ReviewBaseline,
+        refined: Refined,
+        k: int,
+        known: Collection[int],
+        closed: Collection[int],
+        seen: Seen | None = None,
     ) -> Self:
-        """Return the context of class `k`: rows of which is `known` whether they show it, others that are `closed`."""
+        """Return the context of class `k`: rows of which is `known` whether they show it, others that are `closed`.
+
+        seen   of an earlier context of the class, to compare nothing twice
+        """
         free: NDArray[np.bool_] = ~baseline.groups.missing
         free[[*known, *closed, *baseline.exemplar_rows]] = False
-        seen = np.concatenate([baseline.exemplars[k], np.asarray(baseline.vectors[sorted(known)], np.float32)])
+        seen = seen or Seen(baseline.vectors, baseline.exemplars[k])
+        seen.follow(known)
         return cls(baseline.vectors, refined.untrusted_logits[:, k], free, seen, baseline.groups.distinct)
 
 
@@ -101,7 +156,7 @@ class DiverseUncertainty:
         likely = _least(np.where(context.free, -context.logits, np.inf), _DEEP)
         vectors = np.asarray(context.vectors[likely], np.float32)
         gain = -np.abs(context.logits[likely]) / _WIDE
-        near = np.clip((vectors @ context.seen.T).max(axis=1, initial=0), 0, 1)
+        near = context.seen.nearest(likely)
         chosen: list[int] = []
         for _ in range(min(n, len(likely))):
             best = int((gain - _APART * near).argmax())
@@ -151,7 +206,9 @@ def next_queries(
     numbers   (n,) by which its order is drawn
     known     rows about which it is known whether they show the class
     """
-    waiting = [int(row) for row in audit_order(sampled, numbers) if int(row) not in known and context.free[row]]
+    open_ = context.free.copy()
+    open_[list(known)] = False
+    waiting: list[int] = audit_order(sampled[open_[sampled]], numbers).tolist()
     turns = _turns(done, n, len(waiting))
     audits, taken = waiting[: sum(turns)], context.free.copy()
     if context.distinct is not None:

@@ -17,7 +17,6 @@ from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported, NewAnswer
 from holotype.answers.refine import refine
 from holotype.answers.rules import AnswerRules
-from holotype.answers.shared import index_shared
 from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
 from holotype.pool.exemplars import Exemplar, names_of
@@ -31,6 +30,7 @@ from holotype.review.queries import (
     DiverseUncertainty,
     Query,
     QueryContext,
+    Seen,
     Strategy,
     next_queries,
 )
@@ -102,6 +102,7 @@ class Review:
         except BaseException:
             self.answers.close()
             raise
+        self._seen: tuple[ReviewBaseline, list[Seen]] | None = None
         earlier = without_last(current, self.classes)
         self._earlier = earlier if len(earlier) < len(current) else None
 
@@ -170,16 +171,21 @@ class Review:
         k, state, current = self._number(label), self._state, self._answers.current()
         about = [one for one in current if one.label == label and one.verdict in ("yes", "no", "unsure")]
         asked = [self.pool.rows[one.id] for one in about]
-        # there may be answers that are not learnt from yet
-        index = index_shared(current, state.baseline.groups, self.pool.rows)
-        known = {*asked, *index.positive[k].tolist(), *index.negative[k].tolist()}
+        known = {*asked, *state.known(k, current, self.pool.rows)}
         closed = [*exclude, *state.baseline.held_out]
-        context = QueryContext.of(state.baseline, state.refined, k, known, closed)
+        context = QueryContext.of(state.baseline, state.refined, k, known, closed, self._seen_of(state.baseline, k))
         tally = AnswerTally(len(asked), sum(one.audit for one in about))
         queries = next_queries(
             context, self.strategy, n, tally, state.refined.sampled[k], state.baseline.numbers, known
         )
         return [self._question(state, one, k) for one in queries]
+
+    def _seen_of(self, baseline: ReviewBaseline, k: int) -> Seen:
+        """What is known of class `k`, as long as its exemplars are those of `baseline`."""
+        if self._seen is None or self._seen[0] is not baseline:
+            seen = [Seen(baseline.vectors, exemplars) for exemplars in baseline.exemplars]
+            self._seen = baseline, seen
+        return self._seen[1][k]
 
     def _question(self, state: ReviewState, asked: Query, k: int) -> Question:
         logit, cut = float(state.refined.logits[asked.row, k]), float(state.refined.cuts[k])

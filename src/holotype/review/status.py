@@ -1,7 +1,7 @@
 """What the answers so far lead to: where each class stands, what moved, and what a gallery of it shows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, Self
 
@@ -74,6 +74,7 @@ class ReviewState:
     refined: Refined
     moves: Sequence[tuple[Rows, Rows]]
     still: Sequence[int]
+    _held: dict[int, tuple[int, int, float]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def first(cls, version: int, baseline: ReviewBaseline, refined: Refined) -> Self:
@@ -95,22 +96,22 @@ class ReviewState:
 
     def status(self, k: int, verdicts: Sequence[Verdict]) -> ClassStatus:
         """Return where class `k` stands, about which `verdicts` were given."""
-        groups, audit = self.refined.groups, self.refined.audits[k]
-        own = groups.label == k
+        audit = self.refined.audits[k]
+        found, doubtful, size = self._held[k] = self._held.get(k) or self._count(k)
         joined, left = self.moves[k]
         whole = audit.asked == audit.among > 0
         counts = {name: verdicts.count(name) for name in ("yes", "no", "unsure")}
         return ClassStatus(
-            groups.classes[k],
+            self.refined.groups.classes[k],
             sum(counts.values()),
             counts["yes"],
             counts["no"],
             counts["unsure"],
             audit.asked,
             audit.yes,
-            int((own & (groups.decision == "member")).sum()),
-            int((own & (groups.decision == "doubtful")).sum()),
-            self._size(k),
+            found,
+            doubtful,
+            size,
             1.0 if whole else audit.precision,  # what was wrong is out
             audit.low,
             whole,
@@ -118,6 +119,11 @@ class ReviewState:
             len(left),
             self._hint(k, sum(counts.values())),
         )
+
+    def _count(self, k: int) -> tuple[int, int, float]:
+        """Images that were found of a class, doubtful ones, and how many there are by estimate."""
+        own = self.refined.groups.decision[self.refined.groups.label == k]
+        return int((own == "member").sum()), int((own == "doubtful").sum()), self._size(k)
 
     @cached_property
     def _stated(self) -> list[Estimate]:
@@ -145,6 +151,23 @@ class ReviewState:
             "The last answers changed almost nothing: more will hardly help. If other images show it in another way, "
             "make one of those an exemplar."
         )
+
+    def known(self, k: int, current: Sequence[Answer], rows: Mapping[str, int]) -> set[int]:
+        """Return the rows of which is known whether they show class `k`, by what was learnt and by newer answers.
+
+        current   the answers that hold, in order of recording: some may be newer than the last refit
+        rows      id -> row
+        """
+        label, index, copy_of = self.refined.groups.classes[k], self.refined.index, self.refined.groups.copy_of
+        new = []
+        for one in reversed(current):
+            if one.number <= self.version:
+                break
+            if one.verdict in ("yes", "exemplar") or (one.label == label and one.verdict == "no"):
+                new.append(rows[one.id])
+        if new and copy_of is not None:
+            new = np.flatnonzero(np.isin(copy_of, copy_of[new])).tolist()
+        return {*index.positive[k].tolist(), *index.negative[k].tolist(), *new}
 
     def changes(self, k: int) -> Changes:
         """Return what the last refit took into class `k`, and out of it."""
