@@ -17,6 +17,7 @@ from reviewer import answer
 from holotype import Classifier, HolotypeError, Settings, run
 from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError
+from holotype.review import pictures
 from holotype.review.queries import DiverseUncertainty, QueryContext
 from holotype.review.review import Review
 
@@ -355,12 +356,19 @@ def test_answers_of_another_program_are_refused(out: Path) -> None:
         Review.open(out)
 
 
-def test_a_closed_review_keeps_no_picture(out: Path) -> None:
+def test_pictures_are_kept_while_there_is_room_and_until_the_review_is_closed(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     review = Review.open(out)
-    review.picture(3, 32)
-    assert review._picture.cache_info().currsize == 1
+    sizes = [len(review.picture(row, 32)) for row in (3, 4, 5)]
+    assert all(review.pictures.kept(row, 32) for row in (3, 4, 5))
+    assert review.pictures.draw(3, 32) is review.pictures.kept(3, 32)
+    monkeypatch.setattr(pictures, "KEPT", sum(sizes))
+    review.picture(6, 32)
+    assert review.pictures.kept(4, 32) is None  # the longest unused
+    assert review.pictures.kept(6, 32) is not None
     review.close()
-    assert review._picture.cache_info().currsize == 0
+    assert review.pictures.kept(6, 32) is None
 
 
 def test_a_form_of_an_unknown_class_has_no_header_either(out: Path) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from browser import RED
-from client import Client, answers, request_head, send
+from client import Client, Headers, answers, request_head, send
 
 GET_ONLY = ["/", "/api/state?label=red", "/api/version", "/api/questions?label=red&n=1", "/answers.csv", "/report"]
 POST_ONLY = ["/api/answers", "/api/undo", "/api/withdraw", "/api/refit"]
@@ -124,9 +124,9 @@ def check(client: Client, status: int, text: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_other_methods_do_nothing(refusing: Client, method: str) -> None:
     body = json.dumps(answers()).encode()
-    own = {"Origin": refusing.origin, "Content-Type": "application/json"}
+    own: Headers = {"Origin": refusing.origin, "Content-Type": "application/json"}
     for path in [*GET_ONLY, *POST_ONLY]:
-        answer = refusing.ask(method, path, dict(own))
+        answer = refusing.ask(method, path, own)
         check(refusing, answer.status, answer.text)
         answer = refusing.ask(method, path, own | {"Content-Length": str(len(body))}, body)
         check(refusing, answer.status, answer.text)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import Literal, Self
@@ -21,10 +20,11 @@ from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
 from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.images import decode, thumbnail
-from holotype.pool.pool import Pool, digest_of, open_pool
+from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress
 from holotype.review.answers import AnswerLayout, ReviewAnswers
 from holotype.review.generation import Generation
+from holotype.review.pictures import Pictures
 from holotype.review.queries import (
     AnswerTally,
     DiverseUncertainty,
@@ -40,8 +40,6 @@ from holotype.runs.places import find_inputs
 from holotype.runs.results import RunResult
 from holotype.runs.sweep import repeat
 from holotype.settings import Settings
-
-_PICTURES = 256  # that are kept in memory
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Review:
         self.folder, self.settings, self.pool, self.strategy = folder, settings, pool, strategy
         self.classes = list(settings.exemplars)
         self._refitting = RLock()
-        self._picture = lru_cache(maxsize=_PICTURES)(self._render)
+        self.pictures = Pictures(pool)
         self._baseline = baseline
         self._same_run = Generation(folder, settings, baseline.key).check
         self.answers: AnswerLog = folder.open_answers()
@@ -143,7 +141,7 @@ class Review:
     def close(self) -> None:
         """Close the file of the answers, and let the pictures go."""
         self.answers.close()
-        self._picture.cache_clear()
+        self.pictures.clear()
 
     @property
     def ids(self) -> Sequence[str]:
@@ -335,15 +333,7 @@ class Review:
 
     def picture(self, row: int, side: int) -> bytes:
         """Return the image of `row` as a JPEG of at most `side` pixels. Raises `UnreadableImage`."""
-        return self._picture(row, side)[0]
-
-    def shown_digest(self, row: int, side: int) -> str:
-        """Return the digest of the picture that `picture` returns: an answer is about what was shown."""
-        return self._picture(row, side)[1]
-
-    def _render(self, row: int, side: int) -> tuple[bytes, str]:
-        content = self.pool.read(row)
-        return thumbnail(decode(content, fit=side), side), digest_of(content)
+        return self.pictures.draw(row, side).jpeg
 
     def exemplar_picture(self, number: int, side: int) -> bytes:
         """Return an exemplar, by its number in `exemplars`, as `picture` does."""

@@ -137,11 +137,11 @@ def _add_files(app: FastAPI, session: Session) -> None:
     page = _page(session)
 
     @app.get("/")
-    def top() -> Response:
+    async def top() -> Response:
         return Response(page, media_type="text/html")
 
     @app.get("/static/{name}")
-    def static(name: str) -> Response:
+    async def static(name: str) -> Response:
         if name not in content:
             raise HTTPException(404, "there is no such file")
         return Response(content[name], media_type=SERVED[name])
@@ -161,7 +161,10 @@ def _add_pictures(app: FastAPI, session: Session) -> None:
 
     @app.get("/image/{row}/{size}")
     async def image(row: Row, size: Size, v: str) -> Response:
-        return jpeg(await run_sync(session.picture, row, size, v, limiter=at_once))
+        picture = session.kept_picture(row, size, v)  # which needs no thread
+        if picture is None:
+            picture = await run_sync(session.picture, row, size, v, limiter=at_once)
+        return jpeg(picture)
 
     @app.get("/exemplar/{number}/{size}")
     async def exemplar(number: Row, size: Size, v: str, name: str) -> Response:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from holotype.answers.records import NewAnswer, Pair
 from holotype.errors import HolotypeError
 from holotype.progress import Advance
+from holotype.review.pictures import Picture
 from holotype.review.review import Review, Shown
 
 SIDES = {"thumb": 320, "large": 1600}  # pixels of the long side
@@ -137,13 +138,22 @@ class Session:
         self._learnt = 0
         self._audits: set[Pair] = set()  # that were asked
 
+    def kept_picture(self, row: int, size: Size, nonce: str) -> bytes | None:
+        """Return a picture of the pool as `picture` does, at once; None where it is to be drawn first."""
+        self._check_row(row)
+        self._check_nonce(nonce)
+        found = self.review.pictures.kept(row, SIDES[size])
+        return None if found is None else self._serve(row, found)
+
     def picture(self, row: int, size: Size, nonce: str) -> bytes:
         """Return a picture of the pool, and remember that it was served."""
         self._check_row(row)
         self._check_nonce(nonce)
-        picture = self.review.picture(row, SIDES[size])
-        self._served[row] = self.review.shown_digest(row, SIDES[size])
-        return picture
+        return self._serve(row, self.review.pictures.draw(row, SIDES[size]))
+
+    def _serve(self, row: int, picture: Picture) -> bytes:
+        self._served[row] = picture.digest  # an answer is about what was shown
+        return picture.jpeg
 
     def exemplar_picture(self, number: int, size: Size, nonce: str, name: str) -> bytes:
         """Return the picture of exemplar `number`, if that is still the one called `name`."""
