@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holotype.encoders.graph import check_sizes, first_line, read_graph
+from holotype.encoders.graph import check_sizes, external_files, first_line, read_graph
 from holotype.encoders.preprocessing import Preprocessing, find_preprocessing
 from holotype.errors import EncoderError
 from holotype.files import write
@@ -159,6 +159,7 @@ def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
     """Give an ONNX network (normalised float (n, 3, h, w) in) its normalisation and pooling. Raises `EncoderError`."""
     import onnx
 
+    external_files(source)  # before a byte of them is read
     try:
         model = onnx.load(source)
         onnx.checker.check_model(model)
@@ -168,18 +169,6 @@ def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
         write_wrapped(model, preprocessing, target)
     except EncoderError as error:
         raise EncoderError(f"{source}: {error}") from error
-
-
-def external_files(source: Path) -> list[Path]:
-    """The files beside an ONNX file that hold its weights; none for most. Raises `EncoderError`."""
-    import onnx
-
-    try:
-        graph = onnx.load(source, load_external_data=False).graph
-    except Exception as error:
-        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error
-    entries = [entry for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"]
-    return [source.parent / name for name in sorted({entry.value for entry in entries})]
 
 
 def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target: Path) -> None:
@@ -356,6 +345,7 @@ def _strip(model: "onnx.ModelProto") -> None:
         part.doc_string = ""
         del part.metadata_props[:]
     del graph.value_info[:]
+    del model.training_info[:]
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 A file must hold all of itself, consist of operators that are known, and end: no loops, no tensors beyond all measure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from holotype.errors import EncoderError
 from holotype.pointers import why_pointer
@@ -20,6 +21,7 @@ _OUTSIDE = frozenset(["EPContext"])  # it names a file with a program for an acc
 _MOST_NODES = 100_000
 _DEEPEST = 8  # graphs within graphs, of If
 _LARGEST = 2**28  # numbers in one tensor, for one image: a gigabyte
+_MOST_BYTES = 2**31 - 1  # of a network and its weights: an ONNX file holds no more
 
 
 def read_graph(content: bytes) -> "onnx.ModelProto":
@@ -35,11 +37,48 @@ def read_graph(content: bytes) -> "onnx.ModelProto":
     if not model.graph.node:
         raise EncoderError("it is no ONNX file, or a damaged one: it has no operators")
     check_operators(model)
-    if files := sorted({name for tensor in _tensors(model) for name in _locations(tensor)}):
+    if files := _locations(model):
         raise EncoderError(
             f"its weights are in other files ({', '.join(files[:3])}); expected one ONNX file that holds all of itself"
         )
     return model
+
+
+def external_files(source: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its weights; none for most.
+
+    Raises `EncoderError` where it cannot be read, a file lies outside of its folder, or all is too much for one file.
+    """
+    import onnx
+
+    _check_bytes(source, [source])
+    try:
+        model = onnx.load(source, load_external_data=False)
+    except Exception as error:
+        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error
+    names = _locations(model)
+    for name in names:
+        if not _is_inside(source.parent.resolve(), name):
+            raise EncoderError(
+                f"the weights of {source} are in {name!r}; expected a file in its folder, and no link out"
+            )
+    files = [source.parent / name for name in names]
+    _check_bytes(source, [source, *files])
+    return files
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    try:
+        path = (folder / name).resolve()
+        return path.is_relative_to(folder) and (path.is_file() or not path.exists())
+    except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a null in it
+        return False
+
+
+def _check_bytes(source: Path, files: Sequence[Path]) -> None:
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    if size > _MOST_BYTES:
+        raise EncoderError(f"{source} has {size} bytes with its weights; expected at most {_MOST_BYTES}")
 
 
 def check_operators(model: "onnx.ModelProto") -> None:
@@ -96,6 +135,8 @@ def first_line(error: Exception) -> str:
 def _nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
     """Every operator, of graphs within the graph too. Raises `EncoderError` where these are nested too deep."""
     ahead = [(node, 0) for part in (model.graph, *model.functions) for node in reversed(part.node)]
+    defaults = [value for function in model.functions for value in function.attribute_proto]
+    ahead += [(node, 1) for value in defaults for graph in (value.g, *value.graphs) for node in graph.node]
     while ahead:
         node, depth = ahead.pop()
         if depth > _DEEPEST:
@@ -107,18 +148,26 @@ def _nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
 
 
 def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
-    graphs = [model.graph]
-    for node in _nodes(model):
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors, attribute.sparse_tensor.values)
-            yield from (part.values for part in attribute.sparse_tensors)
-            graphs += [attribute.g, *attribute.graphs]
-    for graph in graphs:
-        yield from (*graph.initializer, *(part.values for part in graph.sparse_initializer))
-
-
-def _locations(tensor: "onnx.TensorProto") -> list[str]:
+    """Every tensor, wherever it stands: in graphs and what is within them, in functions, in what is for training."""
     import onnx
 
-    outside = tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data
-    return [entry.value for entry in tensor.external_data if entry.key == "location"] or ["?"] if outside else []
+    ahead: list[Any] = [model]
+    while ahead:
+        part = ahead.pop()
+        if isinstance(part, onnx.TensorProto):
+            yield part
+            continue
+        for field, value in part.ListFields():
+            if field.message_type is not None:
+                ahead += [value] if hasattr(value, "ListFields") else value
+
+
+def _locations(model: "onnx.ModelProto") -> list[str]:
+    """Which files hold weights of the network."""
+    import onnx
+
+    found: set[str] = set()
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            found |= {entry.value for entry in tensor.external_data if entry.key == "location"} or {"?"}
+    return sorted(found)

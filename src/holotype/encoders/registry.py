@@ -8,6 +8,7 @@ from pathlib import Path
 
 from holotype.encoders import export
 from holotype.encoders.cached import file_digest, kept
+from holotype.encoders.graph import external_files
 from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessing, find_preprocessing
 from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
 from holotype.errors import EncoderError
@@ -111,7 +112,7 @@ def _parts(path: Path) -> list[Path]:
     """The files that make up a local network."""
     if path.is_dir():
         return [file for file in sorted(path.iterdir()) if file.is_file()]
-    beside = [] if why_pointer_at(path) else export.external_files(path)
+    beside = [] if why_pointer_at(path) else external_files(path)
     return [path, *(file for file in beside if file.is_file())]
 
 
