@@ -1,7 +1,9 @@
 """A saved model is whole, and the same model wherever it is loaded."""
 
+import copy
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from classifiers import CLASSES, OPTIONS
 from conftest import Picture
 
 from holotype import Classifier
+from holotype.encoders.hub import Snapshot
 from holotype.errors import ModelError
 from holotype.pool.pool import Pool
 from holotype.settings import HeadSettings
@@ -25,6 +28,18 @@ def saved(fitted: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
     fitted.save(folder)
     return folder
+
+
+def test_a_model_says_what_its_encoder_was_made_from(
+    fitted: Classifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also after it was loaded and saved again."""
+    source = Snapshot("owner/model", "a" * 40, {"model.onnx": "b" * 64})
+    monkeypatch.setattr(fitted.encoder_, "source", source)
+    fitted.save(tmp_path / "one")
+    copy.deepcopy(Classifier.load(tmp_path / "one")).save(tmp_path / "two")
+    for name in ("one", "two"):
+        assert json.loads((tmp_path / name / "model.json").read_text())["encoder"]["source"] == asdict(source)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])

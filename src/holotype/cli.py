@@ -347,7 +347,7 @@ def encoders() -> None:
         [
             "path/to/model.onnx   offline        with its preprocessor_config.json beside it",
             "path/to/model/       offline        a folder with a transformers vision model",
-            "hf:owner/model       needs the hub  any transformers vision model",
+            "hf:owner/model       needs the hub  any transformers vision model; with @commit always the same",
         ]
     )
 

@@ -109,12 +109,12 @@ def _as_made(encoder: OnnxEncoder, pool: Pool, made: Collection[str]) -> OnnxEnc
     if encoder.fingerprint in made:
         return encoder
     if runs_bf16(encoder.runtime) and identity(encoder.content, "bf16") in made:
-        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16", encoder.content)
+        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16", encoder.content, encoder.source)
     beside = sorted(
         _int8_file(encoder, pool).parent.glob(f"{glob.escape(encoder.name_on_disk)}-*-v{_FORMAT}-int8.onnx")
     )
     int8 = next((path for path in beside if identity(path.read_bytes(), "int8") in made), None)
-    return None if int8 is None else OnnxEncoder(encoder.name, int8, encoder.runtime, "int8")
+    return None if int8 is None else _in_int8(encoder, int8)
 
 
 def _noted(encoder: OnnxEncoder, pool: Pool) -> Arithmetic | None:
@@ -156,13 +156,17 @@ def _in_arithmetic(encoder: OnnxEncoder, pool: Pool, wanted: Arithmetic, progres
     if wanted == "bf16":
         if not runs_bf16(encoder.runtime):
             raise EncoderError(f"{encoder.runtime} has no bf16 on this CPU; use the precision f32, int8 or auto")
-        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16", encoder.content)
+        return OnnxEncoder(encoder.name, encoder.path, encoder.runtime, "bf16", encoder.content, encoder.source)
 
     def calibrate(path: Path) -> None:
         progress.say(f"calibrate {encoder.name} for int8 on {min(_CALIBRATION, len(pool))} images")
         _quantise(encoder, _sample(encoder, pool, _rows(pool)[0]), path)
 
-    return OnnxEncoder(encoder.name, kept(_int8_file(encoder, pool), calibrate), encoder.runtime, "int8")
+    return _in_int8(encoder, kept(_int8_file(encoder, pool), calibrate))
+
+
+def _in_int8(encoder: OnnxEncoder, path: Path) -> OnnxEncoder:
+    return OnnxEncoder(encoder.name, path, encoder.runtime, "int8", source=encoder.source)
 
 
 def _int8_file(encoder: OnnxEncoder, pool: Pool) -> Path:

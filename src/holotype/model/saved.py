@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from holotype.encoders.graph import check_sizes, first_line, read_graph
+from holotype.encoders.hub import Snapshot
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EncoderError, ExemplarError, ModelError
 from holotype.pointers import why_pointer
@@ -37,6 +38,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class SourceOfModel(_Part):
+    """What the encoder was made from: a repository of the hub, at which commit, and the SHA-256 of its files."""
+
+    repository: str
+    commit: str
+    files: dict[str, Digest]
+
+
 class EncoderOfModel(_Part):
     """What encoder.onnx is: `fingerprint` when it was saved, `size` (height, width) in pixels, and its arithmetic."""
 
@@ -44,6 +53,7 @@ class EncoderOfModel(_Part):
     fingerprint: Digest
     size: tuple[int, int]
     precision: Literal["f32", "bf16", "int8"]
+    source: SourceOfModel | None = None
 
 
 class PreparationOfModel(_Part):
@@ -152,7 +162,7 @@ def parse(files: Mapping[str, bytes], where: str) -> tuple[Description, Arrays, 
     _check_network(files[NETWORK_FILE], NETWORK_FILE, ("pixels", [*size, 3]), ("features", dim), where)
     of, path = about.encoder, Path(where) / NETWORK_FILE
     try:
-        encoder = OnnxEncoder(of.name, path, about.settings.runtime, of.precision, files[NETWORK_FILE])
+        encoder = OnnxEncoder(of.name, path, about.settings.runtime, of.precision, files[NETWORK_FILE], _source(of))
     except EncoderError as error:
         raise ModelError(str(error)) from error
     if (encoder.size, encoder.dim) != (size, dim):
@@ -161,6 +171,10 @@ def parse(files: Mapping[str, bytes], where: str) -> tuple[Description, Arrays, 
             f"{encoder.size[0]} x {encoder.size[1]}"
         )
     return about, arrays, encoder
+
+
+def _source(of: EncoderOfModel) -> Snapshot | None:
+    return Snapshot(**of.source.model_dump()) if of.source else None
 
 
 def _parse_description(content: bytes, where: str) -> Description:
