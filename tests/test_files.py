@@ -123,6 +123,26 @@ def test_permission_denied() -> None:
         assert not list((folder / "closed").iterdir())
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o700), (0o077, 0o700), (0o002, 0o770), (0, 0o770)])
+def test_folders_of_results_and_the_cache_are_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int, mode: int
+) -> None:
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    there = tmp_path / "there"
+    there.mkdir(mode=0o755)
+    there.chmod(0o755)
+    before = os.umask(umask)
+    try:
+        with locked(tmp_path / "deep" / "out" / ".lock"), locked(there / ".lock"):
+            write(tmp_path / "cache" / "listings" / "one", b"x")
+            write(tmp_path / "given" / "predictions.csv", b"x")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*") if path.is_dir()}
+    given = 0o777 & ~umask
+    assert modes == {"there": 0o755, "deep": given, "out": mode, "cache": mode, "listings": given, "given": given}
+
+
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     for path in (tmp_path / "file" / "a", tmp_path / "file" / "deep" / "a"):
@@ -157,6 +177,7 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 from holotype.errors import OutputError
+from holotype.locks import locked
 from holotype.files import write
 try:
     write(Path(sys.argv[1]), b"x")

@@ -21,6 +21,7 @@ PACKAGES = [
     "pointers",
     "tables",
     "files",
+    "forks",
     "locks",
     "progress",
     "settings",

@@ -1,5 +1,7 @@
 """Who gets into the review page: who has the address of the terminal, and nobody else of this machine."""
 
+import pickle
+import stat
 import subprocess
 import sys
 from http.cookiejar import CookieJar
@@ -140,6 +142,21 @@ def test_no_file_of_the_run_holds_the_key(review: Review, client: Client) -> Non
     written = [path.read_bytes() for path in review.out.rglob("*") if path.is_file()]
     assert written
     assert not any(secret in content for content in written for secret in secrets)
+
+
+def test_another_user_sees_nothing_of_a_run(reviewed_run: Path) -> None:
+    assert stat.S_IMODE(reviewed_run.stat().st_mode) & 0o007 == 0
+    with Review.open(reviewed_run) as review:
+        review.answers.copy(reviewed_run / "copy.db")
+    assert stat.S_IMODE((reviewed_run / "copy.db").stat().st_mode) == 0o600
+
+
+def test_a_copy_of_a_review_is_a_review_of_the_same_run(reviewed_run: Path) -> None:
+    with Review.open(reviewed_run) as review, pickle.loads(pickle.dumps(review)) as other:
+        label = review.classes[0]
+        row = review.queue(label).next(1)[0]
+        review.answers.add(row.id, label, "yes")
+        assert [one.id for one in other.answers.current()] == [row.id]
 
 
 @pytest.mark.browser

@@ -119,10 +119,36 @@ def is_writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
 
 
-def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it, where they are not there yet. Raises `OutputError`."""
+def make_folder(folder: Path, *, closed: bool = False) -> None:
+    """Make `folder` and those above it, where they are not there yet. Raises `OutputError`.
+
+    closed   to other users, as the cache always is: what comes into it shows what may be theirs only to see who made it
+    """
     with explain(folder, *folder.parents):
+        if (cache := _cache_of(folder)) is not None:
+            _make_closed(cache)
+        if closed:
+            _make_closed(folder)
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def _cache_of(folder: Path) -> Path | None:
+    with suppress(OutputError):
+        cache = cache_folder()
+        return cache if folder.is_relative_to(cache) else None
+    return None
+
+
+def _make_closed(folder: Path) -> None:
+    """Make a folder that only its owner sees into; its group as well where the umask lets the group write."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o770)
+    except FileExistsError:  # it stays as it was made
+        return
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & stat.S_IWGRP:
+        folder.chmod(mode & ~0o077)
 
 
 @contextmanager

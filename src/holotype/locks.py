@@ -21,6 +21,8 @@ _HELD = (errno.EAGAIN, errno.EACCES)
 # a file system without locks (a network drive, often) says one of these
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 
+_open_here = set[int]()  # descriptors that are locks of this process, or will be
+
 
 @dataclass(frozen=True)
 class Lock:
@@ -47,7 +49,7 @@ def locked(path: Path, doing: str = "") -> Iterator[Lock]:
     On a file system without locks it warns (`HolotypeWarning`) and goes on. Raises `OutputError` when another process
     or thread holds it, or it cannot be written.
     """
-    make_folder(path.parent)
+    make_folder(path.parent, closed=True)  # what is written there shows images, or what they are called
     with explain(path):
         descriptor, safe = _take(path)
     try:
@@ -55,23 +57,46 @@ def locked(path: Path, doing: str = "") -> Iterator[Lock]:
         yield Lock(path, descriptor, safe)
     finally:
         with suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            _flock(descriptor, "LOCK_UN")  # a child that was forked meanwhile may have the file open, too
+            if descriptor in _open_here:
+                os.ftruncate(descriptor, 0)
+                _flock(descriptor, "LOCK_UN")  # a program that was started meanwhile may have the file open, too
+        _close(descriptor)
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open what will be a lock of this process, and not of those that it forks: they may live longer."""
+    descriptor = os.open(path, flags, 0o666)
+    _open_here.add(descriptor)
+    return descriptor
+
+
+def _close(descriptor: int) -> None:
+    if descriptor in _open_here:
+        _open_here.remove(descriptor)
         os.close(descriptor)
+
+
+def _close_in_child() -> None:
+    while _open_here:
+        os.close(_open_here.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _take(path: Path) -> tuple[int, bool]:
     """The open lock file, and whether it is locked. A link is not followed: what is there would be written over."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         try:
             safe = _lock(descriptor, path)
             if _is_at(descriptor, path):
                 return descriptor, safe
         except BaseException:
-            os.close(descriptor)
+            _close(descriptor)
             raise
-        os.close(descriptor)  # the folder was removed between the two, and made again by somebody
+        _close(descriptor)  # the folder was removed between the two, and made again by somebody
 
 
 def _lock(descriptor: int, path: Path) -> bool:
@@ -166,7 +191,7 @@ def _in_turn(folder: Path, how: str, other: str) -> Iterator[None]:
     other   what who holds it does
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = _open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:  # what is wrong with it will be said by who opens what is in it
         yield
         return
@@ -176,7 +201,7 @@ def _in_turn(folder: Path, how: str, other: str) -> Iterator[None]:
                 _give_up(how, f"another process {other} the results in {folder}, for {_PATIENCE:g} seconds by now")
         yield
     finally:
-        os.close(descriptor)
+        _close(descriptor)
 
 
 def _waited_for(descriptor: int, how: str, why: str) -> bool:

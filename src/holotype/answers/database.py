@@ -15,7 +15,7 @@ from threading import Event, Lock, RLock
 from typing import Any
 from urllib.parse import quote
 
-from holotype import files, locks
+from holotype import files, forks, locks
 from holotype.answers import chain, wal
 from holotype.answers.schema import APPLICATION, CREATION, FINISH, SCHEMA, TABLES, UNINDEXED, UPGRADES
 from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
@@ -63,9 +63,9 @@ class AnswerDatabase:
         self.resets = 0
         self._reading, self._counting = Lock(), Lock()
         self._waiting = 0  # threads that will take their turn to write
-        self._inside = False
+        self._inside = self._is_parents = False
         self._batch = _Batch()
-        files.make_folder(path.parent)
+        files.make_folder(path.parent, closed=True)
         self._look_beside()
         self._copies = _copies_of(path)
         self.read_only = self._copies is not None
@@ -84,6 +84,19 @@ class AnswerDatabase:
             self.writer.close()
             raise
         self._files = self._identities()
+        forks.note(self)
+
+    def begin_in_child(self) -> None:
+        """Use the file no more: SQLite would take the parent's locks for its own, and even to close it does harm."""
+        forks.leave([self.writer, self._reader])
+        self._is_parents = True
+        self.turn, self._reading, self._counting = RLock(), Lock(), Lock()
+
+    def _refuse_in_child(self) -> None:
+        if self._is_parents:
+            raise AnswersError(
+                f"{self.path} was opened before this process was forked, and cannot be used in it; open it again here"
+            )
 
     def _connect(self) -> sqlite3.Connection:
         with explain(self.path):
@@ -91,6 +104,8 @@ class AnswerDatabase:
 
     def close(self) -> None:
         """Close the file."""
+        if self._is_parents:
+            return
         with self.turn, self._reading:
             self._files = []
             self._reader.close()
@@ -100,6 +115,7 @@ class AnswerDatabase:
 
     def read(self, query: str, values: Sequence[str | int | None] = ()) -> list[tuple[Any, ...]]:
         """Return what `query` finds in what is synced; within `writing`, also in what was written since."""
+        self._refuse_in_child()
         with explain(self.path):
             if self._is_inside():
                 return self.writer.execute(query, values).fetchall()
@@ -128,9 +144,11 @@ class AnswerDatabase:
 
     def copy(self, path: Path) -> None:
         """Write what is synced to `path` as well. Raises `OutputError` where it cannot be written."""
-        with files.atomic(path) as part, explain(part), closing(sqlite3.connect(part)) as other, self._reading:
-            self._reader.backup(other)
-            part.chmod(_MODE)
+        self._refuse_in_child()
+        with files.atomic(path) as part, explain(part):
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
+            with closing(sqlite3.connect(part)) as other, self._reading:
+                self._reader.backup(other)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -139,6 +157,7 @@ class AnswerDatabase:
         It is synced when this ends, together with those of other threads that waited for their turn meanwhile; an error
         takes back only its own. Raises `AnswersError` where the file is not at its path any more.
         """
+        self._refuse_in_child()
         with self._counting:
             self._waiting += 1
         with explain(self.path):

@@ -60,6 +60,9 @@ class AnswerLog:
         self._db = self._file.writer
         self._cached: tuple[int, int, list[Answer]] = (-1, 0, [])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.rules)  # a copy, here or in another process, opens the file for itself
+
     def __enter__(self) -> Self:
         return self
 

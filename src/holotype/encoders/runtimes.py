@@ -1,13 +1,11 @@
 """Encoders: pixels to vectors. One ONNX file each, two runtimes behind one protocol."""
 
-import ctypes
 import errno
 import hashlib
 import os
 import queue
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype import forks
 from holotype.errors import EncoderError
 from holotype.files import NO_THREADS
 from holotype.pool.images import Pixels, decode, letterbox
@@ -91,8 +90,8 @@ class OnnxEncoder:
         self.precision = "f32" if precision == "bf16" and not runs_bf16(runtime) else precision
         self.workers = cores()
         self.fingerprint = identity(self.content, self.precision)
-        self.forget_networks()
-        _encoders.add(self)
+        self._forget_networks()
+        forks.note(self)
         alone = self._network(alone=True)
         self.size = alone.size
         self.dim = alone.dim
@@ -102,8 +101,12 @@ class OnnxEncoder:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.path, self.runtime, self.precision, self.content, self.source)
 
-    def forget_networks(self) -> None:
-        """Open the networks anew when they are next used."""
+    def begin_in_child(self) -> None:
+        """Open the networks anew when they are next used; to take down the parent's would wait for its threads."""
+        forks.leave(self.__dict__.get("_networks"))
+        self._forget_networks()
+
+    def _forget_networks(self) -> None:
         self._lock = threading.Lock()
         self._networks: dict[bool, Network] = {}
 
@@ -169,20 +172,12 @@ class _Process:
         self.replaced = replaced
 
 
-_encoders: "weakref.WeakSet[OnnxEncoder]" = weakref.WeakSet()
 _process = _Process()
 
 
 def _after_fork() -> None:
-    """In a forked child: networks are opened anew when they are next used.
-
-    To take down those of the parent would wait for its threads for ever, so they stay in memory to the end.
-    """
     global _process  # noqa: PLW0603 - a process has one
     _process = _Process(replaced=_process.started)
-    for encoder in list(_encoders):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder.__dict__.get("_networks")))
-        encoder.forget_networks()
 
 
 if hasattr(os, "register_at_fork"):

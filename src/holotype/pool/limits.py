@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+from holotype import forks
 from holotype.errors import HolotypeError, UnreadableHere, UnreadableImage
 from holotype.pool.formats.header import Header
 
@@ -150,10 +151,11 @@ class Room:
     """Bytes that several threads share: who wants more than are left waits. Made once, and kept for ever."""
 
     def __init__(self) -> None:
-        self._empty()
-        os.register_at_fork(after_in_child=self._empty)  # the threads that held some are not there
+        self.begin_in_child()
+        forks.note(self)
 
-    def _empty(self) -> None:
+    def begin_in_child(self) -> None:
+        """Have all of it: the threads that held some are not there."""
         self._taken = 0
         self._changed = threading.Condition()
 

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 from threading import Lock
+from typing import Self
 
+from holotype import forks
 from holotype.errors import UnreadableNow
 
 _PATIENCE = 4.0  # seconds that a pool waits for what cannot be read
@@ -16,7 +18,15 @@ class Patience:
 
     def __init__(self) -> None:
         self._left, self._most = _PATIENCE, _PATIENCE
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Take another lock: the thread that held it is not there."""
         self._lock = Lock()
+        forks.note(self)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()  # a copy, here or in another process, waits for itself
 
     def read(self, read: Callable[[], bytes]) -> bytes:
         """Return what `read` does. Raises `UnreadableNow` where it raises `OSError`, and still does after a wait."""

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from holotype import files
+from holotype import files, forks
 from holotype.errors import OutputError, PoolError
 from holotype.pool.digests import States, state_of
 from holotype.pool.images import SUFFIXES
@@ -52,8 +52,7 @@ class Tars:
     def __init__(self, paths: list[Path]) -> None:
         """Open each tar once, so that one that cannot be read is named at once. Raises `PoolError`."""
         self._paths = paths
-        self._open = OrderedDict[int, _Tar]()  # the one used last is at the end
-        self._lock = threading.Lock()
+        self.begin_in_child()
         self._stats: list[os.stat_result] = []
         self._starts: list[int] = []
         self._offsets = array("q")
@@ -64,6 +63,20 @@ class Tars:
             except OSError as error:
                 raise PoolError(f"expected a tar at {path}, which cannot be read: {error.strerror}") from None
             self._stats.append(self._open[shard].found)
+
+    def begin_in_child(self) -> None:
+        """Open the tars anew when they are next read: the thread that held the lock is not there."""
+        self._open = OrderedDict[int, _Tar]()  # the one used last is at the end
+        self._lock = threading.Lock()
+        forks.note(self)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process gets: where the images lie, and no open file."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.begin_in_child()
 
     def enter(self, shard: int) -> Listing:
         """List a tar; its images take the rows after those of the tars entered before. Raises `PoolError`."""

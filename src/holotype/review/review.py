@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -103,6 +103,9 @@ class Review:
         self._seen: tuple[ReviewBaseline, list[Seen]] | None = None
         earlier = without_last(current, self.classes)
         self._earlier = earlier if len(earlier) < len(current) else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).open, (self.out, self.strategy)  # a copy opens the run for itself
 
     def _rules(self) -> AnswerRules:
         given = self._baseline.given(self.settings.exemplars, self.pool)
