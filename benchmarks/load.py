@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -33,12 +34,16 @@ PATIENCE = 60  # seconds that one answer of the server may take
 
 @dataclass
 class Load:
-    """What the clients saw. `seconds`: how long each answer took to be acknowledged; `errors`: by status."""
+    """What the clients saw. `seconds`: how long each answer took to be acknowledged; `errors`: by status.
+
+    cpu   seconds that the server computed, from its start on; all that it does for an answer shares in it
+    """
 
     seconds: list[float] = field(default_factory=list)
     acknowledged: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
     wall: float = 0.0
+    cpu: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -161,6 +166,7 @@ def run_load(out: Path, classes: Sequence[str], clients: int, seconds: float, ki
 
     kill_after   seconds until the server is killed; without it, it is ended when the clients are done
     """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process, address = start(out)
 
     async def loaded() -> Load:
@@ -170,20 +176,24 @@ def run_load(out: Path, classes: Sequence[str], clients: int, seconds: float, ki
 
     with process:
         try:
-            return asyncio.run(loaded())
+            load = asyncio.run(loaded())
         finally:
             process.kill()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    load.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return load
 
 
 def table(out: Path, classes: Sequence[str]) -> Iterator[str]:
     """Yield, as Markdown, what the full load and the kills lead to."""
-    yield "| load | answers | a second | p50 | p99 | errors | lost |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| load | answers | a second | p50 | p99 | CPU an answer | errors | lost |"
+    yield "|---|---|---|---|---|---|---|---|"
     load = run_load(out, classes, CLIENTS, SECONDS)
     times = f"{load.quantile(0.5) * 1000:.0f} ms | {load.quantile(0.99) * 1000:.0f} ms"
+    times = f"{times} | {load.cpu / len(load.seconds) * 1000:.1f} ms"
     errors = ", ".join(f"{count} x {name}" for name, count in load.errors.items()) or "0"
     count = len(load.seconds)
     yield f"| {CLIENTS} clients, {SECONDS} s | {count:,} | {load.rate:.0f} | {times} | {errors} | {load.lost(out)} |"
     killed = [run_load(out, classes, CLIENTS, SECONDS, random.uniform(0.5, 4)) for _ in range(KILLS)]
     count, lost = sum(len(one.seconds) for one in killed), sum(one.lost(out) for one in killed)
-    yield f"| {CLIENTS} clients, killed {KILLS} times after .5 to 4 s | {count:,} | | | | | {lost} |"
+    yield f"| {CLIENTS} clients, killed {KILLS} times after .5 to 4 s | {count:,} | | | | | | {lost} |"

@@ -73,8 +73,7 @@ def say(number: int, row: int, label: str, said: Verdict, audit: bool = False, w
 
 def learn_from(known: Known, answers: Sequence[Answer], held_out: Sequence[int] = ()) -> Refined:
     """What the answers lead to."""
-    with THREADS.limit(limits=1):
-        return refine(replace(known.start, held_out=held_out), answers, known.ids, SETTINGS)
+    return refine(replace(known.start, held_out=held_out), answers, known.ids, SETTINGS)
 
 
 def tell(known: Known, *said: tuple[int, str, Verdict]) -> Refined:

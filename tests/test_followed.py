@@ -1,17 +1,21 @@
 """Answers that are followed record by record: always the same as when all of them are read anew."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from browser import RED
 from conftest import Jpeg, MakeTar
 
+from holotype.answers.database import AnswerDatabase
 from holotype.answers.followed import FollowedAnswers
 from holotype.answers.index import match_answers
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import NewAnswer, Verdict
 from holotype.errors import AnswersError
 from holotype.pool.pool import Pool, open_pool
+from holotype.review.review import Review
 
 CLASSES = ["red", "green", "blue"]
 VERDICTS: list[Verdict] = ["yes", "no", "unsure", "exemplar", "withdrawn"]
@@ -52,3 +56,38 @@ def test_followed_answers_are_those_that_are_read_anew(pool: Pool, tmp_path: Pat
         found = followed.follow(log.since(followed.seen))
         assert followed.seen == log.version
         assert found == FollowedAnswers(CLASSES, pool, [5]).follow(log.history())
+
+
+def test_what_a_request_reads_does_not_grow_with_what_was_answered(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, rows = AnswerDatabase.read, list[int]()
+
+    def counted(self: AnswerDatabase, query: str, values: Sequence[str | int | None] = ()) -> list[tuple[object, ...]]:
+        found = read(self, query, values)
+        rows.append(len(found))
+        return found
+
+    def sitting() -> int:
+        """Answer, look, learn, take back; return how many rows of the log that needed."""
+        row = review.next(1, RED)[0].row
+        rows.clear()
+        review.record([NewAnswer(str(row), RED, "no")], act=f"about {row}")
+        review.next(10, RED)
+        review.standing(RED)
+        review.refit()
+        for look in (review.standing, review.changes, review.exemplars):
+            look(RED)
+        review.gallery(RED, "found")
+        assert review.undo(f"about {row}")
+        review.refit()
+        review.standing(RED)
+        review.next(10, RED)
+        return sum(rows)
+
+    monkeypatch.setattr(AnswerDatabase, "read", counted)
+    first = sitting()
+    for row in range(10, 200):
+        review.record([NewAnswer(str(row), RED, "yes" if row % 10 == 0 else "no")])
+    review.refit()
+    assert sitting() == first

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from reviewer import SETTINGS, Known, Reviewer, learn_from, plant, say, started, tell
+from reviewer import SETTINGS, THREADS, Known, Reviewer, learn_from, plant, say, started, tell
 
+from holotype.answers import refine as module
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import AnswerCounts, index_answers
 from holotype.answers.records import Answer
@@ -303,3 +305,19 @@ def test_a_start_that_was_cut_off_is_refused(tmp_path: Path) -> None:
             ReviewBaseline.load(tmp_path)
         (tmp_path / name).write_bytes(whole)
     ReviewBaseline.load(tmp_path)
+
+
+def test_classes_are_learnt_on_one_core_and_other_work_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cores() -> list[int]:
+        return [one["num_threads"] for one in THREADS.info() if one["user_api"] == "blas"]
+
+    before, meanwhile, learn = cores(), list[int](), module._learn_classes
+
+    def looked(*given: Any) -> Any:
+        meanwhile.extend(cores())
+        return learn(*given)
+
+    monkeypatch.setattr(module, "_learn_classes", looked)
+    tell(KNOWN, (pick("member", 0), "class 0", "yes"))
+    assert set(meanwhile) == {1}
+    assert cores() == before
