@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -20,6 +22,7 @@ from holotype.runs.folder import RunFolder
 IMAGES, ANSWERED, TESTED = 60, 12, 20
 CLASSES = ("Circle", "Square", "Triangle")
 EXEMPLARS = ("Circle=0", "Square=1", "Triangle=2")
+PATIENCE = 600  # seconds that a command may take
 TOLD = 300  # characters of an error that are kept
 
 
@@ -85,12 +88,12 @@ class House:
         """A cache of its own, so that nothing outside of the house is used or touched; the encoder is shared."""
         return os.environ | {"HOLOTYPE_CACHE": str(self.root / "cache")}
 
-    def start(self, words: Sequence[str]) -> "subprocess.Popen[str]":
+    def start(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
         """Start a command here, in a process group of its own."""
         return subprocess.Popen(
             [str(Path(sys.executable).parent / "holotype"), *words],
             cwd=self.root,
-            env=self.environment,
+            env=self.environment | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,9 +102,9 @@ class House:
             start_new_session=True,
         )
 
-    def do(self, words: Sequence[str]) -> Ended:
+    def do(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> Ended:
         """Do a command here to its end."""
-        return end(self.start(words))
+        return end(self.start(words, environment))
 
     def copy(self, root: Path) -> "House":
         """Return a copy at `root`, whatever was there."""
@@ -118,8 +121,12 @@ class House:
 
 
 def end(process: "subprocess.Popen[str]") -> Ended:
-    """Wait for a command."""
-    _, errors = process.communicate()
+    """Wait for a command; one that does not end is ended."""
+    try:
+        _, errors = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return Ended(process.wait(), f"Traceback of none: it did not end within {PATIENCE} s")
     return Ended(process.returncode, errors)
 
 
@@ -127,6 +134,7 @@ def build(root: Path) -> House:
     """Make the house at `root`. The run in a copy still has the first house's pool, which nothing writes to."""
     shutil.rmtree(root, ignore_errors=True)
     own_cache(root / "cache")
+    _write_network(root / "cells.onnx")
     write_tar(root / "images.tar", {str(number): picture(number) for number in range(IMAGES)})
     _write_rows(root / "test.csv", ["index", *CLASSES], [_truth(IMAGES - 1 - number) for number in range(TESTED)])
     _write_rows(root / "answers.csv", ["id", "class", "answer"], _answers(range(4, 4 + ANSWERED)))
@@ -137,6 +145,23 @@ def build(root: Path) -> House:
         if ended.code:
             raise SystemExit(f"holotype {' '.join(words)}: {ended.errors}")
     return house
+
+
+def _write_network(path: Path) -> None:
+    """Write an encoder: the mean colours of 8 x 8 cells."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["cells"], ["flat"], axis=1),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 64, 64])
+    flat = helper.make_tensor_value_info("flat", TensorProto.FLOAT, ["n", 192])
+    graph = helper.make_graph(nodes, "cells", [image], [flat])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    about = {"size": 64, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    path.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def _truth(number: int) -> list[str]:
@@ -152,7 +177,8 @@ def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]
         csv.writer(file).writerows([header, *rows])
 
 
-_POOL = ("--images", "images.tar", *(word for one in EXEMPLARS for word in ("--exemplar", one)))
+_ENCODER = ("--encoder", "cells.onnx")  # a small one: the same is written with it as with a large one
+_POOL = ("--images", "images.tar", *_ENCODER, *(word for one in EXEMPLARS for word in ("--exemplar", one)))
 COMMANDS: Mapping[str, Sequence[str]] = {
     "run": ("run", *_POOL, "--test-set", "test.csv", "--out", "out", "--force"),
     "run, new": ("run", *_POOL, "--out", "new", "--resume"),
@@ -164,8 +190,8 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "apply": ("answer", "out", "--apply"),
     "export": ("answer", "out", "--export", "exported.csv"),
     "suggest": ("suggest", "out", "-n", "5"),
-    "embed": ("embed", "images.tar", "--out", "vectors"),
-    "search": ("search", "images.tar", "--exemplar", "0", "--sheet", "sheet.png"),
+    "embed": ("embed", "images.tar", *_ENCODER, "--out", "vectors"),
+    "search": ("search", "images.tar", *_ENCODER, "--exemplar", "0", "--sheet", "sheet.png"),
     "predict": ("predict", "out", "images.tar", "--format", "csv", "--out", "predicted.csv"),
 }
 
