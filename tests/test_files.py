@@ -38,6 +38,47 @@ def test_write_bytes_text_and_function(tmp_path: Path) -> None:
     assert len(list((tmp_path / "new").iterdir())) == 3
 
 
+def test_names_are_on_the_disk_when_a_file_is_said_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, Path]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(file: int) -> None:
+        sync(file)
+        events.append(("sync", Path(f"/proc/self/fd/{file}").readlink()))
+
+    def replaced(path: Path, target: Path) -> Path:
+        events.append(("name", target))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    target = tmp_path / "new" / "deep" / "a"
+    write(target, b"x")
+    above, (file, *after) = events[:2], events[2:]
+    assert above == [("sync", tmp_path), ("sync", tmp_path / "new")]  # the folders that were made
+    assert file[0] == "sync"
+    assert file[1].name.endswith(".part")
+    assert after == [("name", target), ("sync", target.parent)]
+
+
+def test_a_file_system_that_cannot_sync_folders_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, broken = os.fsync, [errno.EINVAL]
+
+    def refused(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(broken[0], os.strerror(broken[0]))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    broken[0] = errno.EIO
+    with pytest.raises(OutputError, match="check the disk"):
+        write(tmp_path / "a", b"y")
+
+
 @pytest.mark.parametrize("before", [None, b"old"])
 def test_a_writer_that_raises_leaves_what_was(tmp_path: Path, before: bytes | None) -> None:
     path = tmp_path / "a"

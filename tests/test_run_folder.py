@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import Job, MakeTar
 from networks import convolution
+from system import nobody
 
 from holotype import Classifier, Review, Settings, open_pool, run
 from holotype.errors import AnswersError, OutputError
@@ -175,3 +176,15 @@ def test_a_swap_that_is_cut_off_anywhere_is_finished_by_the_next_that_comes(
     assert Settings.load(data / "out" / "holotype.toml").thresholds == [0.8 if new else 0.9]
     assert Classifier.load(data / "out").threshold == (0.8 if new else 0.9)
     assert not list((data / "out").glob(".new*"))
+
+
+def test_new_results_that_cannot_be_listed_are_not_thrown_away() -> None:
+    with nobody() as folder:
+        (folder / "out" / ".new-1").mkdir(parents=True)
+        (folder / "out" / ".new-1" / "holotype.toml").touch()  # whole, and the old ones are gone
+        (folder / "out").chmod(0o300)
+        with pytest.raises(PermissionError), RunFolder(folder / "out").lock("a test"):
+            pass
+        (folder / "out").chmod(0o700)
+        with RunFolder(folder / "out").lock("a test"):
+            assert (folder / "out" / "holotype.toml").exists()

@@ -21,6 +21,7 @@ from conftest import Jpeg, MakeTar
 from numpy.typing import NDArray
 from pictures import blurred, encoded
 from PIL import Image
+from system import nobody
 
 from holotype.encoders.encode import l2_normalize
 from holotype.encoders.registry import load_encoder
@@ -30,6 +31,7 @@ from holotype.locks import locked
 from holotype.pool.pool import Pool, open_pool
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
+from holotype.vectors.shards import Unreadable, find_images, read_shards, shard_paths, write_shard
 from holotype.vectors.store import EmbeddingStore, embed
 from holotype.vectors.supplied import import_embeddings
 
@@ -213,6 +215,7 @@ def test_kill_9_at_any_moment(slow_pool: Pool, network: str, encoder: OnnxEncode
         assert 0 < there < shard_count(tmp_path / "whole")
         assert set(embedded(part, encoder, slow_pool).present.nonzero()[0]) <= set(whole.rows)
     (part / "img_emb" / ".img_emb_0009.npy.4711.part").write_bytes(b"half of a shard")
+    (part / ".embeddings.json.4711.part").write_bytes(b"{")
     resumed = embed(slow_pool, encoder, part)
     assert contents(part) == contents(tmp_path / "whole")
     assert sorted([*resumed.rows, *(slow_pool.rows[name] for name in resumed.unreadable)]) == list(range(150))
@@ -369,3 +372,22 @@ def test_vectors_that_are_not_there_are_not_made_up(pool: Pool, encoder: OnnxEnc
     embed(pool, encoder, tmp_path / "v")
     with pytest.raises(EmbeddingsError, match="no vector of x"):
         EmbeddingStore(tmp_path / "v", encoder, pool).take(["1", "x"])
+
+
+def test_vectors_that_cannot_be_listed_are_not_taken_for_none() -> None:
+    with nobody() as folder:
+        (folder / "img_emb").mkdir(mode=0o300)
+        with pytest.raises(EmbeddingsError, match="cannot be listed: Permission denied; let this user read it"):
+            shard_paths(folder)
+        assert shard_paths(folder / "none") == []
+
+
+def test_an_image_that_could_not_be_read_at_first_has_the_vector_that_another_shard_has(
+    pool: Pool, encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    vectors, unread = tmp_path / "img_emb", {"0": Unreadable("cannot be read: Input/output error")}
+    row, none = np.ones((1, encoder.dim), np.float16), np.zeros((0, encoder.dim), np.float16)
+    write_shard(vectors / "img_emb_0000.npy", [], [], none, unread, pool.stamp)
+    write_shard(vectors / "img_emb_0001.npy", ["elsewhere"], [pool.digest(0)], row, {}, "of another pool")
+    found = find_images(read_shards(tmp_path), ["0"], pool)
+    assert (found.places["0"][1], found.unreadable) == (0, {})

@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -15,6 +16,7 @@ from holotype.errors import OutputError
 _ELSEWHERE = "choose another place"
 NO_THREADS = "the system starts no more threads or processes: end other programs, or raise the limit (ulimit -u)"
 _SHOWN = 40  # characters of a name in that of what is written beside it, which may be no longer than a name may be
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)  # a file system that does not sync folders
 _REASONS = {
     errno.EACCES: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
     errno.EPERM: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
@@ -42,7 +44,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and takes the place of `path`.
+    """Yield a temporary path beside `path`; on success it is synced, and takes the place of `path` for good.
 
     A link is followed to its target. What is no file (/dev/null, a pipe) is yielded itself, to be written straight
     into. Raises `OutputError` when it cannot be written; nothing half-written is left either way.
@@ -62,7 +64,7 @@ def atomic(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
-            sync(target.parent)
+        sync(target.parent)
     finally:
         with suppress(OSError):  # where nothing can be written, the error that says so goes on
             temporary.unlink()
@@ -71,12 +73,15 @@ def atomic(path: Path) -> Iterator[Path]:
 def sync(folder: Path) -> None:
     """Have the disk know what `folder` holds now: after a loss of power it would hold what it did before.
 
-    Where a file system cannot do that, or something has gone meanwhile, it does so when it likes.
+    Where a file system cannot do that, it does so when it likes. Raises `OutputError` where the disk fails.
     """
-    with suppress(OSError):
+    with explain(folder), suppress(PermissionError):  # a folder that may be written may be closed to readers
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             os.close(descriptor)
 
@@ -114,22 +119,36 @@ def text_file(path: Path) -> TextIO:
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return what is in `folder` by a name like `pattern`; nothing where there is no such folder.
+
+    Raises `OSError` where it cannot be listed, which `Path.glob` takes for an empty one.
+    """
+    try:
+        return [path for path in folder.iterdir() if fnmatch(path.name, pattern)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def is_writable(folder: Path) -> bool:
     """Whether this user may write into `folder`, and its disk can be written."""
     return os.access(folder, os.W_OK | os.X_OK)
 
 
 def make_folder(folder: Path, *, closed: bool = False) -> None:
-    """Make `folder` and those above it, where they are not there yet. Raises `OutputError`.
+    """Make `folder` and those above it, where they are not there yet, and sync them. Raises `OutputError`.
 
     closed   to other users, as the cache always is: what comes into it shows what may be theirs only to see who made it
     """
     with explain(folder, *folder.parents):
+        new = [one for one in (folder, *folder.parents) if not one.exists()]
         if (cache := _cache_of(folder)) is not None:
             _make_closed(cache)
         if closed:
             _make_closed(folder)
         folder.mkdir(parents=True, exist_ok=True)
+    for one in reversed(new):
+        sync(one.parent)
 
 
 def _cache_of(folder: Path) -> Path | None:

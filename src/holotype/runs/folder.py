@@ -207,7 +207,7 @@ class RunFolder:
 
     def _cut_off(self) -> "RunFolder | None":
         """The new results whose swap was cut off: they are whole, and the old ones are not any more."""
-        whole = [new for path in self.path.glob(f"{_NEW}*") if (new := RunFolder(path)).settings.exists()]
+        whole = [new for path in files.matching(self.path, f"{_NEW}*") if (new := RunFolder(path)).settings.exists()]
         return None if self.settings.exists() else next(iter(whole), None)
 
     def _finish_swap(self) -> None:
@@ -219,7 +219,7 @@ class RunFolder:
 
     def _remove_leftovers(self) -> None:
         """Remove what killed processes left half-written."""
-        for path in self.path.glob(f"{_NEW}*"):
+        for path in files.matching(self.path, f"{_NEW}*"):
             shutil.rmtree(path, ignore_errors=True)
         for whole in (self.unfinished, self.evaluation):
             for part in self.path.glob(f".{whole.name}.*.part"):

@@ -73,10 +73,16 @@ class Shard:
 def shard_paths(folder: Path) -> list[Path]:
     """Return the vector files of `folder` in the order of their numbers: img_emb_10 after img_emb_9.
 
-    What has no number, as a copy that was put beside its original, is none of them.
+    What has no number, as a copy that was put beside its original, is none of them. Raises `EmbeddingsError` where they
+    cannot be listed.
     """
-    found = [(number, path) for path in (folder / "img_emb").glob("img_emb_*.npy") if (number := number_of(path)) >= 0]
-    return [path for _, path in sorted(found)]
+    try:
+        there = files.matching(folder / "img_emb", "img_emb_*.npy")
+    except OSError as error:
+        raise EmbeddingsError(
+            f"the vectors in {folder} cannot be listed: {error.strerror}; let this user read it, or choose another"
+        ) from error
+    return sorted((path for path in there if number_of(path) >= 0), key=number_of)
 
 
 def number_of(path: Path) -> int:
@@ -175,6 +181,8 @@ def link_shard(shard: Shard, path: Path) -> None:
             os.link(source, target)
         except OSError:
             files.write(target, source.read_bytes())
+        else:
+            files.sync(target.parent)
 
 
 def beside(path: Path, kind: str) -> Path:
@@ -240,7 +248,8 @@ def find_images(
         if is_of(shard, pool, owner):
             found.places.update({name: (shard, place) for place, name in enumerate(shard.ids) if name in wanted})
             found.unreadable.update({name: why for name, why in shard.unreadable.items() if name in wanted})
-    rest = [name for name in dict.fromkeys(names) if name not in found]
+    unread = {name for name, why in found.unreadable.items() if not why.digest}  # another shard may have it by now
+    rest = [name for name in dict.fromkeys(names) if name not in found or name in unread]
     others = [shard for shard in shards if shard.digests is not None]
     if rest and not all(is_of(shard, pool, owner) for shard in others):
         _find_contents(others, contents_of(rest, pool, progress), found)

@@ -167,10 +167,10 @@ class EmbeddingStore:
             encoder = self.encoder
             manifest = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
             files.write(self.folder / MANIFEST, json.dumps(manifest, indent=1))
-        for kind in KINDS if self._alone else ():
-            for part in (self.folder / kind).glob(f".{kind}_*.part"):
-                with files.explain(part):
-                    part.unlink()
+        of_shards = (part for kind in KINDS for part in (self.folder / kind).glob(f".{kind}_*.part"))
+        for part in (*self.folder.glob(f".{MANIFEST}.*.part"), *of_shards) if self._alone else ():
+            with files.explain(part):
+                part.unlink()
 
     def _take_over(self, names: list[str], progress: Progress) -> list[str]:
         """Take what other folders have of `names`; return what none has. The lock is held."""
