@@ -1,7 +1,14 @@
 """python -m benchmarks.chaos: accidents that happen to every command that writes, and what is lost by them.
 
-Kills at random moments, disks that are full, two writers of one folder, and pools that change while they are embedded;
-after each it is looked whether answers are there, the model predicts, no row has another image's vector, and the same
+    kills       it is killed at a random moment
+    crash       it is killed, or the power is lost, at one of its changes to the disk
+    io          a call of the system fails, once or from then on
+    memory      a piece of memory is refused, once or from then on, or all memory has a limit
+    disks       the disk is full at some moment
+    writers     two commands write into one folder
+    changes     a pool changes while it is embedded
+
+After each it is looked whether answers are there, the model predicts, no row has another image's vector, and the same
 command goes on to the same results. What came of it once is in benchmarks/results/chaos.md.
 """
 
@@ -12,35 +19,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.chaos import changes, disks, kills, writers
-from benchmarks.chaos.house import build
+from benchmarks.chaos import calls, changes, crash, disks, kills, memory, writers
+from benchmarks.chaos.house import House, build
 
-PARTS = ("kills", "disks", "writers", "changes")
+Trial = tuple[str, list[str]]
+# how many accidents of each part there are within some 15 minutes, and what yields them
+PARTS: Mapping[str, tuple[int, Callable[[House, Path, int, int], Iterator[Trial]]]] = {
+    "kills": (20, kills.trials),
+    "crash": (26, crash.trials),
+    "io": (36, calls.trials),
+    "memory": (16, memory.trials),
+    "disks": (10, disks.trials),
+    "writers": (10, writers.trials),
+    "changes": (3, changes.trials),
+}
 IN_NAMESPACE = "HOLOTYPE_CHAOS_MOUNTS"
 
 
 def main() -> int:
     """Let the accidents happen; the exit code is 1 where anything was lost."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--kills", type=int, default=130, help="how many (default 130)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=PARTS, help="one part alone")
+    parser.add_argument("--scale", type=float, default=1, help="times as many accidents (1 takes some 15 minutes)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     given = parser.parse_args()
     if os.environ.get(IN_NAMESPACE) is None and given.only in (None, "disks"):
         return _in_namespace()
     with tempfile.TemporaryDirectory(prefix="chaos") as folder:
         scratch = Path(folder)
         house = build(scratch / "house")
-        parts = {
-            "kills": lambda: kills.trials(house, scratch, given.kills, given.seed),
-            "disks": lambda: disks.trials(house, scratch / "disks") if disks.can_mount() else (),
-            "writers": lambda: writers.trials(house, scratch),
-            "changes": lambda: changes.trials(house, scratch, given.seed),
+        done = {
+            name: _watch(name, trials(house, scratch, max(1, round(count * given.scale)), given.seed))
+            for name, (count, trials) in PARTS.items()
+            if given.only in (None, name)
         }
-        done = {name: _watch(name, parts[name]()) for name in PARTS if given.only in (None, name)}
     print(_table(done))
     return int(any(wrong for _, wrong in done.values()))
 
@@ -56,7 +73,7 @@ def _in_namespace() -> int:
     ).returncode
 
 
-def _watch(name: str, trials: Iterable[tuple[str, list[str]]]) -> tuple[int, list[tuple[str, list[str]]]]:
+def _watch(name: str, trials: Iterable[Trial]) -> tuple[int, list[Trial]]:
     """Let the accidents of one part happen, and return how many there were and which left anything wrong."""
     count, bad, started = 0, [], time.perf_counter()
     for what, wrong in trials:
@@ -69,10 +86,10 @@ def _watch(name: str, trials: Iterable[tuple[str, list[str]]]) -> tuple[int, lis
     return count, bad
 
 
-def _table(done: dict[str, tuple[int, list[tuple[str, list[str]]]]]) -> str:
+def _table(done: dict[str, tuple[int, list[Trial]]]) -> str:
     rows = [f"| {name} | {count} | {count - len(bad)} | {len(bad)} |" for name, (count, bad) in done.items()]
     told = [f"- {name}, {what}: {'; '.join(wrong)}" for name, (_, bad) in done.items() for what, wrong in bad]
-    head = "| accident | tried | survived | not |\n|---|---|---|---|\n"
+    head = "| accident | tried | survived | lost |\n|---|---|---|---|\n"
     return head + "\n".join(rows) + "\n" + ("\n" + "\n".join(told) + "\n" if told else "")
 
 

@@ -1,7 +1,6 @@
 """What a command asks of the system about the files of a house: counted, told, and made to fail (`shim.c`)."""
 
 import errno
-import os
 import random
 import shutil
 import subprocess
@@ -15,7 +14,10 @@ from benchmarks.chaos.after import Undisturbed, after, undisturbed
 from benchmarks.chaos.house import COMMANDS, House, end
 
 # as `shim.c` numbers them
-KINDS = "open read write sync rename unlink mkdir link lock truncate map list stat memory change".split()
+KINDS = (
+    *("open", "read", "write", "sync", "rename", "unlink", "mkdir", "link", "lock", "truncate", "map", "list", "stat"),
+    *("memory", "change"),
+)
 _BROKEN = errno.EIO
 ERRORS: Mapping[str, tuple[int, ...]] = {
     "open": (_BROKEN, errno.EACCES, errno.ENOSPC, errno.EMFILE),
@@ -37,7 +39,7 @@ _STEPS = 5  # calls of a kind that are made to fail, evenly spaced over the comm
 
 @dataclass(frozen=True)
 class Accident:
-    """Call number `at` of a `kind` fails with `error`, or with 0 the command is killed; `lasting`: all after it fail."""
+    """Call `at` of a `kind` fails with `error`, or with 0 the command is killed; `lasting`: all after it fail, too."""
 
     kind: str
     at: int
@@ -120,8 +122,9 @@ def trials(house: House, scratch: Path, count: int, seed: int) -> Iterator[tuple
 
 def suffered(house: House, place: Path, name: str, accident: Accident) -> list[str]:
     """Let an accident happen to a command, and say what was wrong after it."""
+    wanted = counted(house, place, name)[0].results
     here = house.copy(place)
     watched = Watched(here, accident)
     ended = end(here.start(COMMANDS[name], watched.environment))
     watched.counts()
-    return after(here, house, name, counted(house, place, name)[0].results, ended)
+    return after(here, house, name, wanted, ended)

@@ -18,14 +18,16 @@ WORDS = ("--out", "vectors")
 Pictures = Mapping[str, bytes]
 
 
-def trials(house: House, scratch: Path, seed: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield what happened to a pool, and what was wrong with the vectors after it."""
+def trials(house: House, scratch: Path, count: int, seed: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield `count` changes of a pool, drawn from all, and what was wrong with the vectors after each."""
     dice = random.Random(seed)
     old = {f"{number:05d}": picture(number) for number in range(COUNT)}
     new = {f"{number:05d}": picture(number, version=1) for number in range(COUNT)}
     less = {name: content for name, content in old.items() if int(name) % 10}
     known = _known(house, scratch, old, new)
-    for what, after, change in (*_of_tars(old, new, less), *_of_folders(old, new, less)):
+    happening = [*_of_tars(old, new, less), *_of_folders(old, new, less)]
+    dice.shuffle(happening)
+    for what, after, change in happening[:count]:
         here = House(scratch / "changing")
         shutil.rmtree(here.root, ignore_errors=True)
         shutil.copytree(house.root / "cache", here.root / "cache", symlinks=True)

@@ -60,10 +60,11 @@ def _lost(
     house: House, place: Path, name: str, journal: Sequence[Change], left: Left, dice: random.Random, ended: Ended
 ) -> list[str]:
     """Let the disk lose its power when `journal` was written, and say what was wrong with what is left."""
+    wanted = counted(house, place, name)[0].results
     here = house.copy(place)
     disk = Disk(here.root)
     for change in journal:
         disk.change(change)
     shutil.rmtree(place)
     disk.lose_power(left, dice, place)
-    return after(here, house, name, counted(house, place, name)[0].results, ended)
+    return after(here, house, name, wanted, ended)

@@ -1,11 +1,13 @@
 """Disks that are full at some moment of every command that writes: one line, nothing lost, and it goes on after it."""
 
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
-from benchmarks.chaos.house import COMMANDS, House, end, faults
+from benchmarks.chaos.house import COMMANDS, TOLD, House, end, faults
 
 SHARES = (0.0, 0.3, 0.6, 0.9)  # of what a command needs beyond what is there
 PAGE = 4096  # bytes: a file takes whole pages
@@ -17,33 +19,38 @@ def can_mount() -> bool:
     return shutil.which("mount") is not None and subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
-def trials(house: House, scratch: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield which command had how much space, and what was wrong after it."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    start = _pages(house.root)
-    for name, words in COMMANDS.items():
-        spare = house.copy(scratch / "spare")
-        spare.do(words)
-        needed = max(0, _pages(spare.root) - start) + _largest(spare.root)
-        for share in SHARES:
-            disk = scratch / "disk"
-            _mount(disk, start + int(needed * share) + 16)
-            try:
-                here = house.copy(disk / "house")
-                ended = end(here.start(words))
-                wrong = [ended.wrong] if ended.wrong else []
-                _mount(disk, 4 * (start + needed) + 4096, again=True)
-                wrong += faults(here, house)
-                again = here.do(words)
-                if again.code:
-                    wrong.append(f"with space again: exit {again.code}, {again.errors.strip()[-300:]}")
-            finally:
-                subprocess.run(["umount", str(disk)], check=True)
-            yield f"{name}, {share:.0%} of its space", wrong
+def trials(house: House, scratch: Path, count: int, seed: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield which command had how much space, and what was wrong after it; nothing where no disk can be mounted."""
+    cases = [(name, share) for name in COMMANDS for share in SHARES]
+    random.Random(seed).shuffle(cases)
+    (scratch / "disk").mkdir()
+    start, needed = _pages(house.root), lru_cache(lambda name: _needed(house, scratch / "spare", name))
+    for name, share in cases[:count] if can_mount() else ():
+        yield f"{name}, {share:.0%} of its space", _filled(house, scratch / "disk", name, start, needed(name), share)
+
+
+def _needed(house: House, place: Path, name: str) -> int:
+    """Pages that a command needs beyond what is there."""
+    spare = house.copy(place)
+    spare.do(COMMANDS[name])
+    return max(0, _pages(spare.root) - _pages(house.root)) + _largest(spare.root)
+
+
+def _filled(house: House, disk: Path, name: str, start: int, needed: int, share: float) -> list[str]:
+    _mount(disk, start + int(needed * share) + 16)
+    try:
+        here = house.copy(disk / "house")
+        ended = end(here.start(COMMANDS[name]))
+        wrong = [ended.wrong] if ended.wrong else []
+        _mount(disk, 4 * (start + needed) + 4096, again=True)
+        wrong += faults(here, house)
+        again = here.do(COMMANDS[name])
+        return wrong + ([f"with space again: exit {again.code}, {again.errors.strip()[-TOLD:]}"] if again.code else [])
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def _mount(disk: Path, pages: int, *, again: bool = False) -> None:
-    disk.mkdir(exist_ok=True)
     options = f"size={pages * PAGE}" + (",remount" if again else "")
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "disk", str(disk)], check=True)
 

@@ -88,10 +88,13 @@ class House:
         """A cache of its own, so that nothing outside of the house is used or touched; the encoder is shared."""
         return os.environ | {"HOLOTYPE_CACHE": str(self.root / "cache")}
 
-    def start(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-        """Start a command here, in a process group of its own."""
+    def start(
+        self, words: Sequence[str], environment: Mapping[str, str] | None = None, memory: int | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start a command here, in a process group of its own, with no more than `memory` bytes of addresses."""
+        limit = [] if memory is None else ["prlimit", f"--as={memory}"]
         return subprocess.Popen(
-            [str(Path(sys.executable).parent / "holotype"), *words],
+            [*limit, str(Path(sys.executable).parent / "holotype"), *words],
             cwd=self.root,
             env=self.environment | dict(environment or {}),
             stdin=subprocess.DEVNULL,

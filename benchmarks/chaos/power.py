@@ -1,7 +1,7 @@
 """A disk that loses its power: what is on it then, rebuilt from a journal of all that was changed on it.
 
-Bytes are safe when their file was synced after them. A name is safe when its folder was synced after it; a disk may also
-keep names in the order in which they were given, and bytes that nobody synced, or some of them.
+Bytes are safe when their file was synced after them, and a name when its folder was. A disk may also keep names that
+nobody synced, in the order in which they were given, and some of the bytes.
 """
 
 import random

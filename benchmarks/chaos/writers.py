@@ -1,6 +1,7 @@
 """Two commands that write into one folder, started at once: each does its work or says who is there already."""
 
 import itertools
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,11 @@ def pairs() -> list[tuple[str, str]]:
     return [*itertools.combinations_with_replacement(WRITERS, 2), *((name, name) for name in OF_THEIR_OWN)]
 
 
-def trials(house: House, scratch: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield each pair, and what was wrong after it."""
-    for first, second in pairs():
+def trials(house: House, scratch: Path, count: int, seed: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield `count` pairs, drawn from all, and what was wrong after each."""
+    drawn = pairs()
+    random.Random(seed).shuffle(drawn)
+    for first, second in drawn[:count]:
         here = house.copy(scratch / "shared")
         processes = [here.start(COMMANDS[name]) for name in (first, second)]
         ended = [end(process) for process in processes]
