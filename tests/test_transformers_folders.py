@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from networks import assert_same, eager, images
+from safetensors import safe_open
 
 from holotype.encoders.preprocessing import Preprocessing, find_preprocessing
 from holotype.encoders.registry import load_encoder
@@ -118,9 +119,17 @@ def with_code(folder: Path, model_type: str) -> None:
     (folder / "own.py").write_text(f"open({str(folder / 'was-run')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
 
 
-def with_kernels(folder: Path) -> None:
+def with_kernels(folder: Path, kernels: object = "someone/kernels") -> None:
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"attn_implementation": "someone/kernels"}))
+    (folder / "config.json").write_text(json.dumps(config | {"attn_implementation": kernels}))
+
+
+def in_parts(folder: Path, part: str) -> None:
+    """Say in an index that all weights are in `part`."""
+    weights = (folder / "model.safetensors").rename(folder / "other.safetensors")
+    with safe_open(weights, "np") as file:
+        parts = {"metadata": {}, "weight_map": dict.fromkeys(file.keys(), part)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(parts))
 
 
 def test_code_in_a_folder_is_never_run_and_never_asked_about(saved: Any, tmp_path: Path) -> None:
@@ -149,6 +158,9 @@ def test_code_in_a_folder_is_never_run_and_never_asked_about(saved: Any, tmp_pat
     ("spoil", "message"),
     [
         (with_kernels, "asks for a program from the hub"),
+        (lambda folder: with_kernels(folder, {"": "someone/kernels"}), "asks for a program from the hub"),
+        (lambda folder: in_parts(folder, "pytorch_model.bin"), r"names 'pytorch_model\.bin'; expected \*\.safetensors"),
+        (lambda folder: in_parts(folder, "../x.safetensors"), r"names '\.\./x\.safetensors'; expected \*\.safetensors"),
         (lambda folder: (folder / "model.safetensors").write_text(POINTER), r"model\.safetensors: it is a Git LFS"),
         (lambda folder: (folder / "config.json").write_text(POINTER), r"config\.json: it is a Git LFS pointer"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"it has no \*\.safetensors, which hold no code"),

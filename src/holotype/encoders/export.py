@@ -54,6 +54,7 @@ def export_transformers(folder: Path, target: Path) -> None:
 
     preprocessing = Preprocessing.read(find_preprocessing(folder))
     _refuse_code(folder)
+    _refuse_other_weights(folder)
     try:
         with _quiet():
             model = _trace(_vision_module(folder), preprocessing.size)
@@ -84,12 +85,22 @@ def _refuse_code(folder: Path) -> None:
         while ahead:
             values = ahead.pop()
             kernels = [values.get(name) for name in ("attn_implementation", "_attn_implementation")]
-            if any(isinstance(kernel, str) and "/" in kernel for kernel in kernels):
+            each = [one for kernel in kernels for one in (kernel.values() if isinstance(kernel, dict) else [kernel])]
+            if any(isinstance(kernel, str) and "/" in kernel for kernel in each):
                 raise EncoderError(
                     f"{folder / 'config.json'} asks for a program from the hub (attn_implementation), which is never "
                     'run here; set it to "eager"'
                 )
             ahead += [inner for inner in values.values() if isinstance(inner, dict)]
+
+
+def _refuse_other_weights(folder: Path) -> None:
+    """Raise `EncoderError` where an index of weights in parts names what is no safetensors file of `folder`."""
+    for index in folder.glob("*.index.json"):
+        with suppress(OSError, RecursionError, ValueError, AttributeError, TypeError):
+            for name in {*json.loads(index.read_bytes())["weight_map"].values()}:
+                if Path(name).name != name or not name.endswith(".safetensors"):
+                    raise EncoderError(f"{index} names {name!r}; expected *.safetensors files of its folder")
 
 
 def _vision_module(folder: Path) -> "torch.nn.Module":
