@@ -207,3 +207,22 @@ def test_a_model_knows_the_exemplar_that_a_pool_is_full_of(make_tar: MakeTar, ne
     assert not set(model.training_.fit_ids + model.training_.validation_ids) & {pool.ids[row] for row in rows}
     assert set(model.training_.dropped.values()) == {"a copy of another image"}
     assert model.predict([members[0][1], members[4][1]]).tolist() == ["Circle", "Square"]
+
+
+def test_a_model_never_takes_an_exemplar_for_none(make_tar: MakeTar, network: str, tmp_path: Path) -> None:
+    """Of these the head alone takes two for none."""
+    members = shapes(150)
+    many = [0] * 40 + [4] * 3 + [2] + [1] * 5 + [3] * 80 + [30] * 7
+    copies = [(f"c{number}.jpg", members[row][1]) for number, row in enumerate(many)]
+    pool = open_pool(make_tar([*members, *copies]))
+    given = {"Circle": ["0", "6", "12"], "Square": ["4", "10", "16"], "Triangle": ["2", "8", "14"]}
+    Classifier(encoder=network, negatives=60).fit(pool, given).save(tmp_path / "model")
+    model = Classifier.load(tmp_path / "model")
+    for label, codes in given.items():
+        pictures = [pool.read(pool.row(code)) for code in codes]
+        assert model.predict(pictures).tolist() == [label] * 3
+        assert model.predict_proba(pictures).max(axis=1).tolist() == [1.0] * 3
+    found: dict[str, str] = {}
+    for some, _ in model.predict_pool(pool, range(len(pool))):
+        found |= dict(zip(some.ids, some.labels, strict=True))
+    assert all(found[f"c{number}"] == found[str(row)] for number, row in enumerate(many))

@@ -118,7 +118,7 @@ def test_a_description_that_is_no_models(changes: Any, message: str, whole: File
 
 def test_a_missing_key_is_named(whole: Files, tmp_path: Path) -> None:
     about = json.loads(whole["model.json"])
-    for name in about.keys() - {"format", "digest"}:
+    for name in about.keys() - {"format", "digest", "exemplar_classes"}:
         less = {key: value for key, value in about.items() if key != name}
         write(tmp_path / "model", forged(whole | {"model.json": json.dumps(less).encode()}))
         with pytest.raises(ModelError, match=rf"{name}: Field required" if name != "files" else "model.json"):

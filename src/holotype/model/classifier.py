@@ -43,6 +43,7 @@ from holotype.vectors.store import EmbeddingStore
 MODEL = "model"  # the folder of a run that holds its classifier
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _DEFAULTS = FitSettings()
+_SAME = 1 - 1e-6  # cosine of an image with itself, to the last digits of float32
 
 
 class Classifier:
@@ -57,7 +58,8 @@ class Classifier:
     classes_            the classes, with "none" last
     encoder_, head_     what turns an image into features, and these into scores
     calibration_        temperature, prior and thresholds: from scores to probabilities and a class
-    exemplar_names_     what the exemplars are called; exemplar_vectors_: their unit vectors in the model space
+    exemplar_names_     what the exemplars are called; exemplar_vectors_: their unit vectors in the model space;
+                        exemplar_classes_: the number of the class of each, None where an older model did not say
     counts_             rows of each class that were learnt from
     groups_, training_  what the pool's rows were taken for, and those learnt from; not of a model that was loaded
     """
@@ -181,6 +183,7 @@ class Classifier:
         self.encoder_, self.head_, self.calibration_ = encoder, head, calibration
         self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
         self.exemplar_vectors_ = l2_normalize(vectors)
+        self.exemplar_classes_: list[int] | None = [exemplar.label for exemplar in searched.exemplars]
         return self
 
     def _settings(self) -> FitSettings:
@@ -188,14 +191,22 @@ class Classifier:
         return FitSettings.parse(self.get_params())
 
     def predict_features(self, ids: Sequence[str], features: NDArray[np.float32]) -> Predictions:
-        """Return predictions of `ids` from their features (n, dim) in the model space."""
+        """Return predictions of `ids` from their features (n, dim) in the model space.
+
+        What is the same as an exemplar is of its class, whatever the head says; of exemplars of two classes, it decides.
+        """
         self._check_fitted()
         similarity_ = l2_normalize(features) @ self.exemplar_vectors_.T
         nearest = similarity_.argmax(axis=1) if len(ids) else np.zeros(0, int)
+        probabilities = self.calibration_.probabilities(self.head_.scores(features))
+        if self.exemplar_classes_ is not None:
+            shown = (similarity_ >= _SAME) @ np.eye(len(self.classes_), dtype=bool)[self.exemplar_classes_]
+            certain = shown.sum(axis=1) == 1
+            probabilities[certain] = shown[certain]
         return Predictions(
             list(ids),
             self.classes_[:-1],
-            self.calibration_.probabilities(self.head_.scores(features)),
+            probabilities,
             self.calibration_.thresholds,
             [self.exemplar_names_[i] for i in nearest],
             similarity_.max(axis=1).astype(np.float64) if len(ids) else np.zeros(0),
@@ -273,6 +284,7 @@ class Classifier:
                 "preprocessing": {},
                 "layers": len(self.head_.layers),
                 "exemplars": self.exemplar_names_,
+                "exemplar_classes": self.exemplar_classes_,
                 "temperature": calibration.temperature,
                 "thresholds": calibration.thresholds.tolist(),
                 "threshold_basis": calibration.basis,
@@ -301,6 +313,7 @@ class Classifier:
         self.encoder_ = encoder
         self.head_ = Head(layers, space=Space.from_arrays(arrays) if "space_mean" in arrays else None)
         self.exemplar_names_, self.exemplar_vectors_ = about.exemplars, arrays["exemplars"]
+        self.exemplar_classes_ = about.exemplar_classes
         self.calibration_ = Calibration(
             about.temperature,
             arrays["shift"],

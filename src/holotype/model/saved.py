@@ -69,6 +69,7 @@ class Description(_Part):
 
     files    SHA-256 of the three other files
     digest   SHA-256 of all that stands here but the digest itself; a model of format 4 has none
+    exemplar_classes   (E,) the class of each exemplar, by its number; an older model does not say
     """
 
     format: int
@@ -78,6 +79,7 @@ class Description(_Part):
     preprocessing: PreparationOfModel
     layers: int = Field(ge=1, le=8)
     exemplars: list[str] = Field(min_length=1)
+    exemplar_classes: list[Annotated[int, Field(ge=0)]] | None = None
     temperature: float = Field(ge=1e-6, le=1e6)
     thresholds: list[Share]
     threshold_basis: list[str]
@@ -94,6 +96,9 @@ class Description(_Part):
         for name, wanted in lengths.items():
             if len(getattr(self, name)) != wanted:
                 raise ValueError(f"expected {wanted} {name} of {count} classes, got {len(getattr(self, name))}")
+        numbers = self.exemplar_classes
+        if numbers is not None and (len(numbers) != len(self.exemplars) or max(numbers) >= count):
+            raise ValueError(f"expected the class of each of {len(self.exemplars)} exemplars, got {numbers}")
         if abs(sum(self.prior) - 1) > 1e-3:
             raise ValueError(f"expected a prior that adds up to 1, got {sum(self.prior):.3f}")
         if len(set(self.classes)) < count:
