@@ -193,7 +193,7 @@ class Classifier:
     def predict_features(self, ids: Sequence[str], features: NDArray[np.float32]) -> Predictions:
         """Return predictions of `ids` from their features (n, dim) in the model space.
 
-        What is the same as an exemplar is of its class, and the head is not asked. Where two classes have it, that decides.
+        What is the same as an exemplar is of its class; only where two classes have it, the head decides.
         """
         self._check_fitted()
         similarity_ = l2_normalize(features) @ self.exemplar_vectors_.T
