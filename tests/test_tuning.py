@@ -29,6 +29,7 @@ def test_tuning_resumes_and_never_gets_worse(head: HeadName, tmp_path: Path) -> 
     parts: dict[Threshold, Parts] = {0.7: (rows(200, 0), rows(80, 1))}
     first = tune(head, start, parts, 3, trials=3, study=tmp_path / "study.db")
     again = tune(head, start, parts, 3, trials=8, study=tmp_path / "study.db")
+    assert again == tune(head, start, parts, 3, trials=8, study=tmp_path / "whole.db")  # as if it had not been stopped
     assert first.trials == 3
     assert again.trials == 8
     assert again.loss <= first.loss <= first.loss_before

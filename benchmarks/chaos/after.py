@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chaos.changes import vectors
 from benchmarks.chaos.house import COMMANDS, TOLD, Ended, House, faults
 
 SAME = (  # files whose bytes the same command leaves again
@@ -57,8 +58,10 @@ def results(house: House) -> dict[str, Any]:
     found: dict[str, Any] = {"answers": house.answers()}
     for path in sorted(house.root.rglob("*")):
         where = str(path.relative_to(house.root))
-        if path.name in SAME or path.name.startswith(("img_emb_", "unreadable_")):
+        if path.name in SAME:
             found[where] = path.read_bytes()
+        elif path.name == "img_emb":  # however they are divided into shards
+            found[where] = {name: vector.tobytes() for name, vector in vectors(path.parent)}
         elif path.name in ("metrics.json", "evaluation.json", "tuning.json"):
             found[where] = _without_seconds(json.loads(path.read_text(encoding="utf-8")))
     return found

@@ -97,8 +97,6 @@ def tune(
             study_name=f"{name}-{_digest(start, candidates)}", storage=_address(study), load_if_exists=True
         )
         optuna_study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-        # with the same seed, a study that goes on would begin with the same random settings again
-        optuna_study.sampler = optuna.samplers.TPESampler(seed=seed + len(optuna_study.trials))
 
     def objective(trial: optuna.Trial) -> float:
         def watch(epoch: int, loss: float) -> None:
@@ -112,7 +110,10 @@ def tune(
     with _explain(study), (progress or Silent()).track(f"tune ({name})", trials) as advance:
         done = sum(trial.state.is_finished() for trial in optuna_study.trials)
         advance(min(done, trials))
-        optuna_study.optimize(objective, n_trials=max(0, trials - done), callbacks=[lambda _study, _trial: advance(1)])
+        for number in range(done, trials):  # each by its own seed: a study that goes on tries what it would have tried
+            optuna_study.sampler = optuna.samplers.TPESampler(seed=seed + number)
+            optuna_study.optimize(objective, n_trials=1)
+            advance(1)
         loss, best = optuna_study.best_value, dict(optuna_study.best_params)
     first = next(iter(candidates))
     before = validation_loss(name, start, *candidates[first], classes, seed)
