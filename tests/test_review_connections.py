@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 
 import pytest
 from client import Client, request_head, send
@@ -75,16 +76,23 @@ def test_the_second_request_has_its_time_as_the_first(hasty: Client) -> None:
         assert received(connection) < 1000
 
 
-def test_who_does_not_read_is_let_go(hasty: Client) -> None:
+def test_who_does_not_read_is_let_go(hasty: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, abort = Event(), connections.Connection.abort
+
+    def noted(self: connections.Connection) -> None:
+        abort(self)
+        let_go.set()
+
     ask = f"GET /static/page.css HTTP/1.1\r\nHost: 127.0.0.1:{hasty.port}\r\nCookie: {hasty.cookie}\r\n\r\n".encode()
     size = len(hasty.get("/static/page.css").text)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(10)
         connection.connect(("127.0.0.1", hasty.port))
+        monkeypatch.setattr(connections.Connection, "abort", noted)
         connection.sendall(ask * 1000)
-        time.sleep(1)
-        assert received(connection) < 900 * size
+        assert let_go.wait(60)
+        assert received(connection) < 1000 * size
     assert hasty.get("/api/version").status == 200
 
 
