@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from conftest import MakeTar
 
 from holotype.errors import PoolError
 from holotype.pool import pool as pool_module
-from holotype.pool.pool import Pool, digest_of, open_pool
+from holotype.pool.digests import STATE, stamp_of
+from holotype.pool.pool import FileReader, Pool, digest_of, open_pool
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +71,19 @@ def test_a_change_that_follows_at_once_is_seen(folder: Path, reads: Reads) -> No
     for round_ in range(20):
         (folder / "a.jpg").write_bytes(f"{round_:03}".encode())
         assert reads.of(folder) >= 1
+
+
+def test_a_file_system_that_tells_only_seconds_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As FAT does, which counts in twos: a picture that is replaced after its digest has another time."""
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    pool = open_pool(folder)
+    assert isinstance(pool.reader, FileReader)
+    states = pool.reader.states().copy()
+    states[:, STATE.index("ctime")] = time.time_ns() // 2_000_000_000 * 2_000_000_000
+    stamp_of(pool.ids, states)
+    (pause,) = pauses
+    assert (time.time_ns() + pause * 1e9) // 2_000_000_000 > states[0, STATE.index("ctime")] // 2_000_000_000
 
 
 def test_an_unchanged_tar_is_read_once(make_tar: MakeTar, reads: Reads) -> None:

@@ -5,8 +5,10 @@ import fcntl
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -84,6 +86,33 @@ def test_answers_on_a_disk_without_locks_are_only_read(tmp_path: Path, request: 
                 other.add("2", "red", "yes")
             with pytest.warns(HolotypeWarning, match="can only be read"):
                 other.draw([("1", "red")])
+
+
+def test_the_files_of_answers_that_are_only_read_are_of_one_moment(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine may record answers, and lay them down in the database, while its files are copied."""
+    with AnswerLog(tmp_path / "answers.db") as log:
+        log.add("0", "red", "yes")
+        request.getfixturevalue("no_locks")
+        read = Path.read_bytes
+        moved = False
+
+        def read_while_others_write(path: Path) -> bytes:
+            nonlocal moved
+            content = read(path)
+            if path == tmp_path / "answers.db" and not moved:
+                moved = True
+                log.add("1", "red", "yes")
+                with closing(sqlite3.connect(path)) as other:
+                    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                log.add("2", "red", "yes")
+            return content
+
+        monkeypatch.setattr(Path, "read_bytes", read_while_others_write)
+        with AnswerLog(tmp_path / "answers.db") as other:
+            assert {one.id for one in other.current()} == {"0", "1", "2"}
+        assert moved
 
 
 @pytest.mark.usefixtures("no_locks")

@@ -4,8 +4,8 @@ import errno
 import hashlib
 import os
 import secrets
-import shutil
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -22,6 +22,7 @@ from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
 
 LOCK_PATIENCE = 10  # seconds that another writer is waited for
 _MODE = 0o600  # what people said is theirs
+_PAUSE = 0.05  # seconds between two looks at a file that is being written
 _TOGETHER = 64  # acts that are synced at once
 _NAME = "SELECT CAST(id AS BLOB), tables FROM log"
 
@@ -342,13 +343,34 @@ def _copies_of(path: Path) -> "TemporaryDirectory[str] | None":
         return None
     copies = TemporaryDirectory(prefix="holotype-")
     try:
-        for name in (path.name, f"{path.name}-wal"):
-            if (source := path.with_name(name)).exists():
-                shutil.copyfile(source, Path(copies.name) / name)
-    except OSError as error:
+        for name, content in _contents_together(path).items():
+            (Path(copies.name) / name).write_bytes(content)
+    except BaseException as error:
         copies.cleanup()
-        raise AnswersError(files.reason(error)) from error
+        if isinstance(error, OSError):
+            raise AnswersError(files.reason(error)) from error
+        raise
     return copies
+
+
+def _contents_together(path: Path) -> dict[str, bytes]:
+    """The files of a database by name, of one moment: a writer elsewhere may be between the two."""
+    until = time.monotonic() + LOCK_PATIENCE
+    found = _contents(path)
+    while (again := _contents(path)) != found:
+        if time.monotonic() > until:
+            raise AnswersError(f"cannot use {path}: {_REASONS[sqlite3.SQLITE_BUSY]}")
+        found = again
+        time.sleep(_PAUSE)
+    return found
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for name in (path.name, f"{path.name}-wal"):
+        with suppress(FileNotFoundError):
+            found[name] = path.with_name(name).read_bytes()
+    return found
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
