@@ -1,11 +1,17 @@
 """What is shown of long work: in a log, a line now and then, with the rate and the time left."""
 
+import re
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from conftest import Holotype
 
-from holotype.progress import Advance, Silent, Terminal, in_steps
+from holotype import Settings
+from holotype.progress import Advance, Silent, Terminal, in_steps, long
 
 
 @pytest.fixture
@@ -34,6 +40,24 @@ def test_short_work_is_one_line(clock: list[float], capsys: pytest.CaptureFixtur
     with Terminal().track("nothing", 0):
         pass
     assert capsys.readouterr().err.splitlines() == ["embed (net): 3/3, 3/s", "nothing: 0/0, 1,000,000/s"]
+
+
+def test_work_that_takes_long_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with long(Terminal(), "short"), long(None, "in Python"):
+        pass
+    monkeypatch.setattr("holotype.progress._SILENT", 0)
+    with long(Terminal(), "prepare the encoder"):
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.01)
+    assert said == "prepare the encoder\n"
+
+
+def test_a_pool_that_is_read_has_a_bar(out: Path, holotype: Holotype) -> None:
+    """What is known of its images is kept, so that it is read once."""
+    copy = shutil.copy(Settings.load(out / "holotype.toml").images, out.parent / "copy.tar")
+    error = holotype("suggest", out, "-n", 1, "--images", copy)[2]
+    assert re.fullmatch(r"read images: 240/240, [\d,]+/s\n", error)
+    assert holotype("suggest", out, "-n", 1)[2] == ""
 
 
 def test_a_line_is_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:

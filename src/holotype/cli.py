@@ -115,7 +115,7 @@ def run(
     given = {key: value for key, value in given.items() if value}
     if folder is not None:
         refuse_expanded(folder, images)
-        if other := repoint(folder, given):
+        if other := repoint(folder, given, terminal):
             raise typer.BadParameter(
                 f"OUT repeats a run with its own settings, so {', '.join(other)} cannot be given; edit "
                 f"{RunFolder(folder).settings}, or give all options and another --out"
@@ -233,11 +233,12 @@ def review(
     images: Moved = None,
 ) -> None:
     """Answer questions about the images of a run on a page of this machine: it learns at once."""
+    from holotype.progress import Terminal
     from holotype.review.review import Review
     from holotype.review.server import serve
 
     _note_place(folder, images)
-    with Review.open(folder) as opened:
+    with Review.open(folder, progress=Terminal()) as opened:
         serve(opened, port=port, open_browser=open_browser, who=_who(who), say=lambda line: _print_lines([line]))
 
 
@@ -249,10 +250,11 @@ def suggest(
     images: Moved = None,
 ) -> None:
     """Print the images to ask about next, as a CSV for `holotype answer` in which the answers are to be filled in."""
+    from holotype.progress import Terminal
     from holotype.review.review import Review
 
     _note_place(folder, images)
-    with Review.open(folder) as opened:
+    with Review.open(folder, progress=Terminal()) as opened:
         _print_lines(opened.form(n, [label] if label else opened.classes))
 
 
@@ -277,7 +279,7 @@ def answer(
     _note_place(folder, images)
     if salvage:
         _print_lines([RunFolder(folder).salvage_answers()])
-    with Review.open(folder) as opened:
+    with Review.open(folder, progress=Terminal()) as opened:
         if answers is not None:
             _print_lines(opened.load(answers, _who(who)).lines())
         if apply:
@@ -290,9 +292,10 @@ def answer(
 
 def _note_place(folder: Path, images: str | None) -> None:
     """Note in the run in `folder` where its images are now, if somebody says so."""
+    from holotype.progress import Terminal
     from holotype.runs.places import repoint
 
-    repoint(folder, {"images": images})
+    repoint(folder, {"images": images}, Terminal())
 
 
 def _who(given: str | None) -> str:

@@ -1,5 +1,6 @@
 """Progress of work that takes long, with its rate and the time left: bars or lines on stderr, nothing from Python."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -12,6 +13,7 @@ Advance = Callable[[int], None]
 Step = Callable[[], None]
 
 _FIRST, _LAST = 5.0, 60.0  # seconds between two lines in a log: few at first, and a long one is not flooded
+_SILENT = 2.0  # seconds of work that need no word
 _SHARE = 0.1  # of the time since the start, in between
 
 
@@ -54,6 +56,19 @@ def in_steps(progress: Progress | None, text: str, count: int = 1) -> Iterator[S
 
         yield step
         advance(left)
+
+
+@contextmanager
+def long(progress: "Progress | None", text: str) -> Iterator[None]:
+    """Say `text` where the work within takes longer than two seconds."""
+    timer = threading.Timer(_SILENT, (progress or Silent()).say, [text])
+    timer.daemon = True
+    if progress is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Terminal:

@@ -14,6 +14,7 @@ from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
 from holotype.errors import EncoderError
 from holotype.files import cache_folder
 from holotype.pointers import refuse_pointer, why_pointer_at
+from holotype.progress import Progress, long
 
 _FORMAT = 1  # of the cached file; raise it when `export` changes what it writes
 _ONNX = "model.onnx"  # the one file of a repository of the hub that holds a finished network
@@ -103,7 +104,7 @@ REGISTRY = {
 }
 
 
-def load_encoder(name: str, runtime: str = "openvino") -> OnnxEncoder:
+def load_encoder(name: str, runtime: str = "openvino", progress: Progress | None = None) -> OnnxEncoder:
     """Return the encoder called `name`.
 
     `name` is one of `REGISTRY`, a path of an .onnx file or of a folder with a transformers model (each with its
@@ -112,20 +113,24 @@ def load_encoder(name: str, runtime: str = "openvino") -> OnnxEncoder:
     """
     if runtime not in RUNTIMES:
         raise EncoderError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
+    with long(progress, f"prepare the encoder {name}: some seconds, or about a minute where it was never used here"):
+        path = _file_of(name)
+        return OnnxEncoder(name, path, runtime, source=hub.read_snapshot(hub.snapshot_beside(path)))
+
+
+def _file_of(name: str) -> Path:
     if name in REGISTRY:
-        path = _cached(name, lambda target: _export_named(name, REGISTRY[name], target))
-    elif name.startswith("hf:"):
+        return _cached(name, lambda target: _export_named(name, REGISTRY[name], target))
+    if name.startswith("hf:"):
         repository, commit = hub.parse_repository(name.removeprefix("hf:"))
         origin = Origin("", repository=repository, commit=commit)
         stem = f"{repository.replace('/', '--')}{f'@{commit}' if commit else ''}"
-        path = _cached(stem, lambda target: _export_named(name, origin, target))
-    elif Path(name).exists():
-        path = _local(Path(name))
-    else:
-        raise EncoderError(
-            f"no encoder {name!r}: expected one of {', '.join(REGISTRY)}, hf:owner/model, or a path of an .onnx file"
-        )
-    return OnnxEncoder(name, path, runtime, source=hub.read_snapshot(hub.snapshot_beside(path)))
+        return _cached(stem, lambda target: _export_named(name, origin, target))
+    if Path(name).exists():
+        return _local(Path(name))
+    raise EncoderError(
+        f"no encoder {name!r}: expected one of {', '.join(REGISTRY)}, hf:owner/model, or a path of an .onnx file"
+    )
 
 
 def _cached(stem: str, make: Callable[[Path], None]) -> Path:

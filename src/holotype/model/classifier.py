@@ -132,7 +132,7 @@ class Classifier:
         """
         progress = progress or Silent()
         settings = self._settings()
-        encoder = load_encoder(settings.encoder, settings.runtime)
+        encoder = load_encoder(settings.encoder, settings.runtime, progress)
         made = fingerprints(cache.glob("*"), pool) if cache else ()
         encoder = choose_arithmetic(encoder, pool, settings.precision, progress, made=made, whole=embeddings is None)
         found = resolve(pool, exemplars)

@@ -6,7 +6,7 @@ import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -23,7 +23,7 @@ from holotype.pool.members import split_name, split_suffix, why_junk
 from holotype.pool.patience import Patience
 from holotype.pool.sources import expand, walk
 from holotype.pool.tars import Tars
-from holotype.progress import Progress
+from holotype.progress import Progress, Silent, long
 
 _SAMPLED = 2000  # images that the fingerprint looks into
 _LONGEST = max(map(len, SUFFIXES))  # characters of a suffix
@@ -63,6 +63,7 @@ class Pool:
     ignored    files that are no images, counted by suffix, or by what they are: "(symbolic link)"
     notes      what a reader of the report should know about the source
     suffixes   what each id lacks of its file's name, where that is known
+    progress   is told when all images are read
     """
 
     source: str
@@ -72,6 +73,7 @@ class Pool:
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     suffixes: Sequence[str] = ()
+    progress: Progress = field(default_factory=Silent, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,7 +100,7 @@ class Pool:
 
     def digests(self, rows: Sequence[int] | None = None, progress: Progress | None = None) -> list[str]:
         """Return the digests of `rows`, or of all; they are read only where they changed since the last time."""
-        return self._digests.all_of(range(len(self)) if rows is None else rows, progress)
+        return self._digests.all_of(range(len(self)) if rows is None else rows, progress or self.progress)
 
     def note_digests(self, found: Mapping[int, str]) -> None:
         """Take the digests (row -> SHA-256) of images that were read anyway."""
@@ -191,23 +193,24 @@ def spread(count: int, most: int) -> list[int]:
     return [place * (count - 1) // (most - 1) for place in range(most)]
 
 
-def open_pool(source: str | Path, *, allow_truncated: bool = False) -> Pool:
+def open_pool(source: str | Path, *, allow_truncated: bool = False, progress: Progress | None = None) -> Pool:
     """Open a tar, a folder of images, a folder of tars, or shards such as `pool-{000..150}.tar` or `pool-*.tar`.
 
     A tar that ends in the middle of a member is refused, as it is an unfinished download; `allow_truncated`
     takes the whole members before the cut. Raises `PoolError`.
     """
     name = printable(str(source))
-    paths = expand(str(source))
-    if len(paths) == 1 and paths[0].is_dir():
-        pool = _open_folder(paths[0], name, allow_truncated)
-    else:
-        pool = _open_tars(name, paths, Counter(), allow_truncated)
+    with long(progress, f"list the images of {name}"):
+        paths = expand(str(source))
+        if len(paths) == 1 and paths[0].is_dir():
+            pool = _open_folder(paths[0], name, allow_truncated)
+        else:
+            pool = _open_tars(name, paths, Counter(), allow_truncated)
     if not pool.ids:
         raise PoolError(
             f"expected images ({' '.join(sorted(SUFFIXES))}) in {name}, found {pool.left_out() or 'nothing'}"
         )
-    return pool
+    return pool if progress is None else replace(pool, progress=progress)
 
 
 def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:

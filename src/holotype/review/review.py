@@ -21,7 +21,7 @@ from holotype.model.predictions import csv_line
 from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, open_pool
-from holotype.progress import Progress
+from holotype.progress import Progress, long
 from holotype.review.answers import AnswerLayout, ReviewAnswers
 from holotype.review.generation import Generation
 from holotype.review.pictures import Pictures
@@ -113,14 +113,15 @@ class Review:
         return AnswerRules(self.pool, self.classes, given, missing, frozenset(self._baseline.held_out), self._same_run)
 
     @classmethod
-    def open(cls, out: Path | str, strategy: Strategy | None = None) -> Self:
+    def open(cls, out: Path | str, strategy: Strategy | None = None, progress: Progress | None = None) -> Self:
         """Open the run in `out`. Raises `HolotypeError` where there is none, or it cannot be reviewed."""
         folder = RunFolder(out)
-        with folder.reading():
-            settings = find_inputs(folder, needed=["images"])
-            pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
-            baseline = folder.read_baseline(list(settings.exemplars), pool)
-        return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())
+        with long(progress, f"open the run in {out}"):
+            with folder.reading():
+                settings = find_inputs(folder, needed=["images"])
+                pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+                baseline = folder.read_baseline(list(settings.exemplars), pool)
+            return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())
 
     def check(self) -> None:
         """Raise `HolotypeError` where the run, or the file of the answers, is gone or another than was opened."""

@@ -139,7 +139,9 @@ def predict_sources(
     """
     progress = progress or Silent()
     # a wrong one stops us now
-    pools = {one: open_pool(one, allow_truncated=allow_truncated) for one in sources if holds_images(one)}
+    pools = {
+        one: open_pool(one, allow_truncated=allow_truncated, progress=progress) for one in sources if holds_images(one)
+    }
     several = len(pools) > 1
     for source in sources:
         if source not in pools:
@@ -204,10 +206,10 @@ def embed_pool(
     Raises `HolotypeError` where no image can be read.
     """
     progress = progress or Silent()
-    pool = open_pool(source, allow_truncated=allow_truncated)
+    pool = open_pool(source, allow_truncated=allow_truncated, progress=progress)
     say_left_out(pool, progress)
     made = fingerprints([out], pool)
-    network = choose_arithmetic(load_encoder(encoder), pool, precision, progress, made=made)
+    network = choose_arithmetic(load_encoder(encoder, progress=progress), pool, precision, progress, made=made)
     found = open_shared(out, network, pool).embed(progress)
     say_unreadable(pool, found.unreadable, progress)
     return found
@@ -234,7 +236,8 @@ def search_pool(
     """
     if sheet is not None and would_join(source, sheet):
         raise OutputError(f"{sheet} would be one of the images in {source} from then on; give a --sheet outside of it")
-    progress, pool = progress or Silent(), open_pool(source, allow_truncated=allow_truncated)
+    progress = progress or Silent()
+    pool = open_pool(source, allow_truncated=allow_truncated, progress=progress)
     say_left_out(pool, progress)
     found = resolve(pool, {"exemplar": list(codes)})
     if embeddings is not None:
@@ -246,7 +249,7 @@ def search_pool(
         unchanged.check()
     else:
         made = fingerprints([vectors] if vectors else cache_of(pool).glob("*"), pool)
-        network = choose_arithmetic(load_encoder(encoder), pool, ARITHMETIC, progress, made=made)
+        network = choose_arithmetic(load_encoder(encoder, progress=progress), pool, ARITHMETIC, progress, made=made)
         store = open_shared(vectors or cache_of(pool) / network.name_on_disk, network, pool)
         searched = search(store.embed(progress), ["exemplar"], found, network)
     say_unreadable(pool, searched.embeddings.unreadable, progress)

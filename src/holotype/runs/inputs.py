@@ -74,7 +74,7 @@ def open_inputs(
 
     known   gives the exemplars of the settings where they were found before; else they are looked up
     """
-    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated)
+    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
     found = known(pool) if known else [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars)]
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
@@ -84,7 +84,7 @@ def open_inputs(
         raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
     if supplied is not None and progress is not None:
         say_missing(supplied, settings.embeddings, settings.images, progress)
-    encoders = [load_encoder(name, settings.fit.runtime) for name in settings.encoders]
+    encoders = [load_encoder(name, settings.fit.runtime, progress) for name in settings.encoders]
     maker = _maker(settings, supplied, pool, progress) if supplied is not None else None
     return RunInputs(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker, unchanged)
 
@@ -95,7 +95,7 @@ def _maker(settings: Settings, supplied: Embeddings, pool: Pool, progress: Progr
     if name is None:
         return None
     try:
-        maker = load_encoder(name, settings.fit.runtime)
+        maker = load_encoder(name, settings.fit.runtime, progress)
     except EncoderError:
         if settings.embeddings_encoder is not None:
             raise

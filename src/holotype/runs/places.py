@@ -13,6 +13,7 @@ from holotype.evaluation.test_set import read_test_set
 from holotype.model.classifier import Classifier
 from holotype.pool.pool import Pool, open_pool
 from holotype.pool.sources import is_there
+from holotype.progress import Progress
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import absolute
 from holotype.settings import Settings
@@ -82,7 +83,7 @@ def _with_places(settings: Settings, place: Callable[[str], str]) -> Settings:
     return settings.model_copy(update={key: moved(getattr(settings, key)) for key in _OPTIONS})
 
 
-def repoint(out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def repoint(out: Path, given: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
     """Note in the run in `out` where its inputs are now; return those of `given` that are no such places.
 
     Raises `HolotypeError` where other things are there than the run was done with.
@@ -96,7 +97,8 @@ def repoint(out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     found = absolute(before.model_copy(update=places))
     with folder.lock("holotype"):
         there = "images" in places or is_there(found.images)  # what was given and is not there is said
-        pool = open_pool(found.images, allow_truncated=found.allow_truncated) if there else None
+        truncated = found.allow_truncated
+        pool = open_pool(found.images, allow_truncated=truncated, progress=progress) if there else None
         _check(folder, found, places, pool)
         for path in (folder.settings, folder.unfinished):
             if path.exists():
