@@ -5,7 +5,6 @@ import hashlib
 import os
 import secrets
 import sqlite3
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -17,12 +16,12 @@ from urllib.parse import quote
 
 from holotype import files, forks, locks
 from holotype.answers import chain, wal
+from holotype.answers.moment import read_together
 from holotype.answers.schema import APPLICATION, CREATION, FINISH, SCHEMA, TABLES, UNINDEXED, UPGRADES
 from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
 
 LOCK_PATIENCE = 10  # seconds that another writer is waited for
 _MODE = 0o600  # what people said is theirs
-_PAUSE = 0.05  # seconds between two looks at a file that is being written
 _TOGETHER = 64  # acts that are synced at once
 _NAME = "SELECT CAST(id AS BLOB), tables FROM log"
 
@@ -343,34 +342,13 @@ def _copies_of(path: Path) -> "TemporaryDirectory[str] | None":
         return None
     copies = TemporaryDirectory(prefix="holotype-")
     try:
-        for name, content in _contents_together(path).items():
+        for name, content in read_together(path, LOCK_PATIENCE).items():
             (Path(copies.name) / name).write_bytes(content)
-    except BaseException as error:
+    except OSError as error:  # a timeout is one
         copies.cleanup()
-        if isinstance(error, OSError):
-            raise AnswersError(files.reason(error)) from error
-        raise
+        busy = f"cannot use {path}: {_REASONS[sqlite3.SQLITE_BUSY]}"
+        raise AnswersError(busy if isinstance(error, TimeoutError) else files.reason(error)) from error
     return copies
-
-
-def _contents_together(path: Path) -> dict[str, bytes]:
-    """The files of a database by name, of one moment: a writer elsewhere may be between the two."""
-    until = time.monotonic() + LOCK_PATIENCE
-    found = _contents(path)
-    while (again := _contents(path)) != found:
-        if time.monotonic() > until:
-            raise AnswersError(f"cannot use {path}: {_REASONS[sqlite3.SQLITE_BUSY]}")
-        found = again
-        time.sleep(_PAUSE)
-    return found
-
-
-def _contents(path: Path) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for name in (path.name, f"{path.name}-wal"):
-        with suppress(FileNotFoundError):
-            found[name] = path.with_name(name).read_bytes()
-    return found
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
