@@ -1,8 +1,8 @@
 """What a message advises can be done: its options are those of the command, and to follow it helps."""
 
 import ast
-import json
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from typer.main import get_command
 from holotype import Settings
 from holotype.arguments import advise
 from holotype.cli import app
+from holotype.runs.folder import RunFolder
 
 OPTIONS = {
     name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
@@ -67,11 +68,11 @@ def test_an_option_that_a_command_lacks_is_told_where_it_belongs() -> None:
 @pytest.fixture
 def cut_off(out: Path) -> Path:
     """The tar of the run in `out`, which ends in the middle of a member now."""
-    images = Path(Settings.load(out / "holotype.toml").images)
+    settings = Settings.load(out / "holotype.toml")
+    images = Path(settings.images)
     copy = out.parent / "pool.tar"
     copy.write_bytes(images.read_bytes()[: images.stat().st_size * 9 // 10])
-    settings = out / "holotype.toml"
-    settings.write_text(settings.read_text().replace(json.dumps(str(images)), json.dumps(str(copy))))
+    RunFolder(out).change_settings(settings.model_copy(update={"images": str(copy)}))
     return copy
 
 
@@ -99,8 +100,11 @@ def test_a_run_whose_tar_is_cut_off_now_says_what_to_change(out: Path, cut_off: 
         assert (code, error.endswith(said)) == (1, True)
     settings = out / "holotype.toml"
     settings.write_text(settings.read_text().replace("allow_truncated = false", "allow_truncated = true"))
-    code, _, error = holotype("run", out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, error = holotype("run", out)
     assert code == 0, error
+    assert "holotype.toml is not as holotype wrote it (it was edited, or is damaged): what it says now holds" in error
     assert holotype("suggest", out)[0] == 0
 
 

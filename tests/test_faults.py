@@ -18,6 +18,7 @@ from PIL import Image
 
 from holotype import HolotypeError, Review, Settings, open_pool, run
 from holotype.progress import Advance
+from holotype.runs.folder import RunFolder
 
 RED = "red"
 
@@ -174,9 +175,8 @@ def test_4_names_decide_which_class_is_which_and_not_their_places(data: Path, jo
     settings = Settings.load(path)
     with Review.open(data / "out") as review:
         before = {label: found(review, label) for label in review.classes}
-    path.write_text(
-        settings.model_copy(update={"exemplars": dict(reversed(list(settings.exemplars.items())))}).to_toml()
-    )
+    turned = dict(reversed(list(settings.exemplars.items())))
+    RunFolder(data / "out").change_settings(settings.model_copy(update={"exemplars": turned}))
     with Review.open(data / "out") as review:
         assert review.classes == ["blue", "green", RED]
         assert {label: found(review, label) for label in review.classes} == before
@@ -194,9 +194,8 @@ def test_4_evaluate_goes_by_names_too(data: Path, job: Job) -> None:
     assert result.evaluation is not None
     path = data / "out" / "holotype.toml"
     settings = Settings.load(path)
-    path.write_text(
-        settings.model_copy(update={"exemplars": dict(reversed(list(settings.exemplars.items())))}).to_toml()
-    )
+    turned = dict(reversed(list(settings.exemplars.items())))
+    RunFolder(data / "out").change_settings(settings.model_copy(update={"exemplars": turned}))
     again = evaluate_run(data / "out", data / "test.csv")
     assert [one.name for one in again.classes] == [one.name for one in result.evaluation.classes]
     assert np.array_equal(again.confusion, result.evaluation.confusion)

@@ -21,6 +21,7 @@ PACKAGES = [
     "pointers",
     "tables",
     "files",
+    "checksums",
     "forks",
     "locks",
     "progress",

@@ -15,7 +15,7 @@ from networks import convolution
 from system import nobody
 
 from holotype import Classifier, Review, Settings, open_pool, run
-from holotype.errors import AnswersError, OutputError
+from holotype.errors import AnswersError, HolotypeWarning, OutputError
 from holotype.runs import folder as folder_module
 from holotype.runs.folder import RunFolder
 
@@ -115,7 +115,10 @@ def test_a_review_of_other_classes_or_of_an_earlier_version_says_what_to_do(data
     path = RunFolder(data / "out").settings
     text = path.read_text()
     path.write_text(text.replace("green =", "lime ="))
-    with pytest.raises(AnswersError, match=r"classes red, green, blue, .* red, lime, blue: do the run again"):
+    with (
+        pytest.warns(HolotypeWarning, match="is not as holotype wrote it"),
+        pytest.raises(AnswersError, match=r"classes red, green, blue, .* red, lime, blue: do the run again"),
+    ):
         Review.open(data / "out")
     path.write_text(text)
     (data / "out" / "review" / "baseline.json").rename(data / "out" / "review" / "start.json")

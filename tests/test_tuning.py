@@ -2,6 +2,8 @@
 
 import csv
 import resource
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,3 +133,23 @@ def test_what_is_no_study_is_said(tmp_path: Path, what: str, said: str) -> None:
     study.mkdir() if what == "folder" else study.write_text("a list of what to buy, of more than a hundred bytes" * 9)
     with pytest.raises(OutputError, match=rf"cannot use .*study\.db: {said}"):
         tuned(study, 1)
+
+
+def test_a_damaged_trial_decides_nothing(tmp_path: Path) -> None:
+    """One digit of a loss, one of a setting, one letter of a distribution: SQLite sees nothing wrong with these."""
+    study = tmp_path / "study.db"
+    wanted = tuned(study, 3)
+    whole = study.read_bytes()
+    changes = (
+        "UPDATE trial_values SET value = value * 0.9 WHERE trial_id = 2",
+        "UPDATE trial_params SET param_value = 1e-4 WHERE trial_id = 1 AND param_name = 'strength'",
+        "UPDATE trial_params SET distribution_json = replace(distribution_json, 'Distribution', 'Distributinn')",
+    )
+    for change in changes:
+        with closing(sqlite3.connect(study)) as file:
+            file.execute(change)
+            file.commit()
+        with pytest.raises(OutputError, match=r"study\.db: it is damaged; move it away, and the trials begin anew"):
+            tuned(study, 3)
+        study.write_bytes(whole)
+    assert tuned(study, 3) == wanted

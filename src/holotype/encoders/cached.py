@@ -1,12 +1,11 @@
 """Networks that are made once and kept in the cache, each beside the digest that it was written with."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from holotype.checksums import file_digest, read_checksums, write_checksums
 from holotype.errors import EncoderError, OutputError
-from holotype.files import write
 
 
 def kept(path: Path, make: Callable[[Path], None]) -> Path:
@@ -36,12 +35,6 @@ def _kept(path: Path, make: Callable[[Path], None]) -> Path:
     return path
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _mend(path: Path, make: Callable[[Path], None]) -> None:
     try:
         make(path)
@@ -59,11 +52,8 @@ def _beside(path: Path) -> Path:
 
 
 def _written(path: Path) -> str | None:
-    try:
-        return _beside(path).read_text(encoding="ascii", errors="replace").split(" ")[0]
-    except OSError:
-        return None
+    return read_checksums(_beside(path)).get(path.name)
 
 
 def _note(path: Path, digest: str) -> None:
-    write(_beside(path), f"{digest}  {path.name}\n")
+    write_checksums(_beside(path), {path.name: digest})

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from holotype.checksums import file_digest
 from holotype.encoders import export, hub
-from holotype.encoders.cached import file_digest, kept
+from holotype.encoders.cached import kept
 from holotype.encoders.graph import external_files
 from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessing, find_preprocessing
 from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from holotype.checksums import digest_of_values
 from holotype.encoders.graph import check_sizes, first_line, read_graph
 from holotype.encoders.hub import Snapshot
 from holotype.encoders.runtimes import OnnxEncoder
@@ -114,12 +115,7 @@ class Description(_Part):
     def to_json(self) -> str:
         """Return the text of model.json, with its digest."""
         values = self.model_dump(mode="json", exclude={"digest"})
-        return json.dumps(values | {"digest": _digest_of(values)}, indent=1)
-
-
-def _digest_of(values: Mapping[str, Any]) -> str:
-    plain = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(plain.encode()).hexdigest()
+        return json.dumps(values | {"digest": digest_of_values(values)}, indent=1)
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -186,7 +182,7 @@ def _parse_description(content: bytes, where: str) -> Description:
     try:
         values = json.loads(content)
         found = values.get("format")
-        digest = _digest_of({name: value for name, value in values.items() if name != "digest"})
+        digest = digest_of_values(values)
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise ModelError(
             f"the model in {where} is not whole: {DESCRIPTION_FILE} cannot be read: {first_line(error)}"

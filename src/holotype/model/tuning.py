@@ -4,7 +4,7 @@ import hashlib
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from urllib.parse import quote
 import numpy as np
 
 from holotype import files
+from holotype.checksums import digest_of_values
+from holotype.encoders.graph import first_line
 from holotype.errors import OutputError
 from holotype.locks import has_locks
 from holotype.model.calibration import softmax
@@ -23,6 +25,8 @@ from holotype.settings import HeadName, HeadSettings, Threshold
 if TYPE_CHECKING:
     import optuna
 
+_CHECKSUM = "sha256"  # of a trial, beside it
+_DAMAGED = "it is damaged; move it away, and the trials begin anew"
 _AGAIN = "and give the same command again: finished trials are kept"
 _REASONS = {
     sqlite3.SQLITE_FULL: f"no space left on the disk; free some space, {_AGAIN}",
@@ -31,7 +35,7 @@ _REASONS = {
     sqlite3.SQLITE_READONLY: f"it can only be read; let this user write there, {_AGAIN}",
     sqlite3.SQLITE_CANTOPEN: f"it cannot be opened; check that it is no folder and may be written, {_AGAIN}",
     sqlite3.SQLITE_NOTADB: "it is no study (no SQLite database); move it away, and the trials begin anew",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away, and the trials begin anew",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
 }
 Parts = tuple[TrainingRows, TrainingRows]  # to fit, and to validate
 
@@ -93,19 +97,23 @@ def tune(
     keys = {str(threshold): threshold for threshold in candidates}
     with _explain(study), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna_study = optuna.create_study(
-            study_name=f"{name}-{_digest(start, candidates)}", storage=_address(study), load_if_exists=True
-        )
+        optuna_study = _open(study, f"{name}-{_digest(start, candidates)}")
         optuna_study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
 
     def objective(trial: optuna.Trial) -> float:
+        steps: dict[int, float] = {}
+
         def watch(epoch: int, loss: float) -> None:
+            steps[epoch + 1] = loss
             trial.report(loss, epoch + 1)
             if trial.should_prune():
+                trial.set_user_attr(_CHECKSUM, _checksum(trial.params, steps, None))
                 raise optuna.TrialPruned
 
         parts = candidates[keys[trial.suggest_categorical("threshold", list(keys))]]
-        return validation_loss(name, _suggest(trial, name, start), *parts, classes, seed, watch)
+        loss = validation_loss(name, _suggest(trial, name, start), *parts, classes, seed, watch)
+        trial.set_user_attr(_CHECKSUM, _checksum(trial.params, steps, loss))
+        return loss
 
     with _explain(study), (progress or Silent()).track(f"tune ({name})", trials) as advance:
         done = sum(trial.state.is_finished() for trial in optuna_study.trials)
@@ -123,6 +131,38 @@ def tune(
     return Tuned(start.model_copy(update=best), threshold, loss, before, max(done, trials))
 
 
+def _open(study: Path, name: str) -> "optuna.Study":
+    """Return the study called `name`, which is made where there is none. Raises `OutputError` where it is damaged."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if study.exists():
+            with closing(sqlite3.connect(study)) as file:
+                faults = [text for (text,) in file.execute("PRAGMA integrity_check(1)") if text != "ok"]
+        else:
+            faults = []
+        found = optuna.create_study(study_name=name, storage=_address(study), load_if_exists=True)
+        faults += [f"trial {one.number}" for one in found.trials if one.state.is_finished() and not _is_whole(one)]
+    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.StorageInternalError):
+        raise
+    except Exception as error:  # what it holds is parsed in many ways
+        faults = [first_line(error)]
+    if faults:
+        raise OutputError(f"cannot use {study}: {_DAMAGED} ({' '.join(faults[0].split())})")
+    return found
+
+
+def _is_whole(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether a trial is as it was done; one of an earlier version does not say."""
+    loss = trial.value if trial.state.name == "COMPLETE" else None
+    return trial.user_attrs.get(_CHECKSUM) in (None, _checksum(trial.params, trial.intermediate_values, loss))
+
+
+def _checksum(params: Mapping[str, Any], steps: Mapping[int, float], loss: float | None) -> str:
+    return digest_of_values({"params": dict(params), "steps": [*steps.items()], "loss": loss})
+
+
 def _address(study: Path) -> str:
     """Where a disk has no locks, SQLite must do without: who tunes holds the folder of the run, or was warned."""
     locked = "" if has_locks(study.parent) else "nolock=1&"
@@ -137,7 +177,7 @@ def _explain(study: Path) -> Iterator[None]:
 
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (sqlite3.Error, SQLAlchemyError, StorageInternalError) as error:
         cause: BaseException = error
         while not isinstance(cause, sqlite3.Error):
             cause = cause.__cause__ or cause.__context__ or sqlite3.Error(str(error))

@@ -1,6 +1,5 @@
 """Which run a review is about: one that was done anew meanwhile may have other classes and other images."""
 
-from holotype.answers.baseline import ReviewBaseline
 from holotype.errors import AnswersError, OutputError
 from holotype.runs.folder import RunFolder
 from holotype.settings import Settings
@@ -35,7 +34,7 @@ class Generation:
             self._refuse(f"for {settings.images}")
         if settings.test_set != self._settings.test_set:
             self._refuse("with another test set")
-        if ReviewBaseline.load(self._folder.baseline).key != self._key:
+        if self._folder.load_baseline().key != self._key:
             self._refuse("after its images had changed")
 
     def _refuse(self, how: str) -> None:

@@ -12,7 +12,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from holotype import files
-from holotype.answers.baseline import ReviewBaseline
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
@@ -64,7 +63,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     writable = files.is_writable(out)
     with folder.lock("holotype evaluate") if writable else folder.reading():
         needed = ("images", "embeddings", "encoders")
-        settings, classifier = find_inputs(folder, needed=needed), Classifier.load(out)
+        settings, classifier = find_inputs(folder, needed=needed), folder.load_model()
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
         inputs = open_inputs(settings, lambda pool: folder.read_exemplars(settings, pool))
         inputs = inputs.with_exemplars(classifier.exemplar_names_)
@@ -109,7 +108,7 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
 
 def _learnt_rows(folder: RunFolder, pool: Pool, progress: Progress) -> list[int]:
     """The rows of the images that the model of the run learnt from, whatever they are called now."""
-    names, images = read_learnt(folder.groups), ReviewBaseline.load(folder.baseline).images
+    names, images = read_learnt(folder), folder.load_baseline().images
     if images is None:
         found = [pool.rows.get(name, -1) for name in names]
     else:
@@ -126,8 +125,9 @@ def _learnt_rows(folder: RunFolder, pool: Pool, progress: Progress) -> list[int]
 
 def load_classifier(path: Path) -> Classifier:
     """Load a saved model, or that of a run; not while another takes its place. Raises `ModelError`."""
-    with RunFolder(path.parent if path.name == MODEL else path).reading():
-        return Classifier.load(path)
+    folder = RunFolder(path.parent if path.name == MODEL else path)
+    with folder.reading():
+        return folder.load_model() if folder.settings.exists() else Classifier.load(path)
 
 
 def predict_sources(

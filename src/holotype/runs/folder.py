@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,11 @@ from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Rules
 from holotype.answers.salvage import salvage
+from holotype.checksums import file_digest, is_whole, read_checksums, write_checksums
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import AnswersError, HolotypeError, OutputError
-from holotype.model.classifier import MODEL
+from holotype.errors import AnswersError, HolotypeError, HolotypeWarning, ModelError, OutputError
+from holotype.model.classifier import MODEL, Classifier
+from holotype.model.saved import DESCRIPTION_FILE
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.members import why_junk
 from holotype.pool.pool import Pool
@@ -42,6 +45,7 @@ class RunFolder:
     baseline      what a review starts from
     answers       what people said; a run follows it and never writes it
     vectors       by encoder, used again by the next run
+    checksums     what the results were when they were written
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -63,6 +67,7 @@ class RunFolder:
         self.baseline = self.path / "review"
         self.answers = self.path / "answers.db"
         self.vectors = self.path / "vectors"
+        self.checksums = self.path / "results.sha256"
 
     @property
     def results(self) -> list[Path]:
@@ -79,6 +84,7 @@ class RunFolder:
             self.metrics,
             self.evaluation,
             self.baseline,
+            self.checksums,
             self.settings,
         ]
 
@@ -149,6 +155,30 @@ class RunFolder:
         """Note that a run of `settings` goes here; what a finished one left stays until there are new results."""
         files.write(self.unfinished, settings.to_toml())
 
+    def change_settings(self, settings: Settings) -> None:
+        """Write other settings of the run that is here, and note what they are."""
+        files.write(self.settings, settings.to_toml())
+        if digests := read_checksums(self.checksums):
+            write_checksums(self.checksums, digests | {self.settings.name: file_digest(self.settings)})
+
+    def _seal(self) -> None:
+        """Note what the results are, so that it is seen when one is damaged, or of another run."""
+        inside = [path for one in self.results for path in ([one] if one.is_file() else sorted(one.rglob("*")))]
+        write_checksums(
+            self.checksums,
+            {path.relative_to(self.path).as_posix(): file_digest(path) for path in inside if path.is_file()},
+        )
+
+    def check_whole(self, kind: type[HolotypeError], *paths: Path) -> None:
+        """Raise an error of `kind` where one of `paths` is not what the run left."""
+        digests = read_checksums(self.checksums)
+        for path in paths:
+            if path.is_file() and not is_whole(path, digests, path.relative_to(self.path).as_posix()):
+                raise kind(
+                    f"{path} is not what the run left there (it is damaged, or of another run: {self.checksums}); copy "
+                    f"it again, or do the run again (holotype run {self.path}): vectors and answers are kept"
+                )
+
     def finish(self) -> None:
         """Note that the results are there."""
         self.unfinished.unlink(missing_ok=True)
@@ -164,7 +194,14 @@ class RunFolder:
             raise HolotypeError(f"expected the folder of a run, got the file {self.path}: {meant}")
         with self.reading():
             waiting = self.unfinished.exists() and (stopped or not self.settings.exists())
-            return Settings.load(self.unfinished if waiting else self.settings)
+            path = self.unfinished if waiting else self.settings
+            if not waiting and path.is_file() and not is_whole(path, read_checksums(self.checksums), path.name):
+                warnings.warn(
+                    f"{path} is not as holotype wrote it (it was edited, or is damaged): what it says now holds",
+                    HolotypeWarning,
+                    stacklevel=2,
+                )
+            return Settings.load(path)
 
     @contextmanager
     def replacing(self) -> Iterator["RunFolder"]:
@@ -175,6 +212,7 @@ class RunFolder:
         new = RunFolder(self.path / f"{_NEW}-{secrets.token_hex(4)}")
         try:
             yield new
+            new._seal()
             if self._lock is not None:
                 self._lock.check()
             with files.explain(self.path):
@@ -264,7 +302,17 @@ class RunFolder:
         Its rows are those of the pool as it is now (`ReviewBaseline.following`). Raises `AnswersError` where it is not
         whole, or of other images or classes.
         """
-        return ReviewBaseline.load(self.baseline).following(pool).in_order(classes)
+        return self.load_baseline().following(pool).in_order(classes)
+
+    def load_baseline(self) -> ReviewBaseline:
+        """Return what a review starts from, as the run left it. Raises `AnswersError` where it is not whole."""
+        self.check_whole(AnswersError, *self.baseline.glob("*"))
+        return ReviewBaseline.load(self.baseline)
+
+    def load_model(self) -> Classifier:
+        """Return the classifier of the run. Raises `ModelError` where it is not whole."""
+        self.check_whole(ModelError, self.model / DESCRIPTION_FILE)  # which knows the others
+        return Classifier.load(self.path)
 
     def read_exemplars(self, settings: Settings, pool: Pool, *, stopped: bool = False) -> list[Exemplar]:
         """Return the exemplars of the run here: the pictures that it saw, under the names that they have in `pool` now.

@@ -5,12 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holotype import files
-from holotype.answers.baseline import ReviewBaseline
 from holotype.encoders.registry import load_encoder
 from holotype.errors import AnswersError, EncoderError, HolotypeError
 from holotype.evaluation.test_set import read_test_set
-from holotype.model.classifier import Classifier
 from holotype.pool.pool import Pool, open_pool
 from holotype.pool.sources import is_there
 from holotype.progress import Progress
@@ -104,7 +101,11 @@ def repoint(out: Path, given: Mapping[str, Any], progress: Progress | None = Non
             if path.exists():
                 known = Settings.load(path)  # of a run that was stopped what is elsewhere stays
                 noted = {key: getattr(found, key) for key in places if getattr(known, key) == getattr(before, key)}
-                files.write(path, known.model_copy(update=noted).to_toml())
+                moved = known.model_copy(update=noted)
+                if path == folder.settings:
+                    folder.change_settings(moved)
+                else:
+                    folder.claim(moved)
     return {}
 
 
@@ -123,7 +124,7 @@ def _check_images(folder: RunFolder, pool: Pool) -> None:
     """Refuse images of which most were not in the run: that would be another run."""
     if not folder.baseline.exists():
         return
-    followed = ReviewBaseline.load(folder.baseline).following(pool)
+    followed = folder.load_baseline().following(pool)
     if followed.unknown * 2 > len(pool):
         raise AnswersError(
             f"only {len(pool) - followed.unknown:,} of the {len(pool):,} images of {pool.source} were in the run in "
@@ -132,7 +133,7 @@ def _check_images(folder: RunFolder, pool: Pool) -> None:
 
 
 def _check_encoders(folder: RunFolder, found: Settings) -> None:
-    made = Classifier.load(folder.path).encoder_
+    made = folder.load_model().encoder_
     given = [load_encoder(name, found.fit.runtime) for name in found.encoders]
     if made.precision == "f32" and made.fingerprint not in [one.fingerprint for one in given]:
         raise EncoderError(

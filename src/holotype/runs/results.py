@@ -14,6 +14,7 @@ from holotype import files
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import MatchedAnswers
 from holotype.answers.refine import Refined
+from holotype.errors import HolotypeError
 from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.groups import Estimate, Groups, estimates
 from holotype.grouping.search import Search
@@ -273,12 +274,19 @@ def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:
     return parts
 
 
-def read_learnt(path: Path) -> list[str]:
-    """Return the ids of the images that the model of a run learnt from, by its groups at `path`."""
+def read_learnt(folder: RunFolder) -> list[str]:
+    """Return the ids of the images that the model of a run learnt from. Raises `HolotypeError` where that is lost."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=["id", "decision", "part"])
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    folder.check_whole(HolotypeError, folder.groups)
+    try:
+        table = pq.read_table(folder.groups, columns=["id", "decision", "part"])
+        rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    except (OSError, ValueError) as error:  # pyarrow's own errors are among these
+        raise HolotypeError(
+            f"{folder.groups} cannot be read ({error}); do the run again (holotype run {folder.path}): vectors and "
+            "answers are kept"
+        ) from None
     return [
         name for name, decision, part in rows if part in ("fit", "validation", "answered") or decision == "exemplar"
     ]

@@ -2,13 +2,15 @@
 
     embeddings.json                       encoder, its fingerprint, dim
     img_emb/img_emb_0000.npy              (m, dim) float16, the readable images of shard 0
-    metadata/metadata_0000.parquet        their ids and digests; in its schema the stamp of the pool
+    metadata/metadata_0000.parquet        their ids and digests; in its schema the stamp of the pool, and a digest of
+                                          all that belongs to the shard
     unreadable/unreadable_0000.json       id -> reason and digest, of the images that have no vector
 
 A vector belongs to an image's content, and so to the digest of its bytes. An id stands for it only as long as the files
 of the pool are those that were read: as long as the stamps are the same.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -23,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
+from holotype.checksums import digest_of_values, file_digest
+from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError
 from holotype.pointers import refuse_pointer
 from holotype.pool.exemplars import OUTSIDE
@@ -32,7 +36,7 @@ from holotype.vectors.embeddings import Embeddings, ShardPart, open_array
 
 MANIFEST = "embeddings.json"
 KINDS = {"img_emb": "npy", "metadata": "parquet", "unreadable": "json"}  # the vectors first
-_STAMP = b"stamp"
+_STAMP, _CHECKSUM = b"stamp", b"sha256"
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,25 @@ def _read_shard(path: Path, _: tuple[tuple[int, int, int], ...]) -> Shard:
     with _explain_damage(metadata, path):
         table = _read_table(metadata)
         digests = table["digest"].to_pylist() if "digest" in table.column_names else None
-        stamp = (table.schema.metadata or {}).get(_STAMP, b"").decode()
+        about = table.schema.metadata or {}
+        stamp = about.get(_STAMP, b"").decode()
     with _explain_damage(unreadable, path):
+        if _CHECKSUM in about:
+            parts = (
+                file_digest(path),
+                hashlib.sha256(unreadable.read_bytes()).hexdigest(),
+                *ids,
+                *(digests or ()),
+                stamp,
+            )
+            if _checksum(parts) != about[_CHECKSUM]:
+                raise ValueError("it, or what belongs to it, is not as it was written")
         reasons = {name: _unreadable(why) for name, why in dict(json.loads(unreadable.read_text())).items()}
     return Shard(path, array, ids, digests, reasons, stamp)
+
+
+def _checksum(parts: Sequence[str]) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest().encode()
 
 
 def _unreadable(found: Any) -> Unreadable:
@@ -158,11 +177,14 @@ def write_shard(
     import pyarrow.parquet as pq
 
     table = pa.table({"id": pa.array(ids, pa.string()), "digest": pa.array(digests, pa.string())})
-    table = table.replace_schema_metadata({_STAMP: stamp.encode()})
-    reasons = {name: {"reason": why.reason, "digest": why.digest} for name, why in unreadable.items()}
+    named = {name: {"reason": why.reason, "digest": why.digest} for name, why in unreadable.items()}
+    content, reasons = as_npy(vectors), json.dumps(named, indent=1).encode()
+    written = [hashlib.sha256(one).hexdigest() for one in (content, reasons)]
+    about = {_STAMP: stamp.encode(), _CHECKSUM: _checksum([*written, *ids, *digests, stamp])}
+    table = table.replace_schema_metadata(about)
     files.write(beside(path, "metadata"), lambda file: pq.write_table(table, file))
-    files.write(beside(path, "unreadable"), json.dumps(reasons, indent=1))
-    files.write(path, as_npy(vectors))
+    files.write(beside(path, "unreadable"), reasons)
+    files.write(path, content)
 
 
 def as_npy(array: NDArray[Any]) -> bytes:
@@ -201,7 +223,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = dict(json.loads(path.read_text()))
         if not isinstance(found["dim"], int):
             raise TypeError(f"dim is {found['dim']!r}")
+        if found.get("digest") not in (None, digest_of_values(found)):
+            raise ValueError("it is not as it was written")
         return {key: found[key] for key in ("encoder", "fingerprint", "dim")} | {"pool": found.get("pool")}
+
+
+def write_manifest(folder: Path, encoder: Encoder) -> None:
+    """Say in `folder` whose the vectors there are."""
+    found = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
+    files.write(folder / MANIFEST, json.dumps(found | {"digest": digest_of_values(found)}, indent=1))
 
 
 @contextmanager

@@ -4,8 +4,8 @@ A store is a folder of shards (see `shards`) with a `.lock`, which is held while
 taken from other folders of the same encoder, and computed where none has it.
 """
 
-import json
 import secrets
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from holotype import files
 from holotype.encoders.encode import Encoded, Load, encode_images
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import EmbeddingsError, PoolError
+from holotype.errors import EmbeddingsError, HolotypeWarning, PoolError
 from holotype.locks import locked
 from holotype.pool.pool import Pool, spread
 from holotype.progress import Progress, Silent
@@ -36,8 +36,10 @@ from holotype.vectors.shards import (
     link_shard,
     number_of,
     read_manifest,
+    read_shard,
     read_shards,
     shard_paths,
+    write_manifest,
     write_shard,
 )
 
@@ -66,13 +68,22 @@ class EmbeddingStore:
 
     def _check_encoder(self) -> str | None:
         """Return the fingerprint of the pool that vectors of an earlier version are of, if there are any."""
-        if not (self.folder / MANIFEST).exists():
-            if shard_paths(self.folder):
+        ours = self.folder.name == self.encoder.name_on_disk  # its name says whose they are
+        self._is_named = (self.folder / MANIFEST).exists()
+        if not self._is_named:
+            if shard_paths(self.folder) and not ours:
                 raise EmbeddingsError(
                     f"{self.folder} holds vectors, and no {MANIFEST} that says whose; choose another folder"
                 )
             return None
-        found = read_manifest(self.folder)
+        try:
+            found = read_manifest(self.folder)
+        except EmbeddingsError as error:
+            if not ours:
+                raise
+            _warn(f"{error}; it is written again")
+            self._is_named = False
+            return None
         if found["fingerprint"] != self.encoder.fingerprint:
             raise EmbeddingsError(
                 f"{self.folder} holds vectors of another encoder (fingerprint {str(found['fingerprint'])[:12]} of "
@@ -82,8 +93,13 @@ class EmbeddingStore:
         return None if found["pool"] is None else str(found["pool"])
 
     def shards(self) -> list[Shard]:
-        """Return the finished shards."""
-        found = read_shards(self.folder)
+        """Return the finished shards; a damaged one is left aside."""
+        found = []
+        for path in shard_paths(self.folder):
+            try:
+                found.append(read_shard(path))
+            except EmbeddingsError as error:
+                _warn(f"{path} is left aside, and its vectors are computed again: {error}")
         for shard in found:
             if shard.vectors.shape[1] != self.encoder.dim:
                 raise EmbeddingsError(
@@ -108,7 +124,7 @@ class EmbeddingStore:
         when the folder cannot be written, or another process writes into it.
         """
         progress = progress or Silent()
-        if not self._missing(ids, progress):
+        if self._is_named and not self._missing(ids, progress):
             return
         with locked(self.folder / ".lock") as lock:
             self._alone = lock.safe
@@ -163,10 +179,8 @@ class EmbeddingStore:
     def _prepare_folder(self) -> None:
         """Claim the folder, and remove what killed processes left half-written; the lock is held."""
         self._owner = self._check_encoder()
-        if not (self.folder / MANIFEST).exists():
-            encoder = self.encoder
-            manifest = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
-            files.write(self.folder / MANIFEST, json.dumps(manifest, indent=1))
+        if not self._is_named:
+            write_manifest(self.folder, self.encoder)
         of_shards = (part for kind in KINDS for part in (self.folder / kind).glob(f".{kind}_*.part"))
         for part in (*self.folder.glob(f".{MANIFEST}.*.part"), *of_shards) if self._alone else ():
             with files.explain(part):
@@ -264,6 +278,10 @@ def _taken(names: Sequence[str], places: dict[str, tuple[Shard, int]], dim: int,
     for shard, placed in by_shard({name: places[name] for name in names}):
         vectors[[targets[name] for name in placed]] = shard.vectors[list(placed.values())]
     return vectors
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, HolotypeWarning, stacklevel=3)
 
 
 def _half(vectors: NDArray[np.float32]) -> NDArray[np.float16]:
