@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from benchmarks.caches import own_cache
 from benchmarks.contenders import peak_mb
 from examples.emoji.build import Settings, build
 from holotype import open_pool
@@ -42,14 +43,6 @@ def embed(out: Path, kill_at: int | None = None) -> tuple[float, float]:
     if process.returncode and kill_at is None:
         raise SystemExit(f"holotype embed ended with status {process.returncode}")
     return time.perf_counter() - started, peak
-
-
-def own_cache(folder: Path) -> Path:
-    """Return a cache that has the encoders, and no vectors that would be taken over."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "encoders").exists():
-        (folder / "encoders").symlink_to(cache_folder().absolute() / "encoders")
-    return folder
 
 
 def contents(paths: Sequence[Path]) -> dict[str, bytes]:

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import Holotype
 
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, NewAnswer, Undo
@@ -235,22 +234,6 @@ def test_a_log_of_the_second_schema_gets_its_chain(tmp_path: Path) -> None:
         assert {
             len(chain) for table in ("record", "drawn") for (chain,) in other.execute(f"SELECT chain FROM {table}")
         } == {32}
-
-
-def test_the_advice_works(out: Path, holotype: Holotype) -> None:
-    with AnswerLog(out / "answers.db") as log:
-        for row in range(3, 23):
-            log.add(str(row), "red", "no")
-    content = (out / "answers.db").read_bytes()
-    damage(out / "answers.db", content.index(b"13red") + 2)
-    code, _, errors = holotype("suggest", out)
-    assert code == 1
-    assert f"holotype answer {out} --salvage" in errors
-    assert errors.count("\n") == 1
-    code, said, _ = holotype("answer", out, "--salvage")
-    assert code == 0
-    assert "19 answers and undos are whole, and kept; 1 are lost (number 11)" in said
-    assert holotype("suggest", out)[0] == 0
 
 
 SECOND_SCHEMA = """

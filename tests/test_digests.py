@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import MakeTar
 
-from holotype.errors import PoolError
+from holotype.errors import HolotypeWarning, PoolError
 from holotype.pool import pool as pool_module
 from holotype.pool.digests import STATE, stamp_of
 from holotype.pool.pool import FileReader, Pool, digest_of, open_pool
@@ -139,7 +139,9 @@ def test_what_was_kept_is_not_trusted_where_it_is_damaged(
     reads.of(folder)
     (kept,) = (cache / "digests").iterdir()
     kept.write_bytes(kept.read_bytes()[:-200] if damage is None else damage)
-    assert [reads.of(folder), reads.of(folder)] == [6, 0]
+    with pytest.warns(HolotypeWarning, match="is damaged; what it held is made again"):
+        assert reads.of(folder) == 6
+    assert reads.of(folder) == 0
 
 
 def test_without_a_cache_all_is_read(folder: Path, cache: Path, reads: Reads) -> None:

@@ -12,7 +12,7 @@ from networks import convolution, images
 
 from holotype.encoders.cached import kept
 from holotype.encoders.registry import load_encoder
-from holotype.errors import EncoderError, OutputError
+from holotype.errors import EncoderError, HolotypeWarning, OutputError
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -31,7 +31,8 @@ def test_a_damaged_encoder_is_made_anew(damage: object, tmp_path: Path) -> None:
     before = load_encoder(source)
     vectors, whole = before.encode(images(before)), before.path.read_bytes()
     before.path.write_bytes(damage(whole))
-    after = load_encoder(source)
+    with pytest.warns(HolotypeWarning, match=r"\.onnx is damaged; what it held is made again"):
+        after = load_encoder(source)
     assert after.path.read_bytes() == whole
     assert after.fingerprint == before.fingerprint
     assert np.array_equal(after.encode(images(after)), vectors)
@@ -49,7 +50,10 @@ def test_what_cannot_be_made_again_is_named(tmp_path: Path) -> None:
     note = f"{hashlib.sha256(b'the network').hexdigest()}  net.onnx\n"  # as sha256sum --check reads it
     assert (tmp_path / "net.onnx.sha256").read_text() == note
     path.write_bytes(b"the natwork")
-    with pytest.raises(EncoderError, match=r"net\.onnx is not the file .*cannot be made again: that needs torch"):
+    with (
+        pytest.warns(HolotypeWarning, match="is damaged"),
+        pytest.raises(EncoderError, match=r"net\.onnx is not the file .*cannot be made again: that needs torch"),
+    ):
         kept(path, fail)
     path.unlink()
     with pytest.raises(ImportError):  # there was none: the caller says what is needed
@@ -61,7 +65,8 @@ def test_a_file_of_a_version_that_kept_no_digests_is_taken_and_noted(tmp_path: P
     kept(tmp_path / "net.onnx", lambda _path: pytest.fail("it is there"))
     (tmp_path / "net.onnx").write_bytes(b"the natwork")
     made: list[Path] = []
-    kept(tmp_path / "net.onnx", made.append)
+    with pytest.warns(HolotypeWarning, match="is damaged"):
+        kept(tmp_path / "net.onnx", made.append)
     assert made == [tmp_path / "net.onnx"]
 
 

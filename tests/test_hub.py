@@ -16,7 +16,7 @@ import pytest
 from hub import Hub, serving
 from onnx import TensorProto, helper, numpy_helper
 
-from holotype.encoders.cached import file_digest
+from holotype.checksums import file_digest
 from holotype.encoders.hub import Snapshot, parse_repository, snapshot_beside
 from holotype.encoders.preprocessing import IMAGENET
 from holotype.encoders.registry import REGISTRY, load_encoder

@@ -2,13 +2,18 @@
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Holotype
 
+from benchmarks.chaos.house import House, picture
+from benchmarks.chaos.kept import kinds
+from benchmarks.chaos.malformed import damaged
 from holotype import Settings, run
+from holotype.answers.log import AnswerLog
 from holotype.errors import AnswersError, HolotypeError, HolotypeWarning, ModelError
 from holotype.runs.folder import RunFolder
 from holotype.runs.results import read_learnt
@@ -20,6 +25,11 @@ READ: dict[str, tuple[Callable[[RunFolder], object], type[HolotypeError]]] = {
     "groups.parquet": (read_learnt, HolotypeError),
     "model/model.json": (RunFolder.load_model, ModelError),
 }
+
+
+FLIPS = 3  # of each file, with a cut and a block of zeros
+# model files, and studies, have tests of their own with more damages
+ELSEWHERE = {"study.db", "model"}
 
 
 def flip(path: Path, place: int) -> None:
@@ -95,3 +105,40 @@ def test_a_run_of_an_earlier_version_has_no_digests_and_works(out: Path, holotyp
     with pytest.raises(HolotypeError, match=r"groups\.parquet cannot be read .*holotype run"):
         read_learnt(RunFolder(out))
     assert isinstance(RunFolder(out).read_settings(), Settings)
+
+
+def test_the_advice_for_answers_works(out: Path, holotype: Holotype) -> None:
+    with AnswerLog(out / "answers.db") as log:
+        for row in range(3, 23):
+            log.add(str(row), "red", "no")
+    content = (out / "answers.db").read_bytes()
+    flip(out / "answers.db", content.index(b"13red") + 2)
+    code, _, errors = holotype("suggest", out)
+    assert code == 1
+    assert f"holotype answer {out} --salvage" in errors
+    assert errors.count("\n") == 1
+    code, said, _ = holotype("answer", out, "--salvage")
+    assert code == 0
+    assert "19 answers and undos are whole, and kept; 1 are lost (number 11)" in said
+    assert holotype("suggest", out)[0] == 0
+
+
+def test_nothing_that_is_damaged_is_read_as_something_else(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short run of `python -m benchmarks.chaos --only malformed`."""
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    settings = RunFolder(out).read_settings()
+    one, other = House(tmp_path / "one"), House(tmp_path / "other")
+    shutil.copytree(out, one.out.path)
+    run(settings.model_copy(update={"thresholds": [0.6]}), other.out.path)
+    shutil.copy(settings.images, one.root / "images.tar")
+    tried, lost = Counter[str](), list[tuple[str, list[str]]]()
+    for kind in kinds(tmp_path / "kept", (one, other), picture):
+        if kind.name not in ELSEWHERE:
+            for what, wrong in damaged(kind, tmp_path / "damaged", FLIPS, seed=0):
+                tried[kind.name] += 1
+                lost += [(what, wrong)] if wrong else []
+    assert lost == []
+    assert {"answers.db", "review", "groups.parquet", "holotype.toml", "vectors", "cache, digests"} <= tried.keys()
+    assert tried.total() > 100

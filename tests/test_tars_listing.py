@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tarfile
 import time
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from conftest import MakeTar, OnOwnDisk
 from system import unshared
 
-from holotype.errors import PoolError
+from holotype.errors import HolotypeWarning, PoolError
 from holotype.pool import tars
 from holotype.pool.pool import Pool, open_pool
 
@@ -264,7 +266,8 @@ def test_a_damaged_listing_is_made_anew(cache: Path, make_tar: MakeTar, damage: 
     assert callable(damage)
     damage(listing)
     damaged = listing.read_bytes()
-    assert contents(open_pool(path)) == before
+    with nullcontext() if damage in (older, shorter) else pytest.warns(HolotypeWarning, match="is damaged"):
+        assert contents(open_pool(path)) == before
     assert kept(cache) == [listing]
     assert listing.read_bytes() != damaged
     rename(listing, [f"kept-{row}" for row in range(N)])
@@ -283,7 +286,10 @@ def test_no_flipped_byte_changes_what_is_listed(cache: Path, make_tar: MakeTar) 
     places = [*range(200), *range(len(whole) - 300, len(whole), 2), *draw.sample(range(len(whole)), 100)]
     for place in places:
         listing.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :])
-        found = tars._load(path, tars._Tar(path))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found = tars._load(path, tars._Tar(path))
+        assert bool(said) <= (found is None)
         assert found is None or (found.stems, found.sizes.tolist()) == (before.ids, before.sizes)
 
 

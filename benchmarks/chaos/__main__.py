@@ -7,6 +7,7 @@
     disks       the disk is full at some moment
     writers     two commands write into one folder
     changes     a pool changes while it is embedded
+    malformed   a file that is kept is damaged: bits, blocks, cuts, those of another run
 
 After each it is looked whether answers are there, the model predicts, no row has another image's vector, and the same
 command goes on to the same results. What came of it once is in benchmarks/results/chaos.md.
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.chaos import calls, changes, crash, disks, kills, memory, writers
+from benchmarks.chaos import calls, changes, crash, disks, kills, malformed, memory, writers
 from benchmarks.chaos.house import House, build
 
 Trial = tuple[str, list[str]]
@@ -35,6 +36,7 @@ PARTS: Mapping[str, tuple[int, Callable[[House, Path, int, int], Iterator[Trial]
     "disks": (10, disks.trials),
     "writers": (10, writers.trials),
     "changes": (3, changes.trials),
+    "malformed": (10, malformed.trials),  # bits of each file
 }
 IN_NAMESPACE = "HOLOTYPE_CHAOS_MOUNTS"
 

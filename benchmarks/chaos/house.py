@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from benchmarks.whole import own_cache
+from benchmarks.caches import own_cache
 from holotype.answers.log import AnswerLog
 from holotype.runs.folder import RunFolder
 

@@ -5,13 +5,14 @@ import os
 import secrets
 import shutil
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from holotype.errors import OutputError
+from holotype.errors import HolotypeWarning, OutputError
 
 _ELSEWHERE = "choose another place"
 NO_THREADS = "the system starts no more threads or processes: end other programs, or raise the limit (ulimit -u)"
@@ -133,6 +134,11 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 def is_writable(folder: Path) -> bool:
     """Whether this user may write into `folder`, and its disk can be written."""
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def say_damaged(path: Path) -> None:
+    """Warn that a file of the cache is damaged, and not used."""
+    warnings.warn(f"{path} is damaged; what it held is made again", HolotypeWarning, stacklevel=3)
 
 
 def make_folder(folder: Path, *, closed: bool = False) -> None:

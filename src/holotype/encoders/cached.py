@@ -6,6 +6,7 @@ from pathlib import Path
 
 from holotype.checksums import file_digest, read_checksums, write_checksums
 from holotype.errors import EncoderError, OutputError
+from holotype.files import say_damaged
 
 
 def kept(path: Path, make: Callable[[Path], None]) -> Path:
@@ -26,6 +27,7 @@ def _kept(path: Path, make: Callable[[Path], None]) -> Path:
     elif _written(path) == (found := file_digest(path)):
         return path
     elif _written(path) is not None:
+        say_damaged(path)
         _mend(path, make)
     else:  # of a version that kept no digests
         with suppress(OutputError):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from holotype.encoders.cached import file_digest
+from holotype.checksums import file_digest
 from holotype.errors import EncoderError, HolotypeWarning
 from holotype.files import write
 

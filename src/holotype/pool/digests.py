@@ -106,8 +106,11 @@ class Digests:
                     return
                 before, digests = np.asarray(kept["states"], np.int64), np.asarray(kept["digests"], np.uint8)
             self._take(states, before, digests)
+        except OSError:  # there is none, or none that can be read
+            return
         except Exception:  # numpy and zipfile have many words for a damaged file
             self._known[:] = False
+            files.say_damaged(self._path())
 
     def _take(self, states: States, before: States, digests: NDArray[np.uint8]) -> None:
         if np.array_equal(states, before):

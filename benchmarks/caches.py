@@ -1,0 +1,13 @@
+"""A cache of its own for what is measured, so that nothing else is used or touched."""
+
+from pathlib import Path
+
+from holotype.files import cache_folder
+
+
+def own_cache(folder: Path) -> Path:
+    """Return a cache that has the encoders, and no vectors that would be taken over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "encoders").exists():
+        (folder / "encoders").symlink_to(cache_folder().absolute() / "encoders")
+    return folder
