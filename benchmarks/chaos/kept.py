@@ -60,6 +60,7 @@ class Cells:
 
     name, fingerprint, dim, size, fill = "cells", "c" * 64, 48, (16, 16), (127, 127, 127)
     content, runtime, precision, workers, name_on_disk = b"", "none", "f32", 1, "cells"
+    source: Any = None
 
     def prepare(self, source: Any) -> NDArray[np.uint8]:
         return letterbox(decode(source, fit=16), self.size, self.fill)
