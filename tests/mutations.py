@@ -1,5 +1,6 @@
 """Broken input for fuzzing: real bytes that something happened to, the same at each run and within a fixed budget."""
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,14 @@ TEXTS: Sequence[str] = (
 
 
 def budget(examples: int) -> Callable[[Any], Any]:
-    """As many examples, always the same ones, of whatever size; a failure is told as it came, not made smaller."""
+    """As many examples, always the same ones, of whatever size; a failure is told as it came, not made smaller.
+
+    With $HOLOTYPE_FUZZ so many times as many, others each time (`pytest --hypothesis-seed=N` gives them again).
+    """
+    times = int(os.environ.get("HOLOTYPE_FUZZ", "0"))
     return settings(
-        max_examples=examples,
-        derandomize=True,
+        max_examples=examples * max(times, 1),
+        derandomize=not times,
         database=None,
         deadline=None,
         phases=[Phase.explicit, Phase.generate],

@@ -139,6 +139,12 @@ def test_what_takes_more_than_its_pixels_is_decoded_apart(name: str, monkeypatch
         assert max(decode(data, fit=224).size) >= 224
 
 
+def test_what_more_than_8_bits_take_is_counted() -> None:
+    """Of 318 MB that were measured for 36 megapixels, 206 were counted."""
+    header = read_header(encoded(Image.fromarray(np.full((60, 60), 3000, np.uint16)), "PNG"))
+    assert Cost.of(header, None).memory >= 9 * 60 * 60
+
+
 @pytest.mark.parametrize("name", [258, 320, 339])
 def test_a_table_of_a_tiff_is_no_longer_than_it_can_be(name: int) -> None:
     content = read_header(bombs.many_values(name, 3, 4_000_000)).content  # of numbers in Python it would take 90 MB

@@ -52,13 +52,16 @@ def read_png(data: bytes) -> Header:
         raise Malformed(f"a PNG with more than {_MOST_CHUNKS:,} chunks")
     kept.append(data[run:at])
     decoding, finishing = _COLOURS.get(colour, (4, 16))
+    if depth == 16:
+        decoding = 2 * decoding + (LOW_BITS if colour in _COLOURED else 0)
+        finishing = max(finishing, 8)  # RGB, of numbers of more than 8 bits
     return Header(
         "PNG",
         width,
         height,
         b"".join(kept),
         orientation_of(exif or _raw_profile(texts.get(_RAW_EXIF, b"")), texts.get(_XMP, b"")),
-        decoding * 2 + LOW_BITS if depth == 16 and colour in _COLOURED else decoding * (2 if depth == 16 else 1),
+        decoding,
         finishing=16 if transparent else finishing,
         speed=30,
     )
