@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import TEXTS, altered, budget, mutated, one_sentence
 from pictures import blurred, encoded
@@ -98,6 +98,9 @@ def test_altered_manifest(pool: Pool, tmp_path: Path) -> None:
     manifest = {"encoder": "an encoder", "fingerprint": "f" * 64, "pool": pool.fingerprint, "dim": DIM}
 
     @budget(200)
+    @example(manifest | {"dim": 10**30})
+    @example(manifest | {"dim": -1})
+    @example(manifest | {"dim": True})
     @given(altered(manifest))
     def edited(value: Any) -> None:
         (tmp_path / "embeddings.json").write_text(json.dumps(value))

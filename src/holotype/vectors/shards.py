@@ -35,6 +35,7 @@ from holotype.progress import Progress
 from holotype.vectors.embeddings import Embeddings, ShardPart, open_array
 
 MANIFEST = "embeddings.json"
+_MOST_NUMBERS = 1 << 24  # of one vector
 KINDS = {"img_emb": "npy", "metadata": "parquet", "unreadable": "json"}  # the vectors first
 _STAMP, _CHECKSUM = b"stamp", b"sha256"
 
@@ -221,7 +222,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     with _explain_damage(path, folder):
         found = dict(json.loads(path.read_text()))
-        if not isinstance(found["dim"], int):
+        if type(found["dim"]) is not int or not 0 < found["dim"] <= _MOST_NUMBERS:
             raise TypeError(f"dim is {found['dim']!r}")
         if found.get("digest") not in (None, digest_of_values(found)):
             raise ValueError("it is not as it was written")
