@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import altered, budget, mutated, one_sentence, table
 from pictures import blurred, encoded
@@ -94,6 +94,7 @@ def test_spoilt_answers(content: bytes | str) -> None:
 
 
 @budget(400)
+@example(json.dumps([TASKS[1] | {"class": "[" * 3000}]).encode())
 @given(altered(TASKS).map(lambda value: json.dumps(value).encode()) | mutated([json.dumps(TASKS).encode()]))
 def test_spoilt_exports_of_label_studio(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, one_sentence(AnswersError):

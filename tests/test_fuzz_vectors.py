@@ -19,6 +19,7 @@ from holotype.errors import EmbeddingsError
 from holotype.vectors.supplied import import_embeddings
 
 COUNT, DIM = 6, 4
+DEEP = "[" * 100_000
 VECTORS = np.random.default_rng(0).normal(size=(COUNT, DIM))
 
 
@@ -101,9 +102,11 @@ def test_altered_manifest(pool: Pool, tmp_path: Path) -> None:
     @example(manifest | {"dim": 10**30})
     @example(manifest | {"dim": -1})
     @example(manifest | {"dim": True})
+    @example(manifest | {"encoder": DEEP})
     @given(altered(manifest))
     def edited(value: Any) -> None:
-        (tmp_path / "embeddings.json").write_text(json.dumps(value))
+        text = json.dumps(value).replace(json.dumps(DEEP), DEEP)  # a text for deeper lists than Python writes
+        (tmp_path / "embeddings.json").write_text(text)
         check(tmp_path, pool)
 
     edited()

@@ -274,7 +274,7 @@ def _listed(value: object) -> list[Any]:
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (RecursionError, ValueError):
             return [value]
     if isinstance(value, dict):
         return list(_part(value, "choices", list))

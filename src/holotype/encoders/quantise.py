@@ -121,7 +121,7 @@ def _noted(encoder: OnnxEncoder, pool: Pool) -> Arithmetic | None:
     """What was found earlier; None where there is no note, or none that can be read."""
     try:
         found: Arithmetic = json.loads(_note(encoder, pool).read_text())["chosen"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, RecursionError, ValueError, TypeError, KeyError):
         return None
     return found if found in ("f32", "bf16", "int8") else None
 

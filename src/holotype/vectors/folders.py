@@ -29,7 +29,7 @@ def known_folders() -> list[Path]:
     found: list[tuple[float, Path]] = []
     with suppress(OutputError, OSError):
         for note in _notes().glob("*.json"):
-            with suppress(OSError, ValueError, TypeError, KeyError):
+            with suppress(OSError, RecursionError, ValueError, TypeError, KeyError):
                 folder = Path(json.loads(note.read_text())["folder"])
                 if (folder / MANIFEST).exists():
                     found.append((note.stat().st_mtime, folder))

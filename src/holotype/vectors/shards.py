@@ -239,7 +239,7 @@ def write_manifest(folder: Path, encoder: Encoder) -> None:
 def _explain_damage(path: Path, vectors: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, RecursionError, ValueError, TypeError, KeyError) as error:
         raise EmbeddingsError(
             f"{path} is missing or not whole ({error}); copy it again, or remove {vectors} and give the command that "
             "made it again"
