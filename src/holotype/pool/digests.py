@@ -106,7 +106,7 @@ class Digests:
                     return
                 before, digests = np.asarray(kept["states"], np.int64), np.asarray(kept["digests"], np.uint8)
             self._take(states, before, digests)
-        except OSError:  # there is none, or none that can be read
+        except (OSError, OutputError):  # there is none, or none that can be read
             return
         except Exception:  # numpy and zipfile have many words for a damaged file
             self._known[:] = False

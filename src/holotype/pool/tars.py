@@ -171,7 +171,7 @@ def _load(path: Path, tar: _Tar) -> Listing | None:
             stems, suffixes = (_unpacked(kept[name].tobytes()) for name in ("stems", "suffixes"))
             offsets, sizes = (array("q", kept[name].astype(np.int64).tobytes()) for name in ("offsets", "sizes"))
             ignored = Counter[str](head["ignored"])
-    except OSError:
+    except (OSError, OutputError):  # there is none, or no place for one
         return None
     except Exception:  # numpy, zipfile and json have many words for a damaged file
         files.say_damaged(_place(path))
