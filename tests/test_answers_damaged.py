@@ -88,6 +88,36 @@ def test_what_is_damaged_is_never_read_as_something_else(end: str, whole: Path, 
     assert refused > 20
 
 
+def test_one_bit_of_a_type_or_of_an_index_is_seen(whole: Path, tmp_path: Path) -> None:
+    """Text as bytes that are none, which look the same; and an image that the index of the audit does not lead to."""
+    for change in (
+        "UPDATE record SET class = CAST(class AS BLOB) WHERE number = 310",
+        "UPDATE drawn SET id = CAST(id AS BLOB) WHERE number = 3",
+    ):
+        path = copied(whole, tmp_path / "here")
+        with closing(sqlite3.connect(path)) as other:
+            tables = other.execute(
+                "SELECT sql FROM sqlite_master WHERE name IN ('no_update', 'no_update_drawn')"
+            ).fetchall()
+            other.executescript("DROP TRIGGER no_update; DROP TRIGGER no_update_drawn;")
+            other.execute(change)
+            for (table,) in tables:
+                other.execute(table)
+            other.commit()
+        with pytest.raises(DamagedAnswers, match=r"(record 310|audit 3) is not as it was written"):
+            AnswerLog(path)
+        assert "are lost" not in salvage(path)
+    path = copied(whole, tmp_path / "here")
+    content = path.read_bytes()
+    places = [place for place in range(len(content)) if content.startswith(b"asked 7red", place)]
+    assert len(places) == 2  # in the table, and in its index
+    for place in places:
+        damage(path, place)
+        with pytest.raises(DamagedAnswers):
+            AnswerLog(path)
+        path.write_bytes(content)
+
+
 def said_of(records: Records) -> list[tuple[str, ...]]:
     return [
         (one.act, one.id, one.verdict, str(one.audit)) if isinstance(one, Answer) else (one.act,) for one in records

@@ -11,6 +11,7 @@ COLUMNS = {
     "drawn": ("id", "class"),
 }
 # no text in UTF-8 has these bytes: one parts the fields, the other stands for a field that is empty
+_INTEGER, _TEXT = "'integer'", "'text', 'null'"
 _PART, _NOTHING = b"\xff", b"\xfe"
 _IN_WORDS = {"record": "record", "drawn": "audit"}
 _SEPARATOR, _EMPTY = (f"CAST(x'{one.hex()}' AS TEXT)" for one in (_PART, _NOTHING))
@@ -20,9 +21,15 @@ FIELDS = {
     table: f" || {_SEPARATOR} || ".join(["number", *(f"coalesce({name}, {_EMPTY})" for name in names)])
     for table, names in _NAMES.items()
 }
+# whether the fields are of their types: as text, and as bytes that are none, they look the same to the chain
+_TYPED = {
+    table: " AND ".join(f'typeof("{name}") IN ({_INTEGER if name == "audit" else _TEXT})' for name in columns)
+    for table, columns in COLUMNS.items()
+}
 _LAST = {table: f"SELECT number, chain FROM {table} ORDER BY number DESC LIMIT 1" for table in COLUMNS}  # noqa: S608
 _BEHIND = {
-    table: f"SELECT number, CAST({fields} AS BLOB), chain FROM {table} WHERE number > ? ORDER BY number"  # noqa: S608
+    table: f"SELECT number, CAST({fields} AS BLOB), chain, {_TYPED[table]} FROM {table} "  # noqa: S608
+    "WHERE number > ? ORDER BY number"
     for table, fields in FIELDS.items()
 }
 _INSERT = {
@@ -40,7 +47,7 @@ def seal(connection: sqlite3.Connection, first: bytes) -> None:
     """Give what is there its place in the chains."""
     for table in COLUMNS:
         before = first
-        for number, fields, _ in connection.execute(_BEHIND[table], (0,)).fetchall():
+        for number, fields, *_ in connection.execute(_BEHIND[table], (0,)).fetchall():
             before = link(before, bytes(fields))
             connection.execute(f"UPDATE {table} SET chain = ? WHERE number = ?", (before, number))  # noqa: S608
 
@@ -63,8 +70,8 @@ class Chain:
 
     def follow(self, connection: sqlite3.Connection) -> str:
         """Go on to the last record that is whole; say what is wrong with the next, and nothing where there is none."""
-        for number, fields, digest in connection.execute(_BEHIND[self.table], (self.number,)):
-            if link(self.digest, bytes(fields)) != digest:
+        for number, fields, digest, typed in connection.execute(_BEHIND[self.table], (self.number,)):
+            if not typed or link(self.digest, bytes(fields)) != digest:
                 return f"{_IN_WORDS[self.table]} {number} is not as it was written, or what was before it is missing"
             self.number, self.digest = number, digest
         return ""

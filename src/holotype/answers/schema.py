@@ -88,7 +88,7 @@ LATEST = """SELECT id, class, digest, max("when") FROM (
     ) GROUP BY id, class, digest"""
 # records that an index does not lead to: `PRAGMA quick_check` does not look, and `integrity_check` takes long
 UNINDEXED = [
-    f"""SELECT 1 FROM {table} AS one WHERE NOT EXISTS (SELECT 1 FROM {table} AS other INDEXED BY {index}
+    f"""SELECT 1 FROM {table} AS one NOT INDEXED WHERE NOT EXISTS (SELECT 1 FROM {table} AS other INDEXED BY {index}
         WHERE other.number = one.number AND {same}) LIMIT 1"""
     for table, index, same in (
         ("record", "record_act", "other.act = one.act"),
