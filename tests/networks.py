@@ -18,6 +18,17 @@ Network = Callable[["torch.Tensor"], "torch.Tensor"]
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 ODD = ((0.1, 0.6, 0.3), (0.2, 0.9, 0.4))
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def snapshot(hub: Path, repository: str) -> Path:
+    """Make the folders that the hub's own cache has for one downloaded revision; return the files' place."""
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    files = folder / "snapshots" / SHA
+    files.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(SHA)
+    return files
 
 
 def preprocessor(mean: Sequence[float], std: Sequence[float], **more: object) -> str:
@@ -39,6 +50,15 @@ def eager(network: Network, pixels: NDArray[np.uint8], mean: Sequence[float], st
 def assert_same(got: Array, wanted: Array) -> None:
     assert np.ptp(wanted, axis=0).max() > 1e-2 * np.abs(wanted).max() > 1e-6  # else any network would do
     np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-3 * float(np.abs(wanted).max()))
+
+
+def assert_runtimes_agree(first: Encoder, second: Encoder) -> None:
+    assert (first.fingerprint, first.dim, first.size) == (second.fingerprint, second.dim, second.size)
+    pixels = images(first)
+    a, b = first.encode(pixels), second.encode(pixels)
+    lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    assert ((a * b).sum(1) / lengths[0] / lengths[1]).min() > 0.999
+    np.testing.assert_allclose(*lengths, rtol=0.02)
 
 
 KERNEL = np.random.default_rng(1).normal(size=(5, 3, 3, 3)).astype(np.float32)
