@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -10,13 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Small matrices on several cores wait for each other, a hundred times as long where others compute as well. These are
+# read when numpy, scipy and torch are imported, here and in the processes that tests start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pictures import blurred, encoded
 from PIL import Image
 from system import mounting
 
-from holotype import Classifier, Pool, Settings, open_pool, run
+from holotype import Classifier, Pool, Settings, load_encoder, open_pool, run
+from holotype.encoders.runtimes import OnnxEncoder
 
 if TYPE_CHECKING:
     from browser import Open
@@ -67,6 +75,16 @@ def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return run
 
 
+def write_tar(path: Path, members: Sequence[tuple[str, bytes]], format: int = tarfile.GNU_FORMAT) -> Path:  # noqa: A002
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=format) as archive:
+        for member, content in members:
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
 @pytest.fixture
 def make_tar(tmp_path: Path) -> MakeTar:
     """`make_tar([(name, bytes), ...], name, format=...)` writes an uncompressed tar and returns its path."""
@@ -77,14 +95,7 @@ def make_tar(tmp_path: Path) -> MakeTar:
         *,
         format: int = tarfile.GNU_FORMAT,  # noqa: A002
     ) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(path, "w", format=format) as archive:
-            for member, content in members:
-                info = tarfile.TarInfo(member)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-        return path
+        return write_tar(tmp_path / name, members, format)
 
     return make
 
@@ -109,6 +120,22 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "c.onnx")
     (folder / "c.json").write_text(json.dumps({"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
     return str(folder / "c.onnx")
+
+
+@pytest.fixture(scope="session")
+def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
+    """That network, in a cache that lasts as long as the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        return load_encoder(network)
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """A tar of 40 soft pictures, which is only read."""
+    path = tmp_path_factory.mktemp("pool") / "pool.tar"
+    write_tar(path, [(f"{row}.jpg", encoded(blurred(row))) for row in range(40)])
+    return open_pool(path)
 
 
 def _picture(row: int) -> NDArray[np.uint8]:
@@ -196,12 +223,20 @@ def offline(hub: Path, cache: Path) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def reviewed_run(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
-    """A run for the tests of the review page."""
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
+    """A run whose classes have odd names, as it was made: only copies of it are worked with."""
     from browser import make_run
 
-    return make_run(tmp_path_factory.mktemp("run"), network, picture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return make_run(tmp_path_factory.mktemp("run"), network, picture)
+
+
+@pytest.fixture(scope="module")
+def reviewed_run(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run for the tests of the review page."""
+    return Path(shutil.copytree(made_run, tmp_path_factory.mktemp("run") / "out"))
 
 
 @pytest.fixture
@@ -292,16 +327,20 @@ def page(open_page: "Open") -> "Page":
     return page
 
 
+@pytest.fixture(scope="session")
+def fit_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("holotype-cache")
+
+
 @pytest.fixture(scope="module")
-def fit_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def fit_cache(fit_home: Path) -> Iterator[Path]:
     """What the tests of the Classifier keep apart from other runs."""
-    folder = tmp_path_factory.mktemp("holotype-cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(folder))
-        yield folder
+        patch.setenv("HOLOTYPE_CACHE", str(fit_home))
+        yield fit_home
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fit_pool(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Pool:
     """A folder of 150 pictures."""
     from classifiers import PICTURES
@@ -312,27 +351,27 @@ def fit_pool(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Pool
     return open_pool(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fit_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that all fits on `fit_pool` use."""
     return tmp_path_factory.mktemp("vectors")
 
 
-@pytest.fixture(scope="module")
-def fitted(fit_pool: Pool, network: str, fit_vectors: Path, fit_cache: Path) -> Classifier:
+@pytest.fixture(scope="session")
+def fitted(fit_pool: Pool, network: str, fit_vectors: Path, fit_home: Path) -> Classifier:
     from classifiers import CLASSES, OPTIONS
 
-    return Classifier(encoder=network, **OPTIONS).fit(fit_pool, CLASSES, cache=fit_vectors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLOTYPE_CACHE", str(fit_home))
+        return Classifier(encoder=network, **OPTIONS).fit(fit_pool, CLASSES, cache=fit_vectors)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Picture) -> Path:
-    """A run that nothing was answered about, on the pool of `data` without its broken image."""
-    from browser import make_run
-
+@pytest.fixture(scope="session")
+def finished(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing was answered about, on the pool of `data` without its broken image; only read, and copied."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        out = make_run(tmp_path_factory.mktemp("run"), network, picture)
+        out = Path(shutil.copytree(made_run, tmp_path_factory.mktemp("finished") / "out"))
         settings = Settings.load(out / "holotype.toml")
         exemplars = {name: [str(k)] for k, name in enumerate(COLOURS)}
         run(settings.model_copy(update={"exemplars": exemplars}), out, force=True)

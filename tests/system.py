@@ -1,10 +1,12 @@
 """What tests ask of the system: GNU tar, a user without rights, disks and users that nobody else sees."""
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +31,50 @@ def nobody() -> Iterator[Path]:
         finally:
             if user == 0:
                 os.seteuid(0)
+
+
+def plain_environment() -> dict[str, str]:
+    """Return the environment without what keeps the tests on one core: for what is about threads and forks."""
+    return {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+
+
+_COMMANDS = """
+import io, json, sys
+from holotype.cli import main
+
+true, ends = sys.stdout, []
+for words in json.load(sys.stdin):
+    sys.argv = ["holotype", *words]
+    written = [io.BytesIO(), io.BytesIO()]
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(into, one.encoding, one.errors)
+        for into, one in zip(written, (sys.__stdout__, sys.__stderr__))
+    )
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    sys.stdout.flush(), sys.stderr.flush()
+    ends.append([code or 0, *(one.getvalue().hex() for one in written)])
+json.dump(ends, true)
+"""
+
+
+def commands(
+    *several: Sequence[object], before: Sequence[str] = (), environment: Mapping[str, str] = {}
+) -> list[tuple[int, bytes, bytes]]:
+    """Do commands of holotype one after another in a new process; return (exit code, stdout, stderr) of each."""
+    given = json.dumps([[*map(str, words)] for words in several])
+    done = subprocess.run(
+        [*before, sys.executable, "-c", _COMMANDS],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return [(code, bytes.fromhex(out), bytes.fromhex(error)) for code, out, error in json.loads(done.stdout)]
 
 
 def unshared(*options: str) -> list[str]:

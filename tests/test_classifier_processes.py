@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import Picture
 from numpy.typing import NDArray
+from system import plain_environment
 
 from holotype import Classifier
 from holotype.encoders.registry import load_encoder
@@ -177,7 +178,8 @@ def script(code: str, folder: Path, pool: Pool) -> list[str]:
     """What a script says of a model and an image; it ends well, and complains of nothing."""
     image = Path(pool.source) / "000.png"
     words = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(image)]
-    found = subprocess.run(words, capture_output=True, text=True, timeout=2 * SECONDS, check=False)
+    environment = plain_environment()
+    found = subprocess.run(words, capture_output=True, text=True, timeout=2 * SECONDS, check=False, env=environment)
     assert (found.returncode, found.stderr) == (0, "")
     return found.stdout.splitlines()
 

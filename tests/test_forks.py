@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from pictures import blurred, encoded
+from system import plain_environment
 
 from holotype import open_pool
 from holotype.answers.log import AnswerLog
@@ -61,7 +62,8 @@ TAKE = "import sys; from pathlib import Path; from holotype.locks import locked;
 def script(code: str, path: Path, *more: str) -> Any:
     """What a script prints as JSON; it ends well, and complains of nothing."""
     words = [sys.executable, "-W", "ignore", "-c", START + code, str(path), *more]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    environment = plain_environment()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 

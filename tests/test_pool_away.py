@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,42 +159,29 @@ def test_a_picture_that_was_half_written_is_read_again(encoder: OnnxEncoder) -> 
     assert (found.ids, found.unreadable) == (["a"], {})
 
 
-def children() -> list[int]:
-    lists = Path("/proc/self/task").glob("*/children")
-    found = [int(child) for one in lists for child in one.read_text().split()]
-    ours = []
-    for child in found:
-        with suppress(OSError):  # it has ended meanwhile
-            ours += [child] if b"holotype.pool.isolation" in Path(f"/proc/{child}/cmdline").read_bytes() else []
-    return ours
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_decoder_that_somebody_ended_says_nothing_of_the_picture(
+    most: int, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first processes that decode are ended as soon as they begin, as by who lacks memory."""
+    begun: list[subprocess.Popen[bytes]] = []
 
+    class Ended(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            begun.append(self)
+            if len(begun) <= most:
+                os.kill(self.pid, signal.SIGKILL)
 
-@contextmanager
-def ending_decoders(most: int) -> Iterator[None]:
-    """The first processes that decode are ended, as by who lacks memory."""
-    done = threading.Event()
-
-    def work() -> None:
-        ended: set[int] = set()
-        while not done.wait(0.005) and len(ended) < most:
-            for child in set(children()) - ended:
-                ended.add(child)
-                os.kill(child, signal.SIGKILL)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    yield
-    done.set()
-    worker.join()
-
-
-def test_a_decoder_that_somebody_ended_says_nothing_of_the_picture(jpeg: Jpeg) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Ended)
     header = read_header(jpeg())
     cost = Cost.of(header, None)
-    with ending_decoders(1):
+    if most == 1:
         assert decode_apart(header, None, cost, limits()).size == (16, 12)
-    with ending_decoders(2), pytest.raises(UnreadableNow, match="its decoder was ended, with code -9"):
-        decode_apart(header, None, cost, limits())
+    else:
+        with pytest.raises(UnreadableNow, match="its decoder was ended, with code -9"):
+            decode_apart(header, None, cost, limits())
+    assert len(begun) == 2
 
 
 def test_too_little_memory_is_no_broken_picture(tmp_path: Path) -> None:

@@ -6,21 +6,17 @@ import json
 import os
 import re
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from system import mounting
+from system import commands, mounting
 
 from holotype import Review, Settings
 from holotype.answers.log import AnswerLog
 from holotype.errors import AnswersError, HolotypeWarning
 from holotype.runs.commands import evaluate_run, tune_run
-
-COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
 
 
 def new_rows(out: Path) -> str:
@@ -40,28 +36,30 @@ def read_only(out: Path) -> list[str]:
 
 
 def test_what_only_reads_works_in_a_run_that_can_only_be_read(out: Path, tmp_path: Path, read_only: list[str]) -> None:
-    def holotype(*words: object) -> "subprocess.CompletedProcess[str]":
-        command = [*read_only, *COMMAND, *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     test_set, export = tmp_path / "test.csv", tmp_path / "answers.csv"
     test_set.write_text(new_rows(out))
-    assert holotype("predict", out, Settings.load(out / "holotype.toml").images).returncode == 0
-    done = holotype("answer", out, "--export", export)
-    assert done.returncode == 0
-    assert "red: 1 answers" in done.stdout
+    predicted, exported, suggested, evaluated, *refused = commands(
+        ["predict", out, Settings.load(out / "holotype.toml").images],
+        ["answer", out, "--export", export],
+        ["suggest", out, "-n", 2],
+        ["evaluate", out, "--test-set", test_set],
+        ["run", out],
+        ["tune", out, "--trials", "1"],
+        ["answer", out, "--apply"],
+        ["answer", out, export],
+        before=read_only,
+    )
+    assert predicted[0] == exported[0] == suggested[0] == evaluated[0] == 0
+    assert b"red: 1 answers" in exported[1]
     assert re.search(r"^10,red,no,", export.read_text(), re.MULTILINE)
-    done = holotype("suggest", out, "-n", 2)
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 7)
-    done = holotype("evaluate", out, "--test-set", test_set)
-    assert done.returncode == 0
-    assert json.loads(done.stdout)["rows"] >= 1
-    assert "evaluation.json is not written, as the run can only be read" in done.stderr
-    for words in (["run", out], ["tune", out, "--trials", "1"], ["answer", out, "--apply"], ["answer", out, export]):
-        done = holotype(*words)
-        assert done.returncode == 1
-        assert re.search(r"error: cannot (write|use) .*can only be read", done.stderr)
+    assert len(suggested[1].splitlines()) == 7
+    assert json.loads(evaluated[1])["rows"] >= 1
+    assert b"evaluation.json is not written, as the run can only be read" in evaluated[2]
+    assert len(refused) == 4
+    for code, _, error in refused:
+        assert code == 1
+        assert re.search(rb"error: cannot (write|use) .*can only be read", error)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 

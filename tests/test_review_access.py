@@ -144,15 +144,14 @@ def test_no_file_of_the_run_holds_the_key(review: Review, client: Client) -> Non
     assert not any(secret in content for content in written for secret in secrets)
 
 
-def test_another_user_sees_nothing_of_a_run(reviewed_run: Path) -> None:
-    assert stat.S_IMODE(reviewed_run.stat().st_mode) & 0o007 == 0
-    with Review.open(reviewed_run) as review:
-        review.answers.copy(reviewed_run / "copy.db")
-    assert stat.S_IMODE((reviewed_run / "copy.db").stat().st_mode) == 0o600
+def test_another_user_sees_nothing_of_a_run(review: Review) -> None:
+    assert stat.S_IMODE(review.out.stat().st_mode) & 0o007 == 0
+    review.answers.copy(review.out / "copy.db")
+    assert stat.S_IMODE((review.out / "copy.db").stat().st_mode) == 0o600
 
 
-def test_a_copy_of_a_review_is_a_review_of_the_same_run(reviewed_run: Path) -> None:
-    with Review.open(reviewed_run) as review, pickle.loads(pickle.dumps(review)) as other:
+def test_a_copy_of_a_review_is_a_review_of_the_same_run(review: Review) -> None:
+    with pickle.loads(pickle.dumps(review)) as other:
         label = review.classes[0]
         row = review.queue(label).next(1)[0]
         review.answers.add(row.id, label, "yes")

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import Holotype, Jpeg, MakeTar
+from system import commands
 from test_pointers import LFS
 
 COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
@@ -38,16 +39,15 @@ def odd(tmp_path: Path, jpeg: Jpeg) -> Path:
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii"])
 def test_predict_shows_every_name_on_every_terminal(out: Path, odd: Path, encoding: str) -> None:
     paths = [odd / name for name in ODD]
-    code, stdout, error = in_a_process("predict", out, odd, *paths, environment={"PYTHONIOENCODING": encoding})
-    assert (code, "Traceback" in error) == (0, False)
+    predict = ["predict", out, odd]
+    layouts = [[*predict, "--format", layout] for layout in ("csv", "table")]
+    (code, stdout, error), *others = commands([*predict, *paths], *layouts, environment={"PYTHONIOENCODING": encoding})
+    assert (code, b"Traceback" in error) == (0, False)
     found = [json.loads(line)["id"] for line in stdout.decode(encoding).splitlines()]
     assert sorted(found[:4]) == sorted(ODD.values())
     assert [name.removeprefix(f"{odd}/") for name in found[4:]] == [f"{name}.jpg" for name in ODD.values()]
-    for layout in ("csv", "table"):
-        code, stdout, error = in_a_process(
-            "predict", out, odd, "--format", layout, environment={"PYTHONIOENCODING": encoding}
-        )
-        assert (code, len(stdout.splitlines())) == (0, 4 + (layout == "csv"))
+    assert [(code, len(stdout.splitlines())) for code, stdout, _ in others] == [(0, 5), (0, 4)]
+    for _, stdout, _ in others:
         assert not any(byte in stdout for byte in (b"\x1b", "\u202e".encode()))
 
 
@@ -100,7 +100,7 @@ def test_arguments_that_are_refused_command_no_terminal(
     assert not {"\x1b", "\u202e"} & {*error}
 
 
-def test_a_latin_1_name_from_end_to_end(data: Path, network: str, picture: Callable[[int], object], jpeg: Jpeg) -> None:
+def test_a_latin_1_name_from_end_to_end(data: Path, network: str, holotype: Holotype) -> None:
     """A pool with such a name, as an exemplar and as a row of the test set; the report and the form of a review."""
     import tarfile
 
@@ -122,19 +122,19 @@ def test_a_latin_1_name_from_end_to_end(data: Path, network: str, picture: Calla
         "--encoder",
         network,
     ]
-    code, stdout, error = in_a_process("run", "--images", folder, *exemplars, *options, "--out", data / "out")
-    assert (code, "Traceback" in error) == (0, False), error
+    code, _, said = holotype("run", "--images", folder, *exemplars, *options, "--out", data / "out")
+    assert (code, "Traceback" in said) == (0, False), said
     assert r"caf\xe9" in (data / "out" / "holotype.toml").read_text(encoding="utf-8").replace("\\\\", "\\")
     assert (data / "out" / "report.html").is_file()
-    code, stdout, error = in_a_process("suggest", data / "out", "-n", "200", environment={"PYTHONIOENCODING": "ascii"})
-    assert (code, error) == (0, "")
-    (data / "form.csv").write_bytes(stdout)
-    for words in (
+    ends = commands(
+        ["suggest", data / "out", "-n", "200"],
         ["search", folder, "--exemplar", LATIN, "-k", "5", "--encoder", network],
         ["embed", folder, "--out", data / "v", "--encoder", network],
-    ):
-        code, stdout, error = in_a_process(*words, environment={"PYTHONIOENCODING": "iso-8859-1"})
-        assert (code, "Traceback" in error) == (0, False), error
+        environment={"PYTHONIOENCODING": "ascii"},
+    )
+    for code, _, error in ends:
+        assert (code, b"Traceback" in error) == (0, False), error
+    assert ends[0][2] == b""
 
 
 def left_out(error: str) -> str:

@@ -3,13 +3,11 @@
 import json
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
-import warnings
 import zlib
 from collections.abc import Callable
 from functools import cache
@@ -25,9 +23,8 @@ from PIL import Image
 from system import nobody
 
 from holotype.encoders.encode import l2_normalize
-from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
-from holotype.errors import EmbeddingsError, HolotypeWarning, OutputError
+from holotype.errors import EmbeddingsError, OutputError
 from holotype.locks import locked
 from holotype.pool.pool import Pool, open_pool
 from holotype.vectors.embeddings import Embeddings
@@ -47,13 +44,6 @@ pool, encoder = open_pool(sys.argv[1]), load_encoder(sys.argv[2])
 print("ready", flush=True)
 store.embed(pool, encoder, Path(sys.argv[3]))
 """
-
-
-@pytest.fixture(scope="session")
-def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        return load_encoder(network)
 
 
 @pytest.fixture(autouse=True)
@@ -103,11 +93,6 @@ def mixed(count: int, size: tuple[int, int] = (64, 48)) -> list[tuple[str, bytes
     for place, member in enumerate([*odd_images().items(), *bad_images().items()]):
         members.insert(place * 3 + 1, member)
     return members
-
-
-@pytest.fixture
-def pool(make_tar: MakeTar) -> Pool:
-    return open_pool(make_tar([(f"{row}.jpg", encoded(blurred(row))) for row in range(40)]))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -310,79 +295,6 @@ def test_full_disk(
     embed(open_pool(path), encoder, tmp_path / "whole")
     whole = {name: data.hex() for name, data in contents(tmp_path / "whole").items()}
     assert all(one["files"] == whole for one in tries)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "metadata/metadata_0002.parquet",
-        "unreadable/unreadable_0002.json",
-        "img_emb/img_emb_0002.npy",
-        "embeddings.json",
-    ],
-)
-@pytest.mark.parametrize("damage", ["gone", "empty", "half", "other", "shorter"])
-def test_damage_is_named(name: str, damage: str, pool: Pool, encoder: OnnxEncoder, tmp_path: Path) -> None:
-    folder = tmp_path / "v"
-    embed(pool, encoder, folder)
-    path = folder / name
-    whole = path.read_bytes()
-    path.unlink()
-    if damage == "other":
-        path.write_bytes(b"[1, 2]")
-    elif damage != "gone":
-        path.write_bytes(whole[: {"empty": 0, "half": len(whole) // 2, "shorter": len(whole) - 1}[damage]])
-    if damage == "gone" and name.startswith("img_emb"):
-        embed(pool, encoder, folder)  # no vectors, no shard: it is computed again
-        assert len(embed(pool, encoder, folder).rows) == len(pool)
-        return
-    calls: list[Callable[[], Any]] = [lambda: embed(pool, encoder, folder)]
-    if (damage, name) != ("gone", "embeddings.json"):  # then it looks like a folder of clip-retrieval's
-        calls.append(lambda: import_embeddings(folder, pool))
-    if name != "embeddings.json":  # what a shard lacks is computed again, and others' vectors are not taken in part
-        with pytest.warns(HolotypeWarning, match="_0002.npy is left aside, and its vectors are computed again"):
-            assert len(calls.pop(0)().rows) == len(pool)
-    for call in calls:
-        with pytest.raises(EmbeddingsError, match=path.name):
-            call()
-
-
-def test_no_flipped_bit_changes_a_vector(pool: Pool, encoder: OnnxEncoder, tmp_path: Path) -> None:
-    """What lies in a folder that is named after its encoder is computed again, whatever is damaged."""
-    folder, dice = tmp_path / encoder.name_on_disk, random.Random(0)
-    wanted = by_row(embed(pool, encoder, folder))
-    whole = {path: path.read_bytes() for path in [*sorted(folder.rglob("*_0000.*")), folder / "embeddings.json"]}
-    for path, content in whole.items():
-        for _ in range(3):
-            damaged, place = bytearray(content), dice.randrange(len(content))
-            damaged[place] ^= 1 << dice.randrange(8)
-            path.write_bytes(damaged)
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                assert np.array_equal(by_row(embed(pool, encoder, folder)), wanted)
-            assert said or path.suffix == ".parquet"  # of which not every byte means anything
-            for more in folder.glob("*/*"):
-                if not more.stem.endswith(("_0000", "_0001", "_0002")):
-                    more.unlink()
-            path.write_bytes(content)
-
-
-def test_a_shard_that_was_removed_is_computed_again(pool: Pool, encoder: OnnxEncoder, tmp_path: Path) -> None:
-    found = by_row(embed(pool, encoder, tmp_path / "v"))
-    for path in (tmp_path / "v").glob("*/*_0001.*"):
-        path.unlink()
-    again = embed(pool, encoder, tmp_path / "v")
-    assert sorted(again.rows.tolist()) == list(range(len(pool)))
-    assert np.array_equal(by_row(again), found)
-
-
-def test_a_shard_that_somebody_copied_changes_nothing(pool: Pool, encoder: OnnxEncoder, tmp_path: Path) -> None:
-    found = by_row(embed(pool, encoder, tmp_path / "v"))
-    for path in (tmp_path / "v").glob("*/*_0001.*"):
-        shutil.copy(path, path.with_name(path.name.replace("0001", "0009")))
-    again = embed(pool, encoder, tmp_path / "v")
-    assert sorted(again.rows.tolist()) == list(range(len(pool)))
-    assert np.array_equal(by_row(again), found)
 
 
 def test_a_folder_of_others_is_not_taken_over(pool: Pool, encoder: OnnxEncoder, tmp_path: Path) -> None:

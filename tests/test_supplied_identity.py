@@ -13,7 +13,6 @@ from pictures import blurred, encoded
 from PIL import Image
 
 from holotype.encoders.encode import l2_normalize
-from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError
 from holotype.pool.pool import Pool, open_pool
@@ -21,18 +20,6 @@ from holotype.progress import Silent
 from holotype.vectors.identity import check_identity
 from holotype.vectors.store import EmbeddingStore, embed
 from holotype.vectors.supplied import import_embeddings
-
-
-@pytest.fixture(scope="session")
-def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        return load_encoder(network)
-
-
-@pytest.fixture
-def pool(make_tar: MakeTar) -> Pool:
-    return open_pool(make_tar([(f"{row}.jpg", encoded(blurred(row))) for row in range(40)]))
 
 
 def vectors(count: int, dim: int = 6) -> NDArray[np.float32]:
