@@ -21,6 +21,7 @@ PACKAGES = [
     "pointers",
     "tables",
     "files",
+    "stale",
     "checksums",
     "forks",
     "locks",

@@ -7,6 +7,7 @@ from pathlib import Path
 from holotype.checksums import file_digest, read_checksums, write_checksums
 from holotype.errors import EncoderError, OutputError
 from holotype.files import say_damaged
+from holotype.stale import mark_used
 
 
 def kept(path: Path, make: Callable[[Path], None]) -> Path:
@@ -16,9 +17,12 @@ def kept(path: Path, make: Callable[[Path], None]) -> Path:
     cannot be written; what else `make` raises passes where there was none.
     """
     try:
-        return _kept(path, make)
+        found = _kept(path, make)
     except OutputError as error:
         raise OutputError(f"{error}; for another place, set HOLOTYPE_CACHE to a folder") from error
+    mark_used(path)
+    mark_used(_beside(path))  # without it an altered file would pass
+    return found
 
 
 def _kept(path: Path, make: Callable[[Path], None]) -> Path:

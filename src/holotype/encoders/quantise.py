@@ -26,6 +26,7 @@ from holotype.pool.images import Pixels
 from holotype.pool.pool import Pool, spread
 from holotype.progress import Progress
 from holotype.settings import Arithmetic
+from holotype.stale import mark_used, remove_stale
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _CALIBRATION, _COMPARISON = 128, 256  # images of the pool, no image in both
 _LEAST_IMAGES = 2 * (_CALIBRATION + _COMPARISON)  # a smaller pool is not worth a look
 _FORMAT = 1  # of what is kept in the cache; raise it when the calibration or the judgement changes
+_NOTES = r".+-[0-9a-f]{12}-v\d+-[a-z0-9-]+\.json"  # what is noted of a pool, in any format
 _TRIED = 32  # images that tell how long the pool will take
 _WORTH = 300.0  # seconds in float32 from which on it is worth looking for something faster
 _MOST_NOISE = 0.05
@@ -99,6 +101,7 @@ def choose_arithmetic(
         note = {"chosen": found, "trials": [asdict(check) for check in checks]}
         with suppress(OutputError):  # a cache that can only be read: it is found again the next time
             files.write(_note(encoder, pool), json.dumps(note, indent=1))
+            remove_stale(_note(encoder, pool).parent, _NOTES)
     return encoder if found == "f32" else _in_arithmetic(encoder, pool, found, progress)
 
 
@@ -123,6 +126,7 @@ def _noted(encoder: OnnxEncoder, pool: Pool) -> Arithmetic | None:
         found: Arithmetic = json.loads(_note(encoder, pool).read_text())["chosen"]
     except (OSError, RecursionError, ValueError, TypeError, KeyError):
         return None
+    mark_used(_note(encoder, pool))
     return found if found in ("f32", "bf16", "int8") else None
 
 

@@ -16,6 +16,7 @@ from holotype.errors import EncoderError
 from holotype.files import cache_folder
 from holotype.pointers import refuse_pointer, why_pointer_at
 from holotype.progress import Progress, long
+from holotype.stale import remove_stale
 
 _FORMAT = 1  # of the cached file; raise it when `export` changes what it writes
 _ONNX = "model.onnx"  # the one file of a repository of the hub that holds a finished network
@@ -135,12 +136,18 @@ def _file_of(name: str) -> Path:
 
 
 def _cached(stem: str, make: Callable[[Path], None]) -> Path:
+    folder = cache_folder() / "encoders"
     try:
-        return kept(cache_folder() / "encoders" / f"{stem}-v{_FORMAT}.onnx", make)
+        found = kept(folder / f"{stem}-v{_FORMAT}.onnx", make)
     except ImportError as error:
         raise EncoderError(
             f"the encoder {stem} is exported once, which needs {error.name or error}: pip install 'holotype[train]'"
         ) from None
+    older = "|".join(map(str, range(_FORMAT)))
+    remove_stale(
+        folder, rf".+-v(?:{older})\.onnx(?:\.sha256)?"
+    )  # what the hub gave at first (.source.json) stays known
+    return found
 
 
 def _local(path: Path) -> Path:

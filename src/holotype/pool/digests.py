@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from holotype import files
 from holotype.errors import OutputError
 from holotype.progress import Progress, Silent
+from holotype.stale import mark_used, remove_stale
 
 STATE = ("size", "mtime", "ctime", "inode", "offset")  # what the bytes of an image rest on
+OF_PLACES = r"[0-9a-f]{64}\.npz"  # names of files of the cache that are about a place
 _FORMAT = 1  # of what is kept; raise it when a digest, or a state, means something else
 _TOGETHER = 32  # images that a thread reads before it takes the next
 _THREADS = 8
@@ -93,6 +95,7 @@ class Digests:
         table: dict[str, Any] = {"format": _FORMAT, "states": self._states, "digests": self._found}
         with suppress(OutputError, OSError):
             files.write(self._path(), lambda file: np.savez(file, **table))
+            remove_stale(self._path().parent, OF_PLACES)
         self._new = False
 
     def _path(self) -> Path:
@@ -106,6 +109,7 @@ class Digests:
                     return
                 before, digests = np.asarray(kept["states"], np.int64), np.asarray(kept["digests"], np.uint8)
             self._take(states, before, digests)
+            mark_used(self._path())
         except (OSError, OutputError):  # there is none, or none that can be read
             return
         except Exception:  # numpy and zipfile have many words for a damaged file

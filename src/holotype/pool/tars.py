@@ -18,9 +18,10 @@ import numpy as np
 
 from holotype import files, forks
 from holotype.errors import OutputError, PoolError
-from holotype.pool.digests import States, state_of
+from holotype.pool.digests import OF_PLACES, States, state_of
 from holotype.pool.images import SUFFIXES
 from holotype.pool.listing import Listing, list_tar
+from holotype.stale import mark_used, remove_stale
 
 _OPEN_TARS = 32  # well below the 256 files that some systems let a process open
 _KEPT = 2000  # members from which on a listing is kept: fewer are listed as quickly again
@@ -176,6 +177,7 @@ def _load(path: Path, tar: _Tar) -> Listing | None:
     except Exception:  # numpy, zipfile and json have many words for a damaged file
         files.say_damaged(_place(path))
         return None
+    mark_used(_place(path))
     listing = Listing(stems, [sys.intern(suffix) for suffix in suffixes], offsets, sizes, ignored)
     return listing if len(stems) == len(suffixes) == len(offsets) == len(sizes) else None
 
@@ -200,3 +202,4 @@ def _save(listing: Listing, path: Path, tar: _Tar) -> None:
 
     with suppress(OutputError, OSError):
         files.write(_place(path), fill)
+        remove_stale(_place(path).parent, OF_PLACES)

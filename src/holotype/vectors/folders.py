@@ -12,6 +12,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError, OutputError
 from holotype.pool.digests import place_of
 from holotype.pool.pool import Pool
+from holotype.stale import remove_stale
 from holotype.vectors.shards import MANIFEST, fits, read_manifest, read_shards
 from holotype.vectors.store import EmbeddingStore
 
@@ -21,6 +22,7 @@ def open_shared(folder: Path, encoder: Encoder, pool: Pool, *more: Path) -> Embe
     known = known_folders()
     with suppress(OutputError, OSError):
         files.write(_note_of(folder), json.dumps({"folder": str(folder.absolute())}))
+        remove_stale(_notes(), r"[0-9a-f]{16}\.json", unless=lambda note: (_folder_of(note) / MANIFEST).exists())
     return EmbeddingStore(folder, encoder, pool, [*more, *known])
 
 
@@ -30,7 +32,7 @@ def known_folders() -> list[Path]:
     with suppress(OutputError, OSError):
         for note in _notes().glob("*.json"):
             with suppress(OSError, RecursionError, ValueError, TypeError, KeyError):
-                folder = Path(json.loads(note.read_text())["folder"])
+                folder = _folder_of(note)
                 if (folder / MANIFEST).exists():
                     found.append((note.stat().st_mtime, folder))
     return [folder for _, folder in sorted(found, reverse=True)]
@@ -42,6 +44,10 @@ def _notes() -> Path:
 
 def _note_of(folder: Path) -> Path:
     return _notes() / f"{_short(str(folder.absolute()))}.json"
+
+
+def _folder_of(note: Path) -> Path:
+    return Path(json.loads(note.read_text())["folder"])
 
 
 def _short(place: str) -> str:
