@@ -148,6 +148,7 @@ def test_after_apply_the_audit_goes_on_in_the_order_of_the_new_run(data: Path, a
     """Also where a version did the run that drew it by rows."""
     folder = RunFolder(answered).baseline
     replace(ReviewBaseline.load(folder), images=None, pictures=()).save(folder)
+    RunFolder(answered).checksums.unlink()  # which that version did not write
     with Review.open(answered) as review:
         review.record([NewAnswer(str(row), RED, "yes") for row in range(50, 110, 10)])
         review.apply()

@@ -13,6 +13,7 @@ from holotype import Settings, run
 from holotype.errors import EmbeddingsError
 from holotype.progress import Advance, Silent
 from holotype.runs.commands import search_pool
+from holotype.vectors.supplied import Unchanged
 
 
 def save_vectors(path: Path, seed: int) -> Path:
@@ -51,6 +52,22 @@ def test_vectors_that_are_written_over_during_a_run(data: Path, job: Job) -> Non
     assert all(path.read_bytes() == content for path, content in before.items() if path.parent.name != "vectors")
     run(settings.model_copy(update={"thresholds": [0.8]}), data / "out", force=True)
     assert Settings.load(data / "out" / "holotype.toml").thresholds == [0.8]
+
+
+def test_a_link_to_vectors_changes_nothing_of_them(data: Path) -> None:
+    """As each run makes that takes them over, and removes when it is done again."""
+    folder = data / "vectors"
+    (folder / "img_emb").mkdir(parents=True)
+    vectors = save_vectors(folder / "img_emb" / "img_emb_0.npy", 1)
+    alone = Unchanged(folder)
+    (data / "link.npy").hardlink_to(vectors)
+    alone.check()
+    linked = Unchanged(folder)
+    (data / "link.npy").unlink()
+    linked.check()
+    save_vectors(vectors, 2)
+    with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
+        linked.check()
 
 
 def test_or_during_a_search(data: Path, network: str) -> None:

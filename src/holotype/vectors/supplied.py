@@ -1,5 +1,6 @@
 """Vectors that somebody else computed: taken only when they fit the pool row by row."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,16 +52,24 @@ class Unchanged:
 
     def check(self) -> None:
         """Raise `EmbeddingsError` where any of them was changed since."""
-        if self._states() != self._before:
+        now = self._states()
+        if now.keys() != self._before.keys() or not all(_is_same(self._before[path], now[path]) for path in now):
             raise EmbeddingsError(
                 f"{self._source} was changed while it was in use, so nothing of it counts; give the same command again"
             )
 
-    def _states(self) -> list[tuple[int, ...]]:
+    def _states(self) -> dict[Path, os.stat_result]:
         paths = sorted(self._source.glob("*/*")) if self._source.is_dir() else [self._source]
         with suppress(OSError):
-            return [state_of(path.stat()) for path in paths]
-        return []
+            return {path: path.stat() for path in paths}
+        return {}
+
+
+def _is_same(before: os.stat_result, now: os.stat_result) -> bool:
+    """Whether a file is what it was. Its ctime changes with each link to it, as runs make that take vectors over."""
+    (size, written, changed, *place), (size_now, written_now, changed_now, *place_now) = state_of(before), state_of(now)
+    linked = max(before.st_nlink, now.st_nlink) > 1
+    return (size, written, place) == (size_now, written_now, place_now) and (linked or changed == changed_now)
 
 
 def _from_file(source: Path, pool: Pool) -> Embeddings:
