@@ -7,12 +7,16 @@ import pytest
 from numpy.typing import NDArray
 from test_graph import FIRST, LABELS, POOL, SIZES
 
+from holotype.encoders.encode import l2_normalize
 from holotype.grouping import graph
-from holotype.grouping.assign import group_pool
+from holotype.grouping.assign import group_pool, loose_classes
+from holotype.grouping.graph import rank
+from holotype.grouping.groups import Groups, group_ranked
 from holotype.grouping.search import Search, search
-from holotype.grouping.space import Space, fit_space
+from holotype.grouping.space import Matrix, Space, fit_space
 from holotype.pool.exemplars import Exemplar
 from holotype.settings import FitSettings, RankSettings, Threshold
+from holotype.vectors.embeddings import Embeddings
 
 CLASSES = ["a", "b", "c"]
 
@@ -75,3 +79,38 @@ def test_a_space_that_is_known_is_not_fitted_again() -> None:
     for diffusion in (True, False):
         settings = FitSettings(rank=RankSettings(diffusion=diffusion))
         assert group_pool(searched(), settings, plain).space is plain
+
+
+@pytest.fixture(scope="module")
+def scattered() -> Embeddings:
+    """The classes, among images of which no two are alike."""
+    vectors = POOL.take(range(POOL.size)).copy()
+    others = np.flatnonzero(len(SIZES) == LABELS)
+    vectors[others] = l2_normalize(np.random.default_rng(5).normal(size=(len(others), vectors.shape[1])))
+    return Embeddings([vectors], POOL.rows, POOL.size)
+
+
+def grouped_beside(pool: Embeddings, *odd: Matrix) -> Groups:
+    """Group the classes, and one more of each vector of `odd`."""
+    ranking = rank(pool, [*(pool.take([row]) for row in FIRST), *odd], FIRST, RankSettings())
+    own = {row: k for k, row in enumerate(FIRST)}
+    return group_ranked([*CLASSES, "odd"][: len(FIRST) + len(odd)], ranking, own, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_an_odd_class_is_named_and_takes_nothing_from_the_others(scattered: Embeddings, seed: int) -> None:
+    odd = l2_normalize(np.random.default_rng(seed).normal(size=(1, scattered.dim)).astype(np.float32))
+    without, beside = grouped_beside(scattered), grouped_beside(scattered, odd)
+    assert all(np.array_equal(without.members(k), beside.members(k)) for k in range(len(CLASSES)))
+    [why] = loose_classes(beside)
+    assert "the pool may hold nothing like the exemplars of 'odd'" in why
+    assert loose_classes(without) == []
+    assert beside.ranking is not None
+    members = beside.members(len(CLASSES))
+    assert (beside.ranking.cosine[members].argmax(axis=1) == len(CLASSES)).all()
+    above = beside.scores[:, -1] >= np.float32(beside.thresholds[-1].value)
+    astray = np.flatnonzero(above & (beside.label == len(CLASSES)) & (beside.decision == "doubtful"))
+    assert len(astray)
+    assert all(
+        reason.endswith("; an exemplar of another class is nearer") for reason in beside.reasons(astray.tolist())
+    )

@@ -228,3 +228,15 @@ def test_files_that_were_not_fetched(network: str, tmp_path: Path, jpeg: Jpeg, h
     code, _, error = holotype(*words[:3], tmp_path / "w", *words[4:])
     assert code == 0
     assert "unreadable: 2 of 4 images; 2 of them: it is a Git LFS pointer" in error
+
+
+def test_a_pool_of_which_nothing_else_can_be_read_says_what_to_do(
+    tmp_path: Path, network: str, jpeg: Jpeg, holotype: Holotype
+) -> None:
+    (tmp_path / "pool").mkdir()
+    for row, content in enumerate([jpeg((200, 30, 40)), jpeg((30, 180, 60)), *[b"no image"] * 3]):
+        (tmp_path / "pool" / f"{row}.jpg").write_bytes(content)
+    words = ["run", "--images", tmp_path / "pool", "--encoder", network, "--out", tmp_path / "out"]
+    code, _, error = holotype(*words, "--exemplar", "red=0", "--exemplar", "green=1")
+    assert code == 1
+    assert error.endswith("add images that other programs show, or copy these again\n")

@@ -87,6 +87,19 @@ def lonely_classes(groups: Groups, exemplars: Collection[int]) -> dict[str, str]
     }
 
 
+def loose_classes(groups: Groups) -> list[str]:
+    """Return a sentence for each class that has images, but hardly hangs together: its exemplars may be like none."""
+    if groups.ranking is None:
+        return []
+    return [
+        f"the pool may hold nothing like the exemplars of {name!r}: {100 * cut.conductance:.0f} % of the edges among "
+        "similar images lead out of its group, so most of what it found may well be wrong; look at that, and at the "
+        "exemplars"
+        for k, (name, cut) in enumerate(zip(groups.classes, groups.ranking.cuts, strict=True))
+        if groups.ranking.loose[k] and np.any(groups.decision[groups.members(k)] == "member")
+    ]
+
+
 def poor_vectors(search: Search, groups: Groups) -> list[str]:
     """Return a sentence where the vectors of a search can tell its images apart hardly or not at all."""
     count, distinct = len(search.embeddings.rows), int((groups.distinct & ~groups.missing).sum())

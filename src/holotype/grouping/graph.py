@@ -35,6 +35,7 @@ _FARTHEST = 0.04  # of that density: a class that stands alone is followed to he
 _REACH = 1e-4  # of that density: what is below is out of reach
 _ALONE = 0.02  # conductance below which a class stands alone, and is cut farther out
 _APART = 0.001  # below which it is followed as far as the walks reach
+_LOOSE = 0.4  # above which a cut holds hardly anything: of the development classes .26 at most is right there
 _THIRD = 2
 _LEAST = 5  # images of a class at the least, if so many are reached
 _SUREST = 40  # images that self-training starts from
@@ -104,6 +105,11 @@ class Ranking:
         reached = np.log10(np.maximum(self.density, 1e-12))
         logits = base + by_density * reached + by_conductance * outside
         return np.where(self.density > 0, 1 / (1 + np.exp(-logits)), 0.0)
+
+    @property
+    def loose(self) -> NDArray[np.bool_]:
+        """(K,) whether so many edges lead out of a class that it is hardly one: the pool may hold nothing of it."""
+        return np.array([cut.conductance > _LOOSE for cut in self.cuts])
 
     def inside(self) -> NDArray[np.bool_]:
         """(m, K) whether a candidate is inside the cut of a class."""

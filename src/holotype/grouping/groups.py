@@ -18,7 +18,10 @@ ScoreKind = Literal["cosine", "estimate"]
 # diffusion it lets in far too many or too few ("without diffusion and views" in docs/results.md).
 _AUTO_NULL = 1e-3  # share of a normal null that may pass it
 _AUTO_LEAST = 5  # images that it lets in at the least: as many as the graph's cut does
-NO_VECTORS = "no image but the exemplars has a vector: the others are unreadable, or there are none"
+NO_VECTORS = (
+    "no image but the exemplars has a vector: the others are unreadable, or there are none; add images that other "
+    "programs show, or copy these again"
+)
 _BLOCK = 10_000  # rows that are put into words at a time
 
 
@@ -121,6 +124,8 @@ class Groups:
         if tie:
             others = [self.classes[j] for j, value in enumerate(values) if scores[j] >= value and j != k]
             return f"; nearly as far above the threshold of {', '.join(others)}"
+        if scores[k] >= values[k]:
+            return "; an exemplar of another class is nearer"
         bands = enumerate(threshold.doubtful for threshold in self.thresholds)
         return f"; within the doubtful band of {', '.join(self.classes[j] for j, edge in bands if scores[j] >= edge)}"
 
@@ -172,8 +177,11 @@ def group(
     """Decide on every row.
 
     An image above several thresholds goes to the class with the greatest margin (score minus threshold), unless
-    the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class; ranking: what
-    the scores rest on, where it is known.
+    the next margin is equal or within `ambiguity`: then it is doubtful. exemplars: pool row -> class.
+
+    ranking   what the scores rest on, where it is known. Each class is measured by its own surest images, which proves
+              nothing where its exemplars are like none: in a loose class an image is doubtful where an exemplar of
+              another is nearer
     """
     margins = scores - _values(thresholds)
     known: NDArray[np.bool_] = np.asarray(~np.isnan(scores).any(axis=1))
@@ -188,6 +196,9 @@ def group(
     decision = np.full(len(scores), "background", dtype="<U10")
     decision[above] = "member"
     decision[near | tie] = "doubtful"
+    if ranking is not None:
+        nearest = np.nan_to_num(ranking.cosine, nan=-1).argmax(axis=1)
+        decision[above & ranking.loose[label] & (label != nearest)] = "doubtful"
     decision[~known] = "missing"
     for row, own in exemplars.items():
         decision[row], label[row] = "exemplar", own

@@ -20,7 +20,7 @@ from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import HolotypeWarning, NotFittedError, UnreadableImage
-from holotype.grouping.assign import group_pool, lonely_classes
+from holotype.grouping.assign import group_pool, lonely_classes, loose_classes
 from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
 from holotype.model import rows as training_rows
@@ -148,7 +148,8 @@ class Classifier:
             labels = PoolLabels(group_pool(searched, settings, held_out=closed, progress=progress))
             parts = training_rows.plan(searched, [labels], held_out, settings)
             self.learn(searched, labels, parts, pool, store, progress)
-        for why in [*lonely_classes(labels.groups, searched.exemplar_rows).values(), *self.training_.warnings]:
+        lonely = lonely_classes(labels.groups, searched.exemplar_rows).values()
+        for why in [*lonely, *loose_classes(labels.groups), *self.training_.warnings]:
             warnings.warn(why, HolotypeWarning, stacklevel=2)
         return self
 

@@ -26,7 +26,10 @@ def say_unreadable(pool: Pool, unreadable: Mapping[str, str], progress: Progress
     name = next(name for name, reason in unreadable.items() if reason == why)
     example = f"{count:,} of them: {why}" if count > 1 else f"{name}: {why}"
     if len(unreadable) == len(pool):
-        raise HolotypeError(f"none of the {len(pool):,} images of {pool.source} can be read; {example}")
+        raise HolotypeError(
+            f"none of the {len(pool):,} images of {pool.source} can be read; {example}. Give images that other "
+            "programs show, or copy these again"
+        )
     progress.say(f"unreadable: {len(unreadable):,} of {len(pool):,} images; {example}")
 
 

@@ -16,7 +16,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.evaluation.test_set import TestSet
 from holotype.files import write
-from holotype.grouping.assign import group_pool, lonely_classes, poor_vectors
+from holotype.grouping.assign import group_pool, lonely_classes, loose_classes, poor_vectors
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.classifier import Classifier
@@ -159,7 +159,8 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     grouping = groupings[chosen.encoder, chosen.threshold]
     with in_steps(progress, "keep what a review starts from"):
         baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool, held_out)
-    warnings = [*poor_vectors(chosen.search, grouping.groups), *grouping.lonely, *chosen.classifier.training_.warnings]
+    weak = grouping.lonely if grouping.refined else [*grouping.lonely, *loose_classes(grouping.groups)]
+    warnings = [*poor_vectors(chosen.search, grouping.groups), *weak, *chosen.classifier.training_.warnings]
     for why in warnings:
         progress.say(f"warning: {why}")
     return RunResult(candidates, chosen, failed, comparison, not_counted, baseline, matched, warnings)
