@@ -39,7 +39,7 @@ def test_joined_tars_are_read_to_the_end(tmp_path: Path, make_tar: MakeTar) -> N
 def test_a_lone_block_of_zeros_between_members(tmp_path: Path, make_tar: MakeTar) -> None:
     first = some(make_tar, "a")[: 2 * BLOCK]
     assert open_pool(joined(tmp_path / "all.tar", first, bytes(BLOCK), some(make_tar, "b"))).ids == ["a", "b"]
-    with pytest.raises(PoolError, match=r"damaged after 1 images \(no whole header at byte 1536\)"):
+    with pytest.raises(PoolError, match=r"damaged after 1 image \(no whole header at byte 1536\)"):
         open_pool(joined(tmp_path / "hole.tar", first, bytes(BLOCK), b"x" * 9999))
 
 
@@ -187,7 +187,7 @@ def test_headers_that_mean_harm_are_damage(tmp_path: Path, make_tar: MakeTar) ->
     )
     assert (done.returncode, done.stderr) == (0, "")
     said = dict(zip(HOSTILE, done.stdout.splitlines()[::2], strict=True))
-    assert {what for what, text in said.items() if "cut off or damaged after 1 images" not in text} <= {
+    assert {what for what, text in said.items() if "cut off or damaged after 1 image" not in text} <= {
         "an extended size of words"
     }, said
 
@@ -208,7 +208,7 @@ def test_whatever_goes_wrong_in_a_header_is_a_cut(
         return pristine(archive)
 
     monkeypatch.setattr(tarfile.TarFile, "next", fail)
-    with pytest.raises(PoolError, match=r"damaged after 1 images \(no more\)"):
+    with pytest.raises(PoolError, match=r"damaged after 1 image \(no more\)"):
         open_pool(path)
 
 

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from holotype.names import comparable, composed, printable, shown, spelled_out
+from holotype.names import comparable, composed, counted, printable, shown, spelled_out
 
 UNSAFE = {
     os.fsdecode(b"caf\xe9"): r"caf\xe9",
@@ -54,3 +54,7 @@ def test_names_that_read_the_same_compare_the_same() -> None:
 
 def test_spelled_out() -> None:
     assert (spelled_out("Poke\u0301mon"), spelled_out("Pokémon")) == (r"Poke\u0301mon", r"Pok\xe9mon")
+
+
+def test_a_count_fits_its_noun() -> None:
+    assert [counted(count, "image") for count in (0, 1, 2, 2688)] == ["0 images", "1 image", "2 images", "2,688 images"]

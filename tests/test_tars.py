@@ -79,7 +79,7 @@ def test_a_negative_size(make_tar: MakeTar) -> None:
         header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024, so that it would be followed by itself
         file.seek(1024)
         file.write(checked(header))
-    with pytest.raises(PoolError, match=r"damaged after 1 images \(b\.jpg should have -1024 bytes\)"):
+    with pytest.raises(PoolError, match=r"damaged after 1 image \(b\.jpg should have -1024 bytes\)"):
         open_pool(path)
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_extended_header(tmp_path: Path) -> None:
         info.pax_headers = {"hdrcharset": "BINARY"}
         archive.addfile(info)
     path.write_bytes(path.read_bytes().replace(b"=BINARY", b"=BIN\xe9RY"))
-    with pytest.raises(PoolError, match=r"pool\.tar is cut off or damaged after 1 images \(.*can't decode"):
+    with pytest.raises(PoolError, match=r"pool\.tar is cut off or damaged after 1 image \(.*can't decode"):
         open_pool(path)
 
 

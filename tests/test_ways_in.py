@@ -114,7 +114,7 @@ def test_a_line_that_cannot_be_is_left_out_and_named_and_the_rest_is_taken(
     assert taken.refused[0].startswith(why)
     assert len(taken.refused) == 1
     assert [f"{one.id} {one.label} {one.verdict}" for one in review.answers.current()] == [held]
-    assert next(taken.lines()) == "1 new answers; 1 cannot be, and are left out:"
+    assert next(taken.lines()) == "1 new answer; 1 cannot be, and are left out:"
 
 
 def test_an_act_that_contradicts_itself_is_refused(review: Review) -> None:

@@ -13,7 +13,7 @@ import typer
 from holotype.arguments import Commands, read_exemplars, read_options, read_thresholds, refuse_expanded
 from holotype.errors import HolotypeError
 from holotype.exits import one_line, standard_output
-from holotype.names import shown
+from holotype.names import counted, shown
 
 app = Commands(
     no_args_is_help=True,
@@ -157,7 +157,8 @@ def embed(
     embeddings = embed_pool(
         images, encoder or ENCODER, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal()
     )
-    _print_lines([f"{len(embeddings.rows):,} vectors in {out}, {len(embeddings.unreadable):,} images unreadable"])
+    found, lost = counted(len(embeddings.rows), "vector"), counted(len(embeddings.unreadable), "image")
+    _print_lines([f"{found} in {out}, {lost} unreadable"])
     _print_lines(f"unreadable  {name}  {reason}" for name, reason in embeddings.unreadable.items())
 
 

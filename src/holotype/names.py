@@ -48,6 +48,11 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count before its noun: `1 image`, `2,688 images`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def composed(text: str) -> str:
     """Return `text` in Unicode's form NFC: an accented letter that some systems take apart is one character."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, cast, get_args
 
 from holotype.errors import AnswersError
 from holotype.model.predictions import NONE
+from holotype.names import counted
 
 Verdict = Literal["yes", "no", "unsure", "exemplar", "withdrawn"]
 Pair = tuple[str, str]  # the id of an image, and a class
@@ -104,7 +105,7 @@ class Imported:
         older = f"; {self.older:,} are older than what was answered since, and left out" if self.older else ""
         other = f"; {self.other:,} are about other pictures, and left out" if self.other else ""
         refused = f"; {len(self.refused):,} cannot be, and are left out:" if self.refused else ""
-        yield f"{self.new:,} new answers{older}{other}{refused}"
+        yield f"{counted(self.new, 'new answer')}{older}{other}{refused}"
         yield from self.refused
 
 

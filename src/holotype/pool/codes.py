@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
-from holotype.names import comparable, composed, printable, spelled_out
+from holotype.names import comparable, composed, counted, printable, spelled_out
 from holotype.pool.members import path_parts, split_suffix
 
 _NAMED = 3  # images that an error names
@@ -132,7 +132,7 @@ class Codes:
         look = f"ids look like {', '.join(near)}"
         if near and _looks_like(code, near[0]):
             look += f"; the first is spelled {spelled_out(near[0])}, and the one given {spelled_out(code)}"
-        return f"no image {code_shown(code)} in {source} ({len(self._ids)} images); {look}"
+        return f"no image {code_shown(code)} in {source} ({counted(len(self._ids), 'image')}); {look}"
 
     def _told_apart(self, row: int, rows: Sequence[int], by_file: bool) -> str:
         """The id of `row`; with its file where that may be meant, and with codes of characters if two look alike."""

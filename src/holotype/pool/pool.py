@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from holotype.errors import PoolError, UnreadableImage, UnreadableNow
-from holotype.names import printable
+from holotype.names import counted, printable
 from holotype.pool.codes import Codes
 from holotype.pool.digests import STATE, Digests, States, first_rows, place_of, stamp_of, state_of
 from holotype.pool.images import SUFFIXES, read_open
@@ -303,7 +303,7 @@ def _open_tars(source: str, paths: list[Path], ignored: Counter[str], allow_trun
         if listing.note:
             notes.append(f"{printable(str(path))}: {listing.note}")
         if listing.cut is not None:
-            cut = f"{printable(str(path))} is cut off or damaged after {len(listing)} images ({listing.cut})"
+            cut = f"{printable(str(path))} is cut off or damaged after {counted(len(listing), 'image')} ({listing.cut})"
             if not allow_truncated:
                 raise PoolError(
                     f"{cut}; fetch it again, or take the whole images before the cut with --allow-truncated"

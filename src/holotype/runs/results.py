@@ -21,6 +21,7 @@ from holotype.grouping.search import Search
 from holotype.model.classifier import Classifier, versions
 from holotype.model.predictions import NONE, Predictions, csv_line
 from holotype.model.tuning import Tuned
+from holotype.names import counted
 from holotype.pool.pool import Pool
 from holotype.runs.comparison import SearchComparison
 from holotype.runs.folder import RunFolder
@@ -119,7 +120,7 @@ class RunResult:
         """Yield a line per class: how many were found, at which threshold, and what the predictions are worth."""
         groups = self.chosen.groups
         for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
-            count = f"{len(groups.members(k)):,} members"
+            count = counted(len(groups.members(k)), "member")
             found = f"{count} at {groups.score_kind} {threshold.value:.3f} ({threshold.basis})"
             worth = ""
             if self.evaluation is not None:

@@ -25,6 +25,7 @@ from holotype.model.predictions import Predictions
 from holotype.model.rows import PoolLabels, agreed, plan
 from holotype.model.splits import Split
 from holotype.model.tuning import tune
+from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool, digest_of
 from holotype.progress import Progress, Silent, in_steps
@@ -130,7 +131,7 @@ def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
 
 
 def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
-    progress.say(f"pool: {len(inputs.pool):,} images in {inputs.pool.source}")
+    progress.say(f"pool: {counted(len(inputs.pool), 'image')} in {inputs.pool.source}")
     say_left_out(inputs.pool, progress)
     stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
     sources = search_sources(inputs, stores, progress)

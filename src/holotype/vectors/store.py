@@ -19,6 +19,7 @@ from holotype.encoders.encode import Encoded, Load, encode_images
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError, HolotypeWarning, PoolError
 from holotype.locks import locked
+from holotype.names import counted
 from holotype.pool.pool import Pool, spread
 from holotype.progress import Progress, Silent
 from holotype.vectors.embeddings import Embeddings
@@ -208,7 +209,7 @@ class EmbeddingStore:
         rest = [name for name in names if name not in places and name not in unreadable]
         if len(rest) == len(names):  # it has others of the pool
             return names
-        progress.say(f"{len(names) - len(rest):,} vectors of {self.encoder.name} are taken from {folder}")
+        progress.say(f"{counted(len(names) - len(rest), 'vector')} of {self.encoder.name} are taken from {folder}")
         for shard, placed in by_shard(found.places):
             if shard.digests is not None and set(placed.values()) == set(range(len(shard.ids))):
                 link_shard(shard, self._next())

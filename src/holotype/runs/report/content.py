@@ -11,6 +11,7 @@ from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.groups import Estimate
 from holotype.model.classifier import versions
 from holotype.model.rows import COPY
+from holotype.names import counted
 from holotype.pool.pool import Pool
 from holotype.runs.report.sheets import class_summary
 from holotype.runs.results import Candidate, RunResult, unreadable
@@ -133,7 +134,8 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
     known_good = [(audit.low or 0) >= _POOR for audit in audits] or [False] * len(groups.classes)
     for name, found, good in zip(groups.classes, stated, known_good, strict=False):
         if found.precision < _POOR and not good:
-            yield f"Most of the {found.found:,} members of {name} may well be wrong: look at them; more exemplars help."
+            members = counted(found.found, "member")
+            yield f"Most of the {members} of {name} may well be wrong: look at them; more exemplars help."
     for name in groups.classes:
         if counts[f"validation {name}"] == 0 and counts[f"fit {name}"] > 1:
             yield (
