@@ -78,10 +78,9 @@ def test_both_runtimes_give_the_same_vectors(lite0: OnnxEncoder) -> None:
 
 def test_lite0_is_exported_once(lite0: OnnxEncoder, cache: Path) -> None:
     assert lite0.path.parent.parent == cache
-    made = lite0.path.stat()
+    made = lite0.path.stat().st_ino
     again = load_encoder(NAME)
-    kept = again.path.stat()
-    assert (again.path, kept.st_ino, kept.st_mtime_ns) == (lite0.path, made.st_ino, made.st_mtime_ns)
+    assert (again.path, again.path.stat().st_ino) == (lite0.path, made)
     assert again.fingerprint == lite0.fingerprint
 
 
