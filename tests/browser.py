@@ -26,6 +26,8 @@ CELL = "#cells .cell[data-shown]"
 LAPTOP, PHONE = (1280, 800), (390, 844)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 Open = Callable[..., Page]
+PATIENCE = 30_000  # milliseconds: how busy a machine is decides no test
+expect.set_options(timeout=PATIENCE)
 
 
 def make_run(folder: Path, network: str, picture: Callable[[int], NDArray[np.uint8]]) -> Path:

@@ -289,10 +289,10 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture
 def context(browser: "Browser") -> "Iterator[BrowserContext]":
-    from browser import LAPTOP
+    from browser import LAPTOP, PATIENCE
 
     context = browser.new_context(viewport={"width": LAPTOP[0], "height": LAPTOP[1]}, reduced_motion="reduce")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 

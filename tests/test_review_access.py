@@ -200,13 +200,13 @@ def test_a_page_of_an_earlier_start_says_what_to_open(context: BrowserContext, r
         before = str(page.get_attribute("body", "data-nonce"))
         port = int(address.partition("/?")[0].rpartition(":")[2])
     with served(review, port) as address:
-        expect(page.locator("#unsaved")).to_contain_text("open the address that the terminal shows", timeout=15_000)
+        expect(page.locator("#unsaved")).to_contain_text("open the address that the terminal shows")
         reloaded = context.new_page()
         reloaded.goto(address.partition("?")[0])
         expect(reloaded.locator("h1")).to_have_text("Open the address that the terminal shows")
         reloaded.goto(address)
         press(reloaded, "n")
-        expect(page.locator("body")).not_to_have_attribute("data-nonce", before, timeout=15_000)
+        expect(page.locator("body")).not_to_have_attribute("data-nonce", before)
         answered(page, 2)
     assert {one.verdict for one in review.answers.current()} == {"yes", "no"}
     assert {one.label for one in review.answers.current()} == {RED}

@@ -244,7 +244,7 @@ def test_apply_writes_the_report(page: Page, review: Review) -> None:
     before = (review.out / "report.html").stat().st_mtime_ns
     page.click("#apply-open")
     page.click("#apply-start")
-    expect(page.locator("#apply-verdict")).to_have_text("The answers are applied.", timeout=30_000)
+    expect(page.locator("#apply-verdict")).to_have_text("The answers are applied.")
     expect(page.locator("#apply-where")).to_contain_text(str(review.out / "report.html"))
     assert (review.out / "report.html").stat().st_mtime_ns > before
     with page.expect_popup() as popup:

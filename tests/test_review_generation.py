@@ -133,7 +133,7 @@ def test_the_page_keeps_what_waits_until_the_file_is_back(page: Page, review: Re
 def test_the_page_says_that_the_run_is_another(page: Page, review: Review) -> None:
     press(page, "y")
     other_exemplars(review)
-    expect(page.locator("#unsaved")).to_contain_text("start the review again", timeout=10_000)
+    expect(page.locator("#unsaved")).to_contain_text("start the review again")
     press(page, "n")
     expect(page.locator("#notices")).to_contain_text("Not saved")
     assert len(review.answers.current()) == 1
