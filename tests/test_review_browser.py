@@ -206,7 +206,7 @@ def test_keys_alone_reach_everything(page: Page, review: Review) -> None:
     expect(page.locator("#one")).to_be_visible()
     page.wait_for_selector(SHOWN)
     page.keyboard.press("Tab")
-    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    expect(page.locator(":focus")).to_have_css("outline-style", "solid")
 
 
 def test_a_reload_keeps_the_class_the_view_and_the_answers(page: Page, review: Review) -> None:
