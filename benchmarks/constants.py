@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.answers import OURS, REVIEWERS, begin, figures, review
 from benchmarks.episodes import Episode, episodes
 from benchmarks.figures import calibration_error, judge, log_loss
-from benchmarks.methods import Spaces, answered, ranked
+from benchmarks.methods import Spaces, answered, grouped, ranked
 from benchmarks.pools import ENCODERS, POOLS, load
 from holotype.answers import feedback
 from holotype.answers.baseline import ReviewBaseline
@@ -116,7 +116,7 @@ def _episodes(spaces: Spaces, size: tuple[int, int]) -> Iterator[Episode]:
 
 def _f1(spaces: Spaces, episode: Episode) -> float:
     exemplars = episode.first(1)
-    found = answered(ranked(spaces, exemplars, RankSettings()), len(spaces.truth.vectors))
+    found = answered(grouped(spaces, exemplars, RankSettings()))
     return judge(spaces.truth, episode, exemplars, found)["f1"]
 
 

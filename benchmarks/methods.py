@@ -170,26 +170,31 @@ def grouped(spaces: Spaces, exemplars: Exemplars, settings: RankSettings) -> Gro
 
 def ranked(spaces: Spaces, exemplars: Exemplars, settings: RankSettings) -> Ranking:
     """Return what the groups of `holotype run` rest on."""
-    ranking = grouped(spaces, exemplars, settings).ranking
-    assert ranking is not None  # diffusion is on
-    return ranking
+    return _ranking(grouped(spaces, exemplars, settings))
+
+
+def _ranking(groups: Groups) -> Ranking:
+    assert groups.ranking is not None  # diffusion is on
+    return groups.ranking
 
 
 def ours(settings: RankSettings) -> Method:
     """`holotype run` with an automatic threshold, without the head: what its groups hold."""
 
     def method(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
-        return answered(ranked(spaces, exemplars, settings), len(spaces.truth.vectors))
+        return answered(grouped(spaces, exemplars, settings))
 
     return method
 
 
-def answered(ranking: Ranking, count: int) -> MethodAnswer:
-    """Return what a `ranking` of a pool of `count` images says."""
-    shape = (count, len(ranking.cuts))
+def answered(groups: Groups) -> MethodAnswer:
+    """Return what `groups` that rest on a ranking say; its exemplars are no members."""
+    ranking = _ranking(groups)
+    shape = (len(groups.label), len(groups.classes))
     scores, sure = np.full(shape, -np.inf), np.zeros(shape)
     scores[ranking.candidates], sure[ranking.candidates] = ranking.density, ranking.probabilities
-    return MethodAnswer([ranking.members(k) for k in range(shape[1])], scores, sure)
+    members = groups.decision == "member"
+    return MethodAnswer([np.flatnonzero(members & (groups.label == k)) for k in range(shape[1])], scores, sure)
 
 
 def model(spaces: Spaces, exemplars: Exemplars) -> MethodAnswer:
