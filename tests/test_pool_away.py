@@ -1,5 +1,6 @@
 """Images that cannot be read for a while are never taken for broken ones: tried again, or the command stops."""
 
+import gc
 import os
 import resource
 import signal
@@ -53,6 +54,7 @@ def fill(folder: Path) -> Pool:
 @contextmanager
 def few_files() -> Iterator[None]:
     """This process can open no more files than it has."""
+    gc.collect()  # else files of other tests may be closed meanwhile
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)

@@ -89,10 +89,9 @@ def test_a_damaged_extended_header(tmp_path: Path) -> None:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(tarfile.TarInfo("a.jpg"))
         info = tarfile.TarInfo("b.jpg")
-        info.pax_headers = {"hdrcharset": "BINARY"}
+        info.pax_headers = {"GNU.sparse.map": "two"}
         archive.addfile(info)
-    path.write_bytes(path.read_bytes().replace(b"=BINARY", b"=BIN\xe9RY"))
-    with pytest.raises(PoolError, match=r"pool\.tar is cut off or damaged after 1 image \(.*can't decode"):
+    with pytest.raises(PoolError, match=r"pool\.tar is cut off or damaged after 1 image \("):
         open_pool(path)
 
 

@@ -217,7 +217,7 @@ def test_a_tar_that_is_cut_off_is_not_kept(cache: Path, make_tar: MakeTar) -> No
     for _ in range(2):
         pool = open_pool(path, allow_truncated=True)
         assert (len(pool), len(pool.notes)) == (N, 1)
-        with pytest.raises(PoolError, match=f"cut off or damaged after {N} images"):
+        with pytest.raises(PoolError, match=f"cut off or damaged after {N:,} images"):
             open_pool(path)
     assert not kept(cache)
 
