@@ -132,7 +132,7 @@ def test_what_is_whole_is_kept(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(DamagedAnswers, match=r"record 336 is not as it was written.* --salvage keeps the answers"):
         AnswerLog(path)
     damaged = path.read_bytes()
-    assert "1 are lost (number 336)" in salvage(path)
+    assert "lost: 1 (number 336)" in salvage(path)
     found, drawn = read(path)
     assert said_of(found) == [one for one in said_of(wanted) if "image 33" not in one]
     assert all(drawn)

@@ -90,7 +90,7 @@ def test_a_review_goes_on_with_every_image_that_is_there_still(
         assert review.standing("red").answered == 2
         assert len(list(review.form(3, ["red"]))) == 4
         new = [line for line in review.summary() if "new since the run" in line]
-        said = f"1 images are new since the run: holotype run {out} --resume takes them in"
+        said = f"new since the run: 1 image; holotype run {out} --resume takes in what is new"
         assert new == ([said] if count > 240 else [])
         review.apply()
         assert [line for line in review.summary() if "new since" in line or "set aside" in line] == []

@@ -119,7 +119,7 @@ def test_the_advice_for_answers_works(out: Path, holotype: Holotype) -> None:
     assert errors.count("\n") == 1
     code, said, _ = holotype("answer", out, "--salvage")
     assert code == 0
-    assert "19 answers and undos are whole, and kept; 1 are lost (number 11)" in said
+    assert "answers and undos that are whole, and kept: 19; lost: 1 (number 11)" in said
     assert holotype("suggest", out)[0] == 0
 
 

@@ -115,10 +115,10 @@ def test_clip_retrieval_with_the_ids_of_a_data_set_beside_the_paths(tmp_path: Pa
     [
         (["a", "b", "b"], r"an id more than once \(b\)"),
         (["a", "b", "b.jpg"], r"an id more than once \(b\)"),
-        (["a", "b", "z"], r"1 ids are not in the pool \(z\), 1 images have no vector \(c\)"),
-        (["a", "b"], r"1 images have no vector \(c\)"),
-        (["a", "b", "c", "d"], r"1 ids are not in the pool \(d\)"),
-        (["a", "b", ""], "1 ids are not in the pool"),
+        (["a", "b", "z"], r"not in the pool: 1 id \(z\), without a vector: 1 image \(c\)"),
+        (["a", "b"], r"without a vector: 1 image \(c\)"),
+        (["a", "b", "c", "d"], r"not in the pool: 1 id \(d\)"),
+        (["a", "b", ""], r"not in the pool: 1 id \(\),"),
     ],
 )
 @pytest.mark.parametrize("layout", ["ids beside it", "clip-retrieval"])
@@ -159,7 +159,7 @@ def test_images_that_were_skipped_as_broken_are_unreadable_with_the_reason(layou
 @LAYOUTS
 def test_an_image_that_can_be_read_needs_a_vector(layout: str, tmp_path: Path) -> None:
     pool = pool_of(*"abcde", broken={1: b""})
-    with pytest.raises(EmbeddingsError, match=r"3 images have no vector \(b, d, e\), and d can be read"):
+    with pytest.raises(EmbeddingsError, match=r"without a vector: 3 images \(b, d, e\), and d can be read"):
         import_embeddings(supplied(tmp_path, ["c", "a"], layout), pool)
 
 
@@ -167,7 +167,7 @@ def test_an_image_that_can_be_read_needs_a_vector(layout: str, tmp_path: Path) -
 def test_where_very_many_have_no_vector_none_is_decoded(layout: str, tmp_path: Path) -> None:
     names = [str(n) for n in range(1002)]
     pool = pool_of(*names, broken=dict.fromkeys(range(1, 1002), b""))
-    with pytest.raises(EmbeddingsError, match=r"0 ids are not in the pool, 1001 images have no vector \(1, 2, 3\)"):
+    with pytest.raises(EmbeddingsError, match=r"not in the pool: 0 ids, without a vector: 1,001 images \(1, 2, 3\)"):
         import_embeddings(supplied(tmp_path, ["0"], layout), pool)
     assert isinstance(pool.reader, Images)
     assert not pool.reader.read_rows
@@ -346,5 +346,5 @@ def test_memory_does_not_grow_with_the_pool(tmp_path: Path) -> None:
 def test_an_unknown_id_is_named_with_its_line(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.ones((3, 4), np.float32))
     (tmp_path / "v.ids.txt").write_text(" a.jpg \nphotos\\b.jpg\nq\n")
-    with pytest.raises(EmbeddingsError, match=r"1 ids are not in the pool \(q\), .* is in line 3"):
+    with pytest.raises(EmbeddingsError, match=r"not in the pool: 1 id \(q\), .* is in line 3"):
         import_embeddings(tmp_path / "v.npy", pool_of("a", "photos/b"))

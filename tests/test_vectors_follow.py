@@ -152,7 +152,7 @@ def test_images_that_are_newer_than_supplied_vectors_are_counted_and_can_be_adde
     found = open_inputs(Settings.parse(given), progress=Said()).supplied
     assert found is not None
     assert len(found.rows) == 24
-    advice = f"1 images have no vector in {tmp_path / 'v'}, and are left out; holotype embed {photos} --out"
+    advice = f"without a vector in {tmp_path / 'v'}, and left out: 1 image; holotype embed {photos} --out"
     assert any(advice in line for line in lines)
     lines.clear()
     search_pool(str(photos), ["0"], network, embeddings=tmp_path / "v", progress=Said())
@@ -161,7 +161,7 @@ def test_images_that_are_newer_than_supplied_vectors_are_counted_and_can_be_adde
     assert encodes == ["new"]
     lines.clear()
     open_inputs(Settings.parse(given), progress=Said())
-    assert not any("have no vector" in line for line in lines)
+    assert not any("without a vector" in line for line in lines)
 
 
 def test_an_unchanged_pool_is_not_read(photos: Path, encoder: OnnxEncoder, tmp_path: Path) -> None:

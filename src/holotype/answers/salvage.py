@@ -59,8 +59,8 @@ def _salvage(path: Path) -> str:
         new.replace(path)
     lost = sorted({*range(1, max(found["record"], default=0) + 1)} - {*kept})
     some = ", ".join(map(str, lost[:_TOLD])) + (", ..." if len(lost) > _TOLD else "")
-    gone = f"; {len(lost):,} are lost (number {some})" if lost else ""
-    return f"{len(kept):,} answers and undos are whole, and kept{gone}; what was damaged is in {damaged}"
+    gone = f"; lost: {len(lost):,} (number {some})" if lost else ""
+    return f"answers and undos that are whole, and kept: {len(kept):,}{gone}; what was damaged is in {damaged}"
 
 
 def _size(tables: Tables) -> int:

@@ -19,7 +19,7 @@ from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.search import search, top_k
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.duplicates import near_rows
-from holotype.names import printable
+from holotype.names import counted, printable
 from holotype.pool.drawn import PICTURE_MARK, would_join
 from holotype.pool.exemplars import resolve
 from holotype.pool.images import contact_sheet, decode
@@ -117,7 +117,8 @@ def _learnt_rows(folder: RunFolder, pool: Pool, progress: Progress) -> list[int]
     gone = [name for name, row in zip(names, found, strict=True) if row < 0]
     if gone:
         progress.say(
-            f"{len(gone)} images that the run learnt from are not in {pool.source} any more ({', '.join(gone[:3])}): "
+            f"learnt from in the run, and not in {pool.source} any more: {counted(len(gone), 'image')} "
+            f"({', '.join(gone[:3])}); "
             "what is nearly the same as one of them counts"
         )
     return [row for row in found if row >= 0]

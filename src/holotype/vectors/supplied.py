@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import EmbeddingsError, UnreadableImage
+from holotype.names import counted
 from holotype.pool.digests import state_of
 from holotype.pool.images import decode
 from holotype.pool.pool import Pool
@@ -159,8 +160,8 @@ def _align(
     without = [name for row, name in enumerate(pool.ids) if row not in there and name not in reasons]
     if unknown or len(without) > max(_DECODED, len(pool) // 100):
         raise EmbeddingsError(
-            f"{source} does not fit {pool.source}: {len(unknown)} ids are not in the pool{_some(unknown)}, "
-            f"{len(without)} images have no vector{_some(without)}"
+            f"{source} does not fit {pool.source}: not in the pool: {counted(len(unknown), 'id')}"
+            f"{_some(unknown)}, without a vector: {counted(len(without), 'image')}{_some(without)}"
             f"{f'; the first unknown id is in line {found.index(None) + 1}' if unknown else ''}"
         )
     return np.array(rows, np.int64), reasons | _why_skipped(source, pool, without)
@@ -176,8 +177,9 @@ def _why_skipped(source: Path, pool: Pool, without: Sequence[str]) -> dict[str, 
             reasons[name] = str(error)
             continue
         raise EmbeddingsError(
-            f"{source} does not fit {pool.source}: {len(without)} images have no vector{_some(without)}, and {name} "
-            "can be read, so that it was not left out as broken; compute its vector, or leave the image out of the pool"
+            f"{source} does not fit {pool.source}: without a vector: {counted(len(without), 'image')}{_some(without)}, "
+            f"and {name} can be read, so that it was not left out as broken; compute its vector, or leave the image out "
+            "of the pool"
         )
     return reasons
 
