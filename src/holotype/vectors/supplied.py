@@ -178,8 +178,8 @@ def _why_skipped(source: Path, pool: Pool, without: Sequence[str]) -> dict[str, 
             continue
         raise EmbeddingsError(
             f"{source} does not fit {pool.source}: without a vector: {counted(len(without), 'image')}{_some(without)}, "
-            f"and {name} can be read, so that it was not left out as broken; compute its vector, or leave the image out "
-            "of the pool"
+            f"and {name} can be read, so that it was not left out as broken; compute its vector, or leave the image "
+            "out of the pool"
         )
     return reasons
 
