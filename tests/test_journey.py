@@ -52,7 +52,7 @@ def test_the_report_says_what_is_estimated_without_labels(data: Path, job: Job) 
     page = (data / "out" / "report.html").read_text()
     for k, row in enumerate(stated):
         assert row["found"] == (groups.decision[groups.members(k)] == "member").sum()
-        assert f"An estimated {100 * row['precision']:.0f} % of the {row['found']:,} members show {row['name']}" in page
+        assert f"An estimated {100 * row['precision']:.0f} % of the {row['found']:,} found show {row['name']}" in page
         assert f"Left out as doubtful: {row['below']:,} just below the threshold" in page
     given = run(job(), data / "given")
     assert given.classifier.groups_.score_kind == "cosine"
