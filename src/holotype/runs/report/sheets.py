@@ -100,13 +100,13 @@ def _estimated(name: str, found: Estimate, trusted: bool) -> Iterator[str]:
     """Say what is estimated about a class, on which basis, what was left out, and what it may be confused with."""
     if found.found and trusted:
         yield (
-            f"An estimated {100 * found.precision:.0f} % of {found.found:,} found show {name}, and about "
+            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} found show {name}, and about "
             f"{found.size:,.0f} of the images of the pool do. Both are figures of a model that learnt from the "
             "answers, and no bounds."
         )
     elif found.found:
         yield (
-            f"An estimated {100 * found.precision:.0f} % of {found.found:,} found show {name}, and about "
+            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} found show {name}, and about "
             f"{found.size:,.0f} of the images that were reached do. Both rest on how the images are connected, by a "
             "formula that was fitted on other pools; on a new pool it may be off fivefold. Only looking at some of "
             "them can tell."
