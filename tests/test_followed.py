@@ -44,16 +44,19 @@ def test_followed_answers_are_those_that_are_read_anew(pool: Pool, tmp_path: Pat
         for step in range(50):
             if acts and chance.random() < 0.25:
                 log.undo(chance.choice(acts))
+            elif chance.random() < 0.2:  # as `holotype suggest` beside an open review does
+                new = some(pool, chance)
+                log.draw([(new.id, new.label)])
             else:
                 try:
                     acts.append(log.record([some(pool, chance) for _ in range(chance.choice([1, 1, 3]))])[0].act)
                 except AnswersError:  # some that contradict each other
                     continue
             if step % 3:
-                found = followed.follow(log.since(followed.seen))
+                found = followed.follow(log.since(followed.seen), log.drawn_since(followed.seen_drawn))
                 assert found == match_answers(log.current(), CLASSES, pool, [5])
                 assert found.explain().count(":") == len(found.set_aside)
-        found = followed.follow(log.since(followed.seen))
+        found = followed.follow(log.since(followed.seen), log.drawn_since(followed.seen_drawn))
         assert followed.seen == log.version
         assert found == FollowedAnswers(CLASSES, pool, [5]).follow(log.history())
 

@@ -14,11 +14,13 @@ _Kind = tuple[str, str, bool]  # image and class, and whether it is about an exe
 class FollowedAnswers:
     """What `match_answers` says of all that holds in a log, after each `follow` of what was recorded since.
 
-    seen   the number of the last record
+    seen        the number of the last record
+    seen_drawn  the number of the last draw for the audit
+    undone      the number of the last record that took something back
     """
 
     def __init__(self, classes: Sequence[str], pool: Pool, held_out: Collection[int] = ()) -> None:
-        self.seen = 0
+        self.seen = self.seen_drawn = self.undone = 0
         self._classes, self._pool, self._held_out = classes, pool, frozenset(held_out)
         self._acts: dict[str, set[str]] = {}  # the images that each is about
         self._undone: set[str] = set()
@@ -29,12 +31,14 @@ class FollowedAnswers:
         self._last: dict[_Kind, Answer] = {}  # in order of recording
         self._reasons: Counter[str] = Counter()
 
-    def follow(self, records: Iterable[Answer | Undo]) -> MatchedAnswers:
-        """Take the `records` after `seen`; return what applies then."""
+    def follow(self, records: Iterable[Answer | Undo], drawn: Iterable[tuple[int, str, str]] = ()) -> MatchedAnswers:
+        """Take the `records` after `seen`, and what was `drawn` after `seen_drawn`; return what applies then."""
         images: dict[str, None] = {}
         for record in records:
             self.seen = record.number
             images |= dict.fromkeys(self._undo(record) if isinstance(record, Undo) else self._add(record))
+        for self.seen_drawn, name, label in drawn:
+            images |= dict.fromkeys(self._draw(name, label))
         last, new = next(reversed(self._last.values()), None), list[Answer]()
         for image in images:
             new += self._match(image)
@@ -57,7 +61,14 @@ class FollowedAnswers:
         before, self._drawn[answer.id] = self._drawn.get(answer.id), answer.drawn
         return (image,) if answer.drawn == before else called
 
+    def _draw(self, name: str, label: str) -> Iterable[str]:
+        if name not in self._drawn:  # nothing was said of it: what will be comes with its classes
+            return ()
+        self._drawn[name] |= {label}
+        return self._called[name]
+
     def _undo(self, record: Undo) -> Iterable[str]:
+        self.undone = record.number
         self._undone.add(record.act)
         images = self._acts.pop(record.act, set())
         for image in images:

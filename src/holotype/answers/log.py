@@ -31,6 +31,7 @@ from holotype.answers.schema import (
     CHANGED,
     CURRENT,
     DRAWN,
+    DRAWN_SINCE,
     HISTORY,
     LAST_ACT,
     LATEST,
@@ -235,6 +236,10 @@ class AnswerLog:
     def since(self, number: int) -> list[Answer | Undo]:
         """What was recorded after the record `number`, in order."""
         return [_record(row) for row in self._file.read(_SINCE, (number,))]
+
+    def drawn_since(self, number: int) -> list[tuple[int, str, str]]:
+        """What was drawn for the audit after the draw `number`, in order: number, image and class."""
+        return self._file.read(DRAWN_SINCE, (number,))
 
     @property
     def version(self) -> int:

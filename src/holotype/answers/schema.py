@@ -79,6 +79,7 @@ CURRENT = f"""SELECT {_COLUMNS} FROM valid WHERE number IN
 PROTOTYPES = CURRENT.replace(" GROUP BY", " WHERE prototype GROUP BY")
 NEWEST = "SELECT coalesce(max(number), 0) FROM record"
 CHANGED = "SELECT 1 FROM record WHERE number > ? AND answer IN ('exemplar', 'withdrawn', 'undo') LIMIT 1"
+DRAWN_SINCE = "SELECT number, id, class FROM drawn WHERE number > ? ORDER BY number"
 DRAWN = "SELECT 1 FROM drawn WHERE id = ? AND class = ?"
 # when anything was last recorded about an image and a class, or taken back
 LATEST = """SELECT id, class, digest, max("when") FROM (

@@ -40,8 +40,9 @@ class ReviewAnswers:
     def matched(self) -> MatchedAnswers:
         """Return the answers that hold and apply; only what was recorded since the last time is read."""
         with self._turn:
-            if new := self.log.since(self._followed.seen):
-                self._matched = self._followed.follow(new)
+            new, drawn = self.log.since(self._followed.seen), self.log.drawn_since(self._followed.seen_drawn)
+            if new or drawn:
+                self._matched = self._followed.follow(new, drawn)
             return self._matched
 
     def current(self) -> Sequence[Answer]:
