@@ -61,6 +61,21 @@ def test_before_a_refit_nothing_is_asked_that_was_said_already(review: Review) -
     assert not {one.row for one in review.next(1000, "green")} & set(rows[:5])
 
 
+def test_what_was_undone_is_asked_about_again_at_once(review: Review) -> None:
+    first, other, still = (one.row for one in review.next(3, RED))
+    review.record([NewAnswer(review.ids[first], RED, "no")], act="said")
+    review.record([NewAnswer(review.ids[other], "green", "yes")], act="shown")
+    review.record([NewAnswer(review.ids[still], RED, "no")])
+    review.refit()
+    for act in ("said", "shown"):
+        review.undo(act)
+    before = {one.row for one in review.next(1000, RED)}
+    assert {first, other} <= before
+    assert still not in before
+    review.refit()
+    assert {one.row for one in review.next(1000, RED)} == before
+
+
 def test_an_answer_is_undone_and_everything_is_as_before(review: Review) -> None:
     before = review.standing(RED)
     name = review.ids[review.gallery(RED, "found")[0][0].row]

@@ -45,6 +45,11 @@ class ReviewAnswers:
                 self._matched = self._followed.follow(new, drawn)
             return self._matched
 
+    @property
+    def undone(self) -> int:
+        """The number of the last record that took something back, as far as was read."""
+        return self._followed.undone
+
     def current(self) -> Sequence[Answer]:
         """Return those that apply."""
         return self.matched().answers

@@ -174,7 +174,7 @@ class Review:
         k, state, current = self._number(label), self._state, self._answers.current()
         about = [one for one in current if one.label == label and one.verdict in ("yes", "no", "unsure")]
         asked = [self.pool.rows[one.id] for one in about]
-        known = {*asked, *state.known(k, current, self.pool.rows)}
+        known = {*asked, *state.known(k, current, self.pool.rows, self._answers.undone)}
         closed = [*exclude, *state.baseline.held_out]
         context = QueryContext.of(state.baseline, state.refined, k, known, closed, self._seen_of(state.baseline, k))
         tally = AnswerTally(len(asked), sum(one.audit for one in about))

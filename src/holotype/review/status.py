@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
+from holotype.answers.index import index_answers
 from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined
 from holotype.grouping.groups import Estimate, estimates
@@ -152,22 +153,30 @@ class ReviewState:
             "make one of those an exemplar."
         )
 
-    def known(self, k: int, current: Sequence[Answer], rows: Mapping[str, int]) -> set[int]:
+    def known(self, k: int, current: Sequence[Answer], rows: Mapping[str, int], undone: int) -> set[int]:
         """Return the rows of which is known whether they show class `k`, by what was learnt and by newer answers.
 
         current   the answers that hold, in order of recording: some may be newer than the last refit
         rows      id -> row
+        undone    the number of the last record that took something back
         """
-        label, index, copy_of = self.refined.groups.classes[k], self.refined.index, self.refined.groups.copy_of
-        new = []
+        groups, index = self.refined.groups, self.refined.index
+        if undone > self.version:  # some of what was learnt from does not hold any more
+            index = index_answers(current, groups.classes, rows, self.baseline.held_out)
+            return self._with_copies([*index.positive[k].tolist(), *index.negative[k].tolist()])
+        label, new = groups.classes[k], list[int]()
         for one in reversed(current):
             if one.number <= self.version:
                 break
             if one.verdict in ("yes", "exemplar") or (one.label == label and one.verdict == "no"):
                 new.append(rows[one.id])
-        if new and copy_of is not None:
-            new = np.flatnonzero(np.isin(copy_of, copy_of[new])).tolist()
-        return {*index.positive[k].tolist(), *index.negative[k].tolist(), *new}
+        return {*index.positive[k].tolist(), *index.negative[k].tolist(), *self._with_copies(new)}
+
+    def _with_copies(self, rows: Sequence[int]) -> set[int]:
+        copy_of = self.refined.groups.copy_of
+        if not rows or copy_of is None:
+            return set(rows)
+        return set(np.flatnonzero(np.isin(copy_of, copy_of[list(rows)])).tolist())
 
     def changes(self, k: int) -> Changes:
         """Return what the last refit took into class `k`, and out of it."""
