@@ -96,6 +96,21 @@ def test_where_vectors_are_is_forgotten_only_where_they_are_not(tmp_path: Path, 
     assert set(known_folders()) == {tmp_path / "here", tmp_path / "away"}
 
 
+def test_a_note_that_is_damaged_or_was_never_whole_goes_and_stops_nothing(
+    tmp_path: Path, cache: Path, network: str
+) -> None:
+    notes, pool = cache / "vectors" / "known", open_pool(folder_of(tmp_path / "pool", b"x"))
+    names = [f".{'a' * 16}.json.123-0123abcd.part", *(f"{letter * 16}.json" for letter in "bcdef")]
+    contents = [b"", b"{", b"[1]", b"{}", b"\xff", b"[" * 100_000]
+    for name, content in zip(names, contents, strict=True):
+        notes.mkdir(parents=True, exist_ok=True)
+        (notes / name).write_bytes(content)
+        unused(notes / name, 91)
+    open_shared(tmp_path / "vectors", load_encoder(network), pool)
+    assert not any((notes / name).exists() for name in names)
+    assert len([*notes.iterdir()]) == 1
+
+
 def test_encoders_of_older_formats_go_and_what_the_hub_gave_stays_known(
     cache: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

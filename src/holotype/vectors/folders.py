@@ -22,7 +22,7 @@ def open_shared(folder: Path, encoder: Encoder, pool: Pool, *more: Path) -> Embe
     known = known_folders()
     with suppress(OutputError, OSError):
         files.write(_note_of(folder), json.dumps({"folder": str(folder.absolute())}))
-        remove_stale(_notes(), r"[0-9a-f]{16}\.json", unless=lambda note: (_folder_of(note) / MANIFEST).exists())
+        remove_stale(_notes(), r"[0-9a-f]{16}\.json", unless=lambda note: _vectors_of(note) is not None)
     return EmbeddingStore(folder, encoder, pool, [*more, *known])
 
 
@@ -31,9 +31,8 @@ def known_folders() -> list[Path]:
     found: list[tuple[float, Path]] = []
     with suppress(OutputError, OSError):
         for note in _notes().glob("*.json"):
-            with suppress(OSError, RecursionError, ValueError, TypeError, KeyError):
-                folder = _folder_of(note)
-                if (folder / MANIFEST).exists():
+            with suppress(OSError):
+                if (folder := _vectors_of(note)) is not None:
                     found.append((note.stat().st_mtime, folder))
     return [folder for _, folder in sorted(found, reverse=True)]
 
@@ -46,8 +45,12 @@ def _note_of(folder: Path) -> Path:
     return _notes() / f"{_short(str(folder.absolute()))}.json"
 
 
-def _folder_of(note: Path) -> Path:
-    return Path(json.loads(note.read_text())["folder"])
+def _vectors_of(note: Path) -> Path | None:
+    """The folder that `note` names; None where there are no vectors, or the note is damaged or was never whole."""
+    with suppress(RecursionError, ValueError, TypeError, KeyError):
+        folder = Path(json.loads(note.read_text())["folder"])
+        return folder if (folder / MANIFEST).exists() else None
+    return None
 
 
 def _short(place: str) -> str:
