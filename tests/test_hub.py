@@ -138,12 +138,12 @@ def test_what_is_no_repository_or_no_commit_is_refused(text: str) -> None:
 def test_a_commit_that_is_given_is_the_one_that_is_fetched(online: Hub) -> None:
     """Without a warning; that the files are no vision model is said of the repository."""
     online.repositories["a/b"] = {
-        FIRST: {"config.json": b"{}", "model.safetensors": b"1"},
+        FIRST: {"config.json": b"{}", "model.safetensors": b"1", "text/model.safetensors": b"2"},
         SECOND: {"config.json": b""},
     }
     with pytest.raises(EncoderError, match=f"a/b at commit {FIRST}/preprocessor_config.json"):
         load_encoder(f"hf:a/b@{FIRST}")
-    assert not any(SECOND in path or "main" in path for path in online.asked)
+    assert not any(SECOND in path or "main" in path or "text/" in path for path in online.asked)
     with pytest.raises(EncoderError, match=rf"a/b at commit {'c' * 40} could not be fetched from the hub"):
         load_encoder(f"hf:a/b@{'c' * 40}")
 

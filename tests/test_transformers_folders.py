@@ -132,6 +132,18 @@ def in_parts(folder: Path, part: str) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(parts))
 
 
+def with_index(folder: Path, content: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(content)
+
+
+def test_the_index_of_other_weights_beside_safetensors_is_of_no_matter(saved: Any, tmp_path: Path) -> None:
+    folder, _ = saved(vit)
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    parts = {"weight_map": {"x": "pytorch_model-00001-of-00002.bin"}}
+    (other / "pytorch_model.bin.index.json").write_text(json.dumps(parts))
+    assert load_encoder(str(other)).dim == load_encoder(str(folder)).dim
+
+
 def test_code_in_a_folder_is_never_run_and_never_asked_about(saved: Any, tmp_path: Path) -> None:
     """Also where "yes" waits on standard input."""
     folder = Path(shutil.copytree(saved(vit)[0], tmp_path / "code"))
@@ -161,6 +173,8 @@ def test_code_in_a_folder_is_never_run_and_never_asked_about(saved: Any, tmp_pat
         (lambda folder: with_kernels(folder, {"": "someone/kernels"}), "asks for a program from the hub"),
         (lambda folder: in_parts(folder, "pytorch_model.bin"), r"names 'pytorch_model\.bin'; expected \*\.safetensors"),
         (lambda folder: in_parts(folder, "../x.safetensors"), r"names '\.\./x\.safetensors'; expected \*\.safetensors"),
+        (lambda folder: with_index(folder, "{}"), r'expected a "weight_map" in .*index\.json.* \(KeyError\)'),
+        (lambda folder: with_index(folder, "[" * 10**5), r"index\.json.* \(RecursionError\); copy it again"),
         (lambda folder: (folder / "model.safetensors").write_text(POINTER), r"model\.safetensors: it is a Git LFS"),
         (lambda folder: (folder / "config.json").write_text(POINTER), r"config\.json: it is a Git LFS pointer"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"it has no \*\.safetensors, which hold no code"),

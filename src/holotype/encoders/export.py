@@ -95,12 +95,21 @@ def _refuse_code(folder: Path) -> None:
 
 
 def _refuse_other_weights(folder: Path) -> None:
-    """Raise `EncoderError` where an index of weights in parts names what is no safetensors file of `folder`."""
-    for index in folder.glob("*.index.json"):
-        with suppress(OSError, RecursionError, ValueError, AttributeError, TypeError):
-            for name in {*json.loads(index.read_bytes())["weight_map"].values()}:
-                if Path(name).name != name or not name.endswith(".safetensors"):
-                    raise EncoderError(f"{index} names {name!r}; expected *.safetensors files of its folder")
+    """Raise `EncoderError` where an index of safetensors in parts is none, or names what is no such file of `folder`.
+
+    The index of a `pytorch_model.bin` beside them is never used.
+    """
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            names = {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+        except (OSError, RecursionError, ValueError, AttributeError, TypeError, KeyError) as error:
+            raise EncoderError(
+                f'expected a "weight_map" in {index}, which says where each weight is, as transformers writes it '
+                f"({type(error).__name__}); copy it again, or remove it where the weights are in one file"
+            ) from None
+        for name in sorted(names):
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise EncoderError(f"{index} names {name!r}; expected *.safetensors files of its folder")
 
 
 def _vision_module(folder: Path) -> "torch.nn.Module":

@@ -111,7 +111,10 @@ def _download(repository: str, commit: str, patterns: Sequence[str]) -> Path:
 
     where = f"{repository} at commit {commit}" if commit else repository
     try:
-        place = Path(snapshot_download(repository, revision=commit or None, allow_patterns=list(patterns)))
+        wanted, nested = list(patterns), "*/*"  # a * of the client goes into folders, of which nothing is used
+        place = Path(
+            snapshot_download(repository, revision=commit or None, allow_patterns=wanted, ignore_patterns=nested)
+        )
     except Exception as error:
         raise NotFetched(f"{where} could not be fetched from the hub ({type(error).__name__})") from error
     absent = [pattern for pattern in patterns if not any(place.glob(pattern))]
