@@ -15,6 +15,7 @@ import pytest
 
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, NewAnswer, Undo, Verdict
+from holotype.answers.salvage import salvage
 from holotype.errors import AnswersError, HolotypeError, OutputError
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -348,3 +349,22 @@ def test_two_that_upgrade_a_log_at_once(path: Path) -> None:
     assert all(len(log.current()) == 2 for log in logs)
     for log in logs:
         log.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/locks is of Linux")
+def test_to_open_it_again_keeps_the_locks_of_the_first(answers: AnswerLog, path: Path) -> None:
+    """A system drops them when the process closes any descriptor of the file: others would take it for unused."""
+
+    def locks() -> list[str]:
+        files = [f":{one.stat().st_ino} " for one in (path, path.with_name("answers.db-shm"))]
+        lines = Path("/proc/locks").read_text().splitlines()
+        return sorted(line.split(":", 1)[1] for line in lines if any(one in line for one in files))
+
+    answers.add("1", "red", "yes")
+    before = locks()
+    assert len(before) >= 2
+    with AnswerLog(path) as other:
+        assert len(other.history()) == 1
+        assert locks() == before
+    salvage(path)
+    assert locks() == before

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from system import commands, mounting
 
-from holotype import Review, Settings
+from holotype import Review, Settings, files
 from holotype.answers.log import AnswerLog
+from holotype.answers.moment import read_together
 from holotype.errors import AnswersError, HolotypeWarning
 from holotype.runs.commands import evaluate_run, tune_run
 
@@ -87,12 +88,11 @@ def test_answers_on_a_disk_without_locks_are_only_read(tmp_path: Path, request: 
 
 
 def test_the_files_of_answers_that_are_only_read_are_of_one_moment(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another machine may record answers, and lay them down in the database, while its files are copied."""
     with AnswerLog(tmp_path / "answers.db") as log:
         log.add("0", "red", "yes")
-        request.getfixturevalue("no_locks")
         read = Path.read_bytes
         moved = False
 
@@ -108,7 +108,9 @@ def test_the_files_of_answers_that_are_only_read_are_of_one_moment(
             return content
 
         monkeypatch.setattr(Path, "read_bytes", read_while_others_write)
-        with AnswerLog(tmp_path / "answers.db") as other:
+        for name, content in read_together(tmp_path / "answers.db", 10).items():
+            files.write(tmp_path / "copies" / name, content)
+        with AnswerLog(tmp_path / "copies" / "answers.db") as other:
             assert {one.id for one in other.current()} == {"0", "1", "2"}
         assert moved
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from holotype import files, forks, locks
 from holotype.answers import chain, wal
 from holotype.answers.moment import read_together
+from holotype.answers.opened import OPENED, identity
 from holotype.answers.schema import APPLICATION, CREATION, FINISH, SCHEMA, TABLES, UNINDEXED, UPGRADES
 from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
 
@@ -65,14 +66,21 @@ class AnswerDatabase:
         self._waiting = 0  # threads that will take their turn to write
         self._inside = self._is_parents = False
         self._batch = _Batch()
+        self._connections: list[sqlite3.Connection] = []
         files.make_folder(path.parent, closed=True)
-        self._look_beside()
-        self._copies = _copies_of(path)
-        self.read_only = self._copies is not None
-        self._place = Path(self._copies.name) / path.name if self._copies else path
-        with suppress(OSError):  # SQLite says why, in the next line
-            os.close(os.open(self._place, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
-        self.writer = self._connect()
+        with OPENED.turn:
+            is_open = OPENED.has(path)  # then SQLite has looked, and its files are for SQLite alone to open
+            if not is_open:
+                self._look_beside()
+            # Without locks nothing could be recorded safely, so that is only read, too.
+            self.read_only = not (files.is_writable(path.parent) and locks.has_locks(path.parent))
+            self._copies = _copies_of(path) if self.read_only and not is_open else None
+            self._place = Path(self._copies.name) / path.name if self._copies else path
+            with suppress(OSError):  # SQLite says why, in the next line
+                os.close(os.open(self._place, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
+            self.writer = self._connect()
+            if self._copies is None:
+                OPENED.add(self, path)
         try:
             self._prepare()
             if self.read_only:
@@ -81,14 +89,14 @@ class AnswerDatabase:
             self._chains = [chain.Chain(table, self._first) for table in chain.COLUMNS]
             self.read("SELECT 1 FROM record LIMIT 1")  # from now on the file of what is not in the database is there
         except BaseException:
-            self.writer.close()
+            self._disconnect()
             raise
         self._files = self._identities()
         forks.note(self)
 
     def begin_in_child(self) -> None:
         """Use the file no more: SQLite would take the parent's locks for its own, and even to close it does harm."""
-        forks.leave([self.writer, self._reader])
+        forks.leave(self._connections)
         self._is_parents = True
         self.turn, self._reading, self._counting = RLock(), Lock(), Lock()
 
@@ -100,7 +108,16 @@ class AnswerDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         with explain(self.path):
-            return sqlite3.connect(self._place, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
+            self._connections.append(
+                sqlite3.connect(self._place, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
+            )
+        return self._connections[-1]
+
+    def _disconnect(self) -> None:
+        with OPENED.turn:
+            for one in reversed(self._connections):
+                one.close()
+            OPENED.remove(self)
 
     def close(self) -> None:
         """Close the file."""
@@ -108,8 +125,7 @@ class AnswerDatabase:
             return
         with self.turn, self._reading:
             self._files = []
-            self._reader.close()
-            self.writer.close()
+            self._disconnect()
             if self._copies is not None:
                 self._copies.cleanup()
 
@@ -224,7 +240,7 @@ class AnswerDatabase:
 
     def _identities(self) -> list[tuple[int, int] | None]:
         """Which files are there: the database, and beside it what is not in it yet."""
-        return [_identity(self.path), _identity(self.path.with_name(f"{self.path.name}-wal"))]
+        return [identity(self.path), identity(self.path.with_name(f"{self.path.name}-wal"))]
 
     def _prepare(self) -> None:
         with explain(self.path):
@@ -333,13 +349,8 @@ class AnswerDatabase:
             yield
 
 
-def _copies_of(path: Path) -> "TemporaryDirectory[str] | None":
-    """Copies of the files of a database that can only be read, as SQLite wants to write to read; None of another.
-
-    Without locks nothing could be recorded safely, so that is only read, too. Raises `AnswersError`.
-    """
-    if files.is_writable(path.parent) and locks.has_locks(path.parent):
-        return None
+def _copies_of(path: Path) -> "TemporaryDirectory[str]":
+    """Copies of the files of a database that can only be read: SQLite wants to write to read. Raises `AnswersError`."""
     copies = TemporaryDirectory(prefix="holotype-")
     try:
         for name, content in read_together(path, LOCK_PATIENCE).items():
@@ -349,14 +360,6 @@ def _copies_of(path: Path) -> "TemporaryDirectory[str] | None":
         busy = f"cannot use {path}: {_REASONS[sqlite3.SQLITE_BUSY]}"
         raise AnswersError(busy if isinstance(error, TimeoutError) else files.reason(error)) from error
     return copies
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _damaged(path: Path, what: str) -> DamagedAnswers:

@@ -14,6 +14,7 @@ from typing import Any
 from holotype import files
 from holotype.answers import chain, wal
 from holotype.answers.database import AnswerDatabase
+from holotype.answers.opened import OPENED
 from holotype.errors import AnswersError, DamagedAnswers
 
 # how every log begins: the name of the format, pages of 4,096 bytes, a -wal, and what SQLite never changes
@@ -43,7 +44,10 @@ def salvage(path: Path) -> str:
     try:
         AnswerDatabase(path).close()
     except DamagedAnswers:
-        return _salvage(path)
+        with OPENED.turn:
+            if OPENED.has(path):
+                raise AnswersError(f"{path} is damaged, and open in this process; close it before") from None
+            return _salvage(path)
     return f"all answers in {path} are whole; nothing was done"
 
 
