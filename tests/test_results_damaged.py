@@ -1,6 +1,7 @@
 """Results that are damaged, or of another run, are never taken for those of this one."""
 
 import hashlib
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -66,6 +67,44 @@ def test_results_of_another_run_are_not_taken(out: Path, tmp_path: Path) -> None
         with pytest.raises(kind, match="is not what the run left there"):
             read(RunFolder(out))
     shutil.copy(again / "groups.parquet", out / "groups.parquet")
+    with pytest.raises(HolotypeError, match="is not what the run left there"):
+        read_learnt(RunFolder(out))
+
+
+def done_again_by_an_earlier_version(out: Path, other: Path) -> None:
+    """Put the results of `other` into `out`, but for the digests, which an earlier version leaves behind."""
+    listed = RunFolder(out).checksums
+    kept = listed.read_bytes()
+    for new, old in zip(RunFolder(other).results, RunFolder(out).results, strict=True):
+        shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+        if new.exists():
+            new.rename(old)
+    listed.write_bytes(kept)
+    os.utime(listed, (listed.stat().st_mtime - 3600,) * 2)
+
+
+def test_results_that_an_earlier_version_did_again_are_read(out: Path, tmp_path: Path) -> None:
+    settings = RunFolder(out).read_settings()
+    fit = settings.fit.model_copy(update={"seed": 3})
+    run(settings.model_copy(update={"thresholds": [0.8], "fit": fit}), tmp_path / "again")
+    done_again_by_an_earlier_version(out, tmp_path / "again")
+    folder = RunFolder(out)
+    assert folder.read_settings().fit.seed == 3
+    for read, _ in READ.values():
+        with pytest.warns(HolotypeWarning, match=r"results\.sha256 is of an earlier run .*: not checked"):
+            read(folder)
+    folder.change_settings(folder.read_settings())
+    assert not folder.checksums.exists()
+    for read, _ in READ.values():
+        read(folder)
+
+
+def test_damage_is_seen_where_a_copy_has_new_times(out: Path) -> None:
+    """The list may be what was copied first."""
+    flip(out / "groups.parquet", 500)
+    flip(out / "holotype.toml", 3)
+    listed = RunFolder(out).checksums
+    os.utime(listed, (listed.stat().st_mtime - 3600,) * 2)
     with pytest.raises(HolotypeError, match="is not what the run left there"):
         read_learnt(RunFolder(out))
 

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -158,7 +158,10 @@ class RunFolder:
     def change_settings(self, settings: Settings) -> None:
         """Write other settings of the run that is here, and note what they are."""
         files.write(self.settings, settings.to_toml())
-        if digests := read_checksums(self.checksums):
+        digests = read_checksums(self.checksums)
+        if self._is_outdated(digests, self.metrics):
+            self.checksums.unlink()  # else it would be newer than the results
+        elif digests:
             write_checksums(self.checksums, digests | {self.settings.name: file_digest(self.settings)})
 
     def _seal(self) -> None:
@@ -174,10 +177,29 @@ class RunFolder:
         digests = read_checksums(self.checksums)
         for path in paths:
             if path.is_file() and not is_whole(path, digests, path.relative_to(self.path).as_posix()):
+                if self._is_outdated(digests, path):
+                    warnings.warn(
+                        f"{self.checksums} is of an earlier run than the results, which another version of holotype "
+                        "made again: not checked whether they are whole",
+                        HolotypeWarning,
+                        stacklevel=3,
+                    )
+                    return
                 raise kind(
                     f"{path} is not what the run left there (it is damaged, or of another run: {self.checksums}); copy "
                     f"it again, or do the run again (holotype run {self.path}): vectors and answers are kept"
                 )
+
+    def _is_outdated(self, digests: Mapping[str, str], path: Path) -> bool:
+        """Whether a version that knows no list of digests did the run again, with `path`, and left the old list.
+
+        No two runs have the same metrics, as these have times: a copy whose times are new is not taken for one.
+        """
+        if self.metrics.name not in digests or not self.metrics.is_file():
+            return False
+        since = self.checksums.stat().st_mtime_ns
+        newer = all(one.stat().st_mtime_ns > since for one in (self.metrics, path))
+        return newer and not is_whole(self.metrics, digests, self.metrics.name)
 
     def finish(self) -> None:
         """Note that the results are there."""
@@ -195,7 +217,9 @@ class RunFolder:
         with self.reading():
             waiting = self.unfinished.exists() and (stopped or not self.settings.exists())
             path = self.unfinished if waiting else self.settings
-            if not waiting and path.is_file() and not is_whole(path, read_checksums(self.checksums), path.name):
+            digests = read_checksums(self.checksums)
+            edited = path == self.settings and path.is_file() and not is_whole(path, digests, path.name)
+            if edited and not self._is_outdated(digests, path):
                 warnings.warn(
                     f"{path} is not as holotype wrote it (it was edited, or is damaged): what it says now holds",
                     HolotypeWarning,
