@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import COLOURS, Job, N
+from PIL import Image
 
 from holotype import Settings, run
 from holotype.errors import EmbeddingsError
@@ -68,6 +69,43 @@ def test_a_link_to_vectors_changes_nothing_of_them(data: Path) -> None:
     save_vectors(vectors, 2)
     with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
         linked.check()
+
+
+def test_only_what_is_in_use_is_looked_at(data: Path) -> None:
+    """Not what is put beside it, nor who may read it; and what cannot be looked at hides nothing."""
+    folder = data / "vectors"
+    for kind in ("img_emb", "metadata"):
+        (folder / kind).mkdir(parents=True)
+    vectors = save_vectors(folder / "img_emb" / "img_emb_0.npy", 1)
+    (folder / "metadata" / "metadata_0.parquet").symlink_to("/nowhere")
+    used = Unchanged(folder)
+    save_vectors(folder / "img_emb" / "img_emb_1.npy", 2)
+    (data / "backup.npy").hardlink_to(vectors)
+    (data / "backup.npy").unlink()
+    vectors.chmod(0o600)
+    used.check()
+    before = vectors.stat()
+    save_vectors(vectors, 2)
+    os.utime(vectors, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
+        used.check()
+    (data / "vectors.ids.txt").write_text("0\n1\n")
+    alone = Unchanged(save_vectors(data / "vectors.npy", 1))
+    (data / "vectors.ids.txt").write_text("1\n0\n")
+    with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
+        alone.check()
+
+
+def test_a_run_may_take_its_own_vectors_and_add_to_them(data: Path, job: Job, tmp_path: Path) -> None:
+    settings = job(test_set=None)
+    run(settings, data / "out")
+    [own] = (data / "out" / "vectors").iterdir()
+    shards = len([*(own / "img_emb").iterdir()])
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "outside.png")
+    [first, *_] = settings.exemplars
+    codes = settings.exemplars | {first: [str(tmp_path / "outside.png")]}
+    run(settings.model_copy(update={"embeddings": str(own), "exemplars": codes}), data / "out", force=True)
+    assert len([*(own / "img_emb").iterdir()]) > shards
 
 
 def test_or_during_a_search(data: Path, network: str) -> None:

@@ -242,7 +242,8 @@ def search_pool(
     say_left_out(pool, progress)
     found = resolve(pool, {"exemplar": list(codes)})
     if embeddings is not None:
-        unchanged = Unchanged(embeddings)
+        with in_steps(progress, "note how the embeddings are"):
+            unchanged = Unchanged(embeddings)
         with in_steps(progress, "check embeddings"):
             supplied = import_embeddings(embeddings, pool)
         say_missing(supplied, embeddings, source, progress)

@@ -77,7 +77,8 @@ def open_inputs(
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
     found = known(pool) if known else [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars)]
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
-    unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
+    with in_steps(progress, "note how the embeddings are"):
+        unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
     with in_steps(progress, "check embeddings"):
         supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
     if supplied is None and settings.search in ("embeddings", "both"):

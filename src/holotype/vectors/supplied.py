@@ -1,15 +1,18 @@
 """Vectors that somebody else computed: taken only when they fit the pool row by row."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.checksums import file_digest
 from holotype.errors import EmbeddingsError, UnreadableImage
 from holotype.names import counted
 from holotype.pool.digests import state_of
@@ -17,6 +20,7 @@ from holotype.pool.images import decode
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import BLOCK, Embeddings, open_array
 from holotype.vectors.shards import (
+    KINDS,
     MANIFEST,
     aligned,
     beside,
@@ -45,32 +49,52 @@ def import_embeddings(source: Path, pool: Pool) -> Embeddings:
 
 
 class Unchanged:
-    """The files of supplied vectors as they are now: they are read where they lie, for as long as a command works."""
+    """The files of supplied vectors as they are now: they are read where they lie, for as long as a command works.
+
+    What is put beside them is none of theirs, as the shards that a run adds whose own vectors are given.
+    """
 
     def __init__(self, source: Path) -> None:
         self._source = source
-        self._before = self._states()
+        self._before = {path: state for path in _files_of(source) if (state := _State.of(path))}
 
     def check(self) -> None:
         """Raise `EmbeddingsError` where any of them was changed since."""
-        now = self._states()
-        if now.keys() != self._before.keys() or not all(_is_same(self._before[path], now[path]) for path in now):
+        if not all(before.is_of(path) for path, before in self._before.items()):
             raise EmbeddingsError(
                 f"{self._source} was changed while it was in use, so nothing of it counts; give the same command again"
             )
 
-    def _states(self) -> dict[Path, os.stat_result]:
-        paths = sorted(self._source.glob("*/*")) if self._source.is_dir() else [self._source]
+
+@dataclass(frozen=True)
+class _State:
+    found: os.stat_result
+    digest: str
+
+    @classmethod
+    def of(cls, path: Path) -> "_State | None":
+        """Nothing where there is no file that can be read."""
         with suppress(OSError):
-            return {path: path.stat() for path in paths}
-        return {}
+            found = path.stat()
+            return cls(found, file_digest(path)) if stat.S_ISREG(found.st_mode) else None
+        return None
+
+    def is_of(self, path: Path) -> bool:
+        """Whether the file is what it was; its ctime changes with each link to it, and with who may read it."""
+        with suppress(OSError):
+            now = path.stat()
+            (size, written, changed, *place), (size_now, written_now, changed_now, *place_now) = (
+                state_of(found) for found in (self.found, now)
+            )
+            same = (size, written, place) == (size_now, written_now, place_now)
+            return same and (changed == changed_now or file_digest(path) == self.digest)
+        return False
 
 
-def _is_same(before: os.stat_result, now: os.stat_result) -> bool:
-    """Whether a file is what it was. Its ctime changes with each link to it, as runs make that take vectors over."""
-    (size, written, changed, *place), (size_now, written_now, changed_now, *place_now) = state_of(before), state_of(now)
-    linked = max(before.st_nlink, now.st_nlink) > 1
-    return (size, written, place) == (size_now, written_now, place_now) and (linked or changed == changed_now)
+def _files_of(source: Path) -> list[Path]:
+    if source.is_dir():
+        return [beside(path, kind) for path in shard_paths(source) for kind in KINDS]
+    return [source, _sidecar(source)]
 
 
 def _from_file(source: Path, pool: Pool) -> Embeddings:
@@ -116,13 +140,17 @@ def _from_store(source: Path, pool: Pool) -> Embeddings:
 
 
 def _sidecar_ids(source: Path) -> list[str] | None:
-    sidecar = source.with_suffix(".ids.txt")
+    sidecar = _sidecar(source)
     if not sidecar.exists():
         return None
     try:
         return sidecar.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise EmbeddingsError(f"expected one id a line as UTF-8 text in {sidecar}: {error}") from None
+
+
+def _sidecar(source: Path) -> Path:
+    return source.with_suffix(".ids.txt")
 
 
 def _integer_ids(source: Path, pool: Pool, count: int) -> list[str]:
