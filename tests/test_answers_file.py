@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread, Timer
 
 import pytest
 
@@ -31,7 +34,7 @@ def together(log: AnswerLog, names: Sequence[str]) -> list[Future[Answer]]:
     """Record an answer about each of `names` from a thread of its own, all of which have to wait for one turn."""
     with ThreadPoolExecutor(len(names)) as threads, log._file.turn:
         found = [threads.submit(log.add, name, "red", "yes") for name in names]
-        while log._file._waiting < len(names):
+        while len(log._file._waiting) < len(names):
             time.sleep(0.001)
     return found
 
@@ -219,3 +222,35 @@ def test_a_file_that_is_put_back_takes_answers_again(path: Path) -> None:
     assert not path.with_name("answers.db-wal").exists()
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT id FROM record").fetchall() == [("0",), ("2",)]
+
+
+@contextmanager
+def another_that_writes(log: AnswerLog) -> Iterator[None]:
+    inside, go = Event(), Event()
+
+    def write() -> None:
+        with log._file.writing():
+            inside.set()
+            go.wait(10)
+
+    thread = Thread(target=write, daemon=True)
+    thread.start()
+    inside.wait(10)
+    yield
+    go.set()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_who_is_interrupted_before_its_turn_keeps_nobody_waiting(path: Path) -> None:
+    log = AnswerLog(path)
+    with another_that_writes(log):
+        Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            log.add("interrupted", "red", "yes")
+    one = object()  # a thread that others left it to, to sync what they wrote
+    log._file._waiting.add(one)
+    with another_that_writes(log):
+        Timer(0.2, log._file._waiting.discard, (one,)).start()
+    assert log.add("later", "red", "yes").number == 1
+    log.close()

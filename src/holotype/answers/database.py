@@ -24,6 +24,7 @@ from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
 LOCK_PATIENCE = 10  # seconds that another writer is waited for
 _MODE = 0o600  # what people said is theirs
 _TOGETHER = 64  # acts that are synced at once
+_UNSYNCED = 0.5  # seconds after which a thread looks itself whether another one syncs its act
 _NAME = "SELECT CAST(id AS BLOB), tables FROM log"
 
 _REASONS = {
@@ -62,8 +63,8 @@ class AnswerDatabase:
         self.path = path
         self.turn = RLock()
         self.resets = 0
-        self._reading, self._counting = Lock(), Lock()
-        self._waiting = 0  # threads that will take their turn to write
+        self._reading = Lock()
+        self._waiting: set[object] = set()  # one for each thread that will take its turn to write
         self._inside = self._is_parents = False
         self._batch = _Batch()
         self._connections: list[sqlite3.Connection] = []
@@ -98,7 +99,7 @@ class AnswerDatabase:
         """Use the file no more: SQLite would take the parent's locks for its own, and even to close it does harm."""
         forks.leave(self._connections)
         self._is_parents = True
-        self.turn, self._reading, self._counting = RLock(), Lock(), Lock()
+        self.turn, self._reading = RLock(), Lock()
 
     def _refuse_in_child(self) -> None:
         if self._is_parents:
@@ -174,18 +175,23 @@ class AnswerDatabase:
         takes back only its own. Raises `AnswersError` where the file is not at its path any more.
         """
         self._refuse_in_child()
-        with self._counting:
-            self._waiting += 1
+        one = object()
         with explain(self.path):
-            with self.turn:
-                with self._counting:
-                    self._waiting -= 1
-                batch = self._batch
-                try:
-                    yield from self._act(batch)
-                finally:
-                    self._end(batch)
-            batch.ended.wait()
+            try:
+                self._waiting.add(one)
+                with self.turn:
+                    self._waiting.discard(one)
+                    batch = self._batch
+                    try:
+                        yield from self._act(batch)
+                    finally:
+                        self._end(batch)
+            finally:
+                self._waiting.discard(one)  # also of a thread that was interrupted before its turn
+            while not batch.ended.wait(_UNSYNCED):  # the thread that was to sync it may be such a one
+                with self.turn:
+                    if batch is self._batch:
+                        self._end(batch)
             if batch.error is not None:
                 raise batch.error
 
@@ -211,9 +217,7 @@ class AnswerDatabase:
 
     def _end(self, batch: _Batch) -> None:
         """Sync what was written, unless another thread comes that can do so."""
-        with self._counting:
-            others = self._waiting
-        if others and batch.size < _TOGETHER and batch.undone is None:
+        if self._waiting and batch.size < _TOGETHER and batch.undone is None:
             return
         self._batch = _Batch()
         try:
