@@ -3,6 +3,8 @@
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -292,3 +294,45 @@ SECOND_SCHEMA = """
     INSERT INTO record VALUES (2, 'b', 'y', 'red', 'yes', '2026-05-01T12:00:01+00:00', 'ann', 0, 'cd');
     INSERT INTO drawn VALUES ('x', 'red'), ('z', 'red');
 """
+
+
+SALVAGE = """
+import os, sys
+from pathlib import Path
+from holotype.answers.salvage import salvage
+
+path, left = Path(sys.argv[1]), int(sys.argv[2])
+
+def look(event, given):
+    global left
+    if event in ("os.rename", "os.remove") and any(Path(str(one)).parent == path.parent for one in given[:2]):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+sys.addaudithook(look)
+salvage(path)
+"""
+
+
+def test_a_salvage_that_is_killed_leaves_no_log_that_is_short(killed: Path, tmp_path: Path) -> None:
+    path = copied(killed, tmp_path / "here")
+    beside = path.with_name("answers.db-wal")
+    damage(beside, beside.stat().st_size // 2)
+    source = copied(path, tmp_path / "source")
+    salvage(path)
+    wanted, code, steps = read(path), 9, 0
+    while code:
+        path = copied(source, tmp_path / "here")
+        code = subprocess.run([sys.executable, "-c", SALVAGE, str(path), str(steps)], check=False).returncode
+        assert code in (0, 9)
+        try:
+            records, drawn = read(path)
+        except DamagedAnswers:
+            salvage(path)
+            records, drawn = read(path)
+        assert (said_of(records), drawn) == (said_of(wanted[0]), wanted[1])
+        assert list(path.parent.glob("answers-damaged-*.db-wal"))
+        assert not list(path.parent.glob(".salvage-*"))
+        steps += 1
+    assert steps > 5

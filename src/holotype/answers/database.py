@@ -68,6 +68,8 @@ class AnswerDatabase:
         self._inside = self._is_parents = False
         self._batch = _Batch()
         self._connections: list[sqlite3.Connection] = []
+        if salvaged(path).exists():
+            raise _damaged(path, "its salvage was cut off")
         files.make_folder(path.parent, closed=True)
         with OPENED.turn:
             is_open = OPENED.has(path)  # then SQLite has looked, and its files are for SQLite alone to open
@@ -364,6 +366,11 @@ def _copies_of(path: Path) -> "TemporaryDirectory[str]":
         busy = f"cannot use {path}: {_REASONS[sqlite3.SQLITE_BUSY]}"
         raise AnswersError(busy if isinstance(error, TimeoutError) else files.reason(error)) from error
     return copies
+
+
+def salvaged(path: Path) -> Path:
+    """Return where the log that takes the place of a damaged one is, from when it is whole until it is at `path`."""
+    return path.with_name(f"{path.name}-salvaged")
 
 
 def _damaged(path: Path, what: str) -> DamagedAnswers:

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from holotype import files
+from holotype import files, locks
 from holotype.answers import chain, wal
-from holotype.answers.database import AnswerDatabase
+from holotype.answers.database import AnswerDatabase, salvaged
 from holotype.answers.opened import OPENED
 from holotype.errors import AnswersError, DamagedAnswers
 
@@ -21,6 +21,7 @@ from holotype.errors import AnswersError, DamagedAnswers
 _HEAD = b"SQLite format 3\0\x10\0\x02\x02\0\x40\x20\x20"
 _TEXT = ("act", "answer", "when", "who", "digest")
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)  # the latter of SQLite's own words about what is damaged
+_NEW = ".salvage-"  # how the folder begins in which a new log is made
 _TOLD = 10  # numbers that are named
 
 Tables = dict[str, dict[int, chain.Values]]  # table -> number -> what a record says
@@ -39,6 +40,17 @@ def salvage(path: Path) -> str:
     Also what was undone and what is audited stays so. Raises `AnswersError` where there is no log, no answer of it can
     be read, or something else than damage keeps it from being used.
     """
+    with locks.changing(path.parent):  # one at a time
+        return _look(path)
+
+
+def _look(path: Path) -> str:
+    for left in path.parent.glob(f"{_NEW}*"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    if salvaged(path).exists():
+        with files.explain(path):
+            _put_in_place(path)
+        return f"the salvage of {path} that was cut off is finished; what was damaged is beside it"
     if not path.exists():
         raise AnswersError(f"expected answers in {path}, and there is no such file")
     try:
@@ -52,15 +64,16 @@ def salvage(path: Path) -> str:
 
 
 def _salvage(path: Path) -> str:
-    with files.explain(path), TemporaryDirectory(dir=path.parent, prefix=".salvage-") as folder:
+    with files.explain(path), TemporaryDirectory(dir=path.parent, prefix=_NEW) as folder:
         ways = (wal.mended(path), _beside(path, "-wal"), b"")  # one of them has the most
         found = max((_read(path, content, Path(folder) / str(n)) for n, content in enumerate(ways)), key=_size)
         if not _size(found):
             raise AnswersError(f"no answer in {path} can be read; take the file from a copy, or move it away")
         new = Path(folder) / path.name
         kept = _write(new, found)
-        damaged = _set_aside(path)
-        new.replace(path)
+        damaged = _copy_aside(path)
+        new.replace(salvaged(path))
+        _put_in_place(path)
     lost = sorted({*range(1, max(found["record"], default=0) + 1)} - {*kept})
     some = ", ".join(map(str, lost[:_TOLD])) + (", ..." if len(lost) > _TOLD else "")
     gone = f"; lost: {len(lost):,} (number {some})" if lost else ""
@@ -156,14 +169,26 @@ def _write(new: Path, found: Tables) -> list[int]:
     return kept
 
 
-def _set_aside(path: Path) -> Path:
-    """Copy the damaged files, and remove what is beside the database: it is none of the new one's."""
+def _copy_aside(path: Path) -> Path:
+    """Copy the damaged files, and have the disk keep the copies."""
     names = (path.with_name(f"{path.stem}-damaged-{number}{path.suffix}") for number in count(1))
     copy = next(name for name in names if not name.exists())
-    shutil.copyfile(path, copy)
-    copy.chmod(path.stat().st_mode & 0o777)
-    for end in ("-wal", "-shm"):
+    for end in ("", "-wal", "-shm"):
         beside = path.with_name(f"{path.name}{end}")
         if beside.exists():
-            shutil.move(beside, copy.with_name(f"{copy.name}{end}"))
+            files.write(copy.with_name(f"{copy.name}{end}"), beside.read_bytes())
+            copy.with_name(f"{copy.name}{end}").chmod(beside.stat().st_mode & 0o777)
     return copy
+
+
+def _put_in_place(path: Path) -> None:
+    """Let the salvaged log be that at `path`. Until all of this is done no log is opened there, wherever it is cut off.
+
+    What is beside the damaged one is none of the new one's.
+    """
+    files.sync(path.parent)
+    for end in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{end}").unlink(missing_ok=True)
+    files.sync(path.parent)
+    salvaged(path).replace(path)
+    files.sync(path.parent)
