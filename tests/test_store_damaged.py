@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Jpeg, MakeTar
 from numpy.typing import NDArray
 
+from holotype.checksums import file_digest
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError, HolotypeWarning
-from holotype.pool.pool import Pool
+from holotype.pool.pool import Pool, open_pool
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.store import embed
+from holotype.vectors.shards import shard_paths
+from holotype.vectors.store import EmbeddingStore, embed
 from holotype.vectors.supplied import import_embeddings
 
 
@@ -114,3 +117,42 @@ def test_a_shard_that_somebody_copied_changes_nothing(pool: Pool, encoder: OnnxE
     again = embed(pool, encoder, stored)
     assert sorted(again.rows.tolist()) == list(range(len(pool)))
     assert np.array_equal(by_row(again), found)
+
+
+def test_only_what_is_taken_from_elsewhere_is_checked_and_once(
+    pool: Pool,
+    encoder: OnnxEncoder,
+    stored: Path,
+    tmp_path: Path,
+    make_tar: MakeTar,
+    jpeg: Jpeg,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return file_digest(path)
+
+    monkeypatch.setattr("holotype.vectors.shards.file_digest", counted)
+    new = open_pool(make_tar([("new.jpg", jpeg((1, 2, 3)))], "new.tar"))
+    EmbeddingStore(tmp_path / "new", encoder, new, others=[stored]).embed()
+    assert not any(path.is_relative_to(stored) for path in hashed)
+    hashed.clear()
+    for name in ("a", "b"):  # they are links of the same
+        EmbeddingStore(tmp_path / name, encoder, pool, others=[stored]).embed()
+    vectors = [path for path in hashed if path.suffix == ".npy"]
+    assert len(vectors) == len(shard_paths(stored)) == 5
+
+
+def test_damaged_vectors_elsewhere_are_not_taken(
+    pool: Pool, encoder: OnnxEncoder, stored: Path, tmp_path: Path
+) -> None:
+    expected = by_row(embed(pool, encoder, stored))
+    path = shard_paths(stored)[2]
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    found = EmbeddingStore(tmp_path / "new", encoder, pool, others=[stored]).embed()
+    assert np.array_equal(by_row(found), expected)

@@ -38,6 +38,8 @@ MANIFEST = "embeddings.json"
 _MOST_NUMBERS = 1 << 24  # of one vector
 KINDS = {"img_emb": "npy", "metadata": "parquet", "unreadable": "json"}  # the vectors first
 _STAMP, _CHECKSUM = b"stamp", b"sha256"
+_State = tuple[tuple[int, int, int, int], ...]  # device, inode, size and time of each file of a shard
+_whole: set[_State] = set()  # shards that are as they were written
 
 
 @dataclass(frozen=True)
@@ -115,18 +117,34 @@ def read_shards(folder: Path) -> list[Shard]:
     return [read_shard(path) for path in shard_paths(folder)]
 
 
-def read_shard(path: Path) -> Shard:
-    """Return the shard whose vectors are at `path`; a shard is never changed, so each is read once."""
+def read_shard(path: Path, *, checked: bool = True) -> Shard:
+    """Return the shard whose vectors are at `path`; a shard is never changed, so each is read once.
+
+    checked   whether all of it is as it was written, which takes reading all: once, wherever else it is linked to
+    """
     states = []
     for kind in KINDS:
         with _explain_damage(beside(path, kind), path):
             found = beside(path, kind).stat()
-            states.append((found.st_ino, found.st_size, found.st_mtime_ns))
-    return _read_shard(path, tuple(states))
+            states.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+    shard, checksum = _read_shard(path, state := tuple(states))
+    if checked and checksum and state not in _whole:
+        _check(shard, checksum)
+        _whole.add(state)
+    return shard
+
+
+def _check(shard: Shard, checksum: bytes) -> None:
+    """Raise `EmbeddingsError` where what belongs to `shard` is not what it was written with."""
+    unreadable = beside(shard.path, "unreadable")
+    with _explain_damage(unreadable, shard.path):
+        digests = file_digest(shard.path), file_digest(unreadable)
+        if _checksum([*digests, *shard.ids, *(shard.digests or ()), shard.stamp]) != checksum:
+            raise ValueError("it, or what belongs to it, is not as it was written")
 
 
 @lru_cache(maxsize=10_000)
-def _read_shard(path: Path, _: tuple[tuple[int, int, int], ...]) -> Shard:
+def _read_shard(path: Path, _: _State) -> tuple[Shard, bytes]:
     array, ids = open_shard(path)
     metadata, unreadable = beside(path, "metadata"), beside(path, "unreadable")
     with _explain_damage(metadata, path):
@@ -135,18 +153,8 @@ def _read_shard(path: Path, _: tuple[tuple[int, int, int], ...]) -> Shard:
         about = table.schema.metadata or {}
         stamp = about.get(_STAMP, b"").decode()
     with _explain_damage(unreadable, path):
-        if _CHECKSUM in about:
-            parts = (
-                file_digest(path),
-                hashlib.sha256(unreadable.read_bytes()).hexdigest(),
-                *ids,
-                *(digests or ()),
-                stamp,
-            )
-            if _checksum(parts) != about[_CHECKSUM]:
-                raise ValueError("it, or what belongs to it, is not as it was written")
         reasons = {name: _unreadable(why) for name, why in dict(json.loads(unreadable.read_text())).items()}
-    return Shard(path, array, ids, digests, reasons, stamp)
+    return Shard(path, array, ids, digests, reasons, stamp), about.get(_CHECKSUM, b"")
 
 
 def _checksum(parts: Sequence[str]) -> bytes:

@@ -38,7 +38,6 @@ from holotype.vectors.shards import (
     number_of,
     read_manifest,
     read_shard,
-    read_shards,
     shard_paths,
     write_manifest,
     write_shard,
@@ -200,7 +199,7 @@ class EmbeddingStore:
         manifest = read_manifest(folder)
         if manifest["fingerprint"] != self.encoder.fingerprint or folder.absolute() == self.folder.absolute():
             return names
-        shards, owner = read_shards(folder), manifest["pool"]
+        shards, owner = [read_shard(path, checked=False) for path in shard_paths(folder)], manifest["pool"]
         if not self._holds_some(shards, names, owner):
             return names
         found = find_images(shards, names, self.pool, owner, progress)
@@ -209,6 +208,10 @@ class EmbeddingStore:
         rest = [name for name in names if name not in places and name not in unreadable]
         if len(rest) == len(names):  # it has others of the pool
             return names
+        used = {shard.path for shard, _ in places.values()}
+        for shard in shards:
+            if shard.path in used or (unreadable and shard.unreadable):
+                read_shard(shard.path)
         progress.say(f"{counted(len(names) - len(rest), 'vector')} of {self.encoder.name} are taken from {folder}")
         for shard, placed in by_shard(found.places):
             if shard.digests is not None and set(placed.values()) == set(range(len(shard.ids))):
