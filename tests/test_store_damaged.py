@@ -1,6 +1,7 @@
 """Files of a store that are damaged, gone or too many: computed again where they can be, named where they cannot."""
 
 import random
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError, HolotypeWarning
 from holotype.pool.pool import Pool, open_pool
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.shards import shard_paths
+from holotype.vectors.folders import fingerprints
+from holotype.vectors.shards import beside, shard_paths
 from holotype.vectors.store import EmbeddingStore, embed
 from holotype.vectors.supplied import import_embeddings
 
@@ -139,20 +141,40 @@ def test_only_what_is_taken_from_elsewhere_is_checked_and_once(
     EmbeddingStore(tmp_path / "new", encoder, new, others=[stored]).embed()
     assert not any(path.is_relative_to(stored) for path in hashed)
     hashed.clear()
+    assert fingerprints([stored], pool) == {encoder.fingerprint}
+    assert hashed == []
     for name in ("a", "b"):  # they are links of the same
         EmbeddingStore(tmp_path / name, encoder, pool, others=[stored]).embed()
     vectors = [path for path in hashed if path.suffix == ".npy"]
     assert len(vectors) == len(shard_paths(stored)) == 5
 
 
-def test_damaged_vectors_elsewhere_are_not_taken(
-    pool: Pool, encoder: OnnxEncoder, stored: Path, tmp_path: Path
+@pytest.mark.parametrize("damage", ["flipped", "cut", "without ids"])
+def test_a_damaged_shard_elsewhere_is_named_and_the_others_are_taken(
+    damage: str, pool: Pool, encoder: OnnxEncoder, stored: Path, tmp_path: Path
 ) -> None:
-    expected = by_row(embed(pool, encoder, stored))
-    path = shard_paths(stored)[2]
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.unlink()
-    path.write_bytes(content)
-    found = EmbeddingStore(tmp_path / "new", encoder, pool, others=[stored]).embed()
-    assert np.array_equal(by_row(found), expected)
+    expected, path = by_row(embed(pool, encoder, stored)), shard_paths(stored)[2]
+    if damage == "without ids":
+        beside(path, "metadata").unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.unlink()
+        path.write_bytes(content if damage == "flipped" else content[:-50])
+    read: list[str] = []
+
+    def load(name: str) -> bytes:
+        read.append(name)
+        return pool.read(pool.rows[name])
+
+    store = EmbeddingStore(tmp_path / "new", encoder, pool, others=[stored])
+    with pytest.warns(HolotypeWarning, match=re.escape(f"{path} is left aside: ")):
+        store.ensure(pool.ids, load)
+    assert len(read) == 8
+    assert np.array_equal(by_row(store.open()), expected)
+
+
+def test_a_damaged_shard_hides_not_what_made_the_others(pool: Pool, encoder: OnnxEncoder, stored: Path) -> None:
+    """Else "auto" may choose another arithmetic, and all is encoded again."""
+    beside(shard_paths(stored)[2], "metadata").unlink()
+    assert fingerprints([stored], pool) == {encoder.fingerprint}

@@ -13,7 +13,7 @@ from holotype.errors import EmbeddingsError, OutputError
 from holotype.pool.digests import place_of
 from holotype.pool.pool import Pool
 from holotype.stale import remove_stale
-from holotype.vectors.shards import MANIFEST, fits, read_manifest, read_shards
+from holotype.vectors.shards import MANIFEST, Shard, fits, read_manifest, read_shard, shard_paths
 from holotype.vectors.store import EmbeddingStore
 
 
@@ -70,5 +70,12 @@ def fingerprints(folders: Iterable[Path], pool: Pool) -> set[str]:
 def _fingerprint(folder: Path, pool: Pool) -> Iterator[str]:
     with suppress(EmbeddingsError):  # no manifest, or a damaged one, which is told of where it is used
         manifest = read_manifest(folder)
-        if fits(read_shards(folder), pool, manifest["pool"]):
+        if fits(_unchecked(folder), pool, manifest["pool"]):
             yield str(manifest["fingerprint"])
+
+
+def _unchecked(folder: Path) -> Iterator[Shard]:
+    """The shards that can be read, one by one; whoever uses one checks it, and tells of a damaged one."""
+    for path in shard_paths(folder):
+        with suppress(EmbeddingsError):
+            yield read_shard(path, checked=False)

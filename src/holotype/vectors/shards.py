@@ -304,11 +304,13 @@ def is_of(shard: Shard, pool: Pool, owner: str | None) -> bool:
     return bool(shard.stamp) and shard.stamp == pool.stamp
 
 
-def fits(shards: Sequence[Shard], pool: Pool, owner: str | None) -> bool:
-    """Whether any of `shards` holds images of `pool` for the most part."""
-    if any(is_of(shard, pool, owner) for shard in shards):
-        return True
-    digests = [set(shard.digests) for shard in shards if shard.digests]
+def fits(shards: Iterable[Shard], pool: Pool, owner: str | None) -> bool:
+    """Whether any of `shards` holds images of `pool` for the most part; no more of them are taken than tell it."""
+    digests: list[set[str]] = []
+    for shard in shards:
+        if is_of(shard, pool, owner):
+            return True
+        digests += [set(shard.digests)] if shard.digests else []
     return any(len(some & pool.by_digest.keys()) * 2 > len(some) for some in digests)
 
 

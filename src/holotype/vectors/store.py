@@ -6,7 +6,7 @@ taken from other folders of the same encoder, and computed where none has it.
 
 import secrets
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,7 @@ class EmbeddingStore:
 
     def shards(self) -> list[Shard]:
         """Return the finished shards; a damaged one is left aside."""
-        found = []
-        for path in shard_paths(self.folder):
-            try:
-                found.append(read_shard(path))
-            except EmbeddingsError as error:
-                _warn(f"{path} is left aside, and its vectors are computed again: {error}")
+        found = _readable(shard_paths(self.folder), ", and its vectors are computed again")
         for shard in found:
             if shard.vectors.shape[1] != self.encoder.dim:
                 raise EmbeddingsError(
@@ -191,7 +186,7 @@ class EmbeddingStore:
         for folder in self.others:
             if not names:
                 break
-            with suppress(EmbeddingsError):  # a damaged one is told of where it is asked for
+            with suppress(EmbeddingsError):  # whose vectors they are is not said: told of where they are asked for
                 names = self._take_from(folder, names, progress)
         return names
 
@@ -199,19 +194,15 @@ class EmbeddingStore:
         manifest = read_manifest(folder)
         if manifest["fingerprint"] != self.encoder.fingerprint or folder.absolute() == self.folder.absolute():
             return names
-        shards, owner = [read_shard(path, checked=False) for path in shard_paths(folder)], manifest["pool"]
+        shards, owner = _readable(shard_paths(folder), checked=False), manifest["pool"]
         if not self._holds_some(shards, names, owner):
             return names
-        found = find_images(shards, names, self.pool, owner, progress)
+        shards, found = self._find_whole(shards, names, owner, progress)
         unreadable = {name: why for name, why in found.unreadable.items() if why.digest}
         places = dict(found.places)
         rest = [name for name in names if name not in places and name not in unreadable]
         if len(rest) == len(names):  # it has others of the pool
             return names
-        used = {shard.path for shard, _ in places.values()}
-        for shard in shards:
-            if shard.path in used or (unreadable and shard.unreadable):
-                read_shard(shard.path)
         progress.say(f"{counted(len(names) - len(rest), 'vector')} of {self.encoder.name} are taken from {folder}")
         for shard, placed in by_shard(found.places):
             if shard.digests is not None and set(placed.values()) == set(range(len(shard.ids))):
@@ -221,6 +212,18 @@ class EmbeddingStore:
                 unreadable = {name: why for name, why in unreadable.items() if why.digest not in linked}
         self._copy(places, unreadable)
         return rest
+
+    def _find_whole(
+        self, shards: list[Shard], names: Sequence[str], owner: str | None, progress: Progress
+    ) -> tuple[list[Shard], Located]:
+        """Find `names` in `shards`; what is used of them is checked. Return those left as well."""
+        found = find_images(shards, names, self.pool, owner, progress)
+        used = {shard.path for shard, _ in found.places.values()}
+        used |= {shard.path for shard in shards if found.unreadable and shard.unreadable}
+        damaged = used - {shard.path for shard in _readable(sorted(used))}
+        if not damaged:
+            return shards, found
+        return self._find_whole([one for one in shards if one.path not in damaged], names, owner, progress)
 
     def _holds_some(self, shards: Sequence[Shard], names: Sequence[str], owner: str | None) -> bool:
         """Whether `shards` have any of `names`, by a sample of them where it costs reading."""
@@ -273,6 +276,17 @@ class EmbeddingStore:
     def open(self) -> Embeddings:
         """Return the vectors of all of the pool that are there."""
         return aligned(self._find(self.pool.ids), self.pool, self.encoder.dim, self.encoder.name)
+
+
+def _readable(paths: Iterable[Path], then: str = "", *, checked: bool = True) -> list[Shard]:
+    """Return the shards at `paths`; a damaged one is named and left aside."""
+    found = []
+    for path in paths:
+        try:
+            found.append(read_shard(path, checked=checked))
+        except EmbeddingsError as error:
+            warnings.warn(f"{path} is left aside{then}: {error}", HolotypeWarning, stacklevel=3)
+    return found
 
 
 def _taken(names: Sequence[str], places: dict[str, tuple[Shard, int]], dim: int, kind: Any) -> NDArray[Any]:
