@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from networks import preprocessor
+from networks import preprocessor, snapshot
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from holotype.encoders.graph import external_files, read_graph
@@ -146,3 +146,56 @@ def test_what_no_file_of_a_network_holds_is_not_read(tmp_path: Path) -> None:
     os.truncate(path, 40 * 2**30)
     with pytest.raises(EncoderError, match="bytes with its weights; expected at most"):
         load_encoder(str(path))
+
+
+@pytest.fixture
+def fetched(tmp_path: Path) -> Path:
+    """A network with weights of its own file and its preprocessing, as the hub's own cache lays them out."""
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    path = saved(plain, PLACES["a weight"]("model.onnx_data"))
+    np.full(3, 7, np.float32).tofile(path.with_name("model.onnx_data"))
+    files = snapshot(tmp_path, "owner/model")
+    blobs = files.parents[1] / "blobs"
+    blobs.mkdir()
+    (files / "onnx").mkdir()
+    for number, (source, name) in enumerate(
+        [(path, "onnx/model.onnx"), (path.with_name("model.onnx_data"), "onnx/model.onnx_data")]
+    ):
+        blob = source.rename(blobs / f"{number:064}")
+        (files / name).symlink_to(os.path.relpath(blob, (files / name).parent))
+    config = path.with_suffix(".json").rename(blobs / f"{9:040}")
+    (files / "preprocessor_config.json").symlink_to(os.path.relpath(config, files))
+    return files / "onnx" / "model.onnx"
+
+
+def test_what_the_hub_fetched_can_be_given_by_its_path(fetched: Path, tmp_path: Path) -> None:
+    assert features(fetched) == [7.0] * 3
+    (tmp_path / "link").symlink_to(fetched.parents[1])
+    assert features(tmp_path / "link" / "onnx" / "model.onnx") == [7.0] * 3
+
+
+def test_a_link_out_of_what_the_hub_fetched_is_refused(fetched: Path, tmp_path: Path) -> None:
+    weights, secret = fetched.with_name("model.onnx_data"), tmp_path / "secret"
+    blobs = fetched.parents[3] / "blobs"
+    other = tmp_path / "models--other--model" / "blobs"
+    other.mkdir(parents=True)
+    for path in (secret, other / "1"):
+        path.write_bytes(bytes(12))
+    os.link(secret, blobs / "hard")
+    (blobs / "soft").symlink_to(secret)
+    for target in (secret, other / "1", blobs / "hard", blobs / "soft", blobs, Path("/etc/passwd")):
+        weights.unlink()
+        weights.symlink_to(target)
+        with pytest.raises(EncoderError, match="expected a file in its folder, and no link out"):
+            load_encoder(str(fetched))
+    for name in ("../../../blobs/" + "0" * 63 + "1", str(blobs / ("0" * 63 + "1")), "../onnx/w.bin"):
+        (fetched.parent / "own.onnx").write_bytes(PLACES["a weight"](name).SerializeToString())
+        with pytest.raises(EncoderError, match="expected a file in its folder, and no link out"):
+            load_encoder(str(fetched.parent / "own.onnx"))
+    blobs.rename(tmp_path / "moved")
+    blobs.symlink_to(tmp_path / "moved")  # then it may be any folder
+    weights.unlink()
+    weights.symlink_to(blobs / ("0" * 63 + "1"))
+    with pytest.raises(EncoderError, match="expected a file in its folder, and no link out"):
+        load_encoder(str(fetched))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holotype.encoders.graph import check_sizes, external_files, first_line, read_graph
+from holotype.encoders.graph import check_sizes, first_line, load_with_weights, read_graph
 from holotype.encoders.preprocessing import Preprocessing, find_preprocessing
 from holotype.errors import EncoderError
 from holotype.files import write
@@ -179,9 +179,8 @@ def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
     """Give an ONNX network (normalised float (n, 3, h, w) in) its normalisation and pooling. Raises `EncoderError`."""
     import onnx
 
-    external_files(source)  # before a byte of them is read
+    model = load_with_weights(source)
     try:
-        model = onnx.load(source)
         onnx.checker.check_model(model)
     except Exception as error:
         raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error

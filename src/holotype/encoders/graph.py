@@ -6,6 +6,8 @@ A file must hold all of itself, consist of operators that are known, and end: no
 from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from holotype.errors import EncoderError
@@ -58,7 +60,7 @@ def external_files(source: Path) -> list[Path]:
         raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error
     names = _locations(model)
     for name in names:
-        if not _is_inside(source.parent.resolve(), name):
+        if not _is_inside(source.parent, name):
             raise EncoderError(
                 f"the weights of {source} are in {name!r}; expected a file in its folder, and no link out"
             )
@@ -67,12 +69,48 @@ def external_files(source: Path) -> list[Path]:
     return files
 
 
-def _is_inside(folder: Path, name: str) -> bool:
+def load_with_weights(source: Path) -> "onnx.ModelProto":
+    """Read an ONNX file and the files beside it that hold its weights. Raises `EncoderError` as `external_files` does.
+
+    The library follows no link, as they lie in the hub's cache: what is linked there is copied before it is read.
+    """
+    import onnx
+
+    names = [file.relative_to(source.parent) for file in external_files(source)]  # before a byte of them is read
     try:
-        path = (folder / name).resolve()
-        return path.is_relative_to(folder) and (path.is_file() or not path.exists())
+        if not any((source.parent / name).is_symlink() for name in names):
+            return onnx.load(source)
+        with TemporaryDirectory(prefix="holotype-onnx-") as folder:
+            for name in (Path(source.name), *names):
+                (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+                copyfile(source.parent / name, Path(folder) / name)
+            return onnx.load(Path(folder) / source.name)
+    except Exception as error:
+        raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Whether `name` is a file of `folder`, or would be one; in the hub's cache also a link to one of its own files."""
+    try:
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            return False
+        path, place = (folder / name).resolve(), folder.resolve()
+        if not path.exists():
+            return path.is_relative_to(place)
+        return path.is_file() and (path.is_relative_to(place) or _is_blob(path, place))
     except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a null in it
         return False
+
+
+def _is_blob(path: Path, place: Path) -> bool:
+    """Whether `path` is where the hub's cache keeps a file of the snapshot in, or above, `place`.
+
+    models--owner--name/blobs/<digest>
+    models--owner--name/snapshots/<commit>/model.onnx -> ../../blobs/<digest>
+    """
+    repositories = [one.parent.parent for one in (place, *place.parents) if one.parent.name == "snapshots"]
+    known = {one / "blobs" for one in repositories if one.name.startswith("models--")}
+    return path.parent in known and path.stat().st_nlink == 1  # a link of another kind may be to anything
 
 
 def _check_bytes(source: Path, files: Sequence[Path]) -> None:

@@ -14,6 +14,7 @@ from holotype.pointers import why_pointer
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 _NESTED = "image_processor"  # where the second, which transformers 5 writes, holds what the first holds
+_NETWORKS = "onnx"
 _EXAMPLE = '{"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "size": 224}'
 
 Triple = tuple[float, float, float]
@@ -64,11 +65,20 @@ class Preprocessing:
 
 
 def find_preprocessing(network: Path) -> Path:
-    """Where the preprocessing of an .onnx file or of a folder is, or is expected."""
-    folder = network if network.is_dir() else network.parent
-    beside = network.with_suffix(".json")
-    if not network.is_dir() and beside.exists():
+    """Where the preprocessing of an .onnx file or of a folder is, or is expected.
+
+    Repositories of the hub have their networks in a folder `onnx`, and the preprocessing above it.
+    """
+    if network.is_dir():
+        return _find_in(network)
+    if (beside := network.with_suffix(".json")).exists():
         return beside
+    found, folder = _find_in(network.parent), network.absolute().parent
+    above = _find_in(folder.parent)
+    return above if folder.name == _NETWORKS and above.exists() and not found.exists() else found
+
+
+def _find_in(folder: Path) -> Path:
     processor = folder / PROCESSOR
     try:
         nested = _NESTED in json.loads(processor.read_bytes())
