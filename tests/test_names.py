@@ -5,6 +5,7 @@ import unicodedata
 
 import pytest
 
+from holotype import names
 from holotype.names import comparable, composed, counted, printable, shown, spelled_out
 
 UNSAFE = {
@@ -30,6 +31,15 @@ def test_what_cannot_be_printed_is_escaped(name: str) -> None:
     assert printable(name) == UNSAFE[name]
     assert printable(UNSAFE[name]) == UNSAFE[name]
     printable(name).encode()
+
+
+def test_marks_are_looked_at_only_where_many_may_stand_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look at each character takes six times as long, for each name of a pool."""
+    hidden = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Mn", "Me", "Cf")]
+    assert all(names._MAY_STACK.search(9 * character) for character in hidden)
+    monkeypatch.setattr(names, "_thinned", None)
+    for name in ("фотографии/коллекция/изображение_000123", "図/猫", "שָׁלוֹם", "Poke\u0301mon"):
+        assert printable(name) == name
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ _UNSAFE = re.compile(
 _INVISIBLE = "Cf"  # zero-width spaces, byte-order marks, soft hyphens
 _MARKS = ("Mn", "Me")  # what stands on the letter before it
 _MOST_MARKS = 8  # on one letter; more would cover the lines around it
+_MAY_STACK = re.compile(rf"[^\w\0-\x7f]{{{_MOST_MARKS + 1}}}")  # marks are no letters; found at once, and nearly never
 RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"  # letters
 
 
@@ -24,7 +25,7 @@ def printable(name: str) -> str:
         return name
     with suppress(UnicodeError):  # in a plain locale each byte of a name in UTF-8 is one that Python keeps
         name = name.encode(errors="surrogateescape").decode(errors="surrogateescape")
-    return _UNSAFE.sub(lambda found: _escaped(found[0]), name if name.isascii() else _thinned(name))
+    return _UNSAFE.sub(lambda found: _escaped(found[0]), _thinned(name) if _MAY_STACK.search(name) else name)
 
 
 def _thinned(name: str) -> str:
