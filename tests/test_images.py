@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype.errors import UnreadableHere, UnreadableImage
+from holotype.pool.decoding import decode_content
+from holotype.pool.formats.header import Header
 from holotype.pool.images import contact_sheet, decode, letterbox, middle, thumbnail
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
@@ -75,6 +77,38 @@ def test_what_keeps_an_image_from_being_decoded_now_says_nothing_of_its_bytes(
     monkeypatch.setattr("holotype.pool.images.decode_content", fail)
     with pytest.raises(UnreadableHere, match=f"cannot be decoded now: {why}"):
         decode(encoded(noise()))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, first: Exception | None = None) -> list[Header]:
+    """What is decoded from now on. The first time it fails with `first`."""
+    begun: list[Header] = []
+
+    def decoded(header: Header, fit: int | None) -> Image.Image:
+        begun.append(header)
+        if first and len(begun) == 1:
+            raise first
+        return decode_content(header, fit)
+
+    monkeypatch.setattr("holotype.pool.images.decode_content", decoded)
+    return begun
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF"])
+def test_what_is_broken_for_certain_is_decoded_once(
+    format: str,  # noqa: A002
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, begun = encoded(noise(), format), counted(monkeypatch)
+    with pytest.raises(UnreadableImage, match="cannot be decoded"):
+        decode(whole[: len(whole) // 2])
+    assert len(begun) == 1
+
+
+def test_what_may_be_broken_or_lack_memory_is_decoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libjpeg has one error for both."""
+    begun = counted(monkeypatch, OSError("broken data stream when reading image file"))
+    assert decode(encoded(noise(), "JPEG")).size == noise().size
+    assert len(begun) == 2
 
 
 def test_opened_pillow_image_that_is_cut() -> None:

@@ -38,6 +38,8 @@ _DECODERS = {
     "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
     "HEIF": ("pillow_heif", "HeifImageFile"),  # registers nothing: other users of Pillow see no change
 }
+_OF_BYTES = ("image file is truncated", "unrecognized data stream contents")  # what Pillow says of no shortage
+_BY_LIBRARIES = ("JPEG", "TIFF", "JPEG2000", "WEBP", "AVIF", "HEIF")
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
 _DARK = 32  # no picture of 8 bits stays below it
 _END = b"\xff\xd9"  # of a JPEG
@@ -77,6 +79,15 @@ def passing(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     return error.strerror or "" if isinstance(error, OSError) and error.errno is not None else ""
+
+
+def blames_bytes(error: Exception, format: str) -> bool:  # noqa: A002
+    """Whether an error of `decode_content` is one that bytes alone lead to, however little memory there is.
+
+    libjpeg, OpenJPEG, libtiff, libwebp and libavif say the same of both; Pillow's own decoders tell them apart.
+    """
+    said = _OF_BYTES if format in _BY_LIBRARIES else (*_OF_BYTES, "broken data stream")
+    return isinstance(error, OSError) and error.errno is None and str(error).startswith(said)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -155,16 +166,15 @@ def _completed(header: Header, fit: int | None) -> ImageFile.ImageFile:
 
     Its end mark may be missing. Raises `OSError` where pixels are missing.
     """
-    images, seen = [], set[bytes]()
+    images: list[ImageFile.ImageFile] = []
     content, end = header.content, end_of_first_scan(header.content)
     rest = content[end:] if content.endswith(_END) else content[end:] + _END
     for filler in _FILLERS:
         image = _opened(replace(header, content=content[:end] + filler + rest), fit)
         image.load()
         images.append(image)
-        seen.add(image.tobytes())
-    if len(seen) > 1:
-        raise OSError("image file is truncated")
+        if image.tobytes() != images[0].tobytes():
+            raise OSError("image file is truncated")
     return images[0]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype.errors import UnreadableImage, UnreadableNow
-from holotype.pool.decoding import decode_content, is_deep, passing, to_rgb, upright
+from holotype.pool.decoding import blames_bytes, decode_content, is_deep, passing, to_rgb, upright
 from holotype.pool.deep import to_8_bits
 from holotype.pool.drawn import is_drawn
 from holotype.pool.formats.formats import read_header
@@ -64,7 +64,9 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
             return _decoded_here(header, fit)
     except UnreadableImage:
         raise
-    except Exception:
+    except Exception as error:
+        if blames_bytes(error, header.format):
+            raise _undecodable(error) from error
         with _room.hold(TOGETHER, TOGETHER):  # once more, alone: too little memory looks like broken bytes to a decoder
             return _decoded_alone(header, fit, cost)
 
