@@ -22,7 +22,7 @@ from system import nobody
 from holotype.encoders.encode import encode_images
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
-from holotype.errors import PoolError, UnreadableNow
+from holotype.errors import PoolError, UnreadableHere, UnreadableNow
 from holotype.pool import patience
 from holotype.pool.formats.formats import read_header
 from holotype.pool.isolation import decode_apart
@@ -161,11 +161,8 @@ def test_a_picture_that_was_half_written_is_read_again(encoder: OnnxEncoder) -> 
     assert (found.ids, found.unreadable) == (["a"], {})
 
 
-@pytest.mark.parametrize("most", [1, 2])
-def test_a_decoder_that_somebody_ended_says_nothing_of_the_picture(
-    most: int, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first processes that decode are ended as soon as they begin, as by who lacks memory."""
+def kill_at_once(monkeypatch: pytest.MonkeyPatch, most: int = 1000) -> list[subprocess.Popen[bytes]]:
+    """End the first `most` processes that decode as soon as they begin, as a system does that lacks memory."""
     begun: list[subprocess.Popen[bytes]] = []
 
     class Ended(subprocess.Popen[bytes]):
@@ -176,14 +173,37 @@ def test_a_decoder_that_somebody_ended_says_nothing_of_the_picture(
                 os.kill(self.pid, signal.SIGKILL)
 
     monkeypatch.setattr(subprocess, "Popen", Ended)
-    header = read_header(jpeg())
+    return begun
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_decoder_that_somebody_ended_says_nothing_of_the_picture(
+    most: int, jpeg: Jpeg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, begun = read_header(jpeg()), kill_at_once(monkeypatch, most)
     cost = Cost.of(header, None)
     if most == 1:
         assert decode_apart(header, None, cost, limits()).size == (16, 12)
     else:
-        with pytest.raises(UnreadableNow, match="its decoder was ended, with code -9"):
+        with pytest.raises(UnreadableHere, match=r"ended twice, by signal 9, .* lacks memory; free memory"):
             decode_apart(header, None, cost, limits())
     assert len(begun) == 2
+
+
+def test_pictures_whose_decoders_are_ended_each_time_stop_no_run_and_are_tried_again(
+    tmp_path: Path, encoder: OnnxEncoder
+) -> None:
+    fill(tmp_path / "pool")
+    for row in range(8):
+        moving = encoded(blurred(row), "AVIF", save_all=True, append_images=[blurred(row + 1)])
+        (tmp_path / "pool" / f"large{row}.avif").write_bytes(moving)
+    with pytest.MonkeyPatch.context() as here:
+        kill_at_once(here)
+        for _ in range(2):
+            found = embed(open_pool(tmp_path / "pool"), encoder, tmp_path / "v")
+            assert (len(found.rows), len(found.unreadable)) == (COUNT, 8)
+            assert "ended twice, by signal 9" in found.unreadable["large3"]
+    assert embed(open_pool(tmp_path / "pool"), encoder, tmp_path / "v").unreadable == {}
 
 
 def test_too_little_memory_is_no_broken_picture(tmp_path: Path) -> None:

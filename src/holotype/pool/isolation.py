@@ -26,17 +26,21 @@ _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal
 _room = Room()
 
 
+class _Killed(UnreadableHere):
+    """A process was ended from outside: by a system that lacks memory, as a rule."""
+
+
 def decode_apart(header: Header, fit: int | None, cost: Cost, allowed: Limits) -> Image.Image:
     """Return what `decode_content` does, from another process.
 
-    All such processes together get `allowed.memory`; others wait. Raises `UnreadableImage` where the image cannot be
-    decoded within its limits, `HolotypeError` where no process can be started.
+    All such processes together get `allowed.memory`; others wait. What one does not decode that is ended from outside
+    is tried once more, alone. Raises `UnreadableImage` where the image cannot be decoded within its limits,
+    `HolotypeError` where no process can be started.
     """
-    with _room.hold(cost.address_space, allowed.memory):
-        request = _request(header, fit, cost, allowed)
-        with suppress(UnreadableNow):
-            return _answer(_run(request, allowed), allowed)
-        return _answer(_run(request, allowed), allowed)
+    with suppress(UnreadableNow, _Killed), _room.hold(cost.address_space, allowed.memory):
+        return _answer(_run(_request(header, fit, cost, allowed), allowed), allowed)
+    with _room.hold(allowed.memory, allowed.memory):
+        return _answer(_run(_request(header, fit, cost, allowed), allowed), allowed)
 
 
 def _request(header: Header, fit: int | None, cost: Cost, allowed: Limits) -> bytes:
@@ -78,6 +82,11 @@ def _refuse(code: int, allowed: Limits) -> NoReturn:
         raise UnreadableHere(f"cannot be decoded in {allowed.seconds} seconds of CPU time; {allowed.advice}")
     if -code in _CRASHES:
         raise UnreadableHere(f"cannot be decoded: its decoder ended with signal {-code}")
+    if code < 0:  # where it is so each time, a few such images would stop every command if that were to pass
+        raise _Killed(
+            f"cannot be decoded here: its decoder was ended twice, by signal {-code}, as by a system that lacks "
+            "memory; free memory and give the command again, or shrink the image"
+        )
     raise UnreadableNow(f"cannot be decoded now: its decoder was ended, with code {code}")
 
 
