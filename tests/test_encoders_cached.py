@@ -38,6 +38,22 @@ def test_a_damaged_encoder_is_made_anew(damage: object, tmp_path: Path) -> None:
     assert np.array_equal(after.encode(images(after)), vectors)
 
 
+@pytest.mark.parametrize("name", ["модель", "two\u2028lines", os.fsdecode(b"r\xe9seau")])
+def test_so_is_one_whose_name_is_not_ascii(name: str, tmp_path: Path) -> None:
+    made = list[Path]()
+
+    def make(path: Path) -> None:
+        path.write_bytes(b"the network")
+        made.append(path)
+
+    path = kept(tmp_path / f"{name}.onnx", make)
+    path.write_bytes(b"the natwork")
+    with pytest.warns(HolotypeWarning, match="is damaged"):
+        kept(path, make)
+    assert made == [path, path]
+    assert path.read_bytes() == b"the network"
+
+
 def test_what_cannot_be_made_again_is_named(tmp_path: Path) -> None:
     def make(path: Path) -> None:
         path.write_bytes(b"the network")

@@ -24,15 +24,16 @@ def digest_of_values(values: Mapping[str, Any]) -> str:
 def read_checksums(path: Path) -> dict[str, str]:
     """Return name -> digest of the list at `path`; nothing where there is none."""
     try:
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+        text = path.read_bytes().decode(errors="surrogateescape")  # names are bytes, as a rule in UTF-8
     except OSError:
         return {}
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in text.split("\n")) if name}
 
 
 def write_checksums(path: Path, digests: Mapping[str, str]) -> None:
     """Write the list at `path`. Raises `OutputError`."""
-    files.write(path, "".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    files.write(path, lines.encode(errors="surrogateescape"))
 
 
 def is_whole(path: Path, digests: Mapping[str, str], name: str) -> bool:
