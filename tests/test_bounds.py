@@ -6,6 +6,8 @@ import os
 import struct
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import bombs
@@ -21,7 +23,7 @@ from holotype.pool import isolation
 from holotype.pool.formats.formats import read_header
 from holotype.pool.images import decode, letterbox
 from holotype.pool.isolation import decode_apart
-from holotype.pool.limits import TOGETHER, Cost, Limits, limits
+from holotype.pool.limits import TOGETHER, Cost, Limits, Room, limits
 from holotype.pool.pool import open_pool
 from holotype.vectors.store import embed
 
@@ -262,6 +264,24 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         pool.read(1)
     with pytest.raises(UnreadableImage, match="42,949,672,960 bytes"):
         decode(tmp_path / "b.jpg")
+
+
+def test_who_wants_much_memory_waits_for_no_more_than_was_taken_before() -> None:
+    room, got = Room(), list[int]()
+
+    def take(amount: int) -> None:
+        with room.hold(amount, 100):
+            got.append(amount)
+
+    threads = [threading.Thread(target=take, args=[amount]) for amount in (90, 30, 100, 20)]
+    with room.hold(60, 100):
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+        assert got == []
+    for thread in threads:
+        thread.join(30)
+    assert (got[0], got.index(100)) == (90, 2)
 
 
 FORKED = """

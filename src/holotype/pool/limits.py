@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,7 +149,10 @@ def _large(header: Header) -> bool:
 
 
 class Room:
-    """Bytes that several threads share: who wants more than are left waits. Made once, and kept for ever."""
+    """Bytes that several threads share: who wants more than are left waits, and who comes later waits behind it.
+
+    Made once, and kept for ever.
+    """
 
     def __init__(self) -> None:
         self.begin_in_child()
@@ -157,14 +161,23 @@ class Room:
     def begin_in_child(self) -> None:
         """Have all of it: the threads that held some are not there."""
         self._taken = 0
+        self._waiting = deque[object]()
         self._changed = threading.Condition()
 
     @contextmanager
     def hold(self, amount: int, size: int) -> Iterator[None]:
         """Take `amount` of `size` bytes for a while; what is larger than all waits until it is alone."""
+        turn = object()
         with self._changed:
-            self._changed.wait_for(lambda: self._taken == 0 or self._taken + amount <= size)
-            self._taken += amount
+            self._waiting.append(turn)
+            try:
+                self._changed.wait_for(
+                    lambda: turn is self._waiting[0] and (self._taken == 0 or self._taken + amount <= size)
+                )
+                self._taken += amount
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
         try:
             yield
         finally:
