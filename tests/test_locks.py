@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from system import nobody
 
 from holotype.errors import HolotypeWarning, OutputError
 from holotype.locks import changing, locked, reading
@@ -80,6 +81,32 @@ def test_a_folder_that_is_removed_is_not_ours_any_more(tmp_path: Path) -> None:
             lock.check()
         with locked(out / ".lock"), pytest.raises(OutputError, match="was removed or moved"):
             lock.check()
+
+
+def test_a_folder_that_became_something_else_is_one_sentence(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with locked(out / ".lock") as lock:
+        out.rename(tmp_path / "moved")
+        out.write_bytes(b"")
+        with pytest.raises(OutputError, match="was removed or moved while this command wrote into it"):
+            lock.check()
+        out.unlink()
+        out.symlink_to(out)
+        with pytest.raises(OutputError, match=r"cannot write .*: the links lead in a circle; remove the link"):
+            lock.check()
+    with nobody() as folder, locked(folder / "a" / "b" / ".lock") as lock:
+        (folder / "a").chmod(0)
+        with pytest.raises(OutputError, match=r"cannot write .*: permission denied; choose another"):
+            lock.check()
+        (folder / "a").chmod(0o755)
+
+
+def test_a_file_system_whose_files_have_no_lasting_numbers_is_not_tried_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    with pytest.raises(OutputError, match=r"each time it is looked at it is another file.*; choose another place"):
+        locked(tmp_path / "out" / ".lock").__enter__()
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])

@@ -16,6 +16,7 @@ from holotype.errors import HolotypeWarning, OutputError
 from holotype.files import explain, make_folder
 
 _PATIENCE = 30  # seconds that opening a run, or replacing its results, waits for the other
+_TRIES = 20  # to take a lock in a folder that is removed and made again meanwhile
 _SILENT = 2  # seconds of it without a word
 _HELD = (errno.EAGAIN, errno.EACCES)
 # a file system without locks (a network drive, often) says one of these
@@ -33,8 +34,13 @@ class Lock:
     safe: bool
 
     def check(self) -> None:
-        """Raise `OutputError` when the folder of the lock was removed or moved, and may be somebody else's now."""
-        if not _is_at(self.descriptor, self.path):
+        """Raise `OutputError` when the folder of the lock was removed or moved, and may be somebody else's now.
+
+        So it does where that cannot be seen.
+        """
+        with explain(self.path):
+            there = _is_at(self.descriptor, self.path)
+        if not there:
             raise OutputError(
                 f"{self.path.parent} was removed or moved while this command wrote into it; give the command again"
             )
@@ -87,7 +93,7 @@ if hasattr(os, "register_at_fork"):
 
 def _take(path: Path) -> tuple[int, bool]:
     """The open lock file, and whether it is locked. A link is not followed: what is there would be written over."""
-    while True:
+    for _ in range(_TRIES):
         descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         try:
             safe = _lock(descriptor, path)
@@ -97,6 +103,10 @@ def _take(path: Path) -> tuple[int, bool]:
             _close(descriptor)
             raise
         _close(descriptor)  # the folder was removed between the two, and made again by somebody
+    raise OutputError(
+        f"cannot lock {path}: each time it is looked at it is another file, as on a network drive whose files have no "
+        "numbers that last, or in a folder that is made anew all the time; choose another place"
+    )
 
 
 def _lock(descriptor: int, path: Path) -> bool:
@@ -130,7 +140,7 @@ def _flock(descriptor: int, how: str) -> None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     return False
 
