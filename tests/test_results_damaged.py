@@ -136,6 +136,21 @@ def test_the_digests_are_those_that_any_tool_finds(out: Path) -> None:
         assert hashlib.sha256((out / line[66:]).read_bytes()).hexdigest() == line[:64]
 
 
+def test_a_first_run_that_was_killed_before_it_noted_its_digests_has_them(out: Path) -> None:
+    folder, killed = RunFolder(out), RunFolder(out / ".new-1234")
+    expected = folder.checksums.read_text()
+    folder.claim(folder.read_settings())
+    killed.path.mkdir()
+    for old, new in zip(folder.results, killed.results, strict=True):
+        if old.exists() and old != folder.checksums:
+            old.rename(new)
+    folder.checksums.unlink()
+    folder.read_settings()
+    assert folder.checksums.read_text() == expected
+    assert not killed.path.exists()
+    assert not folder.unfinished.exists()
+
+
 def test_a_run_of_an_earlier_version_has_no_digests_and_works(out: Path, holotype: Holotype) -> None:
     (out / "results.sha256").unlink()
     assert holotype("suggest", out)[0] == 0

@@ -276,6 +276,8 @@ class RunFolder:
         new = self._cut_off()
         if new is not None:
             with files.explain(self.path):
+                if new.results[0].exists() and not new.checksums.exists():  # a first run was killed just before it
+                    new._seal()
                 self._swap(new)
             self.finish()
 
