@@ -45,7 +45,7 @@ _DARK = 32  # no picture of 8 bits stays below it
 _END = b"\xff\xd9"  # of a JPEG
 _RESTARTS = [bytes([0xFF, 0xD0 + k]) for k in range(8)]
 # what could stand before its end, or behind a restart marker
-_FILLERS = [b"", *(some + b"".join(mark + some for mark in _RESTARTS) for some in (b"\x55\xaa" * 64, b"\x12\x34" * 64))]
+_FILLERS = [some + b"".join(mark + some for mark in _RESTARTS) for some in (b"\x55\xaa" * 64, b"\x12\x34" * 64)]
 _GREY, _NEAR = 128, 2  # what libjpeg makes of pixels that are missing, and how far a colour is taken for it
 _BLOCK = 16  # pixels; the first block that is missing may be of any colour
 _GAP = 3  # an image is never shrunk to less than three times the size that is wanted, as in `letterbox`
@@ -166,16 +166,19 @@ def _completed(header: Header, fit: int | None) -> ImageFile.ImageFile:
 
     Its end mark may be missing. Raises `OSError` where pixels are missing.
     """
-    images: list[ImageFile.ImageFile] = []
     content, end = header.content, end_of_first_scan(header.content)
     rest = content[end:] if content.endswith(_END) else content[end:] + _END
-    for filler in _FILLERS:
+
+    def filled(filler: bytes) -> ImageFile.ImageFile:
         image = _opened(replace(header, content=content[:end] + filler + rest), fit)
         image.load()
-        images.append(image)
-        if image.tobytes() != images[0].tobytes():
-            raise OSError("image file is truncated")
-    return images[0]
+        return image
+
+    image = filled(b"")
+    pixels = image.tobytes()
+    if any(filled(filler).tobytes() != pixels for filler in _FILLERS):
+        raise OSError("image file is truncated")
+    return image
 
 
 def _decoder(name: str) -> Any:
