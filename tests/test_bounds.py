@@ -333,6 +333,14 @@ def test_a_raised_limit_helps_where_vectors_are_kept(
     monkeypatch.setenv("HOLOTYPE_MAX_MEGAPIXELS", "1")
     assert set(embed(pool, encoder, tmp_path / "vectors").unreadable) == {"large", "broken"}
     monkeypatch.setenv("HOLOTYPE_MAX_MEGAPIXELS", "2")
+    Image.new("1", (2000, 2000)).save(images / "larger.png")
+    found = embed(open_pool(images), encoder, tmp_path / "vectors")
+    assert set(found.unreadable) == {"broken", "larger"}
+    monkeypatch.setenv("HOLOTYPE_MAX_MEGAPIXELS", "3")
+    for _ in range(2):  # the reason is today's
+        found = embed(open_pool(images), encoder, tmp_path / "vectors")
+        assert "limit of 3 megapixels" in found.unreadable["larger"]
+    monkeypatch.setenv("HOLOTYPE_MAX_MEGAPIXELS", "4")
     found = embed(open_pool(images), encoder, tmp_path / "vectors")
     assert set(found.unreadable) == {"broken"}
-    assert found.present.sum() == 2
+    assert found.present.sum() == 3

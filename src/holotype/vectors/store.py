@@ -153,8 +153,9 @@ class EmbeddingStore:
         unread = {name for name, why in unreadable.items() if not why.digest}
         self._tried |= unread
         known = self._find(list(unread)).unreadable if unread else {}
-        for name in unread & known.keys():  # it is noted already
-            del unreadable[name]
+        for name in unread & known.keys():
+            if known[name].reason == reasons[name]:  # it is noted already
+                del unreadable[name]
         ids = [name for encoded in shard for name in encoded.ids]
         rows = self.pool.rows
         self.pool.note_digests({rows[name]: digest for name, digest in digests.items() if name in rows})
