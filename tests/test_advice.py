@@ -2,16 +2,21 @@
 
 import ast
 import re
+import shlex
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from conftest import Holotype
+from conftest import Holotype, Jpeg, MakeTar
+from networks import preprocessor
 from test_promises import FILES
 from typer.main import get_command
 
 from holotype import Settings
+from holotype.answers.log import AnswerLog
 from holotype.arguments import advise
 from holotype.cli import app
 from holotype.runs.folder import RunFolder
@@ -63,6 +68,9 @@ def test_an_option_that_a_command_lacks_is_told_where_it_belongs() -> None:
     assert advise("lower --threshold", foreign, out) == f"lower --threshold (--threshold: {instead})"
     assert advise("again: holotype run OUT --force", foreign, out) == "again: holotype run o --force"
     assert advise("no image 'my--threshold'", foreign, out) == "no image 'my--threshold'"
+    other = Path("my run.v2")  # where a dot ends no sentence
+    assert advise("again: holotype run OUT --force", foreign, other) == "again: holotype run 'my run.v2' --force"
+    assert advise("holotype run o.v2 --force, or not", foreign, other) == "holotype run o.v2 --force, or not"
 
 
 @pytest.fixture
@@ -116,3 +124,95 @@ def test_to_do_a_run_again_is_said_in_whole(out: Path, holotype: Holotype) -> No
     assert again
     assert holotype(*again[1].split())[0] == 0
     assert holotype("suggest", out)[0] == 0
+
+
+def follow(holotype: Holotype, said: str, pattern: str, *instead: tuple[str, object]) -> None:
+    """Give the command that a message advises as a shell takes it; `instead`: what words in capitals stand for."""
+    found = re.search(rf"holotype {pattern}", said)
+    assert found, said
+    words = shlex.split(found[1])
+    for word, value in instead:
+        words = [one.replace(word, str(value)) for one in words]
+    code, _, error = holotype(*words)
+    assert code == 0, error
+
+
+@pytest.fixture
+def spaced(out: Path) -> Path:
+    """The run, in a folder whose name has what ends a word or a sentence."""
+    return out.rename(out.with_name("my run.v2, new"))
+
+
+def test_what_is_advised_can_be_copied_whatever_a_folder_is_called(spaced: Path, holotype: Holotype) -> None:
+    for name in ("answers.db", "review/baseline.json", "model/head.onnx"):
+        path = spaced / name
+        if name == "answers.db":  # an answer is damaged
+            with AnswerLog(path) as log:
+                log.add("30", "red", "yes")
+        content = bytearray(path.read_bytes())
+        content[content.index(b"yes") if name == "answers.db" else len(content) // 2] ^= 1
+        path.write_bytes(content)
+        command = ["predict", spaced, spaced / "model"] if name.startswith("model") else ["suggest", spaced]
+        code, _, error = holotype(*command)
+        assert (code, "change it in" in error) == (1, False)
+        follow(holotype, error, r"(answer .* --salvage)" if name == "answers.db" else r"(run (?:'[^']*'|\S+?))[ )]")
+        assert holotype("suggest", spaced)[0] == 0
+
+
+def test_of_several_encoders_the_one_that_was_moved_is_named(
+    out: Path, network: str, tmp_path: Path, holotype: Holotype
+) -> None:
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    for name in ("a", "b"):
+        for suffix in (".onnx", ".json"):
+            shutil.copy(Path(network).with_suffix(suffix), folder / f"{name}{suffix}")
+    (folder / "b.json").write_text(preprocessor([0.4] * 3, [0.3] * 3, size=32))
+    settings = Settings.load(out / "holotype.toml")
+    both = settings.model_copy(update={"encoders": [str(folder / f"{name}.onnx") for name in ("a", "b")]})
+    RunFolder(out).change_settings(both)
+    for suffix in (".onnx", ".json"):
+        (folder / f"b{suffix}").rename(folder / f"c{suffix}")
+    code, _, error = holotype("run", out)
+    assert code == 1
+    follow(holotype, error, r"(run .* --encoder \S+)", ("PATH", folder / "c.onnx"))
+
+
+def test_for_other_images_a_run_of_its_own_is_advised_as_it_is_given(
+    out: Path, network: str, tmp_path: Path, make_tar: MakeTar, jpeg: Jpeg, holotype: Holotype
+) -> None:
+    other = make_tar([(f"{n}.jpg", jpeg((n, 255 - n, 90))) for n in range(0, 250, 3)])
+    for command in ("suggest", "run"):
+        code, _, error = holotype(command, out, "--images", other)
+        assert (code, "change it in" in error) == (1, False)
+    found = re.search(r"(run --images IMAGES --exemplar NAME=ID --out NEW)", error)
+    assert found
+    words = found[1].replace("IMAGES", str(other)).replace("NAME=ID", "a=0").replace("NEW", str(tmp_path / "new"))
+    assert holotype(*words.split(), "--encoder", network)[0] == 0
+
+
+def test_vectors_that_lack_images_are_computed_by_what_made_the_others(
+    network: str, tmp_path: Path, make_tar: MakeTar, jpeg: Jpeg, holotype: Holotype
+) -> None:
+    pictures = [(f"{n}.jpg", jpeg((n, 255 - n, 90))) for n in range(12)]
+    images, vectors = make_tar(pictures[:8], "my pool.tar"), tmp_path / "my vectors"
+    assert holotype("embed", images, "--out", vectors, "--encoder", network)[0] == 0
+    make_tar(pictures, "my pool.tar")
+    code, _, error = holotype("search", images, "--exemplar", 0, "--embeddings", vectors)
+    assert (code, "left out: 4 images" in error) == (0, True)
+    follow(holotype, error, r"(embed .*) computes what is missing")
+    assert "left out" not in holotype("search", images, "--exemplar", 0, "--embeddings", vectors)[2]
+
+
+def test_a_test_set_of_which_no_row_counts_says_what_helps(out: Path, tmp_path: Path, holotype: Holotype) -> None:
+    table = tmp_path / "rows of mine.csv"
+    table.write_text("index,red,green,blue\n0,1,0,0\n1,0,1,0\n")
+    code, _, error = holotype("evaluate", out, "--test-set", table)
+    assert (code, error.endswith("unreadable; add rows of other images\n")) == (1, True)
+    with (out / "groups.parquet").open("rb") as file:
+        learnt = [row["id"] for row in pq.read_table(file).to_pylist() if row["part"] == "fit" and int(row["id"]) > 2]
+    table.write_text("index,red,green,blue\n" + "".join(f"{name},0,0,0\n" for name in learnt[:4]))
+    code, _, error = holotype("evaluate", out, "--test-set", table)
+    assert code == 1
+    follow(holotype, error, r"(run .*) does the run again")
+    assert holotype("evaluate", out, "--test-set", table)[0] == 0

@@ -207,7 +207,7 @@ def test_a_pool_of_other_images_is_no_pool_of_the_run(out: Path, photos: Path, d
     shutil.rmtree(photos)
     photos.mkdir()
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(photos / "0.jpg")
-    with pytest.raises(AnswersError, match=r"no image of .*photos was in the run: .* --images; .* another --out"):
+    with pytest.raises(AnswersError, match=r"no image of .*photos was in the run: .* --images; .* --out NEW"):
         Review.open(out)
 
 

@@ -12,10 +12,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from holotype.errors import HolotypeError
 from holotype.exits import standard_output
-from holotype.names import printable
+from holotype.names import command, printable
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-_WHOLE = re.compile(r"holotype [a-z]+ [^;,.:)]*")  # a command of its own, options and all
+# a command of its own, options and all; a name of a file in it may be quoted, or hold what else ends a sentence
+_WHOLE = re.compile(r"""holotype [a-z]+(?: (?:'[^']*'|"[^"]*"|[^\s'";,)]*[^\s'";,.:)])+)*""")
 _PLACES = {"--images", "--embeddings", "--embeddings-encoder", "--test-set", "--encoder"}  # which may have been moved
 _OF_REPEAT = {"--out", "--force", "--resume"} | _PLACES  # what goes with the folder of a run
 _QUOTE = "if the shell made several arguments of one pattern, quote it, as in 'pool-{000..150}.tar'"
@@ -77,7 +78,7 @@ def advise(message: str, foreign: Set[str], folder: Path | None) -> str:
     folder   of the run that the command is about: its settings have them all, and OUT in a message means it
     """
     if folder is not None:
-        message = message.replace("holotype run OUT", f"holotype run {folder}")
+        message = message.replace("holotype run OUT", command("run", folder))
     absent = [name for name in dict.fromkeys(_OPTION.findall(_WHOLE.sub("", message))) if name in foreign]
     if not absent:
         return message
@@ -86,7 +87,7 @@ def advise(message: str, foreign: Set[str], folder: Path | None) -> str:
         return f"{message} ({names}: an option of holotype run)"
     from holotype.settings import SETTINGS
 
-    return f"{message} ({names}: change it in {folder / SETTINGS}, and then: holotype run {folder})"
+    return f"{message} ({names}: change it in {folder / SETTINGS}, and then: {command('run', folder)})"
 
 
 def _refuse_empty(args: list[str]) -> None:

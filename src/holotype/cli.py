@@ -118,7 +118,7 @@ def run(
         if other := repoint(folder, given, terminal):
             raise typer.BadParameter(
                 f"OUT repeats a run with its own settings, so {', '.join(other)} cannot be given; edit "
-                f"{RunFolder(folder).settings}, or give all options and another --out"
+                f"{RunFolder(folder).settings}, or give all options without OUT, and another --out"
             )
     elif images is None or out is None:
         raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")

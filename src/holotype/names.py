@@ -5,6 +5,7 @@ characters that turn the direction of the text around them, so that a name looks
 """
 
 import re
+import shlex
 import unicodedata
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ _INVISIBLE = "Cf"  # zero-width spaces, byte-order marks, soft hyphens
 _MARKS = ("Mn", "Me")  # what stands on the letter before it
 _MOST_MARKS = 8  # on one letter; more would cover the lines around it
 _MAY_STACK = re.compile(rf"[^\w\0-\x7f]{{{_MOST_MARKS + 1}}}")  # marks are no letters; found at once, and nearly never
+OWN_RUN = "holotype run --images IMAGES --exemplar NAME=ID --out NEW"  # of what a run cannot take in
 RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"  # letters
 
 
@@ -52,6 +54,11 @@ def _escaped(character: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count before its noun: `1 image`, `2,688 images`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def command(*words: object) -> str:
+    """Return a command of holotype as a shell takes it, whatever is in the names of files."""
+    return shlex.join(["holotype", *map(str, words)])
 
 
 def composed(text: str) -> str:

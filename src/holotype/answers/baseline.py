@@ -17,6 +17,7 @@ from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Matrix, Space
+from holotype.names import OWN_RUN
 from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.pool import Pool
 from holotype.settings import FitSettings, TrainSettings
@@ -162,7 +163,7 @@ class ReviewBaseline:
         if not (places >= 0).any():
             raise AnswersError(
                 f"no image of {pool.source} was in the run: if its images are elsewhere now, give their place with "
-                "--images; for other images do a run of their own, with another --out"
+                f"--images; for other images do a run of their own ({OWN_RUN})"
             )
         return self._at(places, pool)
 

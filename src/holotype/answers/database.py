@@ -20,6 +20,7 @@ from holotype.answers.moment import read_together
 from holotype.answers.opened import OPENED, identity
 from holotype.answers.schema import APPLICATION, CREATION, FINISH, SCHEMA, TABLES, UNINDEXED, UPGRADES
 from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
+from holotype.names import command
 
 LOCK_PATIENCE = 10  # seconds that another writer is waited for
 _MODE = 0o600  # what people said is theirs
@@ -375,8 +376,8 @@ def salvaged(path: Path) -> Path:
 
 def _damaged(path: Path, what: str) -> DamagedAnswers:
     return DamagedAnswers(
-        f"{path} is damaged ({what}); holotype answer {path.parent} --salvage keeps the answers that are whole, and "
-        "the damaged file beside them"
+        f"{path} is damaged ({what}); {command('answer', path.parent, '--salvage')} keeps the answers that are whole, "
+        "and the damaged file beside them"
     )
 
 

@@ -18,7 +18,7 @@ from holotype.answers.refine import refine
 from holotype.answers.rules import AnswerRules
 from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
-from holotype.names import counted
+from holotype.names import command, counted
 from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool, open_pool
@@ -249,7 +249,8 @@ class Review:
         if self.matched.set_aside:
             yield f"answers: {self.matched}"
         if new := self._baseline.unknown:
-            yield f"new since the run: {counted(new, 'image')}; holotype run {self.out} --resume takes in what is new"
+            takes_in = f"{command('run', self.out, '--resume')} takes in what is new"
+            yield f"new since the run: {counted(new, 'image')}; {takes_in}"
         for label in self.classes:
             one = self.standing(label)
             worth = "precision not known yet"

@@ -1,7 +1,7 @@
 """What is done with a run, or with a pool alone: tune, evaluate, embed, search, predict."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.search import search, top_k
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.duplicates import near_rows
-from holotype.names import counted, printable
+from holotype.names import command, counted, printable
 from holotype.pool.drawn import PICTURE_MARK, would_join
 from holotype.pool.exemplars import resolve
 from holotype.pool.images import contact_sheet, decode
@@ -36,6 +36,8 @@ from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import cache_of, fingerprints, open_shared
 from holotype.vectors.supplied import Unchanged, import_embeddings
+
+_LEARNT = "learnt from"
 
 
 def tune_run(
@@ -73,10 +75,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
         not_counted = _not_counted(inputs, folder, progress)
         _, evaluation, _ = judge(classifier, inputs.pool, inputs.test_set, store, not_counted, progress)
         if evaluation is None:
-            raise HolotypeError(
-                f"no row of {test_set} can be evaluated: each was learnt from, or is "
-                f"unreadable; holotype run {out} --test-set {test_set} does the run again and learns from none of them"
-            )
+            raise HolotypeError(f"no row of {test_set} can be evaluated: {_why_none(out, test_set, not_counted)}")
         record = evaluation.to_json() | {"not_counted": not_counted}
         if writable:
             files.write(folder.evaluation, json.dumps(record, indent=1, allow_nan=False))
@@ -101,9 +100,16 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
     pool, rows = inputs.pool, inputs.test_rows
     learnt = _learnt_rows(folder, pool, progress)
     near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))
-    found = {pool.ids[row]: "learnt from" for row in rows if row in set(learnt)}
-    found |= {pool.ids[row]: "nearly the same as what was learnt from" for row in rows if row in near - set(learnt)}
-    return uncounted_rows(inputs, searched, rows) | found
+    found = {pool.ids[row]: _LEARNT for row in rows if row in set(learnt)}
+    found |= {pool.ids[row]: f"nearly the same as what was {_LEARNT}" for row in rows if row in near - set(learnt)}
+    return found | uncounted_rows(inputs, searched, rows)
+
+
+def _why_none(out: Path, test_set: Path, not_counted: Mapping[str, str]) -> str:
+    if any(why.endswith(_LEARNT) for why in not_counted.values()):
+        again = command("run", out, "--test-set", test_set)
+        return f"each was learnt from, or is unreadable; {again} does the run again and learns from none of them"
+    return "each is an exemplar, nearly the same as one, or unreadable; add rows of other images"
 
 
 def _learnt_rows(folder: RunFolder, pool: Pool, progress: Progress) -> list[int]:

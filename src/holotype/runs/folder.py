@@ -17,6 +17,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, HolotypeWarning, ModelError, OutputError
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.saved import DESCRIPTION_FILE
+from holotype.names import command
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.members import why_junk
 from holotype.pool.pool import Pool
@@ -187,7 +188,7 @@ class RunFolder:
                     return
                 raise kind(
                     f"{path} is not what the run left there (it is damaged, or of another run: {self.checksums}); copy "
-                    f"it again, or do the run again (holotype run {self.path}): vectors and answers are kept"
+                    f"it again, or do the run again ({command('run', self.path)}): vectors and answers are kept"
                 )
 
     def _is_outdated(self, digests: Mapping[str, str], path: Path) -> bool:
@@ -338,7 +339,11 @@ class RunFolder:
     def load_model(self) -> Classifier:
         """Return the classifier of the run. Raises `ModelError` where it is not whole."""
         self.check_whole(ModelError, self.model / DESCRIPTION_FILE)  # which knows the others
-        return Classifier.load(self.path)
+        try:
+            return Classifier.load(self.path)
+        except ModelError as error:
+            again = f"{command('run', self.path)} makes it again: vectors and answers are kept"
+            raise ModelError(f"{error}; {again}") from error
 
     def read_exemplars(self, settings: Settings, pool: Pool, *, stopped: bool = False) -> list[Exemplar]:
         """Return the exemplars of the run here: the pictures that it saw, under the names that they have in `pool` now.

@@ -8,6 +8,7 @@ from typing import Any
 from holotype.encoders.registry import load_encoder
 from holotype.errors import AnswersError, EncoderError, HolotypeError
 from holotype.evaluation.test_set import read_test_set
+from holotype.names import OWN_RUN, command
 from holotype.pool.pool import Pool, open_pool
 from holotype.pool.sources import is_there
 from holotype.progress import Progress
@@ -42,14 +43,16 @@ def find_inputs(folder: RunFolder, *, stopped: bool = False, needed: Iterable[st
     found = _with_places(settings, place)
     for key, path in _places(found):
         if key in needed and not is_there(path):
-            raise HolotypeError(_gone(folder, key, path, _beside(path, before, now)))
+            raise HolotypeError(_gone(folder, key, path, _beside(path, before, now), found))
     return found
 
 
-def _gone(folder: RunFolder, key: str, path: str, beside: str | None) -> str:
+def _gone(folder: RunFolder, key: str, path: str, beside: str | None, found: Settings) -> str:
     option, what = _OPTIONS[key]
     looked = f", nor at {beside}, which lies to the folder as it did" if beside not in (None, path) else ""
-    how = f"with {option}" if key == "images" else f"with holotype run {folder.path} {option} PATH"
+    given = found.encoders if key == "encoders" else [path]  # the option takes all of them
+    places = ",".join("PATH" if _is_path(one) and not is_there(one) else one for one in given)
+    how = f"with {option}" if key == "images" else f"with {command('run', folder.path, option, places)}"
     return f"{what} of the run in {folder.path} cannot be found: nothing is at {path}{looked}; say where it is {how}"
 
 
@@ -128,7 +131,7 @@ def _check_images(folder: RunFolder, pool: Pool) -> None:
     if followed.unknown * 2 > len(pool):
         raise AnswersError(
             f"only {len(pool) - followed.unknown:,} of the {len(pool):,} images of {pool.source} were in the run in "
-            f"{folder.path}: for other images do a run of their own, with another --out"
+            f"{folder.path}: for other images do a run of their own ({OWN_RUN})"
         )
 
 
@@ -138,5 +141,5 @@ def _check_encoders(folder: RunFolder, found: Settings) -> None:
     if made.precision == "f32" and made.fingerprint not in [one.fingerprint for one in given]:
         raise EncoderError(
             f"the run in {folder.path} was done with another encoder than {', '.join(found.encoders)}: for that one do "
-            "a run of its own, with another --out"
+            f"a run of its own ({OWN_RUN})"
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from holotype.errors import HolotypeError
-from holotype.names import counted
+from holotype.names import command, counted
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
 from holotype.vectors.embeddings import Embeddings
@@ -38,6 +38,6 @@ def say_missing(supplied: Embeddings, vectors: Path | str | None, images: str, p
     """Say how many images the `vectors` that somebody gave have nothing of, and what computes it."""
     if missing := supplied.size - len(supplied.rows) - len(supplied.unreadable):
         progress.say(
-            f"embeddings: without a vector in {vectors}, and left out: {counted(missing, 'image')}; holotype embed "
-            f"{images} --out {vectors} computes what is missing"
+            f"embeddings: without a vector in {vectors}, and left out: {counted(missing, 'image')}; "
+            f"{command('embed', images, '--out', vectors, '--encoder', supplied.encoder)} computes what is missing"
         )

@@ -21,7 +21,7 @@ from holotype.grouping.search import Search
 from holotype.model.classifier import Classifier, versions
 from holotype.model.predictions import NONE, Predictions, csv_line
 from holotype.model.tuning import Tuned
-from holotype.names import counted
+from holotype.names import command, counted
 from holotype.pool.pool import Pool
 from holotype.runs.comparison import SearchComparison
 from holotype.runs.folder import RunFolder
@@ -285,7 +285,7 @@ def read_learnt(folder: RunFolder) -> list[str]:
         rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         raise HolotypeError(
-            f"{folder.groups} cannot be read ({error}); do the run again (holotype run {folder.path}): vectors and "
+            f"{folder.groups} cannot be read ({error}); do the run again ({command('run', folder.path)}): vectors and "
             "answers are kept"
         ) from None
     return [
