@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Jpeg, MakeTar
+from conftest import Jpeg, MakeTar, write_tar
 from pictures import blurred, encoded
 from PIL import Image
 from system import nobody
@@ -232,3 +232,45 @@ except UnreadableImage as error:
         [sys.executable, "-c", script, tmp_path / "a.jpg"], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == ["UnreadableNow", "UnreadableNow", "(5000, 5000)", "UnreadableImage"]
+
+
+def linked(path: Path) -> None:
+    path.with_name("backup.tar").hardlink_to(path)
+
+
+def guarded(path: Path) -> None:
+    path.chmod(0o400)
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("elsewhere.tar"))
+
+
+@pytest.mark.parametrize("change", [linked, guarded, moved])
+def test_a_tar_in_use_may_be_linked_to_guarded_and_moved(
+    change: Callable[[Path], None], make_tar: MakeTar, jpeg: Jpeg
+) -> None:
+    path = make_tar([(f"{row}.jpg", jpeg()) for row in range(3)])
+    pool = open_pool(path)
+    change(path)
+    assert [pool.read(row) for row in range(3)] == [jpeg()] * 3
+
+
+@pytest.mark.parametrize("also", [linked, guarded, moved])
+@pytest.mark.parametrize("place", ["header", "image"])
+def test_but_not_written_over_with_its_time_set_back(also: Callable[[Path], None], place: str, tmp_path: Path) -> None:
+    images = [encoded(blurred(row)) for row in range(3)]
+    write_tar(tmp_path / "a.tar", [(f"{row}.jpg", image) for row, image in enumerate(images)])
+    pool, before = open_pool(tmp_path / "a.tar"), (tmp_path / "a.tar").stat()
+    assert pool.read(0) == images[0]
+    content = (tmp_path / "a.tar").read_bytes()
+    if place == "header":
+        other = write_tar(tmp_path / "b.tar", [(f"{row}.jpg", images[row - 3]) for row in range(3, 6)]).read_bytes()
+    else:
+        other = content.replace(images[2], bytes(reversed(images[2])))
+    (tmp_path / "a.tar").write_bytes(other)
+    os.utime(tmp_path / "a.tar", ns=(before.st_atime_ns, before.st_mtime_ns))
+    also(tmp_path / "a.tar")
+    assert len(other) == len(content)
+    with pytest.raises(PoolError, match="was changed while it was in use"):
+        pool.read(0)

@@ -18,6 +18,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PACKAGES = [
     "names",
     "errors",
+    "filestate",
     "pointers",
     "tables",
     "files",

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from holotype import files
 from holotype.errors import OutputError
+from holotype.filestate import FileState
 from holotype.progress import Progress, Silent
 from holotype.stale import mark_used, remove_stale
 
-STATE = ("size", "mtime", "ctime", "inode", "offset")  # what the bytes of an image rest on
+STATE = (*FileState._fields, "offset")  # what the bytes of an image rest on
 OF_PLACES = r"[0-9a-f]{64}\.npz"  # names of files of the cache that are about a place
 _FORMAT = 1  # of what is kept; raise it when a digest, or a state, means something else
 _TOGETHER = 32  # images that a thread reads before it takes the next
@@ -27,10 +28,9 @@ _FINE, _COARSE = 50_000_000, 2_000_000_000  # ns; what a file system may tell of
 States = NDArray[np.int64]
 
 
-def state_of(found: os.stat_result, offset: int = 0) -> tuple[int, int, int, int, int]:
-    """Return the state of bytes at `offset` of a file: where it is the same, they are. See `STATE`."""
-    inode = found.st_ino - (1 << 64) if found.st_ino >= 1 << 63 else found.st_ino
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, inode, offset
+def states_of(found: Sequence[FileState], offset: int = 0) -> States:
+    """Return (n, 5) the states of the bytes at `offset` of files: where one is the same, they are. See `STATE`."""
+    return np.array([(*one, offset) for one in found], np.int64).reshape(-1, len(STATE))
 
 
 class Digests:

@@ -4,6 +4,7 @@ A tar says only in passing what is in it, so it is walked through once, from hea
 what the headers say: a walk ends, whatever they are, and what cannot be is damage.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -12,9 +13,10 @@ import tarfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from holotype.errors import PoolError
 from holotype.names import printable
@@ -23,6 +25,7 @@ from holotype.pool.members import split_name, split_suffix
 
 _LONGEST_HEADER = 1 << 20  # bytes of all headers of one member: its names, its attributes, the map of a sparse file
 _MOST_HEADERS = 16  # extended headers before one member; tools write up to three
+_AT_ONCE = 4096  # bytes that are read of a member: its header, and enough of an image to tell it from others
 _PADDING = 4 << 20  # bytes of zeros behind the end mark; tools fill up a record, most often of 10 kB
 _PIECE, _FIRST_PIECE = 1 << 20, 1 << 14  # bytes that are looked through at once behind the end mark
 _ATTRIBUTES = frozenset(["path", "linkpath", "size", "hdrcharset"])  # of a global header, those that count here
@@ -48,6 +51,7 @@ class Listing:
     offsets    where the bytes of each image start in the tar
     sizes      bytes of each encoded image
     ignored    members that are no images, counted by suffix, or by what they are: "(symbolic link)"
+    content    a digest of all that was read of the tar: each header, and how each member begins
     cut        why nothing is listed from there on, of a tar that is cut off or damaged
     note       what is odd about a tar that is whole
     """
@@ -57,6 +61,7 @@ class Listing:
     offsets: "array[int]" = field(default_factory=lambda: array("q"))
     sizes: "array[int]" = field(default_factory=lambda: array("q"))
     ignored: Counter[str] = field(default_factory=Counter)
+    content: str = ""
     cut: str | None = None
     note: str = ""
 
@@ -143,7 +148,7 @@ def _without_replaced(listing: Listing) -> Listing:
 
 def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarInfo]:
     """Yield each member, other than folders, that lies whole in the file; also behind an end mark (`cat a b`)."""
-    with _Headers(number) as file:
+    with _Headers(number) as file, file.noted_in(listing):
         length = os.fstat(file.fileno()).st_size
         try:
             archive = _Archive.open(fileobj=file, mode="r:", tarinfo=_Member, encoding="utf-8")
@@ -172,6 +177,20 @@ def _no_tar(path: Path) -> str:
     return f"expected an uncompressed tar at {path}; {why}"
 
 
+class _Digested(io.FileIO):
+    """A file, and a digest of all that is read of it. Its reader reads the same of the same file."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.dup(number))
+        self.digest = hashlib.sha256()
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read as a file does."""
+        count = super().readinto(buffer) or 0
+        self.digest.update(memoryview(buffer)[:count])
+        return count
+
+
 class _Headers(io.BufferedReader):
     """A tar as tarfile reads it: no more of it than the headers of one member may be.
 
@@ -179,9 +198,18 @@ class _Headers(io.BufferedReader):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(io.FileIO(os.dup(number)), 2 * tarfile.BLOCKSIZE)  # of the images, little more is read
+        self._raw = _Digested(number)
+        super().__init__(self._raw, _AT_ONCE)
         self.left = _LONGEST_HEADER
         self.seek(0)
+
+    @contextmanager
+    def noted_in(self, listing: Listing) -> Iterator[None]:
+        """Let `listing` know at the end what was read."""
+        try:
+            yield
+        finally:
+            listing.content = self._raw.digest.hexdigest()
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as a file does. Raises `tarfile.ReadError` for headers that would take all memory, or all time."""

@@ -11,12 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from holotype.errors import PoolError, UnreadableImage, UnreadableNow
+from holotype.filestate import FileState
 from holotype.names import counted, printable
 from holotype.pool.codes import Codes
-from holotype.pool.digests import STATE, Digests, States, first_rows, place_of, stamp_of, state_of
+from holotype.pool.digests import Digests, States, first_rows, place_of, stamp_of, states_of
 from holotype.pool.images import SUFFIXES, read_open
 from holotype.pool.limits import limits
 from holotype.pool.members import split_name, split_suffix, why_junk
@@ -244,7 +243,7 @@ class _Files:
 
     def __init__(self, paths: list[Path], found: Sequence[os.stat_result]) -> None:
         self._paths = paths
-        self._states = np.array([state_of(one) for one in found], np.int64).reshape(-1, len(STATE))
+        self._states = states_of([FileState.of(one) for one in found])
 
     def states(self) -> States:
         return self._states
@@ -266,7 +265,7 @@ class _Files:
 
     def _is_as_listed(self, row: int) -> bool:
         with suppress(OSError):
-            return state_of(self._paths[row].stat()) == tuple(self._states[row])
+            return FileState.of(self._paths[row].stat()) == tuple(self._states[row, :-1])
         return False
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from holotype import files, forks
 from holotype.errors import OutputError, PoolError
-from holotype.pool.digests import OF_PLACES, States, state_of
+from holotype.filestate import FileState, KnownFile
+from holotype.pool.digests import OF_PLACES, States, states_of
 from holotype.pool.images import SUFFIXES
 from holotype.pool.listing import Listing, list_tar
 from holotype.stale import mark_used, remove_stale
@@ -26,7 +27,7 @@ from holotype.stale import mark_used, remove_stale
 _OPEN_TARS = 32  # well below the 256 files that some systems let a process open
 _KEPT = 2000  # members from which on a listing is kept: fewer are listed as quickly again
 _SETTLED = 2_000_000_000  # ns; a file system may tell the time of a change to two seconds
-_FORMAT = 2  # of a kept listing; raise it when other images are listed, or under other names
+_FORMAT = 3  # of a kept listing; raise it when other images are listed, or under other names
 
 
 class _Tar:
@@ -36,15 +37,15 @@ class _Tar:
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
-            self.found = os.fstat(file.fileno())
             self.file = os.dup(file.fileno())  # a bare number, as Python warns of a file object that is let go
+        self.found = self.now()
 
     def __del__(self) -> None:
         if self.file >= 0:
             os.close(self.file)
 
-    def now(self) -> os.stat_result:
-        return os.fstat(self.file)
+    def now(self) -> FileState:
+        return FileState.of(os.fstat(self.file))
 
 
 class Tars:
@@ -54,7 +55,8 @@ class Tars:
         """Open each tar once, so that one that cannot be read is named at once. Raises `PoolError`."""
         self._paths = paths
         self.begin_in_child()
-        self._stats: list[os.stat_result] = []
+        self._states: list[FileState] = []
+        self._known: list[KnownFile] = []
         self._starts: list[int] = []
         self._offsets = array("q")
         self.sizes = array("q")
@@ -63,17 +65,18 @@ class Tars:
                 self._keep(shard, _Tar(path))
             except OSError as error:
                 raise PoolError(f"expected a tar at {path}, which cannot be read: {error.strerror}") from None
-            self._stats.append(self._open[shard].found)
+            self._states.append(self._open[shard].found)
+            self._known.append(KnownFile(self._states[shard], ""))
 
     def begin_in_child(self) -> None:
         """Open the tars anew when they are next read: the thread that held the lock is not there."""
         self._open = OrderedDict[int, _Tar]()  # the one used last is at the end
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         forks.note(self)
 
     def __getstate__(self) -> dict[str, object]:
         """What another process gets: where the images lie, and no open file."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock", "_looking")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -82,6 +85,7 @@ class Tars:
     def enter(self, shard: int) -> Listing:
         """List a tar; its images take the rows after those of the tars entered before. Raises `PoolError`."""
         listing = _listing(self._paths[shard], self._tar(shard))
+        self._known[shard].content = listing.content
         self._starts.append(len(self.sizes))
         self._offsets.extend(listing.offsets)
         self.sizes.extend(listing.sizes)
@@ -89,7 +93,7 @@ class Tars:
 
     def states(self) -> States:
         counts = np.diff([*self._starts, len(self.sizes)])
-        states = np.array([state_of(found) for found in self._stats], np.int64).repeat(counts, axis=0)
+        states = states_of(self._states).repeat(counts, axis=0)
         states[:, -1] = self._offsets
         return states
 
@@ -101,7 +105,7 @@ class Tars:
         wanted = min(size, self.sizes[row] - start)
         tar = self._tar(shard)  # held by name until it is read: another thread may push it out of those kept open
         data = os.pread(tar.file, wanted, self._offsets[row] + start)
-        self._refuse_changed(shard, tar.now())  # then these may be bytes of another image
+        self._refuse_changed(shard, tar)  # then these may be bytes of another image
         if len(data) < wanted:
             raise OSError(errno.EIO, "only a part of it came")
         return data
@@ -126,24 +130,24 @@ class Tars:
             tar = _Tar(path)
         except OSError as error:
             raise PoolError(f"{path} cannot be read any more: {error.strerror}; give the same command again") from None
-        self._refuse_changed(shard, tar.found)
+        self._refuse_changed(shard, tar)
         return tar
 
-    def _refuse_changed(self, shard: int, found: os.stat_result) -> None:
-        if _moment(found) != _moment(self._stats[shard]):
-            raise PoolError(f"{self._paths[shard]} was changed while it was in use; give the same command again")
-
-
-def _moment(found: os.stat_result) -> tuple[int, int, int]:
-    """What changes with every change: its time may be set back, and that is noted as a time, too."""
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    def _refuse_changed(self, shard: int, tar: _Tar) -> None:
+        path, now = self._paths[shard], tar.now()
+        if now == self._known[shard].state:
+            return
+        with self._looking:
+            same = self._known[shard].is_same(now, lambda: list_tar(path, tar.file).content)
+        if not same:
+            raise PoolError(f"{path} was changed while it was in use; give the same command again")
 
 
 def _listing(path: Path, tar: _Tar) -> Listing:
     """What was kept of the tar as it is now, or what is listed afresh."""
     listing = _load(path, tar)
     if listing is None:
-        settled = tar.found.st_mtime_ns < time.time_ns() - _SETTLED  # else a later change may leave the same time
+        settled = tar.found.mtime < time.time_ns() - _SETTLED  # else a later change may leave the same time
         listing = list_tar(path, tar.file)
         whole = listing.cut is None and not listing.note
         if settled and whole and len(listing.stems) + listing.ignored.total() >= _KEPT:
@@ -157,9 +161,7 @@ def _place(path: Path) -> Path:
 
 def _basis(tar: _Tar) -> list[object]:
     """What a listing rests on: the state of the tar, also where its time was set back, and how its names are read."""
-    found = tar.found
-    state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-    return [_FORMAT, *state, sys.version, *sorted(SUFFIXES)]
+    return [_FORMAT, *tar.found, sys.version, *sorted(SUFFIXES)]
 
 
 def _load(path: Path, tar: _Tar) -> Listing | None:
@@ -171,14 +173,14 @@ def _load(path: Path, tar: _Tar) -> Listing | None:
                 return None
             stems, suffixes = (_unpacked(kept[name].tobytes()) for name in ("stems", "suffixes"))
             offsets, sizes = (array("q", kept[name].astype(np.int64).tobytes()) for name in ("offsets", "sizes"))
-            ignored = Counter[str](head["ignored"])
+            ignored, content = Counter[str](head["ignored"]), str(head["content"])
     except (OSError, OutputError):  # there is none, or no place for one
         return None
     except Exception:  # numpy, zipfile and json have many words for a damaged file
         files.say_damaged(_place(path))
         return None
     mark_used(_place(path))
-    listing = Listing(stems, [sys.intern(suffix) for suffix in suffixes], offsets, sizes, ignored)
+    listing = Listing(stems, [sys.intern(suffix) for suffix in suffixes], offsets, sizes, ignored, content)
     return listing if len(stems) == len(suffixes) == len(offsets) == len(sizes) else None
 
 
@@ -192,7 +194,7 @@ def _unpacked(names: bytes) -> list[str]:
 
 def _save(listing: Listing, path: Path, tar: _Tar) -> None:
     """Keep `listing`, where something can be kept: without it the tar is listed again the next time."""
-    head = json.dumps({"basis": _basis(tar), "ignored": listing.ignored}).encode()
+    head = json.dumps({"basis": _basis(tar), "ignored": listing.ignored, "content": listing.content}).encode()
     texts = head, _packed(listing.stems), _packed(listing.suffixes)
 
     def fill(file: BinaryIO) -> None:

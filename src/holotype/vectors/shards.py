@@ -28,6 +28,7 @@ from holotype import files
 from holotype.checksums import digest_of_values, file_digest
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError
+from holotype.filestate import FileState
 from holotype.pointers import refuse_pointer
 from holotype.pool.exemplars import OUTSIDE
 from holotype.pool.pool import Pool
@@ -38,8 +39,8 @@ MANIFEST = "embeddings.json"
 _MOST_NUMBERS = 1 << 24  # of one vector
 KINDS = {"img_emb": "npy", "metadata": "parquet", "unreadable": "json"}  # the vectors first
 _STAMP, _CHECKSUM = b"stamp", b"sha256"
-_State = tuple[tuple[int, int, int, int], ...]  # device, inode, size and time of each file of a shard
-_whole: set[_State] = set()  # shards that are as they were written
+_States = tuple[tuple[int, FileState], ...]  # device and state of each file of a shard, through whichever link
+_whole: set[_States] = set()  # shards that are as they were written
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def read_shard(path: Path, *, checked: bool = True) -> Shard:
     for kind in KINDS:
         with _explain_damage(beside(path, kind), path):
             found = beside(path, kind).stat()
-            states.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+            states.append((found.st_dev, FileState.of(found).linked()))
     shard, checksum = _read_shard(path, state := tuple(states))
     if checked and checksum and state not in _whole:
         _check(shard, checksum)
@@ -144,7 +145,7 @@ def _check(shard: Shard, checksum: bytes) -> None:
 
 
 @lru_cache(maxsize=10_000)
-def _read_shard(path: Path, _: _State) -> tuple[Shard, bytes]:
+def _read_shard(path: Path, _: _States) -> tuple[Shard, bytes]:
     array, ids = open_shard(path)
     metadata, unreadable = beside(path, "metadata"), beside(path, "unreadable")
     with _explain_damage(metadata, path):

@@ -1,11 +1,9 @@
 """Vectors that somebody else computed: taken only when they fit the pool row by row."""
 
-import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ from numpy.typing import NDArray
 
 from holotype.checksums import file_digest
 from holotype.errors import EmbeddingsError, UnreadableImage
+from holotype.filestate import FileState, KnownFile
 from holotype.names import counted
-from holotype.pool.digests import state_of
 from holotype.pool.images import decode
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import BLOCK, Embeddings, open_array
@@ -56,39 +54,28 @@ class Unchanged:
 
     def __init__(self, source: Path) -> None:
         self._source = source
-        self._before = {path: state for path in _files_of(source) if (state := _State.of(path))}
+        self._before = {path: known for path in _files_of(source) if (known := _known(path))}
 
     def check(self) -> None:
         """Raise `EmbeddingsError` where any of them was changed since."""
-        if not all(before.is_of(path) for path, before in self._before.items()):
+        if not all(_is_same(path, before) for path, before in self._before.items()):
             raise EmbeddingsError(
                 f"{self._source} was changed while it was in use, so nothing of it counts; give the same command again"
             )
 
 
-@dataclass(frozen=True)
-class _State:
-    found: os.stat_result
-    digest: str
+def _known(path: Path) -> KnownFile | None:
+    """Nothing where there is no file that can be read."""
+    with suppress(OSError):
+        found = path.stat()
+        return KnownFile(FileState.of(found), file_digest(path)) if stat.S_ISREG(found.st_mode) else None
+    return None
 
-    @classmethod
-    def of(cls, path: Path) -> "_State | None":
-        """Nothing where there is no file that can be read."""
-        with suppress(OSError):
-            found = path.stat()
-            return cls(found, file_digest(path)) if stat.S_ISREG(found.st_mode) else None
-        return None
 
-    def is_of(self, path: Path) -> bool:
-        """Whether the file is what it was; its ctime changes with each link to it, and with who may read it."""
-        with suppress(OSError):
-            now = path.stat()
-            (size, written, changed, *place), (size_now, written_now, changed_now, *place_now) = (
-                state_of(found) for found in (self.found, now)
-            )
-            same = (size, written, place) == (size_now, written_now, place_now)
-            return same and (changed == changed_now or file_digest(path) == self.digest)
-        return False
+def _is_same(path: Path, before: KnownFile) -> bool:
+    with suppress(OSError):
+        return before.is_same(FileState.of(path.stat()), lambda: file_digest(path))
+    return False
 
 
 def _files_of(source: Path) -> list[Path]:
