@@ -44,7 +44,7 @@ class HeadSettings(Strict):
     `strength` is the inverse of the linear head's L2 penalty; the rest belongs to the MLP.
     """
 
-    strength: float = Field(0.01, gt=0)
+    strength: float = Field(10.0, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     units: int = Field(128, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
@@ -81,8 +81,8 @@ class TrainSettings(Strict):
     balance           how imbalance is met: class weights (inverse frequency, or effective number), or augmentation
     views             most augmented views of one training image
     negatives         background images sampled as the class "none"
-    validation        share of the training rows that validates
-    near_duplicate    cosine (search space) from which two rows are nearly the same: they stay on one side of the split,
+    validation        share of the training rows that is held out at a time, each in its turn
+    near_duplicate    cosine (search space) from which two rows are nearly the same: they are held out together,
                       and what is nearly the same as a test row is held out with it
     """
 

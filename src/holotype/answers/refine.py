@@ -57,7 +57,7 @@ class Refined:
     audits             per class
     sampled            per class the rows that its audit is a sample of
     answered           rows that were decided by answers, and may be learnt from
-    audited            rows that were asked about as an audit, and may not
+    audited            rows that were asked about as an audit: the groups do not learn from them, the model does
     words              row -> what was answered about it, where that decided
     """
 
@@ -86,7 +86,7 @@ class Refined:
     @property
     def labels(self) -> PoolLabels:
         """What the rows of the pool may be learnt as."""
-        return PoolLabels(self.groups, self.answered, self.audited)
+        return PoolLabels(self.groups, self.decided, self.index.negative)
 
 
 def refine(

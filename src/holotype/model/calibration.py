@@ -1,24 +1,27 @@
-"""From scores to probabilities at the pool's prior, and a threshold per class."""
+"""From scores to probabilities that are frequencies in the pool, and a threshold per class."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 5  # validation rows of a class; with fewer, its threshold rests on the rows learnt from as well: a judgement
+_LEAST_SHOWN = 1.0  # expected images of a class among the rows held out; of fewer nothing is fitted
+_LEAST_THRESHOLD = 0.05  # below it nearly all that is taken is wrong: then rather nothing is
+_CERTAIN = 30.0  # logits: one in 1e13
+_FLATTEST = 0.05  # slope of a class that scores cannot tell: nothing is far from its share
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """softmax(scores / temperature + shift) are probabilities of K classes and "none".
+    """softmax(slope x (scores - score of none) + shift, and 0 for none) are probabilities of K classes and "none".
 
-    shift        (K + 1,) log of the pool's prior over the prior that the head was trained with
-    thresholds   (K,) probabilities
-    prior        (K + 1,) share of the pool
-    basis        (K,) where each threshold comes from
+    slope, shift  (K,) by class
+    thresholds    (K,) probabilities
+    prior         (K + 1,) share of the pool
+    basis         (K,) where each threshold comes from
     """
 
-    temperature: float
+    slope: NDArray[np.float64]
     shift: NDArray[np.float64]
     thresholds: NDArray[np.float64]
     prior: NDArray[np.float64]
@@ -26,7 +29,8 @@ class Calibration:
 
     def probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (n, K + 1) probabilities of (n, K + 1) scores."""
-        return softmax(scores / self.temperature + self.shift)
+        odds = self.slope * (scores[:, :-1] - scores[:, -1:]) + self.shift
+        return softmax(np.concatenate([odds, np.zeros((len(odds), 1))], axis=1))
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -38,78 +42,69 @@ def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def calibrate(
     scores: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    *,
-    trained_prior: NDArray[np.float64],
-    pool_prior: NDArray[np.float64],
-    learnt: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None,
+    targets: NDArray[np.float64],
+    stands: NDArray[np.float64],
+    told: NDArray[np.bool_] | None = None,
 ) -> Calibration:
-    """Fit on validation rows: scores (n, K + 1), labels (n,) class numbers with "none" last.
+    """Fit on rows that a head did not learn from, as it has not learnt from new images either.
 
-    A head trained with class weights answers for the weighted prior; its scores are shifted to the pool's
-    (Saerens et al., 2002), and one temperature is fitted (Guo et al., ICML 2017), each label's rows weighted to
-    the pool's prior. It stays 1 where a class has fewer than five rows: it would follow a handful of labels.
+    scores    (n, K + 1), "none" last
+    targets   (n, K + 1) with which probability each row shows each class: 1 where somebody said so
+    stands    (n,) for how many images of the pool each stands
+    told      (n,) of which rows people said what they show; None for none
 
-    Each threshold has the best F1 on the validation rows. With fewer than five of the class it rests on `learnt` too
-    (scores and labels of the fit rows), and is at most one half, which the best threshold for F1 never exceeds
-    (Lipton et al., ECML 2014). Labels come from the groups, not from a person: all this is provisional.
+    The odds of each class follow its score by a slope and a shift (Platt, 1999), with what is not certain counted on
+    both sides. The threshold has the greatest expected F1 by these probabilities: it is half of that F1 (Lipton et al.,
+    ECML 2014), so it moves little when an answer comes.
     """
-    shift = np.log(np.maximum(pool_prior, 1e-12)) - np.log(np.maximum(trained_prior, 1e-12))
-    shift = np.where(trained_prior > 0, shift, 0.0)  # what was not learnt is not made likely by its prior
-    sizes = np.bincount(labels, minlength=len(pool_prior))
-    temperature = _temperature(scores, labels, shift, pool_prior) if sizes.min() >= _FEW else 1.0
-    both = (scores, labels)
-    if learnt is not None:
-        both = (np.concatenate([scores, learnt[0]]), np.concatenate([labels, learnt[1]]))
-    thresholds, basis = [], []
-    for k, validating in enumerate(sizes[:-1].tolist()):
-        rows, most = ((scores, labels), 0.99) if validating >= _FEW else (both, 0.5)
-        probabilities, positive = softmax(rows[0] / temperature + shift)[:, k], rows[1] == k
-        thresholds.append(_threshold(probabilities, positive, _weights(rows[1], pool_prior), most))
-        basis.append(_basis(validating, int(positive.sum())))
-    return Calibration(temperature, shift, np.array(thresholds), pool_prior, basis)
+    margins, count = scores[:, :-1] - scores[:, -1:], scores.shape[1] - 1
+    shares = np.asarray(stands @ targets)
+    prior = shares / shares.sum() if shares.sum() else np.append(np.zeros(count), 1.0)
+    fitted = [_platt(margins[:, k], targets[:, k], stands) for k in range(count)]
+    slope, shift = (np.array(column, dtype=np.float64) for column in zip(*fitted, strict=True))
+    shift = shift if shares[-1] else shift + _CERTAIN  # nothing was learnt of "none"
+    plain = Calibration(slope, shift, np.full(count, 0.5), prior, [""] * count)
+    probabilities, thresholds, basis = plain.probabilities(scores), [], []
+    for k in range(count):
+        best = _expected_f1(probabilities[:, k], stands)
+        said = int((targets[told, k] == 1).sum()) if told is not None else 0
+        thresholds.append(float(np.clip(best / 2, _LEAST_THRESHOLD, 0.5)) if shares[k] >= _LEAST_SHOWN else 0.5)
+        basis.append(_basis(shares[k], said, best))
+    return Calibration(slope, shift, np.array(thresholds), prior, basis)
 
 
-def _weights(labels: NDArray[np.int64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (n,) weights with which the rows stand for the pool."""
-    weights: NDArray[np.float64] = (prior / np.maximum(np.bincount(labels, minlength=len(prior)), 1))[labels]
-    return weights
+def _platt(
+    margins: NDArray[np.float64], shown: NDArray[np.float64], stands: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the slope and the shift with which `margins` (n,) give the log-odds of the probabilities `shown` (n,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    mass, total = float(stands @ shown), float(stands.sum())
+    if mass < _LEAST_SHOWN or total - mass < _LEAST_SHOWN:  # nothing to fit: the odds of a class as rare as one image
+        return 1.0, -float(np.log(max(total, 1.0))) if mass < total - mass else 0.0
+    centre, scale = float(margins.mean()), max(float(margins.std()), 1e-9)
+    X = np.concatenate([margins, margins])[:, None]
+    model = LogisticRegression(C=1e4, max_iter=200).fit(
+        (X - centre) / scale,
+        np.repeat([1, 0], len(margins)),
+        sample_weight=np.concatenate([stands * shown, stands * (1 - shown)]),
+    )
+    slope = max(float(model.coef_[0, 0]) / scale, _FLATTEST)
+    if slope == _FLATTEST:
+        return slope, float(np.log(mass / (total - mass))) - slope * centre
+    return slope, float(model.intercept_[0]) - slope * centre
 
 
-def _temperature(
-    scores: NDArray[np.float64], labels: NDArray[np.int64], shift: NDArray[np.float64], prior: NDArray[np.float64]
-) -> float:
-    from scipy.optimize import minimize_scalar
-
-    weights = _weights(labels, prior)
-
-    def loss(log_temperature: float) -> float:
-        probabilities = softmax(scores / np.exp(log_temperature) + shift)[np.arange(len(labels)), labels]
-        return float(-(weights * np.log(np.maximum(probabilities, 1e-12))).sum())
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
-
-
-def _basis(validating: int, rows: int) -> str:
-    if validating >= _FEW:
-        return f"best F1 on {validating} validation rows of the class"
-    if rows:
-        return f"best F1 on {rows} rows of the class, those learnt from included: only {validating} validate"
-    return "one half: no row of the class validates"
-
-
-def _threshold(
-    probabilities: NDArray[np.float64], positive: NDArray[np.bool_], weights: NDArray[np.float64], most: float
-) -> float:
-    """Return the threshold with the best F1, between two probabilities that occur, and at most `most`."""
-    if not positive.any():
-        return 0.5
+def _expected_f1(probabilities: NDArray[np.float64], stands: NDArray[np.float64]) -> float:
+    """Return the greatest F1 that a threshold is expected to have, by the probabilities themselves."""
     order = np.argsort(-probabilities)
-    hit = np.cumsum((weights * positive)[order])
-    taken = np.cumsum(weights[order])
-    f1 = 2 * hit / (taken + (weights * positive).sum())
-    f1[:-1][np.diff(probabilities[order]) > -1e-9] = -1  # equal probabilities are taken together
-    best = int(f1.argmax())
-    above = probabilities[order[best]]
-    below = probabilities[order[best + 1]] if best + 1 < len(order) else 0.0
-    return float(np.clip((above + below) / 2, min(0.001, above), most))
+    hits, taken = np.cumsum((stands * probabilities)[order]), np.cumsum(stands[order])
+    return float((2 * hits / np.maximum(taken + hits[-1], 1e-12)).max()) if len(order) else 0.0
+
+
+def _basis(images: float, said: int, f1: float) -> str:
+    if images < _LEAST_SHOWN:
+        return "one half: there is no image but the exemplars to judge by"
+    by = f"{said} answers and the groups" if said else "the groups alone"
+    low = "; at least that, as it would be lower" if f1 / 2 < _LEAST_THRESHOLD else ""
+    return f"half of the greatest F1 to be expected, {f1:.2f}, by {by}{low}"

@@ -25,9 +25,10 @@ from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
 from holotype.model import rows as training_rows
 from holotype.model import saved
-from holotype.model.calibration import Calibration, calibrate
+from holotype.model.calibration import Calibration
+from holotype.model.crossfit import cross_fit
 from holotype.model.duplicates import near_rows
-from holotype.model.heads import Head, fit_head
+from holotype.model.heads import Head
 from holotype.model.predictions import NONE, Predictions
 from holotype.model.rows import PoolLabels
 from holotype.model.splits import Split
@@ -166,22 +167,11 @@ class Classifier:
         settings, encoder, classes = self._settings(), store.encoder, [*searched.classes, NONE]
         rows = training_rows.build(parts, labels, searched, pool, store, settings, progress)
         vectors = encoder.encode(np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars]))
-        with in_steps(progress, f"train ({settings.head})"):
-            head = fit_head(
-                settings.head, settings.head_settings, rows.fit, rows.validation, len(classes), settings.seed
-            )
-        learnt = len(rows.fit_ids)  # the views behind them are not images of the pool
-        weighted = np.bincount(rows.fit.y, rows.fit.weights, minlength=len(classes))
-        calibration = calibrate(
-            head.scores(rows.validation.X),
-            rows.validation.y,
-            trained_prior=weighted / weighted.sum(),
-            pool_prior=labels.groups.prior,
-            learnt=(head.scores(rows.fit.X[:learnt]), rows.fit.y[:learnt]),
-        )
+        with in_steps(progress, f"train ({settings.head})", max(len(rows.folds), 1)) as step:
+            fitted = cross_fit(settings.head, settings.head_settings, rows, settings.seed, step)
         # only now: a fit that fails leaves the one before it whole
         self.classes_, self.groups_, self.training_, self.counts_ = classes, labels.groups, rows, rows.counts
-        self.encoder_, self.head_, self.calibration_ = encoder, head, calibration
+        self.encoder_, self.head_, self.calibration_, self.cross_fit_ = encoder, fitted.head, fitted.calibration, fitted
         self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
         self.exemplar_vectors_ = l2_normalize(vectors)
         self.exemplar_classes_: list[int] | None = [exemplar.label for exemplar in searched.exemplars]
@@ -256,7 +246,8 @@ class Classifier:
         """The files of the saved model, in the order in which they are written."""
         from safetensors.numpy import save
 
-        arrays = {"exemplars": self.exemplar_vectors_, "shift": self.calibration_.shift}
+        arrays = {"exemplars": self.exemplar_vectors_, "slope": self.calibration_.slope}
+        arrays |= {"shift": self.calibration_.shift}
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
         arrays |= self.head_.space.arrays() if self.head_.space is not None else {}
@@ -286,7 +277,6 @@ class Classifier:
                 "layers": len(self.head_.layers),
                 "exemplars": self.exemplar_names_,
                 "exemplar_classes": self.exemplar_classes_,
-                "temperature": calibration.temperature,
                 "thresholds": calibration.thresholds.tolist(),
                 "threshold_basis": calibration.basis,
                 "prior": calibration.prior.tolist(),
@@ -316,7 +306,7 @@ class Classifier:
         self.exemplar_names_, self.exemplar_vectors_ = about.exemplars, arrays["exemplars"]
         self.exemplar_classes_ = about.exemplar_classes
         self.calibration_ = Calibration(
-            about.temperature,
+            arrays["slope"],
             arrays["shift"],
             np.array(about.thresholds),
             np.array(about.prior),

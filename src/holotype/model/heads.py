@@ -15,6 +15,7 @@ from holotype.settings import Balance, HeadName, HeadSettings
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 Watch = Callable[[int, float], None]  # is told the epoch and its validation loss
+_NEVER = -30.0  # the score of a class that there was nothing to learn of
 
 
 @dataclass(frozen=True)
@@ -83,27 +84,46 @@ class Head:
         return bytes(model.SerializeToString(deterministic=True))
 
 
+def averaged(heads: Sequence[Head]) -> Head:
+    """Return the head whose scores are the mean of those of `heads`, which have one space and as many layers each."""
+    *hidden, last = zip(*(head.layers for head in heads), strict=True)
+    if not hidden:
+        layer = tuple(np.mean([one[part] for one in last], axis=0).astype(np.float32) for part in (0, 1))
+        return Head([(layer[0], layer[1])], space=heads[0].space)
+    (first,) = hidden  # side by side, they are one network
+    layers = [
+        (np.concatenate([weights for weights, _ in first]), np.concatenate([bias for _, bias in first])),
+        (
+            np.concatenate([weights for weights, _ in last], axis=1) / np.float32(len(heads)),
+            np.mean([bias for _, bias in last], axis=0).astype(np.float32),
+        ),
+    ]
+    return Head(layers, heads[0].history, heads[0].space)
+
+
 def to_space(features: NDArray[np.float32], space: Space | None) -> NDArray[np.float32]:
     """Return `features` (n, dim) with unit length, in `space` where there is one."""
     return l2_normalize(features) if space is None else space.transform(l2_normalize(features))
 
 
-def class_weights(labels: NDArray[np.int64], count: int, balance: Balance) -> NDArray[np.float64]:
-    """Return (count,) weights with mean 1 over the rows: the rarer a class, the heavier.
+def class_weights(
+    labels: NDArray[np.int64], count: int, balance: Balance, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return (count,) weights of the classes, "none" last: the rarer a class, the heavier.
 
-    "weights" is inverse frequency; "effective" the inverse effective number (Cui et al., CVPR 2019, beta .999).
+    "weights" is inverse frequency; "effective" the inverse effective number (Cui et al., CVPR 2019, beta .999). All
+    classes but "none" keep together what they weigh. `weights` (n,) of the rows; None for 1 each.
     """
-    if not len(labels):
-        return np.ones(count)
-    sizes = np.maximum(np.bincount(labels, minlength=count), 1).astype(np.float64)
+    sizes = np.bincount(labels, weights, minlength=count).astype(np.float64)
+    there = np.maximum(sizes, 1e-9)
     if balance == "weights":
-        weights = 1 / sizes
+        found = 1 / there
     elif balance == "effective":
-        weights = (1 - 0.999) / (1 - 0.999**sizes)
+        found = (1 - 0.999) / (1 - 0.999**there)
     else:
-        weights = np.ones(count)
-    normalised: NDArray[np.float64] = weights * len(labels) / (weights * np.bincount(labels, minlength=count)).sum()
-    return normalised
+        return np.ones(count)
+    named = sizes[:-1].sum()
+    return np.asarray(found * named / (found * sizes)[:-1].sum() if named else np.ones(count))
 
 
 @dataclass(frozen=True)
@@ -141,39 +161,22 @@ def fit_head(
     return _fit_mlp(settings, fit, validation, classes, seed, watch)
 
 
-def _scaler(X: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    mean = X.mean(axis=0)
-    return mean, np.maximum(X.std(axis=0), 1e-6)
-
-
 def _fit_linear(settings: HeadSettings, fit: TrainingRows, classes: int) -> Head:
-    """Multinomial logistic regression with an L2 penalty, on standardised features."""
+    """Multinomial logistic regression with an L2 penalty."""
     from sklearn.linear_model import LogisticRegression
 
     X = to_space(fit.X, fit.space)
-    mean, scale = _scaler(X)
     model = LogisticRegression(C=settings.strength, max_iter=300, tol=1e-3)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The number of unique classes is greater")  # so it is in a pool of few images
-        model.fit((X - mean) / scale, fit.y, sample_weight=fit.weights)
-    weights = np.zeros((classes, X.shape[1]), np.float64)
-    bias = np.full(classes, -30.0)
+        model.fit(X, fit.y, sample_weight=fit.weights)
+    weights = np.zeros((classes, X.shape[1]), np.float32)
+    bias = np.full(classes, _NEVER, np.float32)
     if len(model.classes_) == 2:
         weights[model.classes_[1]], bias[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
     else:
         weights[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
-    return Head([_after_scaling(weights, bias, mean, scale)], space=fit.space)
-
-
-def _after_scaling(
-    weights: NDArray[np.float64],
-    bias: NDArray[np.float64],
-    mean: NDArray[np.float32],
-    scale: NDArray[np.float32],
-) -> Layer:
-    """Fold x -> (x - mean) / scale into the layer that follows it."""
-    folded = weights / scale
-    return folded.astype(np.float32), (bias - folded @ mean).astype(np.float32)
+    return Head([(weights, bias)], space=fit.space)
 
 
 def _fit_mlp(

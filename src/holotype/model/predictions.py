@@ -64,10 +64,7 @@ class Predictions:
     @property
     def numbers(self) -> NDArray[np.int64]:
         """(n,) number of the class that is given; K, the number after the last, is "none"."""
-        if not len(self):
-            return np.zeros(0, np.int64)
-        margins = self.margins
-        return np.where(margins.max(axis=1) >= 0, margins.argmax(axis=1), len(self.classes))
+        return classified(self.probabilities, self.thresholds)
 
     @property
     def vectors(self) -> NDArray[np.float64]:
@@ -82,8 +79,10 @@ class Predictions:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield one plain dictionary per image, with the reason in words."""
+        likeliest = self.probabilities[:, :-1].argmax(axis=1) if len(self) else self.numbers
+        chosen = np.where(self.numbers < len(self.classes), self.numbers, likeliest).tolist()
         for i, (label, vector, margin) in enumerate(zip(self.labels, self.vectors, self.margins, strict=True)):
-            best = int(margin.argmax())
+            best = chosen[i]
             verb = "reaches" if label != NONE else "stays below"
             yield {
                 "id": self.ids[i],
@@ -100,6 +99,17 @@ class Predictions:
     def to_csv(self) -> str:
         """One line per image, as `lines` writes them."""
         return "".join(lines(self.records(), self.classes, "csv"))
+
+
+def classified(probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return (n,) class numbers: of the class furthest above its threshold; K, "none", where all are below.
+
+    probabilities   (n, K + 1), "none" last; thresholds   (K,)
+    """
+    if not len(probabilities):
+        return np.zeros(0, np.int64)
+    margins = probabilities[:, :-1] - thresholds
+    return np.where(margins.max(axis=1) >= 0, margins.argmax(axis=1), len(thresholds))
 
 
 def lines(

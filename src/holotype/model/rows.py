@@ -1,115 +1,187 @@
-"""Training rows: chosen from the groups, split, encoded once, labelled, and augmented where asked."""
+"""Training rows: chosen from the groups, spread over folds, encoded once, labelled, and augmented where asked."""
 
 import zlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.encoders.runtimes import Encoder
 from holotype.errors import GroupError
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search
-from holotype.grouping.space import fit_space
+from holotype.grouping.space import Space, fit_space
 from holotype.model import augment
 from holotype.model.heads import TrainingRows, class_weights
 from holotype.model.predictions import NONE
-from holotype.model.splits import NEAR_TEST, Split, split
+from holotype.model.splits import ALWAYS, NEAR_TEST, Split, split
 from holotype.pool.images import Pixels
 from holotype.pool.pool import Pool
 from holotype.progress import Progress, in_steps
-from holotype.settings import TrainSettings
+from holotype.settings import Balance, TrainSettings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.shards import contents_of
 from holotype.vectors.store import EmbeddingStore
 
 COPY = "a copy of another image"  # why a row is not learnt from
 
+# `python -m benchmarks.quality --new --development` is what they were chosen with; docs/tried.md has its figures.
+_UNLIKELY = 0.02  # estimated probability up to which a row counts as showing none of the classes
+_FADING = 0.3  # what nobody answered weighs 1 / (1 + this x what is known of the class), what people said 1
+
 
 @dataclass(frozen=True)
 class PoolLabels:
     """What the rows of a pool may be learnt as.
 
-    groups     what each was taken for
-    answered   rows that people decided: those that are background are learnt from in any case
-    audited    rows that nothing is learnt from
+    groups     what each was taken for, after answers
+    answered   rows that people decided, audits among them
+    denied     per class the rows of which people said that they do not show it
     """
 
     groups: Groups
     answered: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    audited: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    denied: Sequence[NDArray[np.int64]] = ()
 
     def of(self, rows: NDArray[np.int64]) -> dict[int, int]:
-        """Return pool row -> class number ("none" last) of those of `rows` that may be learnt from.
-
-        The doubtful may not, nor may what was audited.
-        """
+        """Return pool row -> class number ("none" last) of those of `rows` that were decided; the doubtful were not."""
         decision = self.groups.decision[rows]
         labels = np.where(decision == "background", len(self.groups.classes), self.groups.label[rows])
-        usable = np.isin(decision, ["member", "exemplar", "background"]) & ~np.isin(rows, self.audited)
+        usable = np.isin(decision, ["member", "exemplar", "background"])
         return dict(zip(rows[usable].tolist(), labels[usable].tolist(), strict=True))
+
+    def told(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (rows,) which are exemplars, or were decided by people."""
+        return np.asarray(np.isin(rows, self.answered) | (self.groups.decision[rows] == "exemplar"))
+
+    def targets(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return (rows, K + 1): with which probability each shows each class, and none; nan where nobody can tell.
+
+        What nobody answered is as sure as the groups are: what may show a class is no example of "none". Where a
+        cosine decides, there is no estimate, and the doubtful are left out.
+        """
+        groups, decision, count = self.groups, self.groups.decision[rows], len(self.groups.classes)
+        sure = np.eye(count + 1)[np.where(decision == "background", count, groups.label[rows])][:, :count]
+        shown = np.nan_to_num(groups.scores[rows]).astype(np.float64) if groups.score_kind == "estimate" else sure
+        certain = self.told(rows) & np.isin(decision, ["member", "exemplar"])
+        shown = np.where(certain[:, None], sure, np.where(shown > _UNLIKELY, shown, 0))
+        for k, denied in enumerate(self.denied):
+            shown[np.isin(rows, denied) & ~certain, k] = 0
+        shown /= np.maximum(shown.sum(axis=1, keepdims=True), 1)
+        open_ = (decision == "doubtful") & (self.told(rows) | (groups.score_kind == "cosine"))
+        shown[open_ | (decision == "missing")] = np.nan
+        return np.concatenate([shown, 1 - shown.sum(axis=1, keepdims=True)], axis=1)
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a head learns from and is chosen with, and what was left out and why.
+    """What heads learn from, and what was left out and why.
 
-    fit_ids, validation_ids   ids of the rows of `fit` and `validation`; augmented views follow behind in `fit`
-    counts                    rows of each class in each part
-    warnings                  what there is nothing to learn from
+    ids        of the rows; augmented views follow behind
+    X          (n, dim) features
+    targets    (n, K + 1) with which probability each shows each class; "none" last
+    told       (n,) exemplars, and what people decided
+    fold       (n,) in which fold each is held out; -1 for those that every head learns from
+    stands     (n,) for how many images of the pool each stands; 0 for a view, and an exemplar from outside
+    balance    how imbalance is met
+    space      that the features are learnt in; None for features of unit length as they are
+    counts     rows of each class, by what each most likely shows
+    warnings   what there is nothing to learn from
     """
 
-    fit_ids: list[str]
-    validation_ids: list[str]
-    fit: TrainingRows
-    validation: TrainingRows
+    ids: list[str]
+    X: NDArray[np.float32]
+    targets: NDArray[np.float64]
+    told: NDArray[np.bool_]
+    fold: NDArray[np.int64]
+    stands: NDArray[np.float64]
+    balance: Balance
+    space: Space | None
     dropped: dict[str, str]
     unreadable: dict[str, str]
     counts: dict[str, int]
     warnings: Sequence[str] = ()
 
+    @property
+    def y(self) -> NDArray[np.int64]:
+        """(n,) the class that each most likely shows, "none" last."""
+        return np.asarray(self.targets.argmax(axis=1))
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds that have any row."""
+        return [fold for fold in np.unique(self.fold).tolist() if fold != ALWAYS]
+
+    def without(self, fold: int | None) -> TrainingRows:
+        """Return what a head learns from while `fold`, or none, is held out: a row as each class that it may show."""
+        learnt = np.ones(len(self.fold), bool) if fold is None else self.fold != fold
+        rows, y = np.nonzero((self.targets > _UNLIKELY) & learnt[:, None])
+        weights = self.targets[rows, y] * self._weights[rows]
+        weights *= class_weights(y, self.targets.shape[1], self.balance, weights)[y]
+        return TrainingRows(self.X[rows], y, weights, self.space)
+
+    def held_out(self, fold: int, ids: Set[str] | None = None) -> TrainingRows:
+        """Return the rows of `fold`, those among `ids`; each class weighs the same."""
+        held = self.fold == fold
+        held &= True if ids is None else np.array([name in ids for name in self.ids], dtype=bool)
+        y = self.y[held]
+        weights = class_weights(y, self.targets.shape[1], "weights")[y]
+        return TrainingRows(self.X[held], y, weights, self.space)
+
     def judged_by(self, ids: Set[str]) -> tuple[TrainingRows, TrainingRows]:
-        """Return the fit rows, and the validation rows among `ids`, which weigh alike for each class.
+        """Return what is learnt while the first fold is held out, and the rows of it among `ids`.
 
         Raises `GroupError` when there is none.
         """
-        inside = np.array([name in ids for name in self.validation_ids], dtype=bool)
-        if not inside.any():
+        judged = self.held_out(0, ids)
+        if not len(judged.y):
             raise GroupError("no validation row is left to judge by: give more exemplars, or a larger pool")
-        rows = self.validation.take(inside)
-        weights = class_weights(rows.y, int(self.fit.y.max()) + 1, "weights")
-        return self.fit, TrainingRows(rows.X, rows.y, weights[rows.y], rows.space)
+        return self.without(0), judged
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        """(n,) what each row weighs before imbalance is met: estimates the less, the more is known of a class."""
+        known = self.targets[self.told].sum(axis=0)
+        fading = 1 / (1 + _FADING * known)
+        fading[-1] = 1
+        found = np.where(self.told, 1.0, self.targets @ fading)
+        return np.asarray(found)
 
 
 def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[int], settings: TrainSettings) -> Split:
-    """Choose the rows to learn from and split them, once for all of `labellings` (one per threshold).
+    """Choose the rows to learn from and spread them over the folds, once for all of `labellings` (one per threshold).
 
-    Rows are the members of any grouping, a sample of what is background in all of them, and what answers made so; of
-    images that are copies, the first.
+    Rows are what may show a class in any of them, what people said of, and a sample of all else; of images that are
+    copies, the first.
     """
-    count, groupings = len(search.classes), [one.groups for one in labellings]
-    loosest = max(groupings, key=lambda groups: sum(len(groups.members(k)) for k in range(count)))
-    members = np.unique(np.concatenate([groups.members(k) for groups in groupings for k in range(count)]))
-    sampled = _sample(_background_in_all(labellings), held_out, search.embeddings.size, settings)
+    count, groups = len(search.classes), labellings[0].groups
+    present = np.flatnonzero(search.embeddings.present)
+    targets = [one.targets(present) for one in labellings]
+    possible = np.logical_or.reduce([(np.nan_to_num(one)[:, :count] > 0).any(axis=1) for one in targets])
+    possible |= np.logical_or.reduce([one.told(present) for one in labellings])
+    unlikely = np.logical_and.reduce([one[:, count] == 1 for one in targets]) & ~possible
+    pinned = np.array(_pinned(search), dtype=np.int64)
+    chosen, others = np.union1d(present[possible], pinned), present[unlikely & groups.distinct[present]]
+    distinct = np.isin(chosen, pinned) | groups.distinct[chosen]
+    chosen, copies = chosen[distinct], chosen[~distinct]
     tested = np.array([row for row in held_out if search.embeddings.present[row]], dtype=np.int64)
-    members, pinned = members[search.embeddings.present[members]], _pinned(search)
-    distinct = np.isin(members, pinned) | groupings[0].distinct[members]
-    members, copies = members[distinct], members[~distinct]
-    denied = np.concatenate([one.answered[one.groups.decision[one.answered] == "background"] for one in labellings])
-    denied = denied[search.embeddings.present[denied] & groupings[0].distinct[denied]]
-    rows = np.unique(np.concatenate([members, sampled, denied, tested, np.array(pinned, dtype=np.int64)]))
-    labels = np.where(np.isin(rows, members), loosest.label[rows], count)
+    sampled = _sample(others, held_out, search.embeddings.size, settings)
+    rows = np.unique(np.concatenate([chosen, sampled, tested]))
+    loosest = max(labellings, key=lambda one: sum(len(one.groups.members(k)) for k in range(count)))
+    labels = np.nan_to_num(loosest.targets(rows)).argmax(axis=1)
     parts = split(
         rows,
         labels,
         search.embeddings.take(rows),
-        pinned=pinned,
+        pinned=pinned.tolist(),
         held_out=held_out,
-        share=settings.validation,
+        folds=max(round(1 / settings.validation), 2),
         cosine=settings.near_duplicate,
         seed=settings.seed,
     )
-    return replace(parts, dropped=_why_copies(groupings[0], copies, held_out) | parts.dropped)
+    return replace(parts, dropped=_why_copies(groups, copies, held_out) | parts.dropped)
 
 
 def _why_copies(groups: Groups, copies: NDArray[np.int64], held_out: Sequence[int]) -> dict[int, str]:
@@ -134,37 +206,46 @@ def build(
     Rows that it has no label for are left out. Raises `GroupError` when there is nothing to tell a class from.
     """
     outside = {e.key: e for e in search.exemplars if e.row not in _pinned(search)}
-    rows = np.concatenate([parts.fit, parts.validation])
-    labels = {pool.ids[row]: label for row, label in labelling.of(rows).items()}
-    labels |= {name: exemplar.label for name, exemplar in outside.items()}
+    classes = [*labelling.groups.classes, NONE]
 
     def load(name: str) -> bytes:
         return outside[name].data if name in outside else pool.read(pool.rows[name])
 
-    names = {"fit": [*outside, *(pool.ids[r] for r in parts.fit)], "val": [pool.ids[r] for r in parts.validation]}
-    store.ensure(names["fit"] + names["val"], load, progress)
-    fit_ids, X_fit, y_fit, bad_fit = _labelled(store, names["fit"], labels)
-    validation_ids, X_val, y_val, bad_val = _labelled(store, names["val"], labels)
-    classes = [*labelling.groups.classes, NONE]
-    warnings = _missing(classes, y_fit, labelling, parts)
-    learnt = Embeddings([X_fit], np.arange(len(X_fit)), len(X_fit))
+    targets = labelling.targets(parts.rows)
+    known = ~np.isnan(targets[:, -1])
+    rows, fold = parts.rows[known], np.concatenate([np.full(len(outside), ALWAYS), parts.fold[known]])
+    targets = np.concatenate([np.eye(len(classes))[[e.label for e in outside.values()]], targets[known]])
+    told = np.concatenate([np.ones(len(outside), bool), labelling.told(rows)])
+    names = [*outside, *(pool.ids[row] for row in rows)]
+    store.ensure(names, load, progress)
+    X, unreadable = store.take(names)
+    there = np.array([name not in unreadable for name in names], dtype=bool)
+    ids = [name for name in names if name not in unreadable]
+    targets, told, fold = targets[there], told[there], fold[there]
+    inside = np.array([name not in outside for name in ids], dtype=bool)
+    stands = _stands(targets, told, inside, int((~labelling.groups.missing).sum()))
+    y = targets.argmax(axis=1)
+    warnings = _missing(classes, y, labelling, parts)
+    counts = {name: int((y == k).sum()) for k, name in enumerate(classes)}
     with in_steps(progress, "fit the model's space"):
-        space = None if settings.rank.space == "raw" else fit_space(learnt, settings.rank.space, settings.seed)
+        space = _space(labelling.groups, search, X, store.encoder, settings)
     if settings.balance == "augment":
         views = _View(store, load, settings.seed)
-        X_more, y_more = views.encode(fit_ids, y_fit, len(classes), settings.views, progress)
-        X_fit, y_fit = np.concatenate([X_fit, X_more]), np.concatenate([y_fit, y_more])
-    weights = class_weights(y_fit, len(classes), settings.balance)
-    counts = {f"fit {name}": int((y_fit[: len(fit_ids)] == k).sum()) for k, name in enumerate(classes)}
-    counts |= {f"validation {name}": int((y_val == k).sum()) for k, name in enumerate(classes)}
+        X_more, origin = views.encode(ids, y, len(classes), settings.views, progress)
+        X, stands = np.concatenate([X, X_more]), np.concatenate([stands, np.zeros(len(origin))])
+        targets, told, fold = (np.concatenate([each, each[origin]]) for each in (targets, told, fold))
     return Training(
-        fit_ids,
-        validation_ids,
-        TrainingRows(X_fit, y_fit, weights[y_fit], space),
-        TrainingRows(X_val, y_val, weights[y_val], space),
+        ids,
+        X,
+        targets,
+        told,
+        fold,
+        stands,
+        settings.balance,
+        space,
         {pool.ids[row]: why for row, why in parts.dropped.items()},
-        bad_fit | bad_val,
-        counts | {"augmented views": len(y_fit) - len(fit_ids)},
+        unreadable,
+        counts | {"augmented views": len(X) - len(ids)},
         warnings,
     )
 
@@ -173,12 +254,6 @@ def agreed(labellings: Sequence[PoolLabels], rows: NDArray[np.int64]) -> set[int
     """Return those of `rows` that every labelling labels alike: the ones on which they can be compared."""
     first, *others = [one.of(rows) for one in labellings]
     return {row for row, label in first.items() if all(other.get(row) == label for other in others)}
-
-
-def _background_in_all(labellings: Sequence[PoolLabels]) -> NDArray[np.int64]:
-    common = np.logical_and.reduce([one.groups.decision == "background" for one in labellings])
-    common &= labellings[0].groups.distinct
-    return np.setdiff1d(np.flatnonzero(common), np.concatenate([one.audited for one in labellings]))
 
 
 def _pinned(search: Search) -> list[int]:
@@ -198,13 +273,25 @@ def _sample(
     return np.asarray(usable[np.argsort(numbers[usable], kind="stable")][: settings.negatives])
 
 
-def _labelled(
-    store: EmbeddingStore, names: Sequence[str], labels: dict[str, int]
-) -> tuple[list[str], NDArray[np.float32], NDArray[np.int64], dict[str, str]]:
-    usable = [name for name in names if name in labels]
-    X, unreadable = store.take(usable)
-    kept = [name for name in usable if name not in unreadable]
-    return kept, X, np.array([labels[name] for name in kept], dtype=np.int64), unreadable
+def _stands(
+    targets: NDArray[np.float64], told: NDArray[np.bool_], inside: NDArray[np.bool_], images: int
+) -> NDArray[np.float64]:
+    """Return (n,) for how many of the `images` each row stands: of all that shows nothing there is a sample."""
+    sampled = inside & ~told & (targets[:, -1] == 1)
+    rest = max(images - int((inside & ~sampled).sum()), int(sampled.sum()))
+    return np.where(sampled, rest / max(int(sampled.sum()), 1), inside.astype(np.float64))
+
+
+def _space(
+    groups: Groups, search: Search, X: NDArray[np.float32], encoder: Encoder, settings: TrainSettings
+) -> Space | None:
+    """The space that the pool was ranked in, where `encoder` made its vectors; else one fitted on features X."""
+    if settings.rank.space == "raw":
+        return None
+    same = search.encoder is not None and search.encoder.fingerprint == encoder.fingerprint
+    if groups.space is not None and same:
+        return groups.space
+    return fit_space(Embeddings([X], np.arange(len(X)), len(X)), settings.rank.space, settings.seed)
 
 
 def _missing(classes: Sequence[str], y: NDArray[np.int64], labelling: PoolLabels, parts: Split) -> list[str]:
@@ -250,18 +337,21 @@ class _View:
     def encode(
         self, ids: Sequence[str], y: NDArray[np.int64], count: int, most: int, progress: Progress
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return views of the rarer classes' rows, until each class has as many as the largest, or `most` a row."""
+        """Return views of the rarer classes' rows, and the place of the row that each is of.
+
+        Each class gets as many as the largest has, or `most` a row.
+        """
         sizes = np.bincount(y, minlength=count)
         each = np.clip(sizes.max() // np.maximum(sizes, 1) - 1, 0, most)
         contents = contents_of(ids, self._store.pool)
         wanted = {
-            f"{name}#view{v}@{contents.get(name, '')[:16]}": k
-            for name, k in zip(ids, y, strict=True)
-            for v in range(each[k])
+            f"{name}#view{v}@{contents.get(name, '')[:16]}": place
+            for place, name in enumerate(ids)
+            for v in range(each[y[place]])
         }
         self._store.ensure(list(wanted), self._pixels, progress, "encode views")
         X, unreadable = self._store.take(list(wanted))  # an image may be gone, its own vector being there
-        return X, np.array([k for name, k in wanted.items() if name not in unreadable], dtype=np.int64)
+        return X, np.array([place for name, place in wanted.items() if name not in unreadable], dtype=np.int64)
 
     def _pixels(self, name: str) -> Pixels:
         source, seeded = name.rpartition("#view")[0], name.rpartition("@")[0]

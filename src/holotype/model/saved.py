@@ -24,8 +24,9 @@ from holotype.settings import FitSettings
 
 DESCRIPTION_FILE, ARRAYS_FILE, HEAD_FILE, NETWORK_FILE = "model.json", "arrays.safetensors", "head.onnx", "encoder.onnx"
 SAVED = (NETWORK_FILE, HEAD_FILE, ARRAYS_FILE, DESCRIPTION_FILE)  # in the order in which they are written
-FORMAT = 5  # 4 had no digest of the description; what else it holds is the same
-_READ = (4, FORMAT)
+FORMAT = 6
+_READ = (4, 5, FORMAT)  # 4 had no digest of the description; both had one slope for all classes, a temperature
+_ONE_SLOPE = 5
 _MOST_BYTES = {DESCRIPTION_FILE: 2**26, ARRAYS_FILE: 2**31, HEAD_FILE: 2**31, NETWORK_FILE: 2**31}
 
 Arrays = dict[str, NDArray[Any]]
@@ -71,6 +72,7 @@ class Description(_Part):
     files    SHA-256 of the three other files
     digest   SHA-256 of all that stands here but the digest itself; a model of format 4 has none
     exemplar_classes   (E,) the class of each exemplar, by its number; an older model does not say
+    temperature        of a model up to format 5: one over the slope of all classes
     """
 
     format: int
@@ -81,7 +83,7 @@ class Description(_Part):
     layers: int = Field(ge=1, le=8)
     exemplars: list[str] = Field(min_length=1)
     exemplar_classes: list[Annotated[int, Field(ge=0)]] | None = None
-    temperature: float = Field(ge=1e-6, le=1e6)
+    temperature: float | None = Field(None, ge=1e-6, le=1e6)
     thresholds: list[Share]
     threshold_basis: list[str]
     prior: list[Share]
@@ -97,6 +99,8 @@ class Description(_Part):
         for name, wanted in lengths.items():
             if len(getattr(self, name)) != wanted:
                 raise ValueError(f"expected {wanted} {name} of {count} classes, got {len(getattr(self, name))}")
+        if (self.temperature is None) != (self.format > _ONE_SLOPE):
+            raise ValueError(f"expected a temperature up to format {_ONE_SLOPE} alone, got {self.temperature}")
         numbers = self.exemplar_classes
         if numbers is not None and (len(numbers) != len(self.exemplars) or max(numbers) >= count):
             raise ValueError(f"expected the class of each of {len(self.exemplars)} exemplars, got {numbers}")
@@ -114,7 +118,9 @@ class Description(_Part):
 
     def to_json(self) -> str:
         """Return the text of model.json, with its digest."""
-        values = self.model_dump(mode="json", exclude={"digest"})
+        values = self.model_dump(
+            mode="json", exclude={"digest"} | ({"temperature"} if self.temperature is None else set())
+        )
         return json.dumps(values | {"digest": digest_of_values(values)}, indent=1)
 
 
@@ -194,7 +200,7 @@ def _parse_description(content: bytes, where: str) -> Description:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors()[:3])
         raise ModelError(f"the model in {where} is not whole: {DESCRIPTION_FILE} has faults: {faults}") from None
-    if about.digest != (digest if about.format == FORMAT else None):
+    if about.digest != (digest if about.format > 4 else None):
         raise ModelError(
             f"{where}/{DESCRIPTION_FILE} is not as it was saved: what it holds does not fit its digest; copy the "
             "folder again"
@@ -213,6 +219,9 @@ def _parse_arrays(content: bytes, about: Description, where: str) -> Arrays:
         ) from None
     if fault := _fault_of_arrays(arrays, about):
         raise ModelError(f"the model in {where} is not whole: {ARRAYS_FILE}: {fault}")
+    if about.temperature:
+        shift = arrays["shift"][:-1] - arrays["shift"][-1]
+        arrays |= {"shift": shift, "slope": np.full(len(shift), 1 / about.temperature)}
     return arrays
 
 
@@ -220,19 +229,21 @@ def _fault_of_arrays(arrays: Arrays, about: Description) -> str:
     """Say what does not fit, and nothing where all does."""
     layers = [(f"weights{i}", f"bias{i}") for i in range(about.layers)]
     wanted = {"exemplars": 2, "shift": 1} | {name: 3 - n for pair in layers for n, name in enumerate(pair, 1)}
+    wanted |= {} if about.temperature else {"slope": 1}
     if "space_mean" in arrays:
         wanted |= {"space_mean": 1, "space_power": 1}
         wanted |= {"space_projection": 2} if "space_projection" in arrays else {}
     if arrays.keys() != wanted.keys():
         return f"expected arrays {', '.join(sorted(wanted))}, got {', '.join(sorted(arrays))}"
     for name, array in arrays.items():
-        dtype, ndim = np.dtype(np.float64 if name == "shift" else np.float32), wanted[name]
+        dtype, ndim = np.dtype(np.float64 if name in ("shift", "slope") else np.float32), wanted[name]
         if array.dtype != dtype or array.ndim != ndim or not array.size:
             return f"expected {name} of {ndim} dimensions and {dtype}, got {array.shape} of {array.dtype}"
         if not np.isfinite(array).all():
             return f"{name} holds NaN or infinite values"
     classes, dim = len(about.classes), arrays["exemplars"].shape[1]
-    shapes = {"exemplars": (len(about.exemplars), dim), "shift": (classes + 1,)}
+    shapes: dict[str, tuple[int, ...]] = {"exemplars": (len(about.exemplars), dim), "slope": (classes,)}
+    shapes["shift"] = (classes + 1,) if about.temperature else (classes,)
     width = dim
     if "space_mean" in arrays:
         shapes |= {"space_mean": (dim,), "space_power": (1,)}
@@ -244,7 +255,7 @@ def _fault_of_arrays(arrays: Arrays, about: Description) -> str:
         shapes |= {weights: (out, width), bias: (out,)}
         width = out
     for name, shape in shapes.items():
-        if arrays[name].shape != shape:
+        if name in arrays and arrays[name].shape != shape:
             return f"expected {name} of shape {shape}, got {arrays[name].shape}"
     return _fault_of_values(arrays, [(arrays[weights], arrays[bias]) for weights, bias in layers])
 
@@ -253,8 +264,9 @@ def _fault_of_values(arrays: Arrays, layers: Sequence[tuple[NDArray[Any], NDArra
     """What would overflow on some image: every score of features of unit length must be a number."""
     if np.abs(np.linalg.norm(arrays["exemplars"].astype(np.float64), axis=1) - 1).max() > 1e-3:
         return "expected exemplars of unit length"
-    if np.abs(arrays["shift"]).max() > 1e6:
-        return "a shift of more than a million"
+    for name in {"shift", "slope"} & arrays.keys():
+        if np.abs(arrays[name]).max() > 1e6:
+            return f"a {name} of more than a million"
     reach = 1.0  # how large a value can be at this place
     if "space_mean" in arrays:
         projection = np.abs(arrays.get("space_projection", np.ones((1, 1), np.float32)))

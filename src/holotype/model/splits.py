@@ -1,4 +1,4 @@
-"""Which rows fit and which validate; near-duplicates stay on one side, and out of reach of the test rows."""
+"""In which fold each training row is held out; near-duplicates share a fold, and are out of reach of the test rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,20 @@ from numpy.typing import NDArray
 from holotype.model.duplicates import Ints, near_duplicates
 
 NEAR_TEST = "nearly the same as a test row"  # why a row is not learnt from
+ALWAYS = -1  # the fold of a row that is never held out
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pool rows, each in one part.
+    """Pool rows to learn from.
 
-    fit, validation   rows to learn from and to choose with
-    dropped           row -> why it is in neither
+    rows      (n,) in ascending order
+    fold      (n,) in which of the folds each is held out; -1 for those that every head learns from
+    dropped   row -> why it is not learnt from
     """
 
-    fit: NDArray[np.int64]
-    validation: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
     dropped: dict[int, str]
 
 
@@ -31,14 +33,16 @@ def split(
     *,
     pinned: Sequence[int],
     held_out: Sequence[int],
-    share: float,
+    folds: int,
     cosine: float,
     seed: int,
 ) -> Split:
-    """Split `rows` by clusters of near-duplicates, at most `share` of each label's rows to validation.
+    """Spread `rows` over `folds` by clusters of near-duplicates, so that each has as many of each label.
+
+    A cluster of more than half of the rows of its label is never held out.
 
     rows, labels, vectors   (n,) pool rows, (n,) class numbers, (n, dim) unit-length vectors in the search space
-    pinned                  rows that must fit (the exemplars), with all that is nearly the same
+    pinned                  rows that are never held out (the exemplars), with all that is nearly the same
     held_out                test rows: they and their near-duplicates are dropped
     """
     clusters = near_duplicates(vectors, cosine)
@@ -47,22 +51,20 @@ def split(
     dropped = {
         int(row): "a test row" if test else NEAR_TEST for row, test in zip(rows[shadow], tested[shadow], strict=True)
     }
-    fixed = np.isin(clusters, clusters[np.isin(rows, pinned)])
-    free = ~shadow & ~fixed
-    validates = np.zeros(len(rows), dtype=bool)
+    free = ~shadow & ~np.isin(clusters, clusters[np.isin(rows, pinned)])
+    fold = np.full(len(rows), ALWAYS)
     random = np.random.default_rng(seed)
-    count = int(labels.max(initial=0)) + 1
-    targets = share * np.bincount(labels[~shadow], minlength=count)
-    taken = np.zeros(count, np.int64)
+    taken = np.zeros((folds, int(labels.max(initial=0)) + 1), np.int64)
     members = _members(clusters)
     for own in _members(labels):
-        for cluster in random.permutation(np.unique(clusters[own[free[own] & ~validates[own]]])):
+        for cluster in random.permutation(np.unique(clusters[own[free[own] & (fold[own] == ALWAYS)]])):
             inside = members[cluster][free[members[cluster]]]
-            more = taken + np.bincount(labels[inside], minlength=count)
-            if (more <= targets).all():
-                validates[inside] = True
-                taken = more
-    return Split(rows[~shadow & ~validates], rows[validates], dropped)
+            if 2 * (labels[inside] == labels[own[0]]).sum() > len(own):  # what is left would tell too little of it
+                continue
+            emptiest = int(taken[:, labels[own[0]]].argmin())
+            fold[inside] = emptiest
+            taken[emptiest] += np.bincount(labels[inside], minlength=taken.shape[1])
+    return Split(rows[~shadow], fold[~shadow], dropped)
 
 
 def _members(numbers: Ints) -> list[Ints]:

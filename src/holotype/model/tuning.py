@@ -187,7 +187,7 @@ def _explain(study: Path) -> Iterator[None]:
 
 def _suggest(trial: "optuna.Trial", name: HeadName, start: HeadSettings) -> HeadSettings:
     if name == "linear":
-        return start.model_copy(update={"strength": trial.suggest_float("strength", 1e-5, 1, log=True)})
+        return start.model_copy(update={"strength": trial.suggest_float("strength", 1e-2, 1e3, log=True)})
     return start.model_copy(
         update={
             "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),

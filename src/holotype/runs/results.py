@@ -260,16 +260,15 @@ def _write_groups(path: Path, pool: Pool, chosen: Candidate) -> None:
 
 
 def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:
-    """What training did with each row: "fit", "validation", or why it was left out; None for the others.
+    """What training did with each row: "learnt", or why it was left out; None for the others.
 
-    "answered" is what the groups follow, though no head was fitted on it; "audited" is what nothing was learnt from.
+    "answered" and "audited" is what the groups follow, though the head did not learn from it.
     """
     training, parts = chosen.classifier.training_, np.full(len(pool), None, dtype=object)
     if chosen.refined is not None:
         parts[chosen.refined.answered] = "answered"
         parts[chosen.refined.audited] = "audited"
-    for ids, part in ((training.fit_ids, "fit"), (training.validation_ids, "validation")):
-        parts[[pool.rows[name] for name in ids if name in pool.rows]] = part
+    parts[[pool.rows[name] for name in training.ids if name in pool.rows]] = "learnt"
     for name, why in training.dropped.items():
         parts[pool.rows[name]] = f"left out: {why}"
     return parts
@@ -288,9 +287,8 @@ def read_learnt(folder: RunFolder) -> list[str]:
             f"{folder.groups} cannot be read ({error}); do the run again ({command('run', folder.path)}): vectors and "
             "answers are kept"
         ) from None
-    return [
-        name for name, decision, part in rows if part in ("fit", "validation", "answered") or decision == "exemplar"
-    ]
+    learnt = ("learnt", "answered", "fit", "validation")  # an older run tells the last two apart
+    return [name for name, decision, part in rows if part in learnt or decision == "exemplar"]
 
 
 def _probabilities(pool: Pool, chosen: Candidate) -> NDArray[np.float64]:

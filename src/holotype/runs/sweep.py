@@ -21,7 +21,7 @@ from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.classifier import Classifier
 from holotype.model.duplicates import near_rows
-from holotype.model.predictions import Predictions
+from holotype.model.predictions import Predictions, classified
 from holotype.model.rows import PoolLabels, agreed, plan
 from holotype.model.splits import Split
 from holotype.model.tuning import tune
@@ -148,7 +148,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     labellings = [one.labels for one in groupings.values()]
     with in_steps(progress, "choose rows to learn from"):
         parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
-    judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.validation)}
+    judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.rows)}
     not_counted = uncounted_rows(inputs, first, inputs.test_rows)
     trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
     candidates = [trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads]
@@ -318,15 +318,16 @@ class _Trainer:
 
 
 def validation_f1(classifier: Classifier, judged: set[str]) -> float:
-    """Return macro-F1 on the validation rows in `judged`, over the classes that have any."""
-    training = classifier.training_
-    rows = training.validation.take(np.array([name in judged for name in training.validation_ids], dtype=bool))
-    given = classifier.predict_features([""] * len(rows.y), rows.X).numbers
+    """Return macro-F1 on the rows in `judged`, each while it was held out, over the classes that have any."""
+    training, fitted = classifier.training_, classifier.cross_fit_
+    kept = np.array([training.ids[row] in judged for row in fitted.rows], dtype=bool)
+    y, probabilities = training.y[fitted.rows[kept]], fitted.probabilities[kept]
+    given = classified(probabilities, classifier.calibration_.thresholds)
     scores = []
     for k in range(len(classifier.classes_) - 1):
-        if (rows.y == k).any():
-            hits = float(((given == k) & (rows.y == k)).sum())
-            scores.append(2 * hits / float((given == k).sum() + (rows.y == k).sum()))
+        if (y == k).any():
+            hits = float(((given == k) & (y == k)).sum())
+            scores.append(2 * hits / float((given == k).sum() + (y == k).sum()))
     return float(np.mean(scores)) if scores else 0.0
 
 

@@ -100,8 +100,6 @@ def _facts(settings: Settings, chosen: Candidate) -> Iterator[tuple[str, Any]]:
     copies = sum(why == COPY for why in training.dropped.values())
     yield "Left out as test rows or nearly the same", len(training.dropped) - copies
     yield "Copies, which are learnt from once", copies
-    few = " (not fitted: a class has too few validation rows)" if calibration.temperature == 1 else ""
-    yield "Temperature", f"{calibration.temperature:.3f}{few}"
     for name, value, basis in zip(classifier.classes_[:-1], calibration.thresholds, calibration.basis, strict=True):
         yield f"Probability threshold of {name}", f"{value:.3f} ({basis})"
 
@@ -110,7 +108,6 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
     yield from pool.notes
     yield from (f"{why[0].upper()}{why[1:]}." for why in result.warnings)
     groups, refined = result.chosen.groups, result.chosen.refined
-    counts = result.classifier.training_.counts
     follows = [one.trusted for one in refined.counts] if refined else [False] * len(groups.classes)
     provisional = [name for name, one in zip(groups.classes, groups.thresholds, strict=True) if one.provisional]
     trusting = [name for name, trusted in zip(groups.classes, follows, strict=True) if trusted]
@@ -136,12 +133,14 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
         if found.precision < _POOR and not good:
             members = counted(found.found, "member")
             yield f"Most of the {members} of {name} may well be wrong: look at them; more exemplars help."
-    for name in groups.classes:
-        if counts[f"validation {name}"] == 0 and counts[f"fit {name}"] > 1:
+    training = result.classifier.training_
+    for k, name in enumerate(groups.classes):
+        own = training.y == k
+        if own.sum() > 1 and not (own & (training.fold >= 0)).any():
             yield (
-                f"{name} has no validation row (its group has {counts[f'fit {name}']} images to learn from): nothing "
-                "here checks how it is told apart. A lower threshold or more exemplars would help; or, if the images "
-                "are all alike, a higher --set near_duplicate, as what is nearly the same stays on one side."
+                f"No image of {name} could be held out (there are {own.sum()} to learn from): nothing here checks "
+                "how it is told apart. A lower threshold or more exemplars would help; or, if the images are all alike, "
+                "a higher --set near_duplicate, as what is nearly the same is held out together."
             )
     if uncounted := result.uncounted():
         yield uncounted
