@@ -108,17 +108,25 @@ def begin(spaces: Spaces, exemplars: Exemplars, key: str) -> ReviewBaseline:
 
 
 def review(
-    truth: Truth, episode: Episode, start: ReviewBaseline, who: Reviewer, seed: int
+    truth: Truth,
+    episode: Episode,
+    start: ReviewBaseline,
+    who: Reviewer,
+    seed: int,
+    together: int = ANSWERS_PER_REFIT,
+    budgets: Sequence[int] = BUDGETS,
 ) -> Iterator[tuple[int, Refined]]:
-    """Yield (answers per class, what they led to) at each of the budgets."""
+    """Yield (answers per class, what they led to) at each of the budgets; `together` are asked before it learns."""
     rng, record, rows = np.random.default_rng(seed), _Record(), _Rows(len(truth.vectors))
     numbers = permanent_random_numbers(len(truth.vectors), start.key)
     refined = refine(start, record.answers, rows, FitSettings())
-    for answered in range(0, max(BUDGETS) + 1, ANSWERS_PER_REFIT):
-        if answered in BUDGETS:
+    for answered in range(0, max(budgets) + 1, together):
+        if answered in budgets:
             yield answered, refined
+        if answered == max(budgets):
+            return
         for k, name in enumerate(episode.names):
-            _answer(record, k, truth.classes == name, start, refined, who, numbers, rng)
+            _answer(record, k, truth.classes == name, start, refined, who, numbers, rng, together)
         refined = refine(start, record.answers, rows, FitSettings())
 
 
@@ -138,13 +146,14 @@ def _answer(
     who: Reviewer,
     numbers: NDArray[np.float64],
     rng: np.random.Generator,
+    together: int,
 ) -> None:
     about = record.about(k)
     known = {int(one.id) for one in about}
     context = QueryContext.of(start, refined, k, known, ())
     tally = AnswerTally(len(known), sum(one.audit for one in about))
     sampled = refined.sampled[k] if who.audits else np.empty(0, np.int64)
-    for query in next_queries(context, who.strategy, ANSWERS_PER_REFIT, tally, sampled, numbers, known):
+    for query in next_queries(context, who.strategy, together, tally, sampled, numbers, known):
         yes = bool(positive[query.row]) ^ bool(rng.random() < who.error)
         record.add(query.row, k, yes, query.audit)
 

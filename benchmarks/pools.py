@@ -4,7 +4,7 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from benchmarks import icons
 from examples.emoji import build as emoji
+from examples.emoji.archive import write_tar
 from examples.emoji.sources import cache_folder
 from holotype import load_encoder, open_pool
 from holotype.encoders.encode import l2_normalize
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import HolotypeError
+from holotype.model.duplicates import near_duplicates
 from holotype.pool.images import decode, middle
 from holotype.pool.pool import Pool
 from holotype.progress import Terminal
+from holotype.settings import TrainSettings
 from holotype.vectors.store import EmbeddingStore, embed
 
 
@@ -104,6 +107,27 @@ def load(name: str, encoder: str) -> Truth:
         network,
         folder / "vectors",
     )
+
+
+def without(truth: Truth, share: float, seed: int) -> tuple[Truth, Truth]:
+    """Return what is left of a pool when about `share` of it is taken away, and what was taken: as new images.
+
+    What is nearly the same goes together, so that no new image is known from the pool.
+    """
+    sets = near_duplicates(truth.vectors, TrainSettings().near_duplicate)
+    new = (np.random.default_rng(seed).random(int(sets.max()) + 1) < share)[sets]
+    folder = truth.folder.parent / f"without-{share:g}-{seed}"
+    if not (folder / "images.tar").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tar(folder / "images.tar", (truth.pool.read(row) for row in np.flatnonzero(~new).tolist()))
+    pool, vectors = open_pool(folder / "images.tar"), truth.encoder.name_on_disk
+    EmbeddingStore(folder / "vectors" / vectors, truth.encoder, pool, [truth.folder / vectors]).embed(Terminal())
+    kept = replace(_part(truth, np.flatnonzero(~new)), pool=pool, folder=folder / "vectors")
+    return kept, _part(truth, np.flatnonzero(new))
+
+
+def _part(truth: Truth, rows: NDArray[np.int64]) -> Truth:
+    return replace(truth, vectors=truth.vectors[rows], classes=truth.classes[rows], artists=truth.artists[rows])
 
 
 def is_development(name: str) -> bool:

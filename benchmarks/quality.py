@@ -16,7 +16,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import answers, methods
+from benchmarks import answers, methods, new_images
 from benchmarks.episodes import CLASSES, Episode, episodes
 from benchmarks.figures import (
     calibration_error,
@@ -274,22 +274,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--answers", action="store_true", help="what answers are worth; 2 draws if --draws is not given"
     )
     parser.add_argument(
-        "--out", type=Path, help="(default benchmarks/results/quality.json, with --answers answers.json)"
+        "--new", action="store_true", help="what answers are worth on new images; 2 draws if --draws is not given"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="(default benchmarks/results/quality.json; answers.json, new_images.json)"
     )
     given = parser.parse_args(arguments)
-    given.out = given.out or Path("benchmarks/results") / ("answers.json" if given.answers else "quality.json")
-    given.draws = given.draws or (2 if given.answers else 20)
+    name = "answers" if given.answers else "new_images" if given.new else "quality"
+    given.out = given.out or Path("benchmarks/results") / f"{name}.json"
+    given.draws = given.draws or (2 if given.answers or given.new else 20)
     pools, encoders = given.pool or list(POOLS), given.encoder or list(ENCODERS)
     if given.quick:
         pools, encoders, given.triples, given.draws, given.side = pools[:1], encoders[:1], 3, 2, 1
     results: list[dict[str, Any]] = []
-    lay_out = answers.table if given.answers else table
+    lay_out = answers.table if given.answers else new_images.table if given.new else table
     for pool in pools:
         for encoder in encoders:
             truth = load(pool, encoder)
             names = truth.development if given.development else truth.report
             if given.answers:
                 results.append(answers.measure(truth, names, given.triples, given.draws))
+            elif given.new:
+                results.append(new_images.measure(truth, names, given.triples, given.draws))
             else:
                 results.append(measure(truth, names, given.triples, given.draws, given.side))
             given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -208,7 +208,7 @@ def _regroup(
         "estimate",
     )
     rounds = np.where((after.label == before.label) & ~trusted[after.label], before.rounds, np.int8(0))
-    return replace(after, rounds=rounds, copy_of=before.copy_of)
+    return replace(after, rounds=rounds, copy_of=before.copy_of, space=before.space, anchors=before.anchors)
 
 
 def _basis(before: Groups, k: int) -> str:

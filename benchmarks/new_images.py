@@ -1,0 +1,265 @@
+"""What answers are worth on images that were never in the pool: `python -m benchmarks.quality --new` calls it.
+
+Before anything, a fifth of the images (whole sets of near-duplicates) is taken away. The rest is the pool: it is grouped,
+a simulated reviewer answers about each class in one of several ways, and the model that was saved and loaded then
+judges what was taken away. Every rival learns from the same answers.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import answers, learners
+from benchmarks.episodes import CLASSES, Episode, episodes
+from benchmarks.figures import (
+    average_precision,
+    calibration_error,
+    closed_figures,
+    gap_closed,
+    interval,
+    log_loss,
+    opening,
+)
+from benchmarks.learners import Known, Said
+from benchmarks.methods import Spaces
+from benchmarks.pools import Truth, without
+from holotype import Classifier
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.refine import Refined
+from holotype.grouping.search import Search, cosine
+from holotype.model.rows import plan
+from holotype.pool.exemplars import Exemplar
+from holotype.progress import Silent
+from holotype.review.queries import DiverseUncertainty
+from holotype.settings import FitSettings
+from holotype.vectors.store import EmbeddingStore
+
+SHARE, SEED, LEAST_NEW = 0.2, 1, 4
+WAYS = {  # how answers come: so many at a time, and after how many the model is judged
+    "twos": (2, (0, 10, 20, 24, 30, 48, 60)),
+    "files of 10": (10, (10, 30, 60)),
+    "files of 20": (20, (20, 60)),
+    "grids of 24": (24, (24, 48)),
+}
+SHOWN = (0, 10, 30, 60)
+OURS, CEILING, NAIVE = "ours, the saved model", "ceiling, all labels", "nearest exemplar, cosine .75"
+
+_SHARED: dict[str, Any] = {}
+
+
+def measure(truth: Truth, names: Sequence[str], triples: int, draws: int) -> dict[str, Any]:
+    """Return all figures of one pool and encoder; episodes are shared among the cores."""
+    pool, new = without(truth, SHARE, SEED)
+    eligible = [
+        name for name in names if (new.classes == name).sum() >= LEAST_NEW and (pool.classes == name).sum() > CLASSES
+    ]
+    spaces = Spaces(pool)
+    done = list(episodes(pool, eligible, triples, draws))
+    pool.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
+    for space in ("raw", "whitened", "neighbours"):
+        spaces.embeddings(space)
+    _SHARED.update(spaces=spaces, new=new, episodes=done)
+    found = []
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as workers:
+        for number, one in enumerate(workers.map(_one, range(len(done)))):
+            found.append(one)
+            print(f"{truth.name}: episode {number + 1} of {len(done)}", file=sys.stderr, flush=True)
+    about = {"pool": truth.name, "images": len(pool.vectors), "new": len(new.vectors), "episodes": len(done)}
+    return about | {"classes to draw from": len(eligible)} | _summary(done, found)
+
+
+def _one(number: int) -> dict[str, dict[str, Any]]:
+    """Return the figures of one episode: way and answers, learner -> figures."""
+    from threadpoolctl import threadpool_limits
+
+    spaces, new, episode = _SHARED["spaces"], _SHARED["new"], _SHARED["episodes"][number]
+    pool, exemplars = spaces.truth, episode.first(1)
+    found: dict[str, dict[str, Any]] = {}
+    with threadpool_limits(1):
+        start = answers.begin(spaces, exemplars, str(number))
+        for way, (together, budgets) in WAYS.items():
+            who = answers.Reviewer(DiverseUncertainty())
+            for answered, refined in answers.review(pool, episode, start, who, number, together, budgets):
+                known = _known(refined, exemplars)
+                row = {OURS: _judged(new, pool, episode, _ours(spaces, start, refined, episode)(new.vectors))}
+                row["the pool's groups, unanswered images"] = _of_pool(pool, episode, refined, known)
+                if way == "twos" and answered in SHOWN:
+                    for name, learner in learners.RIVALS.items():
+                        row[name] = _judged(new, pool, episode, learner()(pool.vectors, known)(new.vectors))
+                found[f"{way}, {answered}"] = row
+        space, moved = spaces.fitted("whitened")
+        judge = learners.ceiling(np.asarray(moved.shards[0]), pool.classes, episode.names)
+        found["twos, 0"][CEILING] = _judged(new, pool, episode, judge(space.transform(new.vectors)))
+    return found
+
+
+def _known(refined: Refined, exemplars: Sequence[NDArray[np.int64]]) -> Known:
+    positive = [np.concatenate([own, np.setdiff1d(refined.index.positive[k], own)]) for k, own in enumerate(exemplars)]
+    return Known(positive, [np.asarray(rows) for rows in refined.index.negative], exemplars)
+
+
+def _ours(spaces: Spaces, start: ReviewBaseline, refined: Refined, episode: Episode) -> learners.Judge:
+    """The model of `holotype run` after these answers, saved and loaded."""
+    truth, space = spaces.truth, spaces.fitted("neighbours")[0]
+    plain = spaces.embeddings("raw")
+    queries = [truth.vectors[rows] for rows in episode.first(1)]
+    given = [
+        Exemplar(truth.pool.ids[row], k, int(row), truth.pool.read(int(row)))
+        for k, rows in enumerate(episode.first(1))
+        for row in rows
+    ]
+    searched = Search(start.groups.classes, given, plain, cosine(plain, queries), 0.0, queries, truth.encoder)
+    labels = refined.labels if refined.index.words else replace(refined.labels, groups=start.groups)
+    labels = replace(labels, groups=replace(labels.groups, space=space))
+    settings = FitSettings(encoder=truth.encoder.name)
+    store = EmbeddingStore(truth.folder / truth.encoder.name_on_disk, truth.encoder, truth.pool)
+    parts = plan(searched, [labels], [], settings)
+    model = Classifier(**dict(settings)).learn(searched, labels, parts, truth.pool, store, Silent())
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        loaded = Classifier.load(folder)
+
+    def judge(new: NDArray[np.float32]) -> Said:
+        given = loaded.predict_features([""] * len(new), new)
+        return Said(given.probabilities[:, :-1], given.numbers, given.probabilities[:, :-1])
+
+    return judge
+
+
+def _judged(new: Truth, pool: Truth, episode: Episode, said: Said) -> dict[str, Any]:
+    """The figures of what was said of new images, averaged over the classes."""
+    found: list[dict[str, float]] = []
+    pairs: list[tuple[float, bool]] = []
+    for k, name in enumerate(episode.names):
+        positive, chosen = new.classes == name, said.chosen == k
+        other = new.artists != pool.artists[episode.exemplars[k][0]]
+        order = np.argsort(-said.scores[:, k], kind="stable")
+        hits = np.cumsum(positive[order])
+        best = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
+        places = np.empty(len(order))
+        places[order[::-1]] = np.arange(1, len(order) + 1)
+        count = int(positive.sum())
+        found.append(
+            {
+                "f1": _f1(positive, chosen),
+                "f1 other artists": _f1(positive & other, chosen & other)
+                if (positive & other).any()
+                else _f1(positive, chosen),
+                "oracle f1": float(best.max()),
+                "ap": average_precision(positive, order),
+                "auroc": float((places[positive].sum() - count * (count + 1) / 2) / (count * (len(order) - count))),
+                "taken": float(chosen.sum() / count),
+            }
+        )
+        if said.sure is not None:
+            likely = said.sure[:, k] > 0.01
+            pairs += zip(said.sure[likely, k].tolist(), positive[likely].tolist(), strict=True)
+    none = ~np.isin(new.classes, episode.names)
+    figures: dict[str, Any] = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    return figures | {"false alarms": 1000 * float((said.chosen[none] < CLASSES).mean()), "stated": pairs}
+
+
+def _of_pool(pool: Truth, episode: Episode, refined: Refined, known: Known) -> dict[str, Any]:
+    """The same of the images of the pool that nobody answered about, as the groups have them."""
+    free = np.ones(len(pool.classes), bool)
+    free[np.concatenate([*known.positive, *known.negative])] = False
+    groups = refined.groups
+    chosen = np.where(groups.decision == "member", groups.label, CLASSES)[free]
+    left = replace(pool, classes=pool.classes[free], artists=pool.artists[free])
+    kept = [k for k, name in enumerate(episode.names) if (left.classes == name).any()]
+    if len(kept) < CLASSES:
+        return {}
+    return _judged(left, pool, episode, Said(refined.logits[free], chosen))
+
+
+def _f1(positive: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float:
+    return float(2 * (positive & chosen).sum() / max(int(positive.sum() + chosen.sum()), 1))
+
+
+def _summary(done: Sequence[Episode], found: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    triples = np.array([episode.triple for episode in done])
+    low = np.array([one["twos, 0"][NAIVE]["f1"] for one in found])
+    high = {key: np.array([one["twos, 0"][CEILING][key] for one in found]) for key in ("f1", "oracle f1")}
+    rows: dict[str, dict[str, Any]] = {}
+    for when in found[0]:
+        for name in dict.fromkeys(name for one in found for name in one[when]):
+            here = [(i, one[when][name]) for i, one in enumerate(found) if one[when].get(name)]
+            places, figures = np.array([i for i, _ in here]), [one for _, one in here]
+            row: dict[str, Any] = {
+                key: float(np.mean([one[key] for one in figures])) for key in figures[0] if key != "stated"
+            }
+            f1 = np.array([one["f1"] for one in figures])
+            row |= {"episodes": len(here), "f1, interval": interval(f1, triples[places], np.mean)}
+            row |= closed_figures("f1", gap_closed(f1, low[places], high["f1"][places]), triples[places])
+            row["share of the gap"] = float(
+                (f1.mean() - low[places].mean()) / (high["f1"][places].mean() - low[places].mean())
+            )
+            pairs = [pair for one in figures for pair in one["stated"]]
+            row |= {"calibration error": calibration_error(pairs), "log-loss": log_loss(pairs)} if pairs else {}
+            row |= {"reliability": _reliability(pairs)} if pairs else {}
+            rows.setdefault(when, {})[name] = row
+    return {"at": rows}
+
+
+def _reliability(pairs: Sequence[tuple[float, bool]]) -> list[tuple[float, float, int]]:
+    """Per tenth: the mean of what was stated, the share that was true, and how many."""
+    stated, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
+    tenth = np.minimum((stated * 10).astype(int), 9)
+    return [
+        (float(stated[tenth == b].mean()), float(true[tenth == b].mean()), int((tenth == b).sum()))
+        for b in np.unique(tenth)
+    ]
+
+
+_COLUMNS = (
+    "on new images, after answers a class",
+    "F1 (95 %)",
+    "other artists",
+    "best in hindsight",
+    "share of the gap",
+    "AP",
+    "AUROC",
+    "taken / true",
+    "false alarms / 1,000",
+    "log-loss",
+    "calibration error",
+)
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the results as Markdown."""
+    lines = []
+    for result in results:
+        about = f"{result['new']:,} images were taken away before, and are judged."
+        lines += opening(result, _COLUMNS, about)
+        for when, rows in result["at"].items():
+            lines += [_line(f"{when}: {name}", row) for name, row in rows.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    low, high = row["f1, interval"]
+    stated = [f"{row[key]:.3f}" if key in row else "" for key in ("log-loss", "calibration error")]
+    cells = [
+        name,
+        f"{row['f1']:.3f} ({low:.3f} to {high:.3f})",
+        f"{row['f1 other artists']:.3f}",
+        f"{row['oracle f1']:.3f}",
+        f"{row['share of the gap']:.2f}",
+        f"{row['ap']:.3f}",
+        f"{row['auroc']:.3f}",
+        f"{row['taken']:.2f}",
+        f"{row['false alarms']:.1f}",
+        *stated,
+    ]
+    return f"| {' | '.join(cells)} |"
