@@ -1,4 +1,4 @@
-"""What is nearly the same stays on one side; exemplars fit; test rows and their like are out of reach."""
+"""What is nearly the same is held out together; exemplars never are; test rows and their like are out of reach."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from holotype.encoders.encode import l2_normalize
 from holotype.model.duplicates import _Clusters, near_duplicates
-from holotype.model.splits import Split, split
+from holotype.model.splits import ALWAYS, Split, split
 
 COSINE = 0.97
 Ints = NDArray[np.int64]
@@ -41,12 +41,22 @@ def chain(count: int, degrees: float) -> NDArray[np.float32]:
 
 def divide(labels: Ints, vectors: NDArray[np.float32], **more: Any) -> Split:
     rows = np.arange(len(labels)) * 3 + 1  # pool rows, not places
-    options: dict[str, Any] = {"pinned": [], "held_out": [], "share": 0.2, "cosine": COSINE, "seed": 0}
+    options: dict[str, Any] = {"pinned": [], "held_out": [], "folds": 5, "cosine": COSINE, "seed": 0}
     return split(rows, labels, vectors, **options | more)
 
 
 def places(rows: Ints) -> Ints:
     return (rows - 1) // 3
+
+
+def held(parts: Split) -> Ints:
+    """Places of the rows that are ever held out."""
+    return places(parts.rows[parts.fold != ALWAYS])
+
+
+def always(parts: Split) -> Ints:
+    """Places of the rows that every head learns from."""
+    return places(parts.rows[parts.fold == ALWAYS])
 
 
 def test_a_chain_of_near_duplicates_is_one_cluster_though_its_ends_differ() -> None:
@@ -174,67 +184,48 @@ def test_memory_does_not_grow_with_the_square_of_the_rows(rows: int, kind: str, 
     assert float(grown) < 150  # the cosines of all pairs of 16,000 are 1,000, their links in lists more
 
 
-def scanned(labels: Ints, clusters: Ints, pinned: Ints, held_out: Ints, share: float, seed: int) -> list[list[int]]:
-    """Fit, validation and dropped rows as `split` found them when it scanned all rows for each cluster."""
-    rows = np.arange(len(labels)) * 3 + 1
-    tested = np.isin(rows, held_out)
-    shadow = np.isin(clusters, clusters[tested]) & ~np.isin(rows, pinned)
-    free = ~shadow & ~np.isin(clusters, clusters[np.isin(rows, pinned)])
-    validates = np.zeros(len(rows), dtype=bool)
+@pytest.mark.parametrize("seed", range(12))
+def test_no_cluster_is_in_two_folds_and_every_row_is_learnt_from_or_dropped(seed: int) -> None:
+    """At any cosine, and where a cluster holds several labels."""
     random = np.random.default_rng(seed)
-    count = int(labels.max(initial=0)) + 1
-    targets = share * np.bincount(labels[~shadow], minlength=count)
-    for label in np.unique(labels):
-        own = free & (labels == label) & ~validates
-        for cluster in random.permutation(np.unique(clusters[own])):
-            inside = free & (clusters == cluster)
-            if (np.bincount(labels[validates | inside], minlength=count) <= targets).all():
-                validates |= inside
-    return [rows[~shadow & ~validates].tolist(), rows[validates].tolist(), rows[shadow].tolist()]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_split_is_that_of_a_scan_of_all_rows_for_each_cluster(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    cosine, share = random.choice([0.3, 0.5, 0.7, 0.9, 0.97]), random.choice([0.1, 0.2, 0.35])
+    cosine, folds = random.choice([0.3, 0.5, 0.7, 0.9, 0.97]), int(random.choice([2, 3, 5, 10]))
     vectors = heaps(600, 64, random.choice([0.1, 0.3, 0.6, 2]), random.choice([0, 0.5]), seed)
     labels = random.choice([0, 1, 2, 5], 600, p=[0.1, 0.2, 0.3, 0.4])  # no row has the labels between
-    pinned, held_out = (random.choice(600, 4) * 3 + 1 for _ in range(2))
-    parts = divide(labels, vectors, pinned=pinned, held_out=held_out, share=share, cosine=cosine, seed=seed)
-    expected = scanned(labels, all_pairs(vectors, cosine), pinned, held_out, share, seed)
-    assert [parts.fit.tolist(), parts.validation.tolist(), sorted(parts.dropped)] == expected
+    pinned, held_out = (random.choice(600, 4, replace=False) * 3 + 1 for _ in range(2))
+    parts = divide(labels, vectors, pinned=pinned, held_out=held_out, folds=folds, cosine=cosine, seed=seed)
+    cluster = all_pairs(vectors, cosine)
+    both = np.unique(np.stack([cluster[places(parts.rows)], parts.fold]), axis=1)[0]
+    shadowed = set(cluster[places(held_out)]) & set(cluster[places(pinned)])  # of which only the exemplars are left
+    assert len(both) == len(set(both))
+    assert sorted([*parts.rows.tolist(), *parts.dropped]) == (np.arange(600) * 3 + 1).tolist()
+    assert np.array_equal(parts.rows, np.sort(parts.rows))
+    assert set(parts.fold) <= {ALWAYS, *range(folds)}
+    assert not set(cluster[held(parts)]) & (set(cluster[places(pinned)]) | shadowed | set(cluster[places(held_out)]))
+    sizes = np.bincount(labels[places(parts.rows)])
+    taken = np.stack([np.bincount(labels[places(parts.rows[parts.fold == one])], minlength=6) for one in range(folds)])
+    assert (2 * taken <= sizes).all()
+    for one in set(cluster[always(parts)]) - set(cluster[places(pinned)]):  # it would take too much along
+        counts = np.bincount(labels[cluster == one], minlength=6)
+        assert (2 * (taken + counts) > sizes)[:, counts > 0].any(axis=1).all()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_cluster_is_on_both_sides_and_every_row_is_in_one_part(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    sizes = random.integers(1, 8, 80)
-    labels = random.integers(0, 3, sizes.sum())  # a cluster may hold several labels
-    vectors = clusters(sizes.tolist(), seed)
-    cluster = np.repeat(np.arange(80), sizes)
-    parts = divide(labels, vectors, pinned=[1, 61], held_out=[100, 151], seed=seed)
-    fit, validation = places(parts.fit), places(parts.validation)
-    assert not set(cluster[fit]) & set(cluster[validation])
-    everything = [*parts.fit.tolist(), *parts.validation.tolist(), *parts.dropped]
-    assert sorted(everything) == (np.arange(len(labels)) * 3 + 1).tolist()
-    assert len(validation) > 0
-
-
-@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
-def test_the_share_of_each_label_is_met_within_one_cluster(share: float) -> None:
+@pytest.mark.parametrize("folds", [2, 5, 10])
+def test_each_fold_has_as_many_of_each_label_within_one_cluster(folds: int) -> None:
     random = np.random.default_rng(0)
     sizes = random.integers(1, 5, 300)
     labels = np.repeat(random.choice(3, 300, p=[0.1, 0.2, 0.7]), sizes)
-    parts = divide(labels, clusters(sizes.tolist()), share=share)
+    parts = divide(labels, clusters(sizes.tolist()), folds=folds)
+    assert len(always(parts)) <= (3 * sizes.max() if folds == 2 else 0)  # what is left where each fold has half
     for label in range(3):
-        target = share * (labels == label).sum()
-        assert target - sizes.max() < (labels[places(parts.validation)] == label).sum() <= target
+        counts = np.bincount(parts.fold[(labels == label) & (parts.fold != ALWAYS)], minlength=folds)
+        assert counts.max() - counts.min() <= sizes.max()
 
 
-def test_without_near_duplicates_the_share_is_exact() -> None:
+def test_without_near_duplicates_the_folds_are_even() -> None:
     labels = np.repeat([0, 1, 2], [10, 50, 400])
     parts = divide(labels, apart(460))
-    assert np.bincount(labels[places(parts.validation)]).tolist() == [2, 10, 80]
+    for fold in range(5):
+        assert np.bincount(labels[parts.fold == fold]).tolist() == [2, 10, 80]
 
 
 def test_a_cluster_that_holds_most_of_another_label_does_not_take_it_along() -> None:
@@ -244,37 +235,45 @@ def test_a_cluster_that_holds_most_of_another_label_does_not_take_it_along() -> 
     vectors[0] = vectors[20]  # one row of label 0 links to nearly all of label 1
     for seed in range(10):
         parts = divide(labels, vectors, seed=seed)
-        counts = np.bincount(labels[places(parts.validation)], minlength=2)
-        assert counts[0] == 4
-        assert counts[1] <= 6
+        assert always(parts).tolist() == [0, *range(20, 48)]
 
 
-def test_one_large_cluster_never_validates() -> None:
+def test_many_small_clusters_do_not_take_another_label_along() -> None:
+    """Each row of label 1 is nearly the same as one of label 0; test rows are none that is left."""
+    labels, vectors = np.array([*[0] * 40, *[1] * 5]), apart(45)
+    vectors[40:] = vectors[:5]
+    for seed in range(20):
+        parts = divide(labels, vectors, folds=2, held_out=[1 + 3 * 4], seed=seed)
+        for fold in range(2):
+            assert (labels[places(parts.rows[parts.fold == fold])] == 1).sum() <= 2
+
+
+def test_one_large_cluster_is_never_held_out() -> None:
     labels = np.array([*[0] * 40, *[1] * 20])
     parts = divide(labels, np.concatenate([clusters([40]), apart(20, seed=3)]))
-    assert set(range(40)) <= set(places(parts.fit).tolist())
-    assert (labels[places(parts.validation)] == 1).sum() == 4
+    assert always(parts).tolist() == list(range(40))
+    assert held(parts).tolist() == list(range(40, 60))
 
 
-def test_of_two_clusters_the_small_one_validates() -> None:
+def test_of_two_clusters_the_small_one_is_held_out() -> None:
     labels = np.zeros(30, np.int64)
     for seed in range(5):
         parts = divide(labels, clusters([25, 5]), seed=seed)
-        assert places(parts.validation).tolist() == list(range(25, 30))
+        assert held(parts).tolist() == list(range(25, 30))
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_too_few_rows_to_share_all_fit(count: int) -> None:
-    assert len(divide(np.zeros(count, np.int64), apart(count)).fit) == count
-    assert len(divide(np.zeros(5, np.int64), apart(5)).validation) == 1
+def test_a_row_that_is_all_there_is_of_its_label_is_never_held_out() -> None:
+    assert held(divide(np.array([0, 1, 1]), apart(3))).tolist() == [1, 2]
+    tested = divide(np.array([0, 1, 1]), apart(3), held_out=[1 + 3 * 2])
+    assert (places(tested.rows).tolist(), held(tested).tolist()) == ([0, 1], [])
 
 
-def test_pinned_rows_fit_with_all_that_is_nearly_the_same() -> None:
+def test_pinned_rows_are_never_held_out_nor_what_is_nearly_the_same() -> None:
     labels = np.repeat([0, 1], [30, 60])
     vectors = clusters([4, *[1] * 26, *[1] * 60])
     for seed in range(10):
-        parts = divide(labels, vectors, pinned=[1, 1 + 3 * 50], share=0.5, seed=seed)
-        assert {0, 1, 2, 3, 50} <= set(places(parts.fit).tolist())
+        parts = divide(labels, vectors, pinned=[1, 1 + 3 * 50], folds=2, seed=seed)
+        assert always(parts).tolist() == [0, 1, 2, 3, 50]
 
 
 def test_test_rows_and_their_like_are_dropped_with_the_reason() -> None:
@@ -287,26 +286,27 @@ def test_test_rows_and_their_like_are_dropped_with_the_reason() -> None:
         **dict.fromkeys([1, 2, 40, 41, 42, 43, 44], "nearly the same as a test row"),
         45: "a test row",
     }
-    assert not set(parts.dropped) & {*parts.fit.tolist(), *parts.validation.tolist()}
+    assert not set(parts.dropped) & set(parts.rows.tolist())
 
 
-def test_an_exemplar_fits_even_where_it_is_a_test_row_but_its_like_do_not() -> None:
+def test_an_exemplar_is_learnt_from_even_where_it_is_a_test_row_but_its_like_are_not() -> None:
     labels = np.repeat([0, 1], [30, 60])
     parts = divide(labels, clusters([3, *[1] * 87]), pinned=[1], held_out=[1])
-    assert 1 in parts.fit
+    assert 0 in always(parts)
     assert set(parts.dropped) == {4, 7}
 
 
 def test_a_test_row_that_is_not_there_changes_nothing() -> None:
     labels, vectors = np.repeat([0, 1], [30, 60]), apart(90)
     with_it, without = divide(labels, vectors, held_out=[2, 5000]), divide(labels, vectors)
-    assert np.array_equal(with_it.fit, without.fit)
+    assert np.array_equal(with_it.rows, without.rows)
+    assert np.array_equal(with_it.fold, without.fold)
     assert with_it.dropped == {}
 
 
-def test_the_same_seed_gives_the_same_split_and_another_gives_another() -> None:
+def test_the_same_seed_gives_the_same_folds_and_another_gives_others() -> None:
     labels, vectors = np.repeat([0, 1], [30, 60]), apart(90)
-    first, again, other = (divide(labels, vectors, seed=seed).validation for seed in (4, 4, 5))
+    first, again, other = (divide(labels, vectors, seed=seed).fold for seed in (4, 4, 5))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-    assert len(first) == len(other)
+    assert np.array_equal(np.bincount(first), np.bincount(other))

@@ -39,7 +39,7 @@ def split(
 ) -> Split:
     """Spread `rows` over `folds` by clusters of near-duplicates, so that each has as many of each label.
 
-    A cluster of more than half of the rows of its label is never held out.
+    A fold has at most half of the rows of any label; a cluster that fits into none is never held out.
 
     rows, labels, vectors   (n,) pool rows, (n,) class numbers, (n, dim) unit-length vectors in the search space
     pinned                  rows that are never held out (the exemplars), with all that is nearly the same
@@ -54,16 +54,18 @@ def split(
     free = ~shadow & ~np.isin(clusters, clusters[np.isin(rows, pinned)])
     fold = np.full(len(rows), ALWAYS)
     random = np.random.default_rng(seed)
-    taken = np.zeros((folds, int(labels.max(initial=0)) + 1), np.int64)
+    sizes = np.bincount(labels[~shadow], minlength=int(labels.max(initial=0)) + 1)
+    taken = np.zeros((folds, len(sizes)), np.int64)
     members = _members(clusters)
     for own in _members(labels):
         for cluster in random.permutation(np.unique(clusters[own[free[own] & (fold[own] == ALWAYS)]])):
             inside = members[cluster][free[members[cluster]]]
-            if 2 * (labels[inside] == labels[own[0]]).sum() > len(own):  # what is left would tell too little of it
-                continue
-            emptiest = int(taken[:, labels[own[0]]].argmin())
-            fold[inside] = emptiest
-            taken[emptiest] += np.bincount(labels[inside], minlength=taken.shape[1])
+            counts = np.bincount(labels[inside], minlength=len(sizes))
+            fits = np.flatnonzero((2 * (taken + counts) <= sizes)[:, counts > 0].all(axis=1))  # else too little is left
+            if len(fits):
+                emptiest = fits[taken[fits, labels[own[0]]].argmin()]
+                fold[inside] = emptiest
+                taken[emptiest] += counts
     return Split(rows[~shadow], fold[~shadow], dropped)
 
 
