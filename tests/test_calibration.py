@@ -1,4 +1,7 @@
-"""The promise of a probability: at the pool's prior it is a frequency, though the head was trained balanced."""
+"""The promise of a probability: at the pool's prior it is a frequency, though the head was trained balanced.
+
+And of a threshold: it is where the F1 to be expected is greatest, and moves little when an answer comes.
+"""
 
 from typing import NamedTuple
 
@@ -9,6 +12,7 @@ from scipy.stats import vonmises_fisher
 
 from holotype.model.calibration import Calibration, calibrate, softmax
 from holotype.model.heads import TrainingRows, class_weights, fit_head
+from holotype.model.predictions import classified
 from holotype.settings import HeadName, HeadSettings
 
 PRIOR = np.array([0.05, 0.02, 0.93])  # of the pool: two rare classes and "none"
@@ -22,8 +26,15 @@ class World(NamedTuple):
     X: NDArray[np.float32]
     y: NDArray[np.int64]
 
-    def posterior(self) -> NDArray[np.float64]:
-        return softmax(KAPPA * self.X.astype(np.float64) @ CENTRES.T + np.log(PRIOR))
+    def scores(self) -> NDArray[np.float64]:
+        """Of a head that is right where the classes are alike in number."""
+        return KAPPA * self.X.astype(np.float64) @ CENTRES.T
+
+    def posterior(self, prior: NDArray[np.float64] = PRIOR) -> NDArray[np.float64]:
+        return softmax(self.scores() + np.log(prior))
+
+    def truth(self) -> NDArray[np.float64]:
+        return np.eye(3)[self.y]
 
 
 def world(sizes: list[int], seed: int) -> World:
@@ -35,8 +46,12 @@ def world(sizes: list[int], seed: int) -> World:
     return World(np.concatenate(parts).astype(np.float32), np.repeat(np.arange(3), sizes))
 
 
-def at_the_prior(seed: int, count: int = 20_000) -> World:
-    return world((PRIOR * count).round().astype(int).tolist(), seed)
+def at_the_prior(seed: int, count: int = 20_000, prior: NDArray[np.float64] = PRIOR) -> World:
+    return world((prior * count).round().astype(int).tolist(), seed)
+
+
+def ones(count: int) -> NDArray[np.float64]:
+    return np.ones(count)
 
 
 def expected_calibration_error(chances: NDArray[np.float64], hit: NDArray[np.bool_]) -> float:
@@ -45,125 +60,193 @@ def expected_calibration_error(chances: NDArray[np.float64], hit: NDArray[np.boo
     return float(np.mean([abs(chances[rows].mean() - hit[rows].mean()) for rows in bins]))
 
 
-def scores_and_calibration(name: HeadName, sizes: list[int]) -> tuple[NDArray[np.float64], Calibration, World]:
-    train, held, new = world(sizes, 0), world([300, 300, 1200], 1), at_the_prior(2)
-    weights = class_weights(train.y, 3, "weights")
-    rows = TrainingRows(train.X, train.y, weights[train.y])
-    held_rows = TrainingRows(held.X, held.y, class_weights(held.y, 3, "weights")[held.y])
+def scores_and_calibration(name: HeadName, soft: bool) -> tuple[NDArray[np.float64], Calibration, World]:
+    """The head learns balanced; it is calibrated on all that may show a class, and on a tenth of the rest."""
+    train, pool, new = world([400, 150, 2500], 0), at_the_prior(1), at_the_prior(2)
+    rows = TrainingRows(train.X, train.y, class_weights(train.y, 3, "weights")[train.y])
     settings = HeadSettings(strength=1.0, epochs=20, learning_rate=5e-3, units=32)
-    head = fit_head(name, settings, rows, held_rows, 3, seed=0)
-    trained = np.bincount(train.y, rows.weights, minlength=3)
-    calibration = calibrate(head.scores(held.X), held.y, trained_prior=trained / trained.sum(), pool_prior=PRIOR)
-    return head.scores(new.X), calibration, new
+    head = fit_head(name, settings, rows, rows, 3, seed=0)
+    may_show = pool.posterior()[:, -1] < 0.98
+    held = may_show | (np.random.default_rng(3).random(len(pool.y)) < 0.1)
+    stands = np.where(may_show, 1.0, 10.0)[held]
+    targets = (pool.posterior() if soft else pool.truth())[held]
+    return head.scores(new.X), calibrate(head.scores(pool.X[held]), targets, stands), new
 
 
+@pytest.mark.parametrize("soft", [True, False], ids=["estimates", "answers"])
 @pytest.mark.parametrize("name", ["linear", "mlp"])
-def test_probabilities_are_frequencies_at_the_pools_prior(name: HeadName) -> None:
-    scores, calibration, new = scores_and_calibration(name, [400, 150, 2500])
+def test_probabilities_are_frequencies_at_the_pools_prior(name: HeadName, soft: bool) -> None:
+    scores, calibration, new = scores_and_calibration(name, soft)
     chances = calibration.probabilities(scores)
     for k in range(3):
         assert expected_calibration_error(chances[:, k], new.y == k) < 0.01
     assert np.abs(chances - new.posterior()).mean() < 0.01
     assert np.allclose(chances.mean(axis=0), PRIOR, atol=0.01)
+    assert np.allclose(calibration.prior, PRIOR, atol=0.01)
     # what the head says by itself is far off: it answers for a world where the classes are alike in number
     raw = softmax(scores)
     assert expected_calibration_error(raw[:, 0], new.y == 0) > 0.05
 
 
-def test_shift_and_temperature_are_found_again() -> None:
-    """Scores of the exact balanced posterior, made three times too sure."""
-    held = world([2000, 2000, 2000], 1)
-    scores = 3 * KAPPA * held.X.astype(np.float64) @ CENTRES.T
-    found = calibrate(scores, held.y, trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
-    assert found.temperature == pytest.approx(3, rel=0.1)
-    assert np.allclose(found.shift, np.log(PRIOR * 3))
-    new = at_the_prior(2)
-    chances = found.probabilities(3 * KAPPA * new.X.astype(np.float64) @ CENTRES.T)
-    assert np.abs(chances - new.posterior()).max() < 0.05
+@pytest.mark.parametrize("prior", [[0.05, 0.02, 0.93], [0.3, 0.3, 0.4], [0.45, 0.45, 0.1]])
+@pytest.mark.parametrize("times", [0.01, 3, 300])
+def test_slope_and_shift_are_found_again(prior: list[float], times: float) -> None:
+    """Scores of the exact balanced posterior, made too sure or too unsure; also where "none" is the rarest."""
+    shares = np.array(prior)
+    held, new = (at_the_prior(seed, prior=shares) for seed in (1, 2))
+    found = calibrate(times * held.scores(), held.posterior(shares), ones(len(held.y)))
+    assert np.allclose(found.slope * times, 1, rtol=0.01)
+    assert np.allclose(found.shift, np.log(shares[:2] / shares[2]), atol=0.02)
+    chances = found.probabilities(times * new.scores())
+    assert np.abs(chances - new.posterior(shares)).max() < 0.01
 
 
 def test_a_head_that_is_right_already_is_left_as_it_is() -> None:
-    held = world([3000, 3000, 3000], 1)
-    scores = KAPPA * held.X.astype(np.float64) @ CENTRES.T + np.log(PRIOR)
-    found = calibrate(scores, held.y, trained_prior=PRIOR, pool_prior=PRIOR)
-    assert np.allclose(found.shift, 0)
-    assert found.temperature == pytest.approx(1, abs=0.1)
+    held = at_the_prior(1)
+    found = calibrate(held.scores() + np.log(PRIOR), held.truth(), ones(len(held.y)))
+    assert np.allclose(found.slope, 1, atol=0.1)
+    assert np.allclose(found.shift, 0, atol=0.2)
 
 
-def test_how_many_validation_rows_a_class_has_does_not_move_the_probabilities() -> None:
-    few, many = world([500, 500, 500], 1), world([500, 2000, 4000], 1)
-    first, second = (
-        calibrate(KAPPA * w.X.astype(np.float64) @ CENTRES.T, w.y, trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
-        for w in (few, many)
-    )
-    assert first.temperature == pytest.approx(second.temperature, abs=0.1)
-    assert np.array_equal(first.shift, second.shift)
+def alike(one: Calibration, other: Calibration) -> bool:
+    return all(np.allclose(getattr(one, name), getattr(other, name), atol=5e-3) for name in ARRAYS)
 
 
-def f1_of(threshold: float, chances: NDArray[np.float64], positive: NDArray[np.bool_], w: NDArray[np.float64]) -> float:
+ARRAYS = ("slope", "shift", "thresholds", "prior")
+
+
+def test_a_row_that_stands_for_ten_is_ten_rows() -> None:
+    held, stands = at_the_prior(1, 2000), np.random.default_rng(0).integers(1, 11, 2000)
+    copied = calibrate(held.scores().repeat(stands, 0), held.truth().repeat(stands, 0), ones(int(stands.sum())))
+    assert alike(calibrate(held.scores(), held.truth(), stands.astype(np.float64)), copied)
+
+
+def test_a_row_that_is_uncertain_is_a_part_of_each() -> None:
+    held = at_the_prior(1, 2000)
+    posterior = held.posterior()
+    parts = np.tile(np.eye(3), (2000, 1))
+    apart = calibrate(held.scores().repeat(3, 0), parts, posterior.ravel())
+    assert alike(calibrate(held.scores(), posterior, ones(2000)), apart)
+
+
+def f1_of(threshold: float, chances: NDArray[np.float64], stands: NDArray[np.float64]) -> float:
+    """The F1 to be expected by the probabilities themselves."""
     given = chances >= threshold
-    return float(2 * w[given & positive].sum() / (w[given].sum() + w[positive].sum()))
+    return float(2 * (stands * chances)[given].sum() / (stands[given].sum() + (stands * chances).sum()))
 
 
 @pytest.mark.parametrize("steps", [4, 20, 10_000])
 @pytest.mark.parametrize("seed", range(5))
-def test_no_threshold_has_a_better_f1_on_the_validation_rows(seed: int, steps: int) -> None:
+def test_no_threshold_has_a_better_f1_to_be_expected(seed: int, steps: int) -> None:
     """Also with many equal scores, which a threshold takes or leaves together."""
     random = np.random.default_rng(seed)
     labels = random.choice(3, 300, p=[0.1, 0.2, 0.7])
     scores = np.round(random.normal(size=(300, 3)) * steps + np.eye(3)[labels] * steps) / steps
-    found = calibrate(scores, labels, trained_prior=np.ones(3) / 3, pool_prior=np.array([0.1, 0.2, 0.7]))
-    weights = (np.array([0.1, 0.2, 0.7]) / np.bincount(labels))[labels]
+    stands = random.uniform(0.5, 5, 300)
+    found = calibrate(scores, np.eye(3)[labels], stands, np.arange(300) < 200)
     chances = found.probabilities(scores)
     for k in range(2):
-        own, positive = chances[:, k], labels == k
-        best = max(f1_of(threshold - 1e-8, own, positive, weights) for threshold in np.unique(own.round(8)))
-        assert f1_of(found.thresholds[k], own, positive, weights) == pytest.approx(best)
-        assert found.basis[k] == f"best F1 on {positive.sum()} validation rows of the class"
+        own = chances[:, k]
+        best = max(f1_of(value - 1e-9, own, stands) for value in np.unique(own))
+        assert found.thresholds[k] == pytest.approx(best / 2)
+        assert f1_of(found.thresholds[k], own, stands) == pytest.approx(best)
+        told = (labels[:200] == k).sum()
+        basis = f"half of the greatest F1 to be expected, {best:.2f}, by {told} answers and the groups"
+        assert found.basis[k] == basis
 
 
-def test_a_threshold_between_two_groups_stands_in_the_middle() -> None:
-    labels = np.repeat([0, 1], [20, 20])
-    scores = np.where(labels[:, None] == 0, [2.0, 0.0], [0.0, 2.0])
-    half = np.array([0.5, 0.5])
-    found = calibrate(scores, labels, trained_prior=half, pool_prior=half)
-    assert found.thresholds[0] == pytest.approx(0.5)
+@pytest.mark.parametrize("noise", [0.0, 1.0, 3.0, 10.0, 30.0])
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.4])
+def test_a_threshold_is_never_next_to_nothing_nor_above_one_half(noise: float, share: float) -> None:
+    random = np.random.default_rng(0)
+    targets = np.eye(2)[(np.arange(2000) >= 2000 * share).astype(int)]
+    found = calibrate(4 * targets + noise * random.normal(size=(2000, 2)), targets, ones(2000))
+    assert 0.05 <= found.thresholds[0] <= 0.5
+    assert found.basis[0].endswith("by the groups alone") == (found.thresholds[0] > 0.05)
 
 
-@pytest.mark.parametrize("count", [0, 1, 4])
-def test_with_few_validation_rows_the_rows_learnt_from_count_too(count: int) -> None:
-    labels = np.repeat([0, 1, 2], [count, 30, 100])
-    scores = 4 * np.eye(3)[labels]
-    learnt = np.array([[1.0, 0, 0], [1.2, 0, 0], [-3, 0, 3], [-3, 0, 3]]), np.array([0, 0, 2, 2])
-    found = calibrate(scores, labels, trained_prior=np.ones(3) / 3, pool_prior=PRIOR, learnt=learnt)
-    own = found.probabilities(learnt[0])[:, 0]
-    assert found.thresholds[0] <= 0.5
-    assert own[:2].min() >= found.thresholds[0] > own[2:].max()
-    assert (
-        found.basis[0] == f"best F1 on {count + 2} rows of the class, those learnt from included: only {count} validate"
-    )
-    assert found.basis[1] == "best F1 on 30 validation rows of the class"
+@pytest.mark.parametrize("seed", range(5))
+def test_one_more_answer_moves_a_threshold_little(seed: int) -> None:
+    """Of 15 images that may show the class; and never from next to nothing to nearly one."""
+    random = np.random.default_rng(seed)
+    shown = np.concatenate([random.uniform(0.3, 0.9, 15), np.zeros(300)])
+    scores = np.stack([5 * shown + random.normal(size=315), np.zeros(315)], axis=1)
+    stands = np.repeat([1.0, 30.0], [15, 300])
+    moved, told = [], np.zeros(315, bool)
+    for number in range(16):
+        found = calibrate(scores, np.stack([shown, 1 - shown], axis=1), stands, told)
+        moved.append(found.thresholds[0])
+        if number < 15:
+            shown[number], told[number] = random.random() < shown[number], True
+    assert np.abs(np.diff(moved)).max() < 0.06
+    assert found.basis[0].endswith(f"by {int(shown.sum())} answers and the groups")
 
 
-def test_without_any_row_of_the_class_the_threshold_is_one_half() -> None:
+def test_classes_that_are_alike_have_thresholds_that_are_alike() -> None:
+    """With a dozen images each held out."""
+    prior = np.array([0.004, 0.004, 0.992])
+    for seed in range(10):
+        held = at_the_prior(seed, 3000, prior)
+        found = calibrate(held.scores(), held.posterior(prior), ones(3000))
+        assert np.ptp(found.thresholds) < 0.12
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_rare_class_that_scores_cannot_tell_predicts_nothing(backwards: bool) -> None:
+    """One in fifty, nearer to none than all else, or at random."""
+    held, random = at_the_prior(1), np.random.default_rng(0)
+    scores = held.scores()
+    scores[:, 1] = scores[:, 2] + (-4 * (held.y == 1) if backwards else random.normal(size=len(held.y)))
+    found = calibrate(scores, held.truth(), ones(len(held.y)))
+    chances = found.probabilities(scores)
+    given = classified(chances, found.thresholds)
+    assert not (given == 1).any()
+    assert (given == 0).any()
+    assert chances[held.y == 2, 1].mean() == pytest.approx(PRIOR[1], abs=0.01)
+
+
+def test_a_class_of_which_nothing_is_held_out_is_as_rare_as_one_image() -> None:
     labels = np.repeat([1, 2], [30, 100])
-    found = calibrate(3 * np.eye(3)[labels], labels, trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
-    assert (found.thresholds[0], found.basis[0]) == (0.5, "one half: no row of the class validates")
+    found = calibrate(3 * np.eye(3)[labels], np.eye(3)[labels], ones(130))
+    basis = "one half: there is no image but the exemplars to judge by"
+    assert (found.thresholds[0], found.basis[0]) == (0.5, basis)
+    same, other = found.probabilities(np.array([[3.0, 3.0, 3.0], [9.0, 0.0, 0.0]]))
+    assert same[0] < 0.02
+    assert other.argmax() == 0
+    assert other[0] > 0.5
 
 
-def test_no_validation_rows_at_all() -> None:
-    found = calibrate(np.zeros((0, 3)), np.zeros(0, np.int64), trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
-    assert found.temperature == 1
+def test_no_rows_at_all() -> None:
+    """Then a head says what it says: nothing makes it sure of a class."""
+    found = calibrate(np.zeros((0, 3)), np.zeros((0, 3)), ones(0))
     assert found.thresholds.tolist() == [0.5, 0.5]
-    assert np.allclose(found.probabilities(np.zeros((2, 3))), PRIOR)  # nothing known: the prior
+    scores = np.random.default_rng(0).normal(size=(9, 3))
+    assert np.allclose(found.probabilities(scores), softmax(scores))
     assert found.probabilities(np.zeros((0, 3))).shape == (0, 3)
+    assert found.prior.sum() == 1
 
 
-def test_validation_rows_of_none_only() -> None:
+def test_rows_of_none_only() -> None:
     scores = np.random.default_rng(0).normal(size=(40, 3))
-    found = calibrate(scores, np.full(40, 2), trained_prior=np.ones(3) / 3, pool_prior=PRIOR)
-    assert found.temperature == 1  # else it would grow without end
-    assert np.allclose(found.probabilities(np.zeros((1, 3))), PRIOR)
+    found = calibrate(scores, np.eye(3)[np.full(40, 2)], ones(40))
+    assert found.slope.tolist() == [1, 1]  # else it would grow without end
+    assert (found.probabilities(scores).argmax(axis=1) == 2).all()
+    assert found.prior.tolist() == [0, 0, 1]
+
+
+def test_where_no_row_of_none_could_be_held_out_it_is_predicted_all_the_same() -> None:
+    labels = np.repeat([0, 1], 20)
+    found = calibrate(4 * np.eye(3)[labels], np.eye(3)[labels], ones(40))
+    assert found.probabilities(4 * np.eye(3)).argmax(axis=1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-12, 1e-6, 1e6])
+def test_scores_that_hardly_differ_or_are_huge_give_numbers_that_can_be_saved(spread: float) -> None:
+    held = at_the_prior(1, 2000)
+    found = calibrate(spread * held.scores() + [1, 20, 0], held.truth(), ones(2000))
+    assert np.abs([*found.slope, *found.shift]).max() < 1e6
+    chances = found.probabilities(spread * held.scores() + [1, 20, 0])
+    assert np.allclose(chances.mean(axis=0), PRIOR, atol=0.02)
 
 
 def test_scores_of_any_size_give_probabilities() -> None:
@@ -171,10 +254,3 @@ def test_scores_of_any_size_give_probabilities() -> None:
     chances = softmax(scores)
     assert np.allclose(chances.sum(axis=1), 1)
     assert np.allclose(chances[1:], 1 / 3)
-
-
-def test_a_class_that_no_row_was_trained_on_stays_finite() -> None:
-    labels = np.repeat([1, 2], [30, 100])
-    scores = np.random.default_rng(0).normal(size=(130, 3))
-    found = calibrate(scores, labels, trained_prior=np.array([0, 0.5, 0.5]), pool_prior=PRIOR)
-    assert np.isfinite(found.probabilities(scores)).all()

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 _LEAST_SHOWN = 1.0  # expected images of a class among the rows held out; of fewer nothing is fitted
 _LEAST_THRESHOLD = 0.05  # below it nearly all that is taken is wrong: then rather nothing is
-_CERTAIN = 30.0  # logits: one in 1e13
-_FLATTEST = 0.05  # slope of a class that scores cannot tell: nothing is far from its share
+_FLATTEST = 0.05  # of a deviation of the scores, where they cannot tell a class: nothing is far from its share
+_STEEPEST = 1e4  # slope where scores hardly differ
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,15 @@ def calibrate(
     stands    (n,) for how many images of the pool each stands
     told      (n,) of which rows people said what they show; None for none
 
-    The odds of each class follow its score by a slope and a shift (Platt, 1999), with what is not certain counted on
-    both sides. The threshold has the greatest expected F1 by these probabilities: it is half of that F1 (Lipton et al.,
-    ECML 2014), so it moves little when an answer comes.
+    The odds of each class against "none" follow its score by a slope and a shift (Platt, 1999), with what is not
+    certain counted on both sides. The threshold has the greatest expected F1 by these probabilities: it is half of that
+    F1 (Lipton et al., ECML 2014), so it moves little when an answer comes.
     """
     margins, count = scores[:, :-1] - scores[:, -1:], scores.shape[1] - 1
     shares = np.asarray(stands @ targets)
     prior = shares / shares.sum() if shares.sum() else np.append(np.zeros(count), 1.0)
-    fitted = [_platt(margins[:, k], targets[:, k], stands) for k in range(count)]
+    fitted = [_platt(margins[:, k], stands * targets[:, k], stands * targets[:, -1]) for k in range(count)]
     slope, shift = (np.array(column, dtype=np.float64) for column in zip(*fitted, strict=True))
-    shift = shift if shares[-1] else shift + _CERTAIN  # nothing was learnt of "none"
     plain = Calibration(slope, shift, np.full(count, 0.5), prior, [""] * count)
     probabilities, thresholds, basis = plain.probabilities(scores), [], []
     for k in range(count):
@@ -74,25 +73,28 @@ def calibrate(
 
 
 def _platt(
-    margins: NDArray[np.float64], shown: NDArray[np.float64], stands: NDArray[np.float64]
+    margins: NDArray[np.float64], shown: NDArray[np.float64], not_shown: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the slope and the shift with which `margins` (n,) give the log-odds of the probabilities `shown` (n,)."""
+    """Return the slope and the shift with which `margins` (n,) give the log-odds of a class against "none".
+
+    shown, not_shown   (n,) how many images of each row show the class, and none of them
+    """
     from sklearn.linear_model import LogisticRegression
 
-    mass, total = float(stands @ shown), float(stands.sum())
-    if mass < _LEAST_SHOWN or total - mass < _LEAST_SHOWN:  # nothing to fit: the odds of a class as rare as one image
-        return 1.0, -float(np.log(max(total, 1.0))) if mass < total - mass else 0.0
+    mass, rest = float(shown.sum()), float(not_shown.sum())
+    if mass < _LEAST_SHOWN or rest < _LEAST_SHOWN:  # nothing to fit: the odds of a class as rare as one image
+        return 1.0, -float(np.log(max(rest, 1.0))) if mass < rest else 0.0
     centre, scale = float(margins.mean()), max(float(margins.std()), 1e-9)
     X = np.concatenate([margins, margins])[:, None]
     model = LogisticRegression(C=1e4, max_iter=200).fit(
         (X - centre) / scale,
         np.repeat([1, 0], len(margins)),
-        sample_weight=np.concatenate([stands * shown, stands * (1 - shown)]),
+        sample_weight=np.concatenate([shown, not_shown]),
     )
-    slope = max(float(model.coef_[0, 0]) / scale, _FLATTEST)
-    if slope == _FLATTEST:
-        return slope, float(np.log(mass / (total - mass))) - slope * centre
-    return slope, float(model.intercept_[0]) - slope * centre
+    coefficient = float(model.coef_[0, 0])
+    slope = min(max(coefficient, _FLATTEST) / scale, _STEEPEST)
+    fitted = slope == coefficient / scale
+    return slope, (float(model.intercept_[0]) if fitted else float(np.log(mass / rest))) - slope * centre
 
 
 def _expected_f1(probabilities: NDArray[np.float64], stands: NDArray[np.float64]) -> float:
