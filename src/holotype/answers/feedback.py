@@ -1,5 +1,6 @@
 """Relevance feedback: what answers about some images of a class say about all the others."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,35 @@ def learn(
     losses = _loss(prior[data.rows], data.yes), _loss(held, data.yes)
     trusted = losses[1] < losses[0]
     return FeedbackModel(logits if trusted else prior, logits, trusted, losses)
+
+
+class Expectation:
+    """What a class would be learnt to be, were images that are asked about together answered as is expected.
+
+    vectors, prior, data, seed, distinct   as `learn` takes them
+    """
+
+    def __init__(
+        self,
+        vectors: NDArray[Any],
+        prior: Logits,
+        data: FeedbackData,
+        seed: int = 0,
+        distinct: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._vectors, self._prior, self._data = vectors, prior, data
+        self._sample = _background(vectors, data.rows, seed, distinct)
+        self._near: Logits | None = None
+
+    def logits(self, rows: Sequence[int], yes: Sequence[bool], among: NDArray[np.int64]) -> Logits:
+        """Return the logits of the rows `among` after `rows` too were answered with `yes`, or with "no"."""
+        asked = np.append(self._data.rows, np.array(rows, np.int64))
+        shown = np.append(self._data.yes, np.array(yes, bool))
+        found = _separate(np.asarray(self._vectors[asked], np.float32), shown, self._data, self._sample, self._near)
+        self._near = found
+        direction, base = _in_deviations(found, self._sample)
+        scores = np.asarray(self._vectors[among], np.float32) @ direction - base
+        return _combine(scores, self._prior[among], len(self._data.exemplars) + int(shown.sum()))
 
 
 def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:

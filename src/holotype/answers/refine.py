@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 
 from holotype.answers.audit import Audit, audit
 from holotype.answers.baseline import ReviewBaseline
-from holotype.answers.feedback import FeedbackData, FeedbackModel, Logits, best_cut, learn, sigmoid
+from holotype.answers.feedback import Expectation, FeedbackData, FeedbackModel, Logits, best_cut, learn, sigmoid
 from holotype.answers.index import AnswerCounts, AnswerIndex
 from holotype.answers.records import Answer
 from holotype.answers.shared import index_shared
@@ -149,6 +149,12 @@ def _learn_classes(
             cuts[k] = best_cut(model.logits[free], int(data.yes.sum()))
     after = np.stack([np.where(missing, logits[:, k], one.logits) for k, one in enumerate(models)], axis=1)
     return models, after, cuts
+
+
+def expectation(baseline: ReviewBaseline, refined: Refined, k: int, seed: int) -> Expectation:
+    """Return what class `k` would be learnt to be after further answers."""
+    prior, groups = exemplar_logits(baseline.groups)[0][:, k], baseline.groups
+    return Expectation(baseline.vectors, prior, _feedback_data(baseline, refined.index, k), seed, groups.distinct)
 
 
 def exemplar_logits(groups: Groups) -> tuple[Logits, Logits]:

@@ -40,7 +40,7 @@ def cross_fit(name: HeadName, settings: HeadSettings, training: Training, seed: 
         held = fit if fold is None else training.held_out(fold)
         heads.append(fit_head(name, settings, fit, held, count, seed))
         if fold is not None:
-            scores[training.fold == fold] = heads[-1].scores(held.X)
+            scores[training.places(fold)] = heads[-1].scores(held.X)
         step()
     rows = np.flatnonzero((training.fold >= 0) & (training.stands > 0))
     calibration = calibrate(scores[rows], training.targets[rows], training.stands[rows], training.told[rows])

@@ -46,11 +46,10 @@ class PoolLabels:
     denied: Sequence[NDArray[np.int64]] = ()
 
     def of(self, rows: NDArray[np.int64]) -> dict[int, int]:
-        """Return pool row -> class number ("none" last) of those of `rows` that were decided; the doubtful were not."""
-        decision = self.groups.decision[rows]
-        labels = np.where(decision == "background", len(self.groups.classes), self.groups.label[rows])
-        usable = np.isin(decision, ["member", "exemplar", "background"])
-        return dict(zip(rows[usable].tolist(), labels[usable].tolist(), strict=True))
+        """Return pool row -> what it most likely shows ("none" last), of those of `rows` that are not doubtful."""
+        usable = np.isin(self.groups.decision[rows], ["member", "exemplar", "background"])
+        labels = self.targets(rows[usable]).argmax(axis=1)
+        return dict(zip(rows[usable].tolist(), labels.tolist(), strict=True))
 
     def told(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return (rows,) which are exemplars, or were decided by people."""
@@ -122,10 +121,14 @@ class Training:
         weights *= class_weights(y, self.targets.shape[1], self.balance, weights)[y]
         return TrainingRows(self.X[rows], y, weights, self.space)
 
+    def places(self, fold: int) -> NDArray[np.int64]:
+        """Return where the rows of `fold` stand; views of them are held out too, and judge nothing."""
+        return np.flatnonzero(self.fold[: len(self.ids)] == fold)
+
     def held_out(self, fold: int, ids: Set[str] | None = None) -> TrainingRows:
         """Return the rows of `fold`, those among `ids`; each class weighs the same."""
-        held = self.fold == fold
-        held &= True if ids is None else np.array([name in ids for name in self.ids], dtype=bool)
+        held = self.places(fold)
+        held = held if ids is None else held[np.array([self.ids[place] in ids for place in held], dtype=bool)]
         y = self.y[held]
         weights = class_weights(y, self.targets.shape[1], "weights")[y]
         return TrainingRows(self.X[held], y, weights, self.space)
@@ -135,15 +138,16 @@ class Training:
 
         Raises `GroupError` when there is none.
         """
-        judged = self.held_out(0, ids)
+        fold = min(self.folds, default=0)
+        judged = self.held_out(fold, ids)
         if not len(judged.y):
             raise GroupError("no validation row is left to judge by: give more exemplars, or a larger pool")
-        return self.without(0), judged
+        return self.without(fold), judged
 
     @cached_property
     def _weights(self) -> NDArray[np.float64]:
         """(n,) what each row weighs before imbalance is met: estimates the less, the more is known of a class."""
-        known = self.targets[self.told].sum(axis=0)
+        known = self.targets[: len(self.ids)][self.told[: len(self.ids)]].sum(axis=0)
         fading = 1 / (1 + _FADING * known)
         fading[-1] = 1
         found = np.where(self.told, 1.0, self.targets @ fading)
@@ -221,7 +225,8 @@ def build(
     X, unreadable = store.take(names)
     there = np.array([name not in unreadable for name in names], dtype=bool)
     ids = [name for name in names if name not in unreadable]
-    targets, told, fold = targets[there], told[there], fold[there]
+    targets, told = targets[there], told[there]
+    fold = _never_of_all(fold[there], targets)
     inside = np.array([name not in outside for name in ids], dtype=bool)
     stands = _stands(targets, told, inside, int((~labelling.groups.missing).sum()))
     y = targets.argmax(axis=1)
@@ -248,6 +253,15 @@ def build(
         counts | {"augmented views": len(X) - len(ids)},
         warnings,
     )
+
+
+def _never_of_all(fold: NDArray[np.int64], targets: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return `fold` without those that are all there is of a class: others of it may have turned out unreadable."""
+    may_show = targets > _UNLIKELY
+    for one in np.unique(fold[fold != ALWAYS]):
+        if (may_show.any(axis=0) & ~may_show[fold != one].any(axis=0)).any():
+            fold = np.where(fold == one, ALWAYS, fold)
+    return fold
 
 
 def agreed(labellings: Sequence[PoolLabels], rows: NDArray[np.int64]) -> set[int]:

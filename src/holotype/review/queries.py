@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from holotype.answers.audit import audit_order
 from holotype.answers.baseline import ReviewBaseline
-from holotype.answers.feedback import Logits, sigmoid
-from holotype.answers.refine import Refined
+from holotype.answers.feedback import Expectation, Logits, sigmoid
+from holotype.answers.refine import Refined, expectation
 from holotype.grouping.space import Matrix
 
 ANSWERS_PER_REFIT = 2  # answers about a class after which the page learns anew
@@ -55,6 +55,14 @@ class Seen:
             else:  # something was taken back
                 self._start(known)
 
+    def ahead(self, rows: Collection[int]) -> "Seen":
+        """Return what is known when `rows` are known too."""
+        other = Seen(self._vectors, self._exemplars)
+        with self._turn:
+            other._rows = self._rows | dict.fromkeys(rows)
+            other._near, other._compared = self._near.copy(), self._compared.copy()
+        return other
+
     def vectors(self, start: int = 0) -> Matrix:
         """Return the vectors (s, dim) of all of it from the place `start` on: the exemplars, and rows as they came."""
         rows = list(self._rows)[max(start - len(self._exemplars), 0) :]
@@ -81,6 +89,7 @@ class QueryContext:
     free       (n,) bool: may be asked about
     seen       the exemplars, and what is known
     distinct   (n,) bool: no copy of another image, which is asked about in its place; None for all
+    expected   what answers to come would lead to; None where several questions are chosen as if alone
     """
 
     vectors: NDArray[Any]
@@ -88,6 +97,7 @@ class QueryContext:
     free: NDArray[np.bool_]
     seen: Seen
     distinct: NDArray[np.bool_] | None = None
+    expected: Expectation | None = None
 
     @classmethod
     def of(
@@ -98,16 +108,43 @@ class QueryContext:
         known: Collection[int],
         closed: Collection[int],
         seen: Seen | None = None,
+        seed: int = 0,
     ) -> Self:
         """Return the context of class `k`: rows of which is `known` whether they show it, others that are `closed`.
 
         seen   of an earlier context of the class, to compare nothing twice
+        seed   of what is learnt
         """
         free: NDArray[np.bool_] = ~baseline.groups.missing
         free[[*known, *closed, *baseline.exemplar_rows]] = False
         seen = seen or Seen(baseline.vectors, baseline.exemplars[k])
         seen.follow(known)
-        return cls(baseline.vectors, refined.untrusted_logits[:, k], free, seen, baseline.groups.distinct)
+        logits, distinct = refined.untrusted_logits[:, k], baseline.groups.distinct
+        return cls(baseline.vectors, logits, free, seen, distinct, expectation(baseline, refined, k, seed))
+
+
+def choose_together(strategy: "Strategy", context: QueryContext, n: int, answered: int) -> list[int]:
+    """Return `n` free rows to ask about together, by what the answers to the first would lead to.
+
+    A few are chosen as the page does, answered as is expected, learnt from, and the next follow. Of the first answers
+    the likelier one is expected; later "no" of each, so that questions go on to where the class may be besides.
+
+    answered   how many answers about the class there are
+    """
+    if context.expected is None:
+        return strategy.choose(context, n)
+    chosen, yes = list[int](), list[bool]()
+    among = _least(np.where(context.free, -context.logits, np.inf), _DEEP)
+    ahead = replace(context, logits=context.logits.copy(), free=context.free.copy())
+    while some := strategy.choose(ahead, min(ANSWERS_PER_REFIT, n - len(chosen))):
+        yes += [answered < FIRST_ANSWERS and ahead.logits[row] > 0 for row in some]
+        chosen += some
+        if len(chosen) >= n:
+            break
+        ahead.free[some] = False
+        ahead.logits[among] = context.expected.logits(chosen, yes, among)
+        ahead = replace(ahead, seen=ahead.seen.ahead(some))
+    return chosen
 
 
 class Strategy(Protocol):
@@ -214,7 +251,7 @@ def next_queries(
     if context.distinct is not None:
         taken &= context.distinct
     taken[audits] = False
-    others = strategy.choose(replace(context, free=taken), n - len(audits))
+    others = choose_together(strategy, replace(context, free=taken), n - len(audits), done.answered)
     found: list[Query] = []
     for turn in turns:
         source = audits if turn and audits else others or audits

@@ -23,7 +23,7 @@ from holotype.model.classifier import Classifier
 from holotype.model.duplicates import near_rows
 from holotype.model.predictions import Predictions, classified
 from holotype.model.rows import PoolLabels, agreed, plan
-from holotype.model.splits import Split
+from holotype.model.splits import ALWAYS, Split
 from holotype.model.tuning import tune
 from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
@@ -148,7 +148,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     labellings = [one.labels for one in groupings.values()]
     with in_steps(progress, "choose rows to learn from"):
         parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
-    judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.rows)}
+    judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.rows[parts.fold != ALWAYS])}
     not_counted = uncounted_rows(inputs, first, inputs.test_rows)
     trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
     candidates = [trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads]
