@@ -55,7 +55,7 @@ def test_several_exemplars_of_one_class(fit_pool: Pool, network: str, fit_vector
         fit_pool.ids[row] for row in groups.members(0)
     }
     assert classifier.predict([picture(300), picture(301), picture(302)]).tolist() == ["warm", "warm", "blue"]
-    assert {"000", "010", "001"} <= set(classifier.training_.fit_ids)
+    assert {"000", "010", "001"} <= set(classifier.training_.ids)
 
 
 def test_one_exemplar_may_stand_without_a_list(
@@ -111,7 +111,7 @@ def test_a_group_of_one_image_beside_the_exemplar_is_enough(
     classifier = Classifier(encoder=network, head=head, **OPTIONS | {"threshold": 0.98})
     classifier.fit(pool, {"red": ["red0"]})
     assert len(classifier.groups_.members(0)) == 2
-    assert sorted(name for name in classifier.training_.fit_ids if name.startswith("red")) == ["red0", "red1"]
+    assert sorted(name for name in classifier.training_.ids if name.startswith("red")) == ["red0", "red1"]
     assert classifier.calibration_.basis[0].startswith("best F1 on 2 rows of the class, those learnt from included")
     chances = classifier.predict_proba([picture(row) for row in (500, 510, 503, 504, 505, 506)])
     assert chances[:2, 0].min() > 3 * chances[2:, 0].max()  # sure of little, and in the right order
@@ -133,7 +133,7 @@ def test_a_group_of_none_but_the_exemplar_names_the_nearest(network: str, pictur
         HolotypeWarning, match=r"'red': the most similar .* cosine of 0\.\d+, and the threshold is 0\.999; lower"
     ):
         model = Classifier(encoder=network, **settings).fit(pool, {"red": ["red0"]})
-    assert model.counts_["fit red"] == 1
+    assert model.counts_["red"] == 1
     assert model.predict([picture(0), picture(3)]).tolist() == ["red", "none"]
 
 

@@ -204,7 +204,7 @@ def test_a_model_knows_the_exemplar_that_a_pool_is_full_of(make_tar: MakeTar, ne
     model = Classifier(encoder=network, negatives=60).fit(pool, {"Circle": ["0"], "Square": ["4"]})
     rows = range(len(members), len(pool))
     assert set(model.groups_.decision[list(rows)]) == {"member"}
-    assert not set(model.training_.fit_ids + model.training_.validation_ids) & {pool.ids[row] for row in rows}
+    assert not set(model.training_.ids) & {pool.ids[row] for row in rows}
     assert set(model.training_.dropped.values()) == {"a copy of another image"}
     assert model.predict([members[0][1], members[4][1]]).tolist() == ["Circle", "Square"]
 

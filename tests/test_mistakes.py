@@ -71,10 +71,9 @@ def test_5_the_class_none_is_not_learnt_from_doubtful_images(data: Path, network
     groups, training = classifier.groups_, classifier.training_
     left_out = [name for name in pool.ids if int(name) % 10 == 0 and groups.decision[pool.rows[name]] == "doubtful"]
     assert len(left_out) > 3
-    y = np.concatenate([training.fit.y[: len(training.fit_ids)], training.validation.y])
-    ids = np.array([*training.fit_ids, *training.validation_ids])
-    assert not set(left_out) & set(ids[y == 2])
-    assert all(int(name) % 10 != 0 for name in ids[y == 2])
+    of_none = {name for name, label in zip(training.ids, training.y, strict=True) if label == 2}
+    assert not set(left_out) & of_none
+    assert all(int(name) % 10 != 0 for name in of_none)
 
 
 def test_6_near_duplicates_do_not_lie_on_both_sides_of_the_split(
@@ -87,10 +86,12 @@ def test_6_near_duplicates_do_not_lie_on_both_sides_of_the_split(
     classifier = Classifier(encoder=network, threshold=0.9, near_duplicate=0.99999)
     classifier.fit(copies, {"red": ["0-a"], "green": ["1-a"]}, held_out=held_out)
     training = classifier.training_
-    fit, validation = ({name[:-2] for name in ids} for ids in (training.fit_ids, training.validation_ids))
-    assert len(validation) > 5
-    assert not fit & validation
-    assert not {"10", "43"} & (fit | validation)  # nor those of a test row on either
+    folds: dict[str, set[int]] = {}
+    for name, fold in zip(training.ids, training.fold.tolist(), strict=True):
+        folds.setdefault(name[:-2], set()).add(fold)
+    assert all(len(of_copies) == 1 for of_copies in folds.values())
+    assert set.union(*folds.values()) == {-1, *range(5)}
+    assert not {"10", "43"} & folds.keys()  # nor those of a test row in any
     assert training.dropped["10-b"] == "nearly the same as a test row"
 
 
@@ -99,16 +100,20 @@ def test_7_only_training_rows_are_augmented_and_only_after_the_split(data: Path,
     classifier = Classifier(encoder=network, threshold=0.9, balance="augment", views=2, near_duplicate=1.0)
     classifier.fit(pool, {"red": ["0"], "green": ["1"]}, cache=data / "cache-of-vectors")
     training = classifier.training_
-    assert training.counts["augmented views"] == len(training.fit.y) - len(training.fit_ids) > 0
-    assert len(training.validation.y) == len(training.validation_ids)
+    assert training.counts["augmented views"] == len(training.y) - len(training.ids) > 0
     views = list((data / "cache-of-vectors").glob("*-views-*/metadata/*.parquet"))
     assert views
     import pyarrow.parquet as pq
 
     sources = {name.rpartition("#view")[0] for path in views for name in pq.read_table(path)["id"].to_pylist()}
-    assert sources <= set(training.fit_ids)
-    plain = [classifier.encoder_.prepare(pool.read(pool.rows[name])) for name in training.validation_ids]
-    assert np.allclose(classifier.encoder_.encode(np.stack(plain)), training.validation.X, atol=1e-2)
+    assert sources <= set(training.ids)
+    for fold in training.folds:  # the images themselves are judged by, and no view of one is learnt meanwhile
+        ids = [name for name, own in zip(training.ids, training.fold, strict=False) if own == fold]
+        plain = classifier.encoder_.encode(
+            np.stack([classifier.encoder_.prepare(pool.read(pool.rows[name])) for name in ids])
+        )
+        assert np.allclose(plain, training.held_out(fold).X, atol=1e-2)
+        assert len(training.without(fold).y) == (training.fold != fold).sum()
 
 
 def test_8_a_class_without_a_positive_row_is_undefined_and_says_why() -> None:

@@ -1,40 +1,28 @@
 """Which rows are learnt from: never a test row, never a doubtful one, and none that is shifted or silently gone."""
 
-import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Picture
-from numpy.typing import NDArray
-from PIL import Image
+from training import BROKEN, DOUBTFUL, SETTINGS, A, B, N, exemplars, find, groups_at, supplied, train, write
 
 from holotype.encoders.encode import l2_normalize
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import GroupError
-from holotype.grouping.groups import ClassThreshold, Groups, group
 from holotype.grouping.search import Search, search
-from holotype.model import augment
-from holotype.model.calibration import calibrate
-from holotype.model.heads import fit_head
-from holotype.model.rows import PoolLabels, Training, agreed, build, plan
+from holotype.model.crossfit import cross_fit
+from holotype.model.rows import PoolLabels, agreed, build, plan
 from holotype.pool.exemplars import Exemplar
-from holotype.pool.pool import Pool, open_pool
+from holotype.pool.pool import Pool
 from holotype.progress import Silent
-from holotype.settings import FitSettings, HeadSettings
+from holotype.settings import FitSettings, HeadName, HeadSettings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
-N = 120
 ROWS = np.arange(N)
-A, B = range(30), range(30, 45)  # what resembles the exemplars 0 and 30
-DOUBTFUL = range(45, 55)  # a little like a
-BROKEN = (5, 60, 61)
-SETTINGS = FitSettings(negatives=50)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +30,6 @@ def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncod
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
         return load_encoder(network)
-
-
-def write(folder: Path, picture: Picture) -> Pool:
-    for row in range(N):
-        Image.fromarray(picture(row)).save(folder / f"{row:03}.png")
-        if row in BROKEN:
-            (folder / f"{row:03}.png").write_bytes(b"no image")
-    return open_pool(folder)
 
 
 @pytest.fixture(scope="module")
@@ -62,63 +42,35 @@ def store(pool: Pool, encoder: OnnxEncoder, tmp_path_factory: pytest.TempPathFac
     return EmbeddingStore(tmp_path_factory.mktemp("vectors") / "v", encoder, pool)
 
 
-def supplied(seed: int = 0) -> NDArray[np.float32]:
-    """Vectors of the search space: no two nearly the same, the members of a class at .9 to its exemplar."""
-    vectors = l2_normalize(np.random.default_rng(seed).normal(size=(N, 256)))
-    for rows, cosine in ((A, 0.9), (B, 0.9), (DOUBTFUL, 0.7)):
-        centre = vectors[30] if rows is B else vectors[0]
-        others = [row for row in rows if row not in (0, 30)]
-        away = l2_normalize(vectors[others] - (vectors[others] @ centre)[:, None] * centre)
-        vectors[others] = cosine * centre + np.sqrt(1 - cosine**2) * away
-    return vectors
-
-
-def exemplars(pool: Pool, rows: Sequence[int] = (0, 30)) -> list[Exemplar]:
-    return [Exemplar(pool.ids[row], label, row, pool.read(row)) for label, row in enumerate(rows)]
-
-
-def find(pool: Pool, vectors: NDArray[np.float32] | None = None) -> Search:
-    vectors = supplied() if vectors is None else vectors
-    return search(Embeddings([vectors], np.arange(N), N), ["a", "b"], exemplars(pool), None)
-
-
-def groups_at(searched: Search, value: float = 0.8, doubtful: float = 0.6) -> Groups:
-    own = {e.row: e.label for e in searched.exemplars if e.row is not None}
-    return group(searched.classes, searched.scores, [ClassThreshold(value, doubtful, "given", False)] * 2, own, 0.01)
-
-
-def train(
-    pool: Pool,
-    store: EmbeddingStore,
-    searched: Search | None = None,
-    held_out: Sequence[int] = (),
-    settings: FitSettings = SETTINGS,
-) -> Training:
-    searched = searched or find(pool)
-    labels = PoolLabels(groups_at(searched))
-    parts = plan(searched, [labels], held_out, settings)
-    return build(parts, labels, searched, pool, store, settings, Silent())
-
-
 def numbers(ids: Sequence[str]) -> set[int]:
     return {int(name) for name in ids}
 
 
 def test_rows_carry_their_own_vector_and_label(pool: Pool, store: EmbeddingStore, encoder: OnnxEncoder) -> None:
     training = train(pool, store)
-    for ids, rows in ((training.fit_ids, training.fit), (training.validation_ids, training.validation)):
-        assert len(ids) == len(rows.y) == len(rows.X) == len(rows.weights)
-        pixels = np.stack([encoder.prepare(pool.read(pool.row(name))) for name in ids])
-        assert np.allclose(rows.X, encoder.encode(pixels), atol=1e-2)
-        assert rows.y.tolist() == [0 if int(name) in A else 1 if int(name) in B else 2 for name in ids]
-    assert not set(training.fit_ids) & set(training.validation_ids)
-    assert {"000", "030"} <= set(training.fit_ids)  # the exemplars
-    assert len(training.validation_ids) == 6 + 3 + 10 - len(numbers(list(training.unreadable)) & validation_rows(pool))
+    count = len(training.ids)
+    assert {len(each) for each in (training.X, training.targets, training.told, training.fold)} == {count}
+    pixels = np.stack([encoder.prepare(pool.read(pool.row(name))) for name in training.ids])
+    assert np.allclose(training.X, encoder.encode(pixels), atol=1e-2)
+    assert training.y.tolist() == [0 if int(name) in A else 1 if int(name) in B else 2 for name in training.ids]
+    assert training.folds == [0, 1, 2, 3, 4]
+    exemplar = np.isin(training.ids, ["000", "030"])
+    assert np.array_equal(training.fold == -1, exemplar)  # all else is held out once
+    assert np.array_equal(training.told, exemplar)
+    assert len(set(training.ids)) == count
 
 
-def validation_rows(pool: Pool) -> set[int]:
-    searched = find(pool)
-    return set(plan(searched, [PoolLabels(groups_at(searched))], [], SETTINGS).validation.tolist())
+def test_each_fold_holds_out_a_share_of_each_class(pool: Pool, store: EmbeddingStore) -> None:
+    training = train(pool, store)
+    for fold in range(5):
+        held, learnt = training.held_out(fold), training.without(fold)
+        assert np.all(np.abs(np.bincount(held.y) - [29 / 5, 14 / 5, 50 / 5]) <= 3)
+        assert len(held.y) + len(learnt.y) == len(training.ids)
+        assert not {row.tobytes() for row in held.X} & {row.tobytes() for row in learnt.X}
+        per_class = np.bincount(held.y, held.weights)
+        assert np.allclose(per_class, per_class[0])
+    halves = train(pool, store, settings=SETTINGS.model_copy(update={"validation": 0.5}))
+    assert halves.folds == [0, 1]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -129,7 +81,7 @@ def test_test_rows_and_their_like_are_in_no_part(pool: Pool, store: EmbeddingSto
     twin = int(np.setdiff1d(range(70, 120), held_out)[0])
     vectors[twin] = l2_normalize(vectors[held_out[:1]] + 0.001)
     training = train(pool, store, find(pool, vectors), held_out.tolist(), FitSettings(negatives=50, seed=seed))
-    learnt = numbers([*training.fit_ids, *training.validation_ids])
+    learnt = numbers(training.ids)
     assert not learnt & {*held_out.tolist(), twin}
     assert all(training.dropped[pool.ids[row]] == "a test row" for row in held_out if row in (*A, *B))
     assert training.dropped.get(pool.ids[twin], "not sampled") in ("nearly the same as a test row", "not sampled")
@@ -138,7 +90,7 @@ def test_test_rows_and_their_like_are_in_no_part(pool: Pool, store: EmbeddingSto
 def test_doubtful_rows_are_in_no_part(pool: Pool, store: EmbeddingStore) -> None:
     everything = FitSettings(negatives=1000)
     training = train(pool, store, settings=everything)
-    learnt = numbers([*training.fit_ids, *training.validation_ids])
+    learnt = numbers(training.ids)
     assert not learnt & set(DOUBTFUL)
     assert learnt == set(range(N)) - set(DOUBTFUL) - set(BROKEN)  # all else is
 
@@ -147,28 +99,42 @@ def test_unreadable_rows_are_reported_and_shift_nothing(pool: Pool, store: Embed
     training = train(pool, store, settings=FitSettings(negatives=1000))
     assert numbers(list(training.unreadable)) == set(BROKEN)
     assert all(why.startswith("not an image") for why in training.unreadable.values())
-    assert training.counts["fit a"] + training.counts["validation a"] == len(A) - 1
+    assert training.counts["a"] == len(A) - 1
 
 
 def test_the_sample_of_none_is_limited_and_the_counts_say_what_was_taken(pool: Pool, store: EmbeddingStore) -> None:
     training = train(pool, store, settings=FitSettings(negatives=20))
     broken = len(set(training.unreadable) - {"005"})
-    assert training.counts["fit none"] + training.counts["validation none"] == 20 - broken
-    for part, rows in (("fit", training.fit), ("validation", training.validation)):
-        found = [training.counts[f"{part} {name}"] for name in ("a", "b", "none")]
-        assert found == np.bincount(rows.y, minlength=3).tolist()
+    assert training.counts["none"] == 20 - broken
+    assert training.counts == dict(zip(["a", "b", "none"], np.bincount(training.y).tolist(), strict=True)) | {
+        "augmented views": 0
+    }
+
+
+def test_each_row_stands_for_as_many_images_as_it_was_sampled_from(pool: Pool, store: EmbeddingStore) -> None:
+    outside = Exemplar("mario.png", 0, None, pool.read(80))
+    searched = find(pool)
+    with_it = replace(searched, exemplars=[*searched.exemplars, outside])
+    for negatives in (10, 30, 1000):
+        training = train(pool, store, with_it, settings=FitSettings(negatives=negatives))
+        none = training.y == 2
+        inside = np.array([name != outside.key for name in training.ids])
+        assert np.array_equal(training.stands[~none], inside[~none].astype(float))
+        assert len(set(training.stands[none])) == 1
+        assert training.stands.sum() == pytest.approx(N)
 
 
 def test_the_same_seed_learns_from_the_same_rows(pool: Pool, store: EmbeddingStore) -> None:
     first, again = (train(pool, store, settings=FitSettings(negatives=20, seed=1)) for _ in range(2))
     other = train(pool, store, settings=FitSettings(negatives=20, seed=2))
-    assert first.fit_ids == again.fit_ids
-    assert set(first.fit_ids) != set(other.fit_ids)
+    assert first.ids == again.ids
+    assert np.array_equal(first.fold, again.fold)
+    assert set(first.ids) != set(other.ids)
 
 
 def test_test_rows_do_not_use_up_the_sample_of_none(pool: Pool, store: EmbeddingStore) -> None:
     training = train(pool, store, held_out=list(range(70, 110)), settings=FitSettings(negatives=10))
-    assert training.counts["fit none"] + training.counts["validation none"] >= 10 - 2
+    assert training.counts["none"] >= 10 - 2
 
 
 def test_the_sample_of_none_stays_when_an_image_leaves_the_background(pool: Pool) -> None:
@@ -179,7 +145,7 @@ def test_the_sample_of_none_stays_when_an_image_leaves_the_background(pool: Pool
     one, other = (
         plan(searched, [PoolLabels(each)], (), settings) for each in (groups, replace(groups, decision=decision))
     )
-    rows, again = (set(np.concatenate([part.fit, part.validation]).tolist()) for part in (one, other))
+    rows, again = (set(part.rows.tolist()) for part in (one, other))
     assert len(rows - again) <= 1
 
 
@@ -189,13 +155,13 @@ def test_each_grouping_labels_the_common_rows_in_its_own_way(pool: Pool, store: 
     settings = FitSettings(negatives=1000)
     parts = plan(searched, [strict, loose], [], settings)
     one, two = (build(parts, labels, searched, pool, store, settings, Silent()) for labels in (strict, loose))
-    assert numbers([*two.fit_ids, *two.validation_ids]) - numbers([*one.fit_ids, *one.validation_ids]) == set(DOUBTFUL)
-    assert set(one.fit_ids) <= set(two.fit_ids)
-    assert set(one.validation_ids) <= set(two.validation_ids)
+    assert numbers(two.ids) - numbers(one.ids) == set(DOUBTFUL)
+    folds = dict(zip(two.ids, two.fold, strict=True))
+    assert one.fold.tolist() == [folds[name] for name in one.ids]
     common = {pool.ids[row] for row in agreed([strict, loose], ROWS)}
     assert not numbers(list(common)) & set(DOUBTFUL)
     (fit, judged), (_, judged_too) = one.judged_by(common), two.judged_by(common)
-    assert fit is one.fit
+    assert np.array_equal(fit.X, one.without(0).X)
     assert np.array_equal(judged.y, judged_too.y)
     assert np.array_equal(judged.X, judged_too.X)
     assert np.allclose(judged.weights, judged_too.weights)
@@ -212,15 +178,68 @@ def test_rows_agreed_on_are_those_that_each_labels_alike(pool: Pool) -> None:
     assert agreed([PoolLabels(other), PoolLabels(one)], ROWS) == agreed([PoolLabels(one), PoolLabels(other)], ROWS)
 
 
+def test_rows_agreed_on_have_the_label_that_they_are_learnt_as(pool: Pool, store: EmbeddingStore) -> None:
+    """A member is none where that is likelier by the estimate, and there two groupings differ."""
+    searched = find(pool)
+    cosine = groups_at(searched)
+    scores = cosine.scores.copy()
+    scores[10:20, 0], scores[20:30, 0] = 0.4, 0.9
+    labellings = [PoolLabels(cosine), PoolLabels(replace(cosine, scores=scores, score_kind="estimate"))]
+    common = agreed(labellings, ROWS)
+    assert not common & set(range(10, 20))
+    assert set(range(20, 30)) <= common
+    parts = plan(searched, labellings, [], SETTINGS)
+    one, two = (build(parts, labels, searched, pool, store, SETTINGS, Silent()) for labels in labellings)
+    ids = {pool.ids[row] for row in common}
+    assert one.judged_by(ids)[1].y.tolist() == two.judged_by(ids)[1].y.tolist()
+
+
 def test_judged_rows_weigh_alike_for_each_class(pool: Pool, store: EmbeddingStore) -> None:
     training = train(pool, store)
-    ids = set(training.validation_ids) - {training.validation_ids[0]}
-    _, judged = training.judged_by(ids)
-    assert len(judged.y) == len(ids)
+    own = [training.ids[place] for place in training.places(0)]
+    learnt, judged = training.judged_by(set(own[1:]) | {"000"})
+    assert len(judged.y) == len(own) - 1
     per_class = np.bincount(judged.y, judged.weights)
     assert np.allclose(per_class, per_class[0])
-    with pytest.raises(GroupError, match="no validation row"):
-        training.judged_by(set())
+    assert not {row.tobytes() for row in judged.X} & {row.tobytes() for row in learnt.X}
+    for nothing in (set(), {"000"}):
+        with pytest.raises(GroupError, match="no validation row"):
+            training.judged_by(nothing)
+
+
+def answered_at(searched: Search, decision: dict[int, str], estimates: dict[int, list[float]]) -> PoolLabels:
+    """Groups by estimate, in which people decided some rows."""
+    cosine = groups_at(searched)
+    decisions, scores = cosine.decision.copy(), np.zeros((N, 2), np.float32)
+    scores[A, 0], scores[B, 1] = 0.9, 0.9
+    for row, one in estimates.items():
+        scores[row] = one
+    for row, what in decision.items():
+        decisions[row] = what
+    denied = np.array([row for row, what in decision.items() if what == "background"], np.int64)
+    groups = replace(cosine, decision=decisions, scores=scores, score_kind="estimate")
+    return PoolLabels(groups, np.array(list(decision), np.int64), [denied, denied])
+
+
+def test_all_that_people_said_is_learnt_from_and_what_may_show_a_class_is_no_sample_of_none(
+    pool: Pool, store: EmbeddingStore
+) -> None:
+    """Also answers about images that nothing else brings in, and images below the cut."""
+    searched, settings = find(pool), FitSettings(negatives=10)
+    said = {45: "member", 46: "background", 100: "background", 3: "background"}
+    labels = answered_at(searched, said, {47: [0.3, 0.0], 101: [0.1, 0.0], 102: [0.015, 0.0]})
+    parts = plan(searched, [labels], [], settings)
+    training = build(parts, labels, searched, pool, store, settings, Silent())
+    place = {int(name): number for number, name in enumerate(training.ids)}
+    for row, what in said.items():
+        wanted = [1, 0, 0] if what == "member" else [0, 0, 1]
+        assert training.targets[place[row]].tolist() == wanted
+        assert training.told[place[row]]
+    assert np.allclose(training.targets[[place[47], place[101]]], [[0.3, 0, 0.7], [0.1, 0, 0.9]])
+    assert not training.told[place[47]]
+    alone = [row for row in place if training.stands[place[row]] != 1]  # the sample
+    assert len(alone) == 10
+    assert not set(alone) & {*said, 47, 101, *A, *B}
 
 
 def test_nothing_left_for_none(pool: Pool, store: EmbeddingStore) -> None:
@@ -234,12 +253,34 @@ def test_nothing_left_for_none(pool: Pool, store: EmbeddingStore) -> None:
     vectors[55:] = vectors[70] + np.random.default_rng(0).normal(0, 1e-3, (N - 55, 256))
     training = train(pool, store, find(pool, vectors), held_out=[70])
     assert len(training.warnings) == 1
-    assert not training.counts["fit none"]
-    head = fit_head("linear", HeadSettings(), training.fit, training.validation, 3, 0)
-    prior = np.array([0.1, 0.1, 0.8])
-    scores, learnt = head.scores(training.fit.X), np.array([0.5, 0.5, 0])
-    seen = calibrate(scores, training.fit.y, trained_prior=learnt, pool_prior=prior)
-    assert seen.probabilities(scores)[:, 2].max() < 1e-6
+    assert not training.counts["none"]
+    fitted = cross_fit("linear", HeadSettings(), training, 0)
+    assert fitted.probabilities[:, 2].max() < 1e-6
+    assert fitted.calibration.probabilities(fitted.head.scores(training.X))[:, 2].max() < 1e-6
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("others", [[60, 70], [60, 61, 70], [70, 71, 72]])
+def test_what_is_all_that_can_be_read_of_none_is_not_held_out(
+    pool: Pool, store: EmbeddingStore, others: list[int], head: HeadName
+) -> None:
+    """Of 60 and 61 there is a vector, and no image that can be read; 71 is nearly the same as a test row, 72 is one."""
+    vectors = supplied()
+    vectors[71] = vectors[72]
+    rows = np.array([*A, *B, *others])
+    searched = search(Embeddings([vectors[rows]], rows, N), ["a", "b"], exemplars(pool), None)
+    labels = PoolLabels(groups_at(searched))
+    parts = plan(searched, [labels], [72], SETTINGS)
+    training = build(parts, labels, searched, pool, store, SETTINGS, Silent())
+    assert training.counts["none"] == 1
+    assert training.fold[training.y == 2].tolist() == [-1]
+    settings = HeadSettings(epochs=3)
+    fitted = cross_fit(head, settings, training, 0)
+    assert set(training.y[fitted.rows]) == {0, 1}
+    new = fitted.calibration.probabilities(fitted.head.scores(training.X))
+    assert np.isfinite(new).all()
+    if head == "linear":
+        assert new[training.y == 2, 2] > 0.3
 
 
 def test_an_exemplar_whose_vector_was_not_supplied_is_learnt_from_all_the_same(
@@ -258,108 +299,18 @@ def test_an_exemplar_whose_vector_was_not_supplied_is_learnt_from_all_the_same(
         parts = plan(searched, [labels], [], settings)
         training = build(parts, labels, searched, pool, store, settings, Silent())
         found.append(training)
-        assert training.fit.y.tolist().count(0) == training.counts["fit a"] > 1
-    assert chosen[0].key in found[1].fit_ids
-    assert found[0].counts["fit a"] + found[0].counts["validation a"] == (
-        found[1].counts["fit a"] + found[1].counts["validation a"]
-    )
+        assert training.y.tolist().count(0) == training.counts["a"] > 1
+        assert training.fold[training.ids.index(chosen[0].key if embeddings is part else "000")] == -1
+    assert chosen[0].key in found[1].ids
+    assert found[0].counts["a"] == found[1].counts["a"]
 
 
 def test_an_exemplar_from_outside_is_learnt_from(pool: Pool, store: EmbeddingStore, encoder: OnnxEncoder) -> None:
     searched = find(pool)
     outside = Exemplar("mario.png", 0, None, pool.read(80))
     training = train(pool, store, replace(searched, exemplars=[*searched.exemplars, outside]))
-    place = training.fit_ids.index(outside.key)
-    assert training.fit.y[place] == 0
-    assert np.allclose(training.fit.X[place], encoder.encode(encoder.prepare(pool.read(80))[None])[0], atol=1e-2)
-    assert outside.key not in training.validation_ids
-
-
-def test_views_are_of_fit_rows_and_fill_up_the_rarer_classes(pool: Pool, store: EmbeddingStore) -> None:
-    settings = FitSettings(negatives=50, balance="augment", views=3)
-    training, plain = train(pool, store, settings=settings), train(pool, store)
-    count = len(training.fit_ids)
-    assert training.fit_ids == plain.fit_ids
-    assert np.array_equal(training.fit.X[:count], plain.fit.X)
-    assert training.validation_ids == plain.validation_ids
-    assert np.array_equal(training.validation.X, plain.validation.X)
-    sizes, before = np.bincount(training.fit.y), np.bincount(plain.fit.y)
-    assert training.counts["augmented views"] == sizes.sum() - before.sum() > 0
-    assert sizes[2] == before[2]  # the largest class has enough
-    assert (before < sizes)[1]
-    assert (sizes <= before.max()).all()
-    assert (sizes <= before * 4).all()
-    assert np.array_equal(training.fit.weights, np.ones(len(training.fit.y)))
-    viewed = {
-        name.rpartition("#view")[0]
-        for path in store.folder.parent.glob("*-views-0/metadata/*.parquet")
-        for name in read_ids(path)
-    }
-    assert viewed
-    assert viewed <= set(training.fit_ids)
-
-
-def read_ids(path: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    return [str(name) for name in pq.read_table(path)["id"].to_pylist()]
-
-
-def test_an_image_that_is_gone_before_its_views_are_made_shifts_no_label(
-    picture: Picture, encoder: OnnxEncoder, tmp_path: Path
-) -> None:
-    (tmp_path / "pool").mkdir()
-    pool = write(tmp_path / "pool", picture)
-    store = EmbeddingStore(tmp_path / "v", encoder, pool)
-    first = train(pool, store)
-    lost = next(name for name in first.fit_ids if int(name) in B and name != "030")
-    (tmp_path / "pool" / f"{lost}.png").unlink()
-    training = train(pool, store, settings=FitSettings(negatives=50, balance="augment", views=2))
-    assert len(training.fit.X) == len(training.fit.y)
-    assert training.counts["augmented views"] == len(training.fit.y) - len(training.fit_ids) > 0
-
-
-def test_views_are_random_repeatable_and_leave_the_global_generators_alone(picture: Picture) -> None:
-    import torch
-
-    pixels = np.asarray(Image.fromarray(picture(0)).resize((32, 32)))
-    torch.manual_seed(1)
-    wanted = torch.rand(3)
-    torch.manual_seed(1)
-    first, again, other = (augment.views(pixels, 4, seed) for seed in (5, 5, 6))
-    assert torch.equal(torch.rand(3), wanted)
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert len({view.tobytes() for view in first}) == 4
-    assert first.shape == (4, 32, 32, 3)
-    assert first.dtype == np.uint8
-
-
-def test_views_are_the_same_from_many_threads(picture: Picture) -> None:
-    import torch
-
-    pixels = np.asarray(Image.fromarray(picture(0)).resize((32, 32)))
-    alone = [augment.views(pixels, 1, seed) for seed in range(40)]
-    torch.manual_seed(1)
-    wanted = torch.rand(3)
-    torch.manual_seed(1)
-    with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda seed: augment.views(pixels, 1, seed), range(40)))
-    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
-    assert torch.equal(torch.rand(3), wanted)
-
-
-def test_two_images_are_not_changed_in_the_same_way(picture: Picture, encoder: OnnxEncoder, tmp_path: Path) -> None:
-    """Copies of one picture under several ids: their views must differ, or the views add little."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture(13)).save(buffer, "PNG")
-    for row in range(30):
-        (tmp_path / f"{row:03}.png").write_bytes(buffer.getvalue())
-    for row in range(30, N):
-        Image.fromarray(picture(row)).save(tmp_path / f"{row:03}.png")
-    pool = open_pool(tmp_path)
-    store = EmbeddingStore(tmp_path / "v", encoder, pool)
-    training = train(pool, store, settings=FitSettings(negatives=200, balance="augment", views=1))
-    views = training.fit.X[len(training.fit_ids) :][training.fit.y[len(training.fit_ids) :] == 0]
-    assert len(views) > 10
-    assert len(np.unique(views.round(3), axis=0)) > 5
+    place = training.ids.index(outside.key)
+    assert training.targets[place].tolist() == [1, 0, 0]
+    assert np.allclose(training.X[place], encoder.encode(encoder.prepare(pool.read(80))[None])[0], atol=1e-2)
+    assert training.told[place]
+    assert training.fold[place] == -1

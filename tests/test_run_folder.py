@@ -49,7 +49,7 @@ def test_a_run_and_fit_are_the_same_stages(data: Path, job: Job) -> None:
     for name in ("arrays.safetensors", "head.onnx"):
         assert (data / "model" / name).read_bytes() == (data / "out" / "model" / name).read_bytes()
     assert fitted.groups_.reasons() == result.classifier.groups_.reasons()
-    assert fitted.training_.fit_ids == result.classifier.training_.fit_ids
+    assert fitted.training_.ids == result.classifier.training_.ids
     saved, of_run = (json.loads((folder / "model.json").read_text()) for folder in (data / "model", data / "out/model"))
     assert saved == of_run
 

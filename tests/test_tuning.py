@@ -61,7 +61,7 @@ class Outcome:
     study: str  # its name holds the digest of the rows that are tuned on
     trials: list[tuple[dict[str, object], float | None]]
     tuned: Tuned | None
-    learnt: list[tuple[list[str], list[str]]]
+    learnt: list[tuple[list[str], list[int]]]  # ids, and in which fold each is held out
     tested: list[list[int]]
 
 
@@ -76,7 +76,7 @@ def tuned_run(settings: Settings, out: Path) -> Outcome:
         study,
         [(one.params, one.value) for one in trials],
         result.chosen.tuned,
-        [(one.classifier.training_.fit_ids, one.classifier.training_.validation_ids) for one in result.candidates],
+        [(one.classifier.training_.ids, one.classifier.training_.fold.tolist()) for one in result.candidates],
         result.chosen.evaluation.confusion.tolist(),
     )
 
@@ -87,10 +87,10 @@ def test_a_test_set_has_no_part_in_what_is_tuned(data: Path, job: Job, make_tar:
     first = tuned_run(job(**more), data / "first")
     assert first.tuned is not None
     assert (len(first.trials), len(first.learnt)) == (4, 3)
-    for fit, validation in first.learnt:
-        assert fit
-        assert validation
-        assert not {*fit, *validation} & {str(row) for row in TESTED}
+    for ids, fold in first.learnt:
+        assert len(ids) == len(fold)
+        assert {-1, 0} <= set(fold)
+        assert not set(ids) & {str(row) for row in TESTED}
 
     with (data / "wrong.csv").open("w") as file:
         table = csv.writer(file)

@@ -152,7 +152,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     not_counted = uncounted_rows(inputs, first, inputs.test_rows)
     trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
     candidates = [trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads]
-    chosen = max(candidates, key=lambda one: one.validation_f1)
+    chosen = max(candidates, key=lambda one: one.agreement)
     if inputs.settings.trials:
         chosen = _tune(trainer, chosen, candidates, groupings, folder.study)
         candidates += [chosen] if chosen.tuned else []
@@ -307,7 +307,7 @@ class _Trainer:
         more = {} if head_settings is None else {"head_settings": head_settings}
         classifier = Classifier(**dict(inputs.fit_settings(encoder, threshold=threshold, head=head, **more)))
         classifier.learn(search_, grouping.labels, self.parts, inputs.pool, store, self.progress)
-        score, seconds = validation_f1(classifier, self.judged), time.perf_counter() - started
+        score, seconds = agreement_with_groups(classifier, self.judged), time.perf_counter() - started
         found = Candidate(encoder, head, threshold, classifier, search_, store, grouping.refined, score, seconds)
         if inputs.test_set is None:
             return found
@@ -317,7 +317,7 @@ class _Trainer:
         return replace(found, predictions=predictions, evaluation=evaluation, unreadable=unreadable)
 
 
-def validation_f1(classifier: Classifier, judged: set[str]) -> float:
+def agreement_with_groups(classifier: Classifier, judged: set[str]) -> float:
     """Return macro-F1 on the rows in `judged`, each while it was held out, over the classes that have any."""
     training, fitted = classifier.training_, classifier.cross_fit_
     kept = np.array([training.ids[row] in judged for row in fitted.rows], dtype=bool)
