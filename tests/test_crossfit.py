@@ -24,6 +24,7 @@ def training(seed: int = 0, spread: float = 1.5, dim: int = 12) -> Training:
     fold = random.integers(0, FOLDS, COUNT)
     fold[:3] = -1
     return Training(
+        classes=["a", "b", "none"],
         ids=[str(row) for row in range(COUNT)],
         X=X.astype(np.float32),
         targets=0.9 * np.eye(3)[y] + 0.1 / 3,

@@ -126,6 +126,7 @@ def learnt(found: PoolLabels, fold: Sequence[int] | None = None) -> Training:
     """Each row's only feature is its number."""
     rows = np.arange(len(found.groups.decision))
     return Training(
+        classes=["a", "b", "none"],
         ids=[str(row) for row in rows],
         X=rows[:, None].astype(np.float32),
         targets=found.targets(rows),

@@ -58,11 +58,12 @@ class Classifier:
 
     classes_            the classes, with "none" last
     encoder_, head_     what turns an image into features, and these into scores
-    calibration_        temperature, prior and thresholds: from scores to probabilities and a class
+    calibration_        slopes, shifts, prior and thresholds: from scores to probabilities and a class
     exemplar_names_     what the exemplars are called; exemplar_vectors_: their unit vectors in the model space;
                         exemplar_classes_: the number of the class of each, None where an older model did not say
     counts_             rows of each class that were learnt from
     groups_, training_  what the pool's rows were taken for, and those learnt from; not of a model that was loaded
+    cross_fit_          what is said of each row that was held out; not of a model that was loaded
     """
 
     def __init__(

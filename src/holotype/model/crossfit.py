@@ -1,5 +1,6 @@
 """A head that answers for new images: each row is judged by a head that has not learnt from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,23 @@ from numpy.typing import NDArray
 
 from holotype.model.calibration import Calibration, calibrate
 from holotype.model.heads import Head, averaged, fit_head
+from holotype.model.predictions import classified
 from holotype.model.rows import Training
 from holotype.progress import Step, no_step
 from holotype.settings import HeadName, HeadSettings
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Of the images that people said show a class (`shown`), how many the model gave it (`found`); `taken` in all.
+
+    Each was judged by a head that had not learnt from it. What is asked about is harder than the rest of a pool.
+    """
+
+    name: str
+    shown: int
+    found: int
+    taken: int
 
 
 @dataclass(frozen=True)
@@ -19,12 +34,14 @@ class CrossFit:
     head            the mean of one head for each fold that was held out
     rows            (m,) places in the training of the rows that were held out
     probabilities   (m, K + 1) of these, by the head that did not learn from them
+    answered        per class how the images that people answered were judged while they were held out
     """
 
     head: Head
     calibration: Calibration
     rows: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    answered: Sequence[Answered]
 
 
 def cross_fit(name: HeadName, settings: HeadSettings, training: Training, seed: int, step: Step = no_step) -> CrossFit:
@@ -44,4 +61,15 @@ def cross_fit(name: HeadName, settings: HeadSettings, training: Training, seed: 
         step()
     rows = np.flatnonzero((training.fold >= 0) & (training.stands > 0))
     calibration = calibrate(scores[rows], training.targets[rows], training.stands[rows], training.told[rows])
-    return CrossFit(averaged(heads), calibration, rows, calibration.probabilities(scores[rows]))
+    probabilities = calibration.probabilities(scores[rows])
+    told = training.told[rows]
+    given = classified(probabilities[told], calibration.thresholds)
+    return CrossFit(averaged(heads), calibration, rows, probabilities, _answered(training, rows[told], given))
+
+
+def _answered(training: Training, rows: NDArray[np.int64], given: NDArray[np.int64]) -> list[Answered]:
+    certain, found = training.targets[rows] == 1, []
+    for k, name in enumerate(training.classes[:-1]):
+        taken = given == k
+        found.append(Answered(name, int(certain[:, k].sum()), int((taken & certain[:, k]).sum()), int(taken.sum())))
+    return found

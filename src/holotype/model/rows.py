@@ -78,6 +78,7 @@ class PoolLabels:
 class Training:
     """What heads learn from, and what was left out and why.
 
+    classes    their names, "none" last
     ids        of the rows; augmented views follow behind
     X          (n, dim) features
     targets    (n, K + 1) with which probability each shows each class; "none" last
@@ -90,6 +91,7 @@ class Training:
     warnings   what there is nothing to learn from
     """
 
+    classes: list[str]
     ids: list[str]
     X: NDArray[np.float32]
     targets: NDArray[np.float64]
@@ -240,6 +242,7 @@ def build(
         X, stands = np.concatenate([X, X_more]), np.concatenate([stands, np.zeros(len(origin))])
         targets, told, fold = (np.concatenate([each, each[origin]]) for each in (targets, told, fold))
     return Training(
+        classes,
         ids,
         X,
         targets,

@@ -194,7 +194,7 @@ def _parse_description(content: bytes, where: str) -> Description:
             f"the model in {where} is not whole: {DESCRIPTION_FILE} cannot be read: {first_line(error)}"
         ) from None
     if found not in _READ:
-        raise ModelError(f"{where} has format {found!r}, this version reads format {' and '.join(map(str, _READ))}")
+        raise ModelError(f"{where} has format {found!r}, this version reads formats {_READ[0]} to {FORMAT}")
     try:
         about = Description.model_validate_json(content)
     except ValidationError as error:

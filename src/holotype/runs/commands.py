@@ -29,7 +29,7 @@ from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.places import find_inputs
-from holotype.runs.remarks import say_left_out, say_missing, say_unreadable
+from holotype.runs.remarks import say_answered, say_left_out, say_missing, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncounted_rows
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
@@ -77,6 +77,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
         if evaluation is None:
             raise HolotypeError(f"no row of {test_set} can be evaluated: {_why_none(out, test_set, not_counted)}")
         record = evaluation.to_json() | {"not_counted": not_counted}
+        say_answered(folder.metrics, progress)
         if writable:
             files.write(folder.evaluation, json.dumps(record, indent=1, allow_nan=False))
     if not writable:

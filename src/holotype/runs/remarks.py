@@ -1,10 +1,13 @@
-"""What is said of a pool while work goes on: what was left out of it, and which of its images cannot be read."""
+"""What is said while work goes on: of a pool, and of what people answered about it."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from holotype.errors import HolotypeError
+from holotype.model.crossfit import Answered
 from holotype.names import command, counted
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
@@ -32,6 +35,20 @@ def say_unreadable(pool: Pool, unreadable: Mapping[str, str], progress: Progress
             "programs show, or copy these again"
         )
     progress.say(f"unreadable: {len(unreadable):,} of {len(pool):,} images; {example}")
+
+
+def said_of_answered(one: Answered) -> str:
+    """Say how the answered images of a class are predicted by what was learnt without them."""
+    return f"{one.found} of {one.shown} found, {one.taken - one.found} others taken for it"
+
+
+def say_answered(metrics: Path, progress: Progress) -> None:
+    """Say the same of each class that people answered about, as the run noted it in `metrics`."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):  # of an earlier version, or not there
+        found = [Answered(**one) for one in json.loads(metrics.read_text(encoding="utf-8")).get("answered", [])]
+        for one in found:
+            if one.shown or one.taken:
+                progress.say(f"answered images of {one.name}, each held out: {said_of_answered(one)}")
 
 
 def say_missing(supplied: Embeddings, vectors: Path | str | None, images: str, progress: Progress) -> None:

@@ -36,7 +36,7 @@ class Candidate:
     """One combination of the sweep: a fitted classifier and how it did.
 
     refined         what answers made of its groups; None without any
-    validation_f1   macro-F1 on the validation rows that every candidate labels alike; by labels of the groups
+    agreement       macro-F1 by the groups' own labels, on rows that were held out and that all candidates label alike
     predictions     of the test rows, None without a test set; unreadable ones are in `unreadable` with the reason
     """
 
@@ -47,7 +47,7 @@ class Candidate:
     search: Search
     store: EmbeddingStore
     refined: Refined | None
-    validation_f1: float
+    agreement: float
     seconds: float
     evaluation: Evaluation | None = None
     predictions: Predictions | None = None
@@ -144,7 +144,7 @@ class RunResult:
         """Return a row for each candidate; a column `failed` only where one is."""
         rows = [_sweep_row(one, chosen=one is self.chosen) for one in self.candidates]
         for encoder, threshold, reason in self.failed:
-            numbers = ("members", "validation macro-F1", "test macro-F1", "test macro AUC", "seconds")
+            numbers = ("members", "agreement with the groups", "test macro-F1", "test macro AUC", "seconds")
             labels: dict[str, Any] = {"encoder": encoder, "head": "-", "threshold": threshold}
             rows.append(labels | dict.fromkeys(numbers) | {"failed": reason, "chosen": False})
         if not self.failed:
@@ -171,7 +171,7 @@ def _sweep_row(one: Candidate, *, chosen: bool) -> dict[str, Any]:
         "head": f"{one.head}, tuned" if one.tuned else one.head,
         "threshold": one.threshold,
         "members": sum(len(one.groups.members(k)) for k in range(len(one.search.classes))),
-        "validation macro-F1": round(one.validation_f1, 4),
+        "agreement with the groups": round(one.agreement, 4),
         "test macro-F1": _rounded(one.evaluation, "f1"),
         "test macro AUC": _rounded(one.evaluation, "roc_auc"),
         "seconds": round(one.seconds, 2),
@@ -203,6 +203,7 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
         "sweep": rows,
         "search": result.search_table(),
         "counts": chosen.classifier.training_.counts,
+        "answered": [asdict(one) for one in chosen.classifier.cross_fit_.answered],
         "warnings": list(result.warnings),
         "estimates": _estimate_table(chosen),
         "versions": versions(),

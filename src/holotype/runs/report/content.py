@@ -13,6 +13,7 @@ from holotype.model.classifier import versions
 from holotype.model.rows import COPY
 from holotype.names import counted
 from holotype.pool.pool import Pool
+from holotype.runs.remarks import said_of_answered
 from holotype.runs.report.sheets import class_summary
 from holotype.runs.results import Candidate, RunResult, unreadable
 from holotype.settings import Settings
@@ -100,6 +101,9 @@ def _facts(settings: Settings, chosen: Candidate) -> Iterator[tuple[str, Any]]:
     copies = sum(why == COPY for why in training.dropped.values())
     yield "Left out as test rows or nearly the same", len(training.dropped) - copies
     yield "Copies, which are learnt from once", copies
+    for one in classifier.cross_fit_.answered:
+        if one.shown or one.taken:
+            yield f"Answered images of {one.name}, each held out", said_of_answered(one)
     for name, value, basis in zip(classifier.classes_[:-1], calibration.thresholds, calibration.basis, strict=True):
         yield f"Probability threshold of {name}", f"{value:.3f} ({basis})"
 
@@ -139,8 +143,8 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
         if own.sum() > 1 and not (own & (training.fold >= 0)).any():
             yield (
                 f"No image of {name} could be held out (there are {own.sum()} to learn from): nothing here checks "
-                "how it is told apart. A lower threshold or more exemplars would help; or, if the images are all alike, "
-                "a higher --set near_duplicate, as what is nearly the same is held out together."
+                "how it is told apart. A lower threshold or more exemplars help; or, if the images are all alike, a "
+                "higher --set near_duplicate, as what is nearly the same is held out together."
             )
     if uncounted := result.uncounted():
         yield uncounted
