@@ -112,7 +112,8 @@ def test_a_group_of_one_image_beside_the_exemplar_is_enough(
     classifier.fit(pool, {"red": ["red0"]})
     assert len(classifier.groups_.members(0)) == 2
     assert sorted(name for name in classifier.training_.ids if name.startswith("red")) == ["red0", "red1"]
-    assert classifier.calibration_.basis[0].startswith("best F1 on 2 rows of the class, those learnt from included")
+    assert classifier.calibration_.basis[0].startswith("half of the greatest F1 to be expected, ")
+    assert classifier.calibration_.basis[0].endswith(", by the groups alone")
     chances = classifier.predict_proba([picture(row) for row in (500, 510, 503, 504, 505, 506)])
     assert chances[:2, 0].min() > 3 * chances[2:, 0].max()  # sure of little, and in the right order
     assert (classifier.predict([picture(row) for row in (0, 10)]) == "red").all()  # its own group at the least
@@ -138,9 +139,35 @@ def test_a_group_of_none_but_the_exemplar_names_the_nearest(network: str, pictur
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_too_few_images_for_a_validation_row(head: Any, network: str, picture: Picture, tmp_path: Path) -> None:
-    pool = few(tmp_path / "pool", picture, alike=3, others=4)
+@pytest.mark.parametrize("alike", [1, 2, 3])
+def test_a_pool_of_a_handful_of_images(
+    head: Any, alike: int, network: str, picture: Picture, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    pool = few(tmp_path / "pool", picture, alike, others=4)
     classifier = Classifier(encoder=network, head=head, **OPTIONS).fit(pool, {"red": ["red0"]})
-    assert not classifier.training_.validation_ids
+    assert [str(one.message)[:46] for one in recwarn] == ["no image but the exemplars is in the group of "] * (
+        alike == 1
+    )
+    training = classifier.training_
+    assert sorted(training.ids) == sorted(pool.ids)
+    assert [name for name in training.ids if name.startswith("red")] == [f"red{n}" for n in range(alike)]
+    assert (training.fold[training.y == 1] >= 0).all()  # each is held out
+    assert (training.fold[training.y == 0] >= 0).sum() == alike - 1  # but the exemplar
     chances = classifier.predict_proba([picture(500), picture(503)])
     assert chances[0, 0] > chances[1, 0]
+    assert classifier.calibration_.basis[0].startswith("one half: " if alike == 1 else "half of the greatest F1")
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_where_nothing_can_be_held_out_the_others_are_none_all_the_same(
+    head: Any, network: str, picture: Picture, tmp_path: Path
+) -> None:
+    """All others are nearly the same: what is learnt of them cannot be checked, and holds."""
+    pool = few(tmp_path / "pool", picture, alike=6)
+    vectors = np.zeros((len(pool), 8), np.float32)
+    red = np.array([name.startswith("red") for name in pool.ids])
+    vectors[red, 0], vectors[~red, 1] = 1, 1
+    supplied = Embeddings([vectors], np.arange(len(pool)), len(pool))
+    classifier = Classifier(encoder=network, head=head, **OPTIONS).fit(pool, {"red": ["red0"]}, embeddings=supplied)
+    assert classifier.training_.folds == []
+    assert classifier.predict([picture(row) for row in (500, 510, 503, 504)]).tolist() == ["red"] * 2 + ["none"] * 2

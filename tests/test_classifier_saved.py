@@ -120,7 +120,7 @@ def test_a_folder_without_a_model_and_one_of_another_format(saved: Path, tmp_pat
     shutil.copytree(saved, tmp_path / "model")
     about = json.loads((saved / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps(about | {"format": 99}))
-    with pytest.raises(ModelError, match="has format 99, this version reads format 4 and 5"):
+    with pytest.raises(ModelError, match="has format 99, this version reads formats 4 to 6"):
         Classifier.load(tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text(json.dumps(["a", "list"]))
     with pytest.raises(ModelError, match="not whole"):

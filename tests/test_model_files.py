@@ -13,9 +13,11 @@ import pytest
 from conftest import Picture
 from damaged_models import Files, arrays_changed, bytes_changed, forged, json_changed, onnx_changed
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load, save
 
 from holotype import Classifier
 from holotype.errors import ModelError
+from holotype.model.calibration import softmax
 
 pytestmark = pytest.mark.usefixtures("fit_cache")
 
@@ -97,6 +99,9 @@ def described(whole: Files, **changes: Any) -> Files:
         ({"thresholds": ["0.5", 0.5]}, r"thresholds\.0: Input should be a valid number"),
         ({"thresholds": [0.5, 1.5]}, r"thresholds\.1: .* less than or equal to 1"),
         ({"temperature": 0}, "temperature: Input should be greater"),
+        ({"temperature": 1.0}, "expected a temperature up to format 5 alone, got 1.0"),
+        ({"format": 5}, "expected a temperature up to format 5 alone, got None"),
+        ({"format": 5, "temperature": 1.0}, "expected arrays .*, got .*slope"),
         ({"prior": [0.1, 0.1, 0.1]}, "a prior that adds up to 1, got 0.3"),
         ({"classes": ["red", "red"]}, "two classes have one name"),
         ({"classes": ["red", "none"]}, '"none" is the name of the rejected class'),
@@ -108,7 +113,7 @@ def described(whole: Files, **changes: Any) -> Files:
         ({"layers": 2}, "expected arrays .*weights1"),
         ({"layers": 10**9}, "layers: Input should be less than"),
         ({"more": 1}, "more: Extra inputs are not permitted"),
-        ({"format": "5"}, "has format '5', this version reads format 4 and 5"),
+        ({"format": "6"}, "has format '6', this version reads formats 4 to 6"),
         ({"preprocessing": {"fill": [0, 0, 0]}}, r"expected margins of \(127, 127, 127\)"),
     ],
 )
@@ -127,13 +132,45 @@ def test_a_missing_key_is_named(whole: Files, tmp_path: Path) -> None:
             Classifier.load(tmp_path / "model")
 
 
-def test_a_model_of_the_format_before_loads(whole: Files, tmp_path: Path, picture: Picture) -> None:
-    about = json.loads(whole["model.json"]) | {"format": 4}
-    del about["digest"]
-    write(tmp_path / "model", whole)
-    wanted = Classifier.load(tmp_path / "model").predict_proba([picture(0)])
-    write(tmp_path / "model", whole | {"model.json": json.dumps(about, indent=1).encode()})
-    assert np.array_equal(Classifier.load(tmp_path / "model").predict_proba([picture(0)]), wanted)
+def older(whole: Files, number: int, temperature: float, shift: list[float]) -> Files:
+    """The model as it was saved in format 4 or 5: one temperature, and a shift of "none" too."""
+    arrays = load(whole["arrays.safetensors"])
+    del arrays["slope"]
+    arrays["shift"] = np.array(shift)
+    about = json.loads(whole["model.json"]) | {"format": number, "temperature": temperature}
+    files = forged(whole | {"arrays.safetensors": save(arrays), "model.json": json.dumps(about).encode()})
+    if number == 4:
+        about = json.loads(files["model.json"])
+        del about["digest"]
+        files |= {"model.json": json.dumps(about, indent=1).encode()}
+    return files
+
+
+@pytest.mark.parametrize("number", [4, 5])
+def test_a_model_of_a_format_before_says_what_it_said(
+    number: int, whole: Files, fitted: Classifier, tmp_path: Path, picture: Picture
+) -> None:
+    """softmax(scores / temperature + shift); also after it was saved anew, in the format of today."""
+    images = [picture(row) for row in range(300, 330)]  # no exemplars
+    features = fitted.encoder_.encode(np.stack([fitted.encoder_.prepare(image) for image in images]))
+    for temperature, shift in ((1.0, [0.0, 0.0, 0.0]), (0.31, [-2.5, -1.0, 0.7]), (7.0, [1.0, 3.0, 2.0])):
+        wanted = softmax(fitted.head_.scores(features) / temperature + shift)
+        write(tmp_path / "model", older(whole, number, temperature, shift))
+        model = Classifier.load(tmp_path / "model")
+        assert np.allclose(model.predict_proba(images), wanted, atol=1e-6)
+        assert np.array_equal(model.calibration_.thresholds, fitted.calibration_.thresholds)
+        model.save(tmp_path / "anew")
+        assert json.loads((tmp_path / "anew" / "model.json").read_text())["format"] == 6
+        assert np.array_equal(Classifier.load(tmp_path / "anew").predict_proba(images), model.predict_proba(images))
+
+
+def test_a_model_of_a_format_before_that_was_changed_is_refused(whole: Files, tmp_path: Path) -> None:
+    files = older(whole, 5, 2.0, [0.0, 0.0, 0.0])
+    about = json.loads(files["model.json"])
+    for changes in ({"temperature": 3.0}, {"digest": "0" * 64}, {"format": 4}):
+        write(tmp_path / "model", files | {"model.json": json.dumps(about | changes).encode()})
+        with pytest.raises(ModelError, match="what it holds does not fit its digest"):
+            Classifier.load(tmp_path / "model")
 
 
 def network(*nodes: onnx.NodeProto, weights: Any = (), out: int = 48, side: int = 32, **more: Any) -> bytes:
