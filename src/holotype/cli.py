@@ -246,17 +246,21 @@ def review(
 @app.command()
 def suggest(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="How many images of each class.")] = 20,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images of each class.")] = 10,
     label: Annotated[str | None, typer.Option("--class", help="Only this class.")] = None,
     images: Moved = None,
 ) -> None:
     """Print the images to ask about next, as a CSV for `holotype answer` in which the answers are to be filled in."""
     from holotype.progress import Terminal
+    from holotype.review.queries import better_rounds
     from holotype.review.review import Review
 
     _note_place(folder, images)
-    with Review.open(folder, progress=Terminal()) as opened:
+    progress = Terminal()
+    with Review.open(folder, progress=progress) as opened:
         _print_lines(opened.form(n, [label] if label else opened.classes))
+    if better := better_rounds(n):
+        progress.say(better)
 
 
 @app.command()

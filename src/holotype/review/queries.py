@@ -22,6 +22,7 @@ _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
 _WIDE = 4.0  # logits from even odds count as much as ...
 _APART = 0.5  # ... this share of the way from nothing in common to the same image
+_ROUND = 10  # questions of a class, from which on asking in rounds brings more
 _TINY = 10.0  # estimated images left of a class that is walked from the top ...
 _LIKELY = -3.0  # ... counted from this logit on: the pool is large, and its unlikely images add up
 
@@ -145,6 +146,19 @@ def choose_together(strategy: "Strategy", context: QueryContext, n: int, answere
         ahead.logits[among] = context.expected.logits(chosen, yes, among)
         ahead = replace(ahead, seen=ahead.seen.ahead(some))
     return chosen
+
+
+def better_rounds(n: int) -> str:
+    """Return how `n` questions about a class are better asked, in words; nothing where they are few.
+
+    docs/tried.md has what questions bring that are asked 2, 10, 20 and 24 at a time.
+    """
+    if n <= _ROUND:
+        return ""
+    return (
+        f"{n} questions of a class at once bring less than {-(-n // _ROUND)} rounds of {_ROUND}: give what is answered "
+        f"to holotype answer, and ask for the next (-n {_ROUND})"
+    )
 
 
 class Strategy(Protocol):
