@@ -223,7 +223,7 @@ def test_6_a_withdrawn_exemplar_is_not_said_to_show_something_else(data: Path, j
         review.apply()
     row = rows_of(data / "out")["0"]
     assert (row["class"], row["decision"]) == (RED, "member")
-    assert row["part"] in ("fit", "validation")
+    assert row["part"] == "learnt"
     with Review.open(data / "out") as review:  # these are two statements: one does not take the other back
         review.answers.add("0", RED, "no")
         review.refit()
@@ -253,7 +253,7 @@ def test_7_evaluate_counts_the_rows_that_the_test_set_of_a_run_counts(data: Path
     assert np.array_equal(again.confusion, result.evaluation.confusion)
     # nothing was learnt from these copies themselves, and all from the pictures that they are copies of
     parts = {name: row["part"] for name, row in rows_of(data / "out").items()}
-    twins = [name for name in others if parts[name] in ("fit", "validation") and parts[f"{name}-copy"] is None]
+    twins = [name for name in others if parts[name] == "learnt" and parts[f"{name}-copy"] is None]
     assert len(twins) > 10
     rows: list[list[object]] = [[f"{name}-copy", 0, 0, 0] for name in twins]
     other = write_csv(data / "other.csv", ["index", RED, "green", "blue"], [*rows, [10, 1, 0, 0]])

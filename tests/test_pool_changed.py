@@ -118,7 +118,7 @@ def test_a_copy_that_comes_later_shares_what_is_known_of_its_image(
 def test_evaluate_knows_what_was_learnt_from_under_other_names(
     out: Path, photos: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learnt = [name for name, row in groups_of(out).items() if row["part"] == "fit" and row["class"] == "none"][:2]
+    learnt = [name for name, row in groups_of(out).items() if row["part"] == "learnt" and row["class"] == "none"][:2]
     fresh = [name for name, row in groups_of(out).items() if row["part"] is None][:6]
     rename(photos)
     (photos / "deep" / f"{learnt[1]}.jpg").unlink()
