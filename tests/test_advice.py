@@ -210,7 +210,9 @@ def test_a_test_set_of_which_no_row_counts_says_what_helps(out: Path, tmp_path: 
     code, _, error = holotype("evaluate", out, "--test-set", table)
     assert (code, error.endswith("unreadable; add rows of other images\n")) == (1, True)
     with (out / "groups.parquet").open("rb") as file:
-        learnt = [row["id"] for row in pq.read_table(file).to_pylist() if row["part"] == "learnt" and int(row["id"]) > 2]
+        learnt = [
+            row["id"] for row in pq.read_table(file).to_pylist() if row["part"] == "learnt" and int(row["id"]) > 2
+        ]
     table.write_text("index,red,green,blue\n" + "".join(f"{name},0,0,0\n" for name in learnt[:4]))
     code, _, error = holotype("evaluate", out, "--test-set", table)
     assert code == 1

@@ -169,3 +169,15 @@ def test_the_reason_is_true() -> None:
         best = int((chances[:2] - [0.4, 0.3]).argmax())
         assert record["reason"].startswith(f"p({CLASSES[best]}) = {chances[best]:.3f} ")
         assert ("reaches" in record["reason"]) == (record["label"] == CLASSES[best]) == (record["margin"] >= 0)
+
+
+def test_the_reason_names_the_likeliest_class_where_none_is_given() -> None:
+    """Not the one that is least far below its threshold; where one is given, that one."""
+    chances = np.array([[0.39, 0.2, 0.41], [0.1, 0.29, 0.61], [0.39, 0.35, 0.26], [0.0, 0.0, 1.0]])
+    found = Predictions(["0", "1", "2", "3"], ["a", "b"], chances, np.array([0.5, 0.3]), ["e"] * 4, np.zeros(4))
+    records = list(found.records())
+    assert [record["label"] for record in records] == ["none", "none", "b", "none"]
+    assert [record["reason"].split(" ")[0] for record in records] == ["p(a)", "p(b)", "p(b)", "p(a)"]
+    assert records[0]["reason"].startswith("p(a) = 0.390 stays below its threshold 0.500")
+    assert [record["margin"] for record in records] == pytest.approx([-0.11, -0.01, 0.05, -0.5])
+    assert found[found.numbers == 2].labels == ["none"] * 3
