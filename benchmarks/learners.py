@@ -154,7 +154,7 @@ def nnpu(prior: float = 0.003) -> Learner:
             below = torch.sigmoid(rest).mean() - prior * torch.sigmoid(shown).mean()
             (prior * torch.sigmoid(-shown).mean() + torch.relu(below)).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        weights, bias = line.weight.detach().numpy()[0], float(line.bias)
+        weights, bias = line.weight.detach().numpy()[0], line.bias.item()
         return lambda new: np.asarray(1 / (1 + np.exp(-(new @ weights + bias))), dtype=np.float64)
 
     return _binary(fit)
