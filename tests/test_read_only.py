@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from system import commands, mounting
 
-from holotype import Review, Settings, files
+from holotype import Review, Settings, files, run
 from holotype.answers.log import AnswerLog
 from holotype.answers.moment import read_together
 from holotype.errors import AnswersError, HolotypeWarning
@@ -21,7 +21,10 @@ from holotype.runs.commands import evaluate_run, tune_run
 
 
 def new_rows(out: Path) -> str:
-    """A test set of images that nothing was learnt from, which show none of the classes."""
+    """A test set of images that nothing was learnt from, which show none of the classes; the run is done for that."""
+    settings = Settings.load(out / "holotype.toml")
+    fewer = settings.fit.model_copy(update={"negatives": 60})
+    run(settings.model_copy(update={"thresholds": [0.9], "fit": fewer}), out, force=True)
     rows = pq.read_table(out / "groups.parquet", columns=["id", "decision", "part"]).to_pylist()
     names = [row["id"] for row in rows if row["part"] is None and row["decision"] != "missing"]
     assert names
@@ -37,9 +40,9 @@ def read_only(out: Path) -> list[str]:
 
 
 def test_what_only_reads_works_in_a_run_that_can_only_be_read(out: Path, tmp_path: Path, read_only: list[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     test_set, export = tmp_path / "test.csv", tmp_path / "answers.csv"
     test_set.write_text(new_rows(out))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     predicted, exported, suggested, evaluated, *refused = commands(
         ["predict", out, Settings.load(out / "holotype.toml").images],
         ["answer", out, "--export", export],
@@ -124,8 +127,8 @@ def test_a_run_is_tuned_on_a_disk_without_locks(out: Path) -> None:
 
 
 def test_a_folder_that_this_user_may_not_write_into_is_said(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
     test_set = out.parent / "test.csv"
     test_set.write_text(new_rows(out))
+    monkeypatch.setattr(os, "access", lambda *_: False)
     assert evaluate_run(out, test_set).rows >= 1
     assert not (out / "evaluation.json").exists()
