@@ -177,7 +177,7 @@ def _copy_aside(path: Path) -> Path:
         beside = path.with_name(f"{path.name}{end}")
         if beside.exists():
             files.write(copy.with_name(f"{copy.name}{end}"), beside.read_bytes())
-            copy.with_name(f"{copy.name}{end}").chmod(beside.stat().st_mode & 0o777)
+            files.set_mode(copy.with_name(f"{copy.name}{end}"), beside.stat().st_mode & 0o777)
     return copy
 
 
