@@ -26,7 +26,7 @@ from benchmarks.answers import OURS, REVIEWERS, begin, figures, review
 from benchmarks.episodes import Episode, episodes
 from benchmarks.figures import calibration_error, judge, log_loss
 from benchmarks.methods import Spaces, answered, grouped, ranked
-from benchmarks.pools import ENCODERS, POOLS, load
+from benchmarks.pools import BUILT_ON, ENCODERS, load
 from holotype.answers import feedback
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
@@ -155,8 +155,8 @@ def table(found: Mapping[str, Sequence[float]], columns: Sequence[str]) -> str:
 
 def leave_out(found: Mapping[str, Sequence[float]]) -> Iterator[str]:
     """Say for each pool what would be chosen on the others, and what that is worth there."""
-    means = {name: np.reshape(values, (len(POOLS), -1)).mean(axis=1) for name, values in found.items()}
-    for place, pool in enumerate(POOLS):
+    means = {name: np.reshape(values, (len(BUILT_ON), -1)).mean(axis=1) for name, values in found.items()}
+    for place, pool in enumerate(BUILT_ON):
         chosen = max(means, key=lambda name: float(np.delete(means[name], place).mean()))
         there, usual = means[chosen][place], means[UNCHANGED][place]
         yield f"chosen without {pool}: {chosen}; F1 there {there:.3f}, unchanged {usual:.3f}"
@@ -164,7 +164,7 @@ def leave_out(found: Mapping[str, Sequence[float]]) -> Iterator[str]:
 
 def carried_over(parts: Mapping[tuple[str, str], Rows]) -> Iterator[str]:
     """Say how far off the estimate is on a pool that it was not fitted on."""
-    for left_out in POOLS:
+    for left_out in BUILT_ON:
         formula = fit([rows for key, rows in parts.items() if key[0] != left_out])
         for encoder in sorted({key[1] for key in parts}):
             seen, right = parts[left_out, encoder]
@@ -234,19 +234,19 @@ def judged(formula: Sequence[float] | NDArray[np.float64], rows: Rows) -> str:
 def feedback_tables(quick: bool) -> None:
     """Print what `_COMBINED` is when it is fitted, and the F1 with the other constants changed."""
     reviews, compared = (2, 1) if quick else (REVIEWS, COMPARED)
-    spaces = {pool: Spaces(load(pool, ENCODERS[0])) for pool in POOLS}
+    spaces = {pool: Spaces(load(pool, ENCODERS[0])) for pool in BUILT_ON}
     learnt = {pool: learnt_rows(one, reviews) for pool, one in spaces.items()}
     parts = {pool: rows for pool, (rows, _) in learnt.items()}
     for pool, (seen, right) in parts.items():
         print(f"{pool}: {reviews} reviews, {len(seen):,} images, {right.mean():.3f} right")
     print("combined, in the code:", list(feedback._COMBINED))
     print("combined, from both pools:", np.round(fit(list(parts.values())), 2).tolist())
-    for pool, other in [*pairwise(POOLS), *pairwise(reversed(list(POOLS)))]:
+    for pool, other in [*pairwise(BUILT_ON), *pairwise(reversed(list(BUILT_ON)))]:
         formula = fit([parts[pool]])
         print(f"combined, from {pool}: {np.round(formula, 2).tolist()}; on {other}: {judged(formula, parts[other])}")
         print(f"the code's on {other}: {judged(feedback._COMBINED, parts[other])}", flush=True)
     found = reviewed_with(spaces, feedback, LEARNT, compared)
-    print(f"F1 after {max(REFITTED)} answers, {compared} reviews:", table(found, list(POOLS)), sep="\n")
+    print(f"F1 after {max(REFITTED)} answers, {compared} reviews:", table(found, list(BUILT_ON)), sep="\n")
 
 
 def reviewed_with(
@@ -264,9 +264,9 @@ def reviewed_with(
 def question_tables(quick: bool) -> None:
     """Print the F1 after answers with the constants of the questions changed."""
     reviews = 1 if quick else COMPARED
-    spaces = {pool: Spaces(load(pool, ENCODERS[0])) for pool in POOLS}
+    spaces = {pool: Spaces(load(pool, ENCODERS[0])) for pool in BUILT_ON}
     found = reviewed_with(spaces, queries, QUESTIONS, reviews)
-    print(f"F1 after {max(REFITTED)} answers, {reviews} reviews:", table(found, list(POOLS)), sep="\n")
+    print(f"F1 after {max(REFITTED)} answers, {reviews} reviews:", table(found, list(BUILT_ON)), sep="\n")
 
 
 def ranked_with(
@@ -274,7 +274,7 @@ def ranked_with(
 ) -> tuple[dict[tuple[str, str], Spaces], tuple[int, int]]:
     """Print the F1 with each constant of `module` changed; return the pools, and the size of the episodes."""
     size, encoders = (QUICK, ENCODERS[:1]) if quick else ((TRIPLES, DRAWS), ENCODERS)
-    spaces = {(pool, encoder): Spaces(load(pool, encoder)) for pool in POOLS for encoder in encoders}
+    spaces = {(pool, encoder): Spaces(load(pool, encoder)) for pool in BUILT_ON for encoder in encoders}
     found: dict[str, list[float]] = {}
     for changed in choices(around):
         found[named(changed)] = [quality(one, module, changed, size) for one in spaces.values()]

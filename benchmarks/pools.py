@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import icons
+from benchmarks import icons, mixed
 from examples.emoji import build as emoji
 from examples.emoji.archive import write_tar
 from examples.emoji.sources import cache_folder
@@ -78,7 +78,9 @@ class _Recipe:
 POOLS = {
     "emoji": _Recipe(lambda out: emoji.build(out, emoji.Settings("full", seed=0, sides=(128, 320))), 40, 92),
     "icons": _Recipe(icons.build, 25, 10_000),
+    "mixed": _Recipe(mixed.build, 15, 1_000),
 }
+BUILT_ON = ("emoji", "icons")  # constants are fitted on these, and results are published of them; "mixed" only checks
 ENCODERS = ("efficientnet_lite0", "efficientnet_lite2")
 
 

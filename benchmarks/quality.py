@@ -30,7 +30,7 @@ from benchmarks.figures import (
     stated_of_members,
 )
 from benchmarks.methods import Method, MethodAnswer, Spaces
-from benchmarks.pools import ENCODERS, POOLS, Truth, load
+from benchmarks.pools import BUILT_ON, ENCODERS, POOLS, Truth, load
 from holotype.settings import RankSettings, SpaceName
 
 NAIVE, OURS = "naive, cosine .75", "ours"
@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "answers" if given.answers else "new_images" if given.new else "quality"
     given.out = given.out or Path("benchmarks/results") / f"{name}.json"
     given.draws = given.draws or (2 if given.answers or given.new else 20)
-    pools, encoders = given.pool or list(POOLS), given.encoder or list(ENCODERS)
+    pools, encoders = given.pool or list(POOLS if given.new else BUILT_ON), given.encoder or list(ENCODERS)
     if given.quick:
         pools, encoders, given.triples, given.draws, given.side = pools[:1], encoders[:1], 3, 2, 1
     results: list[dict[str, Any]] = []

@@ -242,6 +242,15 @@ def another_that_writes(log: AnswerLog) -> Iterator[None]:
     assert not thread.is_alive()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is met as Python does by itself, whatever a command before left, or nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_who_is_interrupted_before_its_turn_keeps_nobody_waiting(path: Path) -> None:
     log = AnswerLog(path)
     with another_that_writes(log):

@@ -1,5 +1,6 @@
 """Encoders: real networks with random weights, in files laid out as the hub and users have them."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from networks import (
     snapshot,
 )
 
+from holotype import files
 from holotype.encoders.preprocessing import IMAGENET
 from holotype.encoders.registry import REGISTRY, load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
@@ -284,3 +286,11 @@ def test_a_folder_that_is_no_vision_model_is_refused(
     spoil(tmp_path)
     with pytest.raises(EncoderError, match=message):
         load_encoder(str(tmp_path))
+
+
+def test_what_is_kept_of_a_network_has_a_name_that_any_disk_takes(network: str, tmp_path: Path) -> None:
+    for suffix in (".onnx", ".json"):
+        shutil.copy(Path(network).with_suffix(suffix), tmp_path / f"a:b?*{suffix}")
+    encoder = load_encoder(str(tmp_path / "a:b?*.onnx"))
+    assert encoder.name_on_disk.startswith("a-b---")
+    assert list((files.cache_folder() / "encoders").glob("a-b---*.onnx"))

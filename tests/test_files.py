@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -284,3 +285,16 @@ def test_text_that_cannot_be_stored(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds characters"):
         write(tmp_path / "\ud800", b"x")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EIO])
+def test_a_disk_without_permissions_has_closed_folders_as_it_can(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, mode: int) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with pytest.raises(OutputError, match=r"cannot write .*new") if code == errno.EIO else nullcontext():
+        make_folder(tmp_path / "new", closed=True)
+    assert (tmp_path / "new").is_dir()

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from conftest import Picture
 from damaged_models import Files, arrays_changed, bytes_changed, forged, json_changed, onnx_changed
+from networks import snapshot
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load, save
 
@@ -291,6 +292,20 @@ def test_links_within_the_folder_are_followed(whole: Files, tmp_path: Path, pict
     (folder / "encoder.onnx").symlink_to("real/encoder.onnx")
     (tmp_path / "link").symlink_to(folder)
     assert Classifier.load(tmp_path / "link").predict_proba([picture(0)]).shape == (1, 3)
+
+
+def test_a_model_that_the_hub_fetched_is_loaded(whole: Files, tmp_path: Path, picture: Picture) -> None:
+    folder = snapshot(tmp_path, "owner/model")
+    blobs = folder.parents[1] / "blobs"
+    blobs.mkdir()
+    for number, path in enumerate(write(tmp_path / "model", whole).iterdir()):
+        blob = path.rename(blobs / f"{number:064}")
+        (folder / path.name).symlink_to(os.path.relpath(blob, folder))
+    assert Classifier.load(folder).predict_proba([picture(0)]).shape == (1, 3)
+    (folder / "head.onnx").unlink()
+    (folder / "head.onnx").symlink_to("/etc/passwd")
+    with pytest.raises(ModelError, match="is a link out of the model's folder"):
+        Classifier.load(folder)
 
 
 def test_the_files_may_be_replaced_while_a_model_is_in_use(whole: Files, tmp_path: Path, picture: Picture) -> None:

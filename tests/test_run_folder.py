@@ -1,5 +1,6 @@
 """The folder of a run: what is kept there, what is used again, and what takes whose place."""
 
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from holotype import Classifier, Review, Settings, open_pool, run
 from holotype.errors import AnswersError, HolotypeWarning, OutputError
 from holotype.runs import folder as folder_module
 from holotype.runs.folder import RunFolder
+from holotype.runs.sweep import repeat
 
 TESTED = (30, 31, 32, 40, 41, 33, 34, 35, 36, 37)  # as in `test.csv`
 
@@ -159,9 +161,9 @@ def test_a_swap_that_is_cut_off_anywhere_is_finished_by_the_next_that_comes(
 
     remove, rename = folder_module._remove, Path.rename
 
-    def removed(path: Path) -> None:
+    def removed(path: Path, aside: Path) -> None:
         cut_off()
-        remove(path)
+        remove(path, aside)
 
     def renamed(path: Path, target: Path) -> Path:
         if path.parent.name.startswith(".new"):
@@ -179,6 +181,24 @@ def test_a_swap_that_is_cut_off_anywhere_is_finished_by_the_next_that_comes(
     assert Settings.load(data / "out" / "holotype.toml").thresholds == [0.8 if new else 0.9]
     assert Classifier.load(data / "out").threshold == (0.8 if new else 0.9)
     assert not list((data / "out").glob(".new*"))
+
+
+def test_results_of_which_a_file_is_open_are_replaced_on_any_disk(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS and FUSE a file that is open stays under another name, and so its folder, until it is closed."""
+    rmdir = os.rmdir
+
+    def busy(path: str | Path, **more: Any) -> None:
+        if str(path).endswith("review"):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        rmdir(path, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", busy)
+        repeat(out)
+    Review.open(out).close()
+    assert len(list(out.glob(".new*"))) == 1
+    repeat(out)
+    assert not list(out.glob(".new*"))
 
 
 def test_new_results_that_cannot_be_listed_are_not_thrown_away() -> None:

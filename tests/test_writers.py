@@ -105,8 +105,8 @@ def test_a_reader_waits_while_results_are_replaced(out: Path, monkeypatch: pytes
     reader, found = Thread(target=lambda: found.append(Review.open(out))), list[Review]()
     remove = folder_module._remove
 
-    def slow(path: Path) -> None:
-        remove(path)
+    def slow(path: Path, aside: Path) -> None:
+        remove(path, aside)
         if path.name == "review":
             reader.start()
             time.sleep(0.3)

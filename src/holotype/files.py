@@ -18,6 +18,7 @@ _ELSEWHERE = "choose another place"
 NO_THREADS = "the system starts no more threads or processes: end other programs, or raise the limit (ulimit -u)"
 _SHOWN = 40  # characters of a name in that of what is written beside it, which may be no longer than a name may be
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)  # a file system that does not sync folders
+_NO_MODES = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP)  # one that has no permissions, or keeps them to itself
 _REASONS = {
     errno.EACCES: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
     errno.EPERM: ("permission denied", f"{_ELSEWHERE}, or let this user write there"),
@@ -173,7 +174,16 @@ def _make_closed(folder: Path) -> None:
         return
     mode = stat.S_IMODE(folder.stat().st_mode)
     if not mode & stat.S_IWGRP:
-        folder.chmod(mode & ~0o077)
+        set_mode(folder, mode & ~0o077)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Say who may read and write `path`, where its file system knows such a thing: FAT and some shares do not."""
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if error.errno not in _NO_MODES:
+            raise
 
 
 @contextmanager

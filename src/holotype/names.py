@@ -18,6 +18,7 @@ _MARKS = ("Mn", "Me")  # what stands on the letter before it
 _MOST_MARKS = 8  # on one letter; more would cover the lines around it
 _MAY_STACK = re.compile(rf"[^\w\0-\x7f]{{{_MOST_MARKS + 1}}}")  # marks are no letters; found at once, and nearly never
 OWN_RUN = "holotype run --images IMAGES --exemplar NAME=ID --out NEW"  # of what a run cannot take in
+_NOT_ON_FAT = re.compile(r'[<>:"\\|?*]')
 RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"  # letters
 
 
@@ -54,6 +55,11 @@ def _escaped(character: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count before its noun: `1 image`, `2,688 images`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def on_any_disk(name: str) -> str:
+    """Return `name` as the name of a file that FAT and NTFS take as well."""
+    return _NOT_ON_FAT.sub("-", name)
 
 
 def command(*words: object) -> str:

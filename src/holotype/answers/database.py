@@ -17,7 +17,7 @@ from urllib.parse import quote
 from holotype import files, forks, locks
 from holotype.answers import chain, wal
 from holotype.answers.moment import read_together
-from holotype.answers.opened import OPENED, identity
+from holotype.answers.opened import OPENED, identity, parents
 from holotype.answers.schema import APPLICATION, CREATION, FINISH, SCHEMA, TABLES, UNINDEXED, UPGRADES
 from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
 from holotype.names import command
@@ -73,6 +73,7 @@ class AnswerDatabase:
             raise _damaged(path, "its salvage was cut off")
         files.make_folder(path.parent, closed=True)
         with OPENED.turn:
+            OPENED.refuse_parents(path)
             is_open = OPENED.has(path)  # then SQLite has looked, and its files are for SQLite alone to open
             if not is_open:
                 self._look_beside()
@@ -82,10 +83,10 @@ class AnswerDatabase:
             self._place = Path(self._copies.name) / path.name if self._copies else path
             with suppress(OSError):  # SQLite says why, in the next line
                 os.close(os.open(self._place, os.O_CREAT | os.O_EXCL | os.O_RDWR, _MODE))
-            self.writer = self._connect()
             if self._copies is None:
-                OPENED.add(self, path)
+                OPENED.add(self, path)  # before it is open: this process may be forked at any moment
         try:
+            self.writer = self._connect()
             self._prepare()
             if self.read_only:
                 self.writer.execute("PRAGMA query_only = ON")
@@ -106,9 +107,7 @@ class AnswerDatabase:
 
     def _refuse_in_child(self) -> None:
         if self._is_parents:
-            raise AnswersError(
-                f"{self.path} was opened before this process was forked, and cannot be used in it; open it again here"
-            )
+            raise parents(self.path)
 
     def _connect(self) -> sqlite3.Connection:
         with explain(self.path):

@@ -1,7 +1,6 @@
-"""The files of a database that can only be read, as they are at one moment."""
+"""The files of a database, read as they are; of one that can only be read, all at one moment."""
 
 import time
-from contextlib import suppress
 from pathlib import Path
 
 _PAUSE = 0.05  # seconds between two looks at files that are being written
@@ -23,8 +22,15 @@ def read_together(path: Path, patience: float) -> dict[str, bytes]:
 
 
 def _contents(path: Path) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for name in (path.name, f"{path.name}-wal"):
-        with suppress(FileNotFoundError):
-            found[name] = path.with_name(name).read_bytes()
-    return found
+    return {f"{path.name}{end}": read_beside(path, end) for end in ("", "-wal")}
+
+
+def read_beside(database: Path, end: str) -> bytes:
+    """Return what SQLite keeps beside a database ("-wal", "-shm"), and with no `end` the database itself.
+
+    Nothing where there is no such file: SQLite takes an empty one for none.
+    """
+    try:
+        return database.with_name(f"{database.name}{end}").read_bytes()
+    except FileNotFoundError:
+        return b""

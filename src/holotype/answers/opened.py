@@ -10,6 +10,7 @@ from threading import RLock
 from weakref import WeakKeyDictionary
 
 from holotype import forks
+from holotype.errors import AnswersError
 
 Identity = tuple[int, int]
 
@@ -23,6 +24,14 @@ def identity(path: Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
+def parents(path: Path) -> AnswersError:
+    """Return what is said of a database at `path` that this process has from the one that it was forked from."""
+    return AnswersError(
+        f"{path} was opened before this process was forked, and cannot be used in it: close it before the fork and "
+        'open it again in each process, or start the process in another way (multiprocessing.get_context("spawn"))'
+    )
+
+
 class _Opened:
     """The databases that are open in this process.
 
@@ -32,10 +41,22 @@ class _Opened:
     def __init__(self) -> None:
         self.turn = RLock()
         self._files: WeakKeyDictionary[object, Identity | None] = WeakKeyDictionary()
+        self._of_parent = set[Identity | None]()
         forks.note(self)
 
     def begin_in_child(self) -> None:
         self.turn = RLock()
+        self._of_parent.update(self._files.values())  # for good: SQLite goes by what it had open, and by which locks
+        self._files.clear()
+
+    def refuse_parents(self, path: Path) -> None:
+        """Raise `AnswersError` for what was open when this process was forked.
+
+        A new connection would be taken by SQLite to have the locks of the parent, which this process has not: what both
+        write would be lost (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
+        """
+        if identity(path) in self._of_parent - {None}:
+            raise parents(path)
 
     def has(self, path: Path) -> bool:
         """Whether the database at `path` is open, for whoever holds `turn`."""

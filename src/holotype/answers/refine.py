@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from holotype import forks
 from holotype.answers.audit import Audit, audit
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import Expectation, FeedbackData, FeedbackModel, Logits, best_cut, learn, sigmoid
@@ -25,22 +27,42 @@ from holotype.settings import TrainSettings
 
 Rows = NDArray[np.int64]
 
-_LEARNING = Lock()  # what limits the threads of products holds for the whole process
-
 
 @cache
 def _products() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-@contextmanager
-def _on_one_core() -> Iterator[None]:
+class _OneCore:
     """Learn on one core: two threads of such small products mostly wait for each other, and keep who answers waiting.
 
-    So the outcome does not depend on the number of cores either.
+    So the outcome does not depend on the number of cores either. The limit holds for the whole process: one at a time.
     """
-    with _LEARNING, _products().limit(limits=1, user_api="blas"):
-        yield
+
+    def __init__(self) -> None:
+        self._limits: Any = None
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Let the thread that learnt in the parent, and is not here, keep nobody waiting, nor on one core."""
+        self._turn = Lock()
+        if self._limits is not None:
+            self._limits.restore_original_limits()
+            self._limits = None
+        forks.note(self)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Have the products within this on one core."""
+        with self._turn, _products().limit(limits=1, user_api="blas") as limits:
+            self._limits = limits
+            try:
+                yield
+            finally:
+                self._limits = None
+
+
+_on_one_core = _OneCore()
 
 
 @dataclass(frozen=True)

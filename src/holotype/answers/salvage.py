@@ -14,6 +14,7 @@ from typing import Any
 from holotype import files, locks
 from holotype.answers import chain, wal
 from holotype.answers.database import AnswerDatabase, salvaged
+from holotype.answers.moment import read_beside
 from holotype.answers.opened import OPENED
 from holotype.errors import AnswersError, DamagedAnswers
 
@@ -65,7 +66,7 @@ def _look(path: Path) -> str:
 
 def _salvage(path: Path) -> str:
     with files.explain(path), TemporaryDirectory(dir=path.parent, prefix=_NEW) as folder:
-        ways = (wal.mended(path), _beside(path, "-wal"), b"")  # one of them has the most
+        ways = (wal.mended(path), read_beside(path, "-wal"), b"")  # one of them has the most
         found = max((_read(path, content, Path(folder) / str(n)) for n, content in enumerate(ways)), key=_size)
         if not _size(found):
             raise AnswersError(f"no answer in {path} can be read; take the file from a copy, or move it away")
@@ -82,14 +83,6 @@ def _salvage(path: Path) -> str:
 
 def _size(tables: Tables) -> int:
     return sum(map(len, tables.values()))
-
-
-def _beside(path: Path, end: str) -> bytes:
-    """Return what is beside a database."""
-    try:
-        return path.with_name(f"{path.name}{end}").read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def _read(path: Path, beside: bytes, copy: Path) -> Tables:
@@ -177,7 +170,7 @@ def _copy_aside(path: Path) -> Path:
         beside = path.with_name(f"{path.name}{end}")
         if beside.exists():
             files.write(copy.with_name(f"{copy.name}{end}"), beside.read_bytes())
-            copy.with_name(f"{copy.name}{end}").chmod(beside.stat().st_mode & 0o777)
+            files.set_mode(copy.with_name(f"{copy.name}{end}"), beside.stat().st_mode & 0o777)
     return copy
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from holotype.answers.moment import read_beside
+
 _HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
 _MAGIC, _VERSION = 0x377F0682, 3007000  # the last bit says in which order checksums take bytes
 _MASK = 0xFFFFFFFF
@@ -38,8 +40,8 @@ def doubt(database: Path) -> Doubt | None:
 
 
 def _doubt(database: Path) -> Doubt | None:
-    index = _read_index(database.with_name(f"{database.name}-shm"))  # first: it only grows
-    content = _read(database.with_name(f"{database.name}-wal"))
+    index = _read_index(database)  # first: it only grows
+    content = read_beside(database, "-wal")
     confirmed = 0 if index is None else index.frames
     if len(content) < _HEADER.size:
         missing = index is not None and index.frames > index.copied
@@ -59,7 +61,7 @@ def _doubt(database: Path) -> Doubt | None:
 
 def mended(database: Path) -> bytes:
     """Return the -wal of `database` with all of its pages taken for whole, so that SQLite reads on behind damage."""
-    content = _read(database.with_name(f"{database.name}-wal"))
+    content = read_beside(database, "-wal")
     log = _Log.read(content) or _Log.without_head(content)
     if log is None:
         return content
@@ -73,13 +75,6 @@ def mended(database: Path) -> bytes:
     return b"".join(parts)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
 @dataclass(frozen=True)
 class _Index:
     """What a -shm says: `frames` that are confirmed, those of them that are `copied` into the database."""
@@ -89,8 +84,8 @@ class _Index:
     salts: tuple[int, int]
 
 
-def _read_index(path: Path) -> _Index | None:
-    content = _read(path)[: 3 * _INDEX]
+def _read_index(database: Path) -> _Index | None:
+    content = read_beside(database, "-shm")[: 3 * _INDEX]
     head = content[:_INDEX]
     if len(content) < 3 * _INDEX or head != content[_INDEX : 2 * _INDEX]:
         return None

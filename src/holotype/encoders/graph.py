@@ -10,6 +10,7 @@ from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from holotype.encoders.hub import is_in_snapshot
 from holotype.errors import EncoderError
 from holotype.pointers import why_pointer
 
@@ -97,20 +98,9 @@ def _is_inside(folder: Path, name: str) -> bool:
         path, place = (folder / name).resolve(), folder.resolve()
         if not path.exists():
             return path.is_relative_to(place)
-        return path.is_file() and (path.is_relative_to(place) or _is_blob(path, place))
+        return path.is_file() and (path.is_relative_to(place) or is_in_snapshot(path, place))
     except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a null in it
         return False
-
-
-def _is_blob(path: Path, place: Path) -> bool:
-    """Whether `path` is where the hub's cache keeps a file of the snapshot in, or above, `place`.
-
-    models--owner--name/blobs/<digest>
-    models--owner--name/snapshots/<commit>/model.onnx -> ../../blobs/<digest>
-    """
-    repositories = [one.parent.parent for one in (place, *place.parents) if one.parent.name == "snapshots"]
-    known = {one / "blobs" for one in repositories if one.name.startswith("models--")}
-    return path.parent in known and path.stat().st_nlink == 1  # a link of another kind may be to anything
 
 
 def _check_bytes(source: Path, files: Sequence[Path]) -> None:

@@ -41,6 +41,17 @@ def parse_repository(text: str) -> tuple[str, str]:
     return repository, commit
 
 
+def is_in_snapshot(path: Path, place: Path) -> bool:
+    """Whether `path` is where the hub's cache keeps a file of the snapshot in, or above, `place`.
+
+    models--owner--name/blobs/<digest>
+    models--owner--name/snapshots/<commit>/model.onnx -> ../../blobs/<digest>
+    """
+    repositories = [one.parent.parent for one in (place, *place.parents) if one.parent.name == "snapshots"]
+    known = {one / "blobs" for one in repositories if one.name.startswith("models--")}
+    return path.parent in known and path.stat().st_nlink == 1  # a link of another kind may be to anything
+
+
 def snapshot_beside(path: Path) -> Path:
     """Where it is kept of which snapshot the network in the cache at `path` was made."""
     return path.with_name(f"{path.name}.source.json")

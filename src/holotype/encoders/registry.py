@@ -14,6 +14,7 @@ from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessin
 from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
 from holotype.errors import EncoderError
 from holotype.files import cache_folder
+from holotype.names import on_any_disk
 from holotype.pointers import refuse_pointer, why_pointer_at
 from holotype.progress import Progress, long
 from holotype.stale import remove_stale
@@ -157,7 +158,7 @@ def _local(path: Path) -> Path:
     for file in _parts(path):
         refuse_pointer(file, EncoderError)
         digest.update(bytes.fromhex(file_digest(file)))
-    key = f"{path.stem}-{digest.hexdigest()[:16]}"
+    key = f"{on_any_disk(path.stem)}-{digest.hexdigest()[:16]}"
     if path.is_dir():
         return _cached(key, lambda target: export.export_transformers(path, target))
     return _cached(key, lambda target: export.wrap_onnx(path, preprocessing, target))

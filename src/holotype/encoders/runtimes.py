@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from holotype import forks
 from holotype.errors import EncoderError
 from holotype.files import NO_THREADS
+from holotype.names import on_any_disk
 from holotype.pool.images import Pixels, decode, letterbox
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class OnnxEncoder:
     @property
     def name_on_disk(self) -> str:
         """A folder's name for vectors of this encoder."""
-        return f"{Path(self.name).stem}-{self.fingerprint[:12]}"
+        return f"{on_any_disk(Path(self.name).stem)}-{self.fingerprint[:12]}"
 
     def prepare(self, source: Any) -> Pixels:
         """Decode and letterbox one image to (height, width, 3) uint8. Raises `UnreadableImage`."""

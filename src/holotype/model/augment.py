@@ -6,11 +6,26 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype import forks
 from holotype.errors import EncoderError
 from holotype.pool.images import Pixels
 
 ReadBytes = Callable[[str], bytes]
-_one_at_a_time = threading.Lock()  # threads share torch's generator
+
+
+class _Generator:
+    """Torch's generator, which all threads share: who holds `turn` may use it."""
+
+    def __init__(self) -> None:
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Wait for no thread of the parent."""
+        self.turn = threading.Lock()
+        forks.note(self)
+
+
+_GENERATOR = _Generator()
 
 
 def views(pixels: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
@@ -21,7 +36,7 @@ def views(pixels: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
     except ImportError as error:
         raise EncoderError(f"augmentation needs {error.name}: pip install 'holotype[train]'") from None
     height, width = pixels.shape[:2]
-    with _one_at_a_time, torch.random.fork_rng(), torch.no_grad():
+    with _GENERATOR.turn, torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         pipeline = ka.AugmentationSequential(
             ka.RandomHorizontalFlip(p=0.5),

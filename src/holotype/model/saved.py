@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from holotype.checksums import digest_of_values
 from holotype.encoders.graph import check_sizes, first_line, read_graph
-from holotype.encoders.hub import Snapshot
+from holotype.encoders.hub import Snapshot, is_in_snapshot
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EncoderError, ExemplarError, ModelError
 from holotype.pointers import why_pointer
@@ -135,7 +135,7 @@ def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
         real = path.resolve(strict=True)
-        if not real.is_relative_to(folder.resolve()):
+        if not real.is_relative_to(folder.resolve()) and not is_in_snapshot(real, folder.resolve()):
             raise ModelError(f"{path} is a link out of the model's folder, to {real}; copy the file itself there")
         if not real.is_file():
             raise ModelError(f"expected a file at {path}, and it is none")

@@ -28,6 +28,7 @@ from holotype.vectors.store import EmbeddingStore
 
 _LOCK = ".lock"
 _NEW = ".new"  # and a name of its own: where a file system has no locks, two may write
+_OLD = "old"
 _LOGS = (".log", ".out", ".err")
 
 
@@ -256,10 +257,10 @@ class RunFolder:
         files.sync(self.path)
         with locks.changing(self.path):
             if new.results[0].exists():  # else that was begun before
-                _remove(self.settings)
+                _remove(self.settings, new.path)
                 files.sync(self.path)  # from here on the new ones count
                 for old in reversed(self.results):
-                    _remove(old)
+                    _remove(old, new.path)
             for fresh, place in zip(new.results, self.results, strict=True):
                 if place == self.settings:
                     files.sync(self.path)
@@ -361,9 +362,10 @@ class RunFolder:
         return baseline.given(settings.exemplars, pool)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, aside: Path) -> None:
+    """Remove a result. A folder goes into `aside` first: on NFS and FUSE it cannot go while a file of it is open."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        path.rename(aside / f"{_OLD}-{path.name}")
     else:
         path.unlink(missing_ok=True)
 
