@@ -143,12 +143,12 @@ def nnpu(prior: float = 0.003) -> Learner:
     """A linear model with the non-negative risk of positive-unlabelled learning (Kiryo et al., NeurIPS 2017)."""
     import torch
 
-    def fit(X: Matrix, y: NDArray[np.int64], w: NDArray[np.float64]) -> Callable[[Matrix], NDArray[np.float64]]:
+    def fit(X: Matrix, y: NDArray[np.int64], _: NDArray[np.float64]) -> Callable[[Matrix], NDArray[np.float64]]:
         torch.manual_seed(0)
         known, other = torch.from_numpy(X[y == 1]), torch.from_numpy(X[y == 0])
         line = torch.nn.Linear(X.shape[1], 1)
         optimiser = torch.optim.Adam(line.parameters(), lr=0.02, weight_decay=1e-4)
-        for _ in range(200):
+        for _step in range(200):
             optimiser.zero_grad()
             shown, rest = line(known), line(other)
             below = torch.sigmoid(rest).mean() - prior * torch.sigmoid(shown).mean()
@@ -195,7 +195,7 @@ RIVALS: dict[str, Callable[[], Learner]] = {
 
 
 def ceiling(vectors: Matrix, classes: NDArray[np.str_], names: Sequence[str]) -> Judge:
-    """All labels of the pool: balanced logistic regressions, each cut where its F1 is best in four folds of the pool."""
+    """All labels of the pool: balanced logistic regressions, each cut where its F1 is best in four folds."""
     from sklearn.linear_model import LogisticRegression
 
     rng = np.random.default_rng(0)

@@ -45,6 +45,7 @@ def calibrate(
     targets: NDArray[np.float64],
     stands: NDArray[np.float64],
     told: NDArray[np.bool_] | None = None,
+    trust: NDArray[np.float64] | None = None,
 ) -> Calibration:
     """Fit on rows that a head did not learn from, as it has not learnt from new images either.
 
@@ -52,6 +53,7 @@ def calibrate(
     targets   (n, K + 1) with which probability each row shows each class: 1 where somebody said so
     stands    (n,) for how many images of the pool each stands
     told      (n,) of which rows people said what they show; None for none
+    trust     (n, K) how far each target is trusted; None for all alike
 
     The odds of each class against "none" follow its score by a slope and a shift (Platt, 1999), with what is not
     certain counted on both sides. The threshold has the greatest expected F1 by these probabilities: it is half of that
@@ -60,7 +62,10 @@ def calibrate(
     margins, count = scores[:, :-1] - scores[:, -1:], scores.shape[1] - 1
     shares = np.asarray(stands @ targets)
     prior = shares / shares.sum() if shares.sum() else np.append(np.zeros(count), 1.0)
-    fitted = [_platt(margins[:, k], stands * targets[:, k], stands * targets[:, -1]) for k in range(count)]
+    weights = stands[:, None] * (np.ones_like(margins) if trust is None else trust)
+    fitted = [
+        _platt(margins[:, k], weights[:, k] * targets[:, k], weights[:, k] * targets[:, -1]) for k in range(count)
+    ]
     slope, shift = (np.array(column, dtype=np.float64) for column in zip(*fitted, strict=True))
     plain = Calibration(slope, shift, np.full(count, 0.5), prior, [""] * count)
     probabilities, thresholds, basis = plain.probabilities(scores), [], []

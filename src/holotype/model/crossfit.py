@@ -60,7 +60,8 @@ def cross_fit(name: HeadName, settings: HeadSettings, training: Training, seed: 
             scores[training.places(fold)] = heads[-1].scores(held.X)
         step()
     rows = np.flatnonzero((training.fold >= 0) & (training.stands > 0))
-    calibration = calibrate(scores[rows], training.targets[rows], training.stands[rows], training.told[rows])
+    targets, stands, trust = training.targets[rows], training.stands[rows], training.trust[rows]
+    calibration = calibrate(scores[rows], targets, stands, training.told[rows], trust)
     probabilities = calibration.probabilities(scores[rows])
     told = training.told[rows]
     given = classified(probabilities[told], calibration.thresholds)

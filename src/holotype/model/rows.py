@@ -87,7 +87,7 @@ class Training:
     stands     (n,) for how many images of the pool each stands; 0 for a view, and an exemplar from outside
     balance    how imbalance is met
     space      that the features are learnt in; None for features of unit length as they are
-    counts     rows of each class, by what each most likely shows
+    counts     images of each class among the rows, by what they may show
     warnings   what there is nothing to learn from
     """
 
@@ -147,13 +147,17 @@ class Training:
         return self.without(fold), judged
 
     @cached_property
+    def trust(self) -> NDArray[np.float64]:
+        """(n, K) how far what a row is taken for is trusted: of what nobody answered the less, the more is known."""
+        known = self.targets[: len(self.ids)][self.told[: len(self.ids)], :-1].sum(axis=0)
+        return np.where(self.told[:, None], 1.0, 1 / (1 + _FADING * known))
+
+    @cached_property
     def _weights(self) -> NDArray[np.float64]:
-        """(n,) what each row weighs before imbalance is met: estimates the less, the more is known of a class."""
-        known = self.targets[: len(self.ids)][self.told[: len(self.ids)]].sum(axis=0)
-        fading = 1 / (1 + _FADING * known)
-        fading[-1] = 1
-        found = np.where(self.told, 1.0, self.targets @ fading)
-        return np.asarray(found)
+        """(n,) what each row weighs before imbalance is met: 1 where it shows nothing, else by what it may show."""
+        shown = self.targets[:, :-1].sum(axis=1)
+        trusted = (self.targets[:, :-1] * self.trust).sum(axis=1) / np.maximum(shown, 1e-9)
+        return np.asarray(np.where(shown > 0, trusted, 1.0))
 
 
 def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[int], settings: TrainSettings) -> Split:
@@ -229,11 +233,10 @@ def build(
     ids = [name for name in names if name not in unreadable]
     targets, told = targets[there], told[there]
     fold = _never_of_all(fold[there], targets)
-    inside = np.array([name not in outside for name in ids], dtype=bool)
-    stands = _stands(targets, told, inside, int((~labelling.groups.missing).sum()))
-    y = targets.argmax(axis=1)
-    warnings = _missing(classes, y, labelling, parts)
-    counts = {name: int((y == k).sum()) for k, name in enumerate(classes)}
+    stands = _stands(labelling, np.array([-1 if name in outside else pool.rows[name] for name in ids], np.int64))
+    y, shown = targets.argmax(axis=1), targets.sum(axis=0)
+    warnings = _missing(classes, shown > 0, labelling, parts)
+    counts = {name: round(float(shown[k])) for k, name in enumerate(classes)}
     with in_steps(progress, "fit the model's space"):
         space = _space(labelling.groups, search, X, store.encoder, settings)
     if settings.balance == "augment":
@@ -290,13 +293,20 @@ def _sample(
     return np.asarray(usable[np.argsort(numbers[usable], kind="stable")][: settings.negatives])
 
 
-def _stands(
-    targets: NDArray[np.float64], told: NDArray[np.bool_], inside: NDArray[np.bool_], images: int
-) -> NDArray[np.float64]:
-    """Return (n,) for how many of the `images` each row stands: of all that shows nothing there is a sample."""
-    sampled = inside & ~told & (targets[:, -1] == 1)
-    rest = max(images - int((inside & ~sampled).sum()), int(sampled.sum()))
-    return np.where(sampled, rest / max(int(sampled.sum()), 1), inside.astype(np.float64))
+def _stands(labelling: PoolLabels, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (rows,) for how many images of the pool each stands: its copies, and all of which it is a sample.
+
+    A row of -1 is no image of the pool, and stands for none.
+    """
+    groups = labelling.groups
+    there = np.flatnonzero(~groups.missing)
+    copies = np.bincount(there if groups.copy_of is None else groups.copy_of[there], minlength=len(groups.decision))
+    nothing = np.zeros(len(copies), bool)  # which rows show none of the classes, and nobody said so
+    nothing[there] = (labelling.targets(there)[:, -1] == 1) & ~labelling.told(there)
+    found = np.where(rows >= 0, copies[rows], 0).astype(np.float64)
+    sampled = (rows >= 0) & nothing[rows]
+    found[sampled] *= max(float(nothing.sum()) / max(float(found[sampled].sum()), 1.0), 1.0)
+    return found
 
 
 def _space(
@@ -311,12 +321,12 @@ def _space(
     return fit_space(Embeddings([X], np.arange(len(X)), len(X)), settings.rank.space, settings.seed)
 
 
-def _missing(classes: Sequence[str], y: NDArray[np.int64], labelling: PoolLabels, parts: Split) -> list[str]:
-    """Say which of `classes` no row of `y` is left to learn from; a model never predicts them.
+def _missing(classes: Sequence[str], there: NDArray[np.bool_], labelling: PoolLabels, parts: Split) -> list[str]:
+    """Say of which of `classes` no row is `there` to learn from; a model never predicts them.
 
     Raises `GroupError` when less than two classes are left.
     """
-    missing = [name for k, name in enumerate(classes) if not (y == k).any()]
+    missing = [name for k, name in enumerate(classes) if not there[k]]
     why = {name: _why_missing(name, labelling, parts) for name in missing}
     if len(classes) - len(missing) < 2:
         raise GroupError(f"there is nothing to tell {classes[0]!r} from: {why[missing[-1]]}")
@@ -327,7 +337,7 @@ def _why_missing(name: str, labelling: PoolLabels, parts: Split) -> str:
     """Say why no row of a class is left to learn from, and what helps."""
     groups = labelling.groups
     if name != NONE:
-        return "its images can no longer be read, or were audited; give other exemplars"
+        return "its images can no longer be read; give other exemplars"
     left = np.flatnonzero((groups.decision == "background") & groups.distinct)
     if not len(left):
         there = int((~groups.missing).sum())
