@@ -64,7 +64,10 @@ def calibrate(
     prior = shares / shares.sum() if shares.sum() else np.append(np.zeros(count), 1.0)
     weights = stands[:, None] * (np.ones_like(margins) if trust is None else trust)
     fitted = [
-        _platt(margins[:, k], weights[:, k] * targets[:, k], weights[:, k] * targets[:, -1]) for k in range(count)
+        _platt(margins[:, k], weights[:, k] * targets[:, k], weights[:, k] * targets[:, -1])
+        if min(shares[k], shares[-1]) >= _LEAST_SHOWN
+        else _rare(shares[k], shares[-1])
+        for k in range(count)
     ]
     slope, shift = (np.array(column, dtype=np.float64) for column in zip(*fitted, strict=True))
     plain = Calibration(slope, shift, np.full(count, 0.5), prior, [""] * count)
@@ -87,8 +90,6 @@ def _platt(
     from sklearn.linear_model import LogisticRegression
 
     mass, rest = float(shown.sum()), float(not_shown.sum())
-    if mass < _LEAST_SHOWN or rest < _LEAST_SHOWN:  # nothing to fit: the odds of a class as rare as one image
-        return 1.0, -float(np.log(max(rest, 1.0))) if mass < rest else 0.0
     centre, scale = float(margins.mean()), max(float(margins.std()), 1e-9)
     X = np.concatenate([margins, margins])[:, None]
     model = LogisticRegression(C=1e4, max_iter=200).fit(
@@ -100,6 +101,11 @@ def _platt(
     slope = min(max(coefficient, _FLATTEST) / scale, _STEEPEST)
     fitted = slope == coefficient / scale
     return slope, (float(model.intercept_[0]) if fitted else float(np.log(mass / rest))) - slope * centre
+
+
+def _rare(mass: float, rest: float) -> tuple[float, float]:
+    """Return slope and shift where there is nothing to fit them to: the odds of a class as rare as one image."""
+    return 1.0, -float(np.log(max(rest, 1.0))) if mass < rest else 0.0
 
 
 def _expected_f1(probabilities: NDArray[np.float64], stands: NDArray[np.float64]) -> float:
