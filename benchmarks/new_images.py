@@ -1,7 +1,7 @@
 """What answers are worth on images that were never in the pool: `python -m benchmarks.quality --new` calls it.
 
 Before anything, a fifth of the images (whole sets of near-duplicates) is taken away. The rest is the pool: it is
-grouped, a simulated reviewer answers about each class in one of several ways, and the model that was saved and loaded then
+grouped, a simulated reviewer answers about each class in one of several ways, and the model that was saved and loaded
 judges what was taken away. Every rival learns from the same answers.
 """
 
