@@ -139,8 +139,8 @@ def test_what_is_estimated_adds_up() -> None:
     groups = group_ranked(["a", "b", "c"], ranking, {row: k for k, row in enumerate(FIRST)}, 1.0, 0.01)
     for k, found in enumerate(estimates(groups)):
         assert found.found == len(groups.members(k)) - 1
-        assert 0 < found.precision <= 1
-        assert found.size >= found.precision * found.found
+        assert 0 < found.estimated_precision <= 1
+        assert found.estimated_size >= found.estimated_precision * found.found
         assert found.below + found.tied == ((groups.label == k) & (groups.decision == "doubtful")).sum()
         assert found.confused is None or found.confused[0] != "abc"[k]
 

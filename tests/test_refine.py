@@ -256,8 +256,8 @@ def test_what_is_estimated_counts_what_people_said() -> None:
     refined = refine(known, answers, KNOWN.ids, SETTINGS)
     assert not refined.counts[0].trusted  # else the group would hold others, too
     found = estimates(refined.groups, refined.answered)[0]
-    assert (found.found, found.precision) == (len(members), 1.0)
-    assert estimates(refined.groups)[0].precision < 1
+    assert (found.found, found.estimated_precision) == (len(members), 1.0)
+    assert estimates(refined.groups)[0].estimated_precision < 1
 
 
 def test_a_start_is_read_back_exactly(tmp_path: Path) -> None:

@@ -14,11 +14,27 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Audit:
-    """A random sample of what a class holds: `yes` of `asked` images show it; `among` is how many it was drawn from."""
+    """A random sample of what a class holds: `yes` of `asked` images show it; `among` is how many it was drawn from.
+
+    waiting   answered audits that do not count yet: images before them, in the order of the audit, have no answer
+    missing   answers that are needed before all of those count
+    """
 
     asked: int
     yes: int
     among: int
+    waiting: int = 0
+    missing: int = 0
+
+    @property
+    def needs(self) -> str:
+        """Say what answered audits wait for; nothing where all count."""
+        return f"{self.waiting:,} answered, {self.missing:,} more unlock them" if self.missing else ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was found was looked at: what was wrong is out, and others may be missing."""
+        return self.asked == self.among > 0
 
     @property
     def precision(self) -> float | None:
@@ -82,10 +98,14 @@ def audit(
             false one that was audited stays among them: where this errs, the sample looks worse than the set.
     """
     sample: list[int] = []
-    for row in audit_order(rows, numbers).tolist():
+    order = audit_order(rows, numbers).tolist()
+    for row in order:
         if row not in known:
             break
         sample.append(row)
     while len(sample) < len(rows) and sample and sample[-1] not in audited:
         sample.pop()
-    return Audit(len(sample), sum(known[row] for row in sample), len(rows))
+    behind = order[len(sample) :]
+    waiting = [place for place, row in enumerate(behind) if row in known and row in audited]
+    missing = sum(row not in known for row in behind[: waiting[-1]]) if waiting else 0
+    return Audit(len(sample), sum(known[row] for row in sample), len(rows), len(waiting), missing)

@@ -13,6 +13,12 @@ from holotype.grouping.space import Matrix, Space
 
 Decision = Literal["exemplar", "member", "doubtful", "background", "missing"]
 ScoreKind = Literal["cosine", "estimate"]
+Strength = Literal["strong", "fair", "weak"]
+
+# Of the estimate a band alone carries over to other pools. The formula gives at most .5 to the median member of a class
+# that stands alone, and .19 to one so loose that the pool may hold nothing of it.
+_STRONG, _FAIR = 0.3, 0.15
+STRENGTH_BASIS = "by how its images are connected with each other and with the rest"
 
 # An automatic cosine threshold is that of an empirical null (Efron, JASA 2004), and no more than a start: without
 # diffusion it lets in far too many or too few ("without diffusion and views" in docs/results.md).
@@ -210,19 +216,27 @@ def group(
 class Estimate:
     """What a ranking, or what was learnt from answers, says about one class: no guarantee.
 
-    found       members, without the exemplars
-    precision   estimated share of them that shows the class; nan without members
-    size        estimated images of the class in the pool, its exemplars included
-    below, tied images left out as doubtful: just below the cut, and nearly as far inside another class
-    confused    (class, images) that most images are in reach of as well; None where no image is
+    found                members, without the exemplars
+    estimated_precision  the mean of their scores; nan without members. On a new pool it may be off fivefold, so people
+                         are shown its band alone (`strength`)
+    estimated_size       the sum of the scores, and the exemplars; no less a guess
+    below, tied          images left out as doubtful: just below the cut, and nearly as far inside another class
+    confused             (class, images) that most images are in reach of as well; None where no image is
     """
 
     found: int
-    precision: float
-    size: float
+    estimated_precision: float
+    estimated_size: float
     below: int
     tied: int
     confused: tuple[str, int] | None
+
+    @property
+    def strength(self) -> Strength:
+        """How well what was found hangs together; "weak" also where nothing was found."""
+        if self.estimated_precision >= _STRONG:
+            return "strong"
+        return "fair" if self.estimated_precision >= _FAIR else "weak"
 
 
 def estimates(groups: Groups, answered: NDArray[np.int64] | None = None) -> list[Estimate]:

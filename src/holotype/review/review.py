@@ -25,6 +25,7 @@ from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, long
 from holotype.review.answers import AnswerLayout, ReviewAnswers
 from holotype.review.generation import Generation
+from holotype.review.passed import WithoutPassed, closing
 from holotype.review.pictures import Pictures
 from holotype.review.queries import (
     AnswerTally,
@@ -169,8 +170,11 @@ class Review:
         self._number(label)
         return Queue(self, label)
 
-    def next(self, n: int, label: str, exclude: Collection[int] = ()) -> list[Question]:
-        """Return the next `n` questions about the class `label`, without the rows to `exclude`."""
+    def next(self, n: int, label: str, exclude: Collection[int] = (), passed: Collection[int] = ()) -> list[Question]:
+        """Return the next `n` questions about the class `label`, without the rows to `exclude`.
+
+        passed   rows that were shown and not answered: asked about again only where the audit waits for them
+        """
         k, state, current = self._number(label), self._state, self._answers.current()
         about = [one for one in current if one.label == label and one.verdict in ("yes", "no", "unsure")]
         asked = [self.pool.rows[one.id] for one in about]
@@ -178,9 +182,9 @@ class Review:
         closed = [*exclude, *state.baseline.held_out]
         context = QueryContext.of(state.baseline, state.refined, k, known, closed, self._seen_of(state.baseline, k))
         tally = AnswerTally(len(asked), sum(one.audit for one in about))
-        queries = next_queries(
-            context, self.strategy, n, tally, state.refined.sampled[k], state.baseline.numbers, known
-        )
+        numbers = state.baseline.numbers
+        sampled = closing(state.refined.sampled[k], numbers, {*known, *closed}, passed)
+        queries = next_queries(context, WithoutPassed(self.strategy, passed), n, tally, sampled, numbers, known)
         return [self._question(state, one, k) for one in queries]
 
     def _seen_of(self, baseline: ReviewBaseline, k: int) -> Seen:
@@ -245,20 +249,14 @@ class Review:
                 yield csv_line([one.id, one.label, "", self.pool.digest(one.row)]).rstrip("\r\n")
 
     def summary(self) -> Iterator[str]:
-        """Yield a line per class: what was answered and found, and what that is worth."""
+        """Yield a line per class: what was answered and found, what that is worth, and what the audit waits for."""
         if self.matched.set_aside:
             yield f"answers: {self.matched}"
         if new := self._baseline.unknown:
             takes_in = f"{command('run', self.out, '--resume')} takes in what is new"
             yield f"new since the run: {counted(new, 'image')}; {takes_in}"
         for label in self.classes:
-            one = self.standing(label)
-            worth = "precision not known yet"
-            if one.whole:
-                worth = "all of it was looked at"
-            elif one.precision_low is not None:
-                worth = f"precision at least {one.precision_low:.2f} ({one.audited_yes} of {one.audited} audited)"
-            yield f"{label}: {one.answered} answers, {one.found:,} found, about {one.size:,.0f} in the pool; {worth}"
+            yield f"{label}: {self.standing(label)}"
 
     def undo(self, act: str, who: str = "") -> bool:
         """Take an act back; False when it was taken back before."""

@@ -175,8 +175,10 @@ def _add_pictures(app: FastAPI, session: Session) -> None:
 
 def _add_questions(app: FastAPI, session: Session) -> None:
     @app.get("/api/questions")
-    def questions(label: Label, n: Annotated[int, Field(ge=1, le=MOST)], exclude: str = "") -> Response:
-        return Json({"questions": session.questions(label, n, _rows(exclude))})
+    def questions(
+        label: Label, n: Annotated[int, Field(ge=1, le=MOST)], exclude: str = "", passed: str = ""
+    ) -> Response:
+        return Json({"questions": session.questions(label, n, _rows("exclude", exclude), _rows("passed", passed))})
 
     acts = CapacityLimiter(CONNECTIONS)  # threads of their own, which wait for the disk most of the time
 
@@ -206,11 +208,11 @@ def _add_questions(app: FastAPI, session: Session) -> None:
         return Json({"version": await run_sync(lambda: session.version)})
 
 
-def _rows(text: str) -> list[int]:
+def _rows(name: str, text: str) -> list[int]:
     """Read rows with commas between."""
     parts = text.split(",") if text else []
     if len(parts) > 10 * MOST or not all(part.isascii() and part.isdecimal() and len(part) < 11 for part in parts):
-        raise HTTPException(422, "exclude: expected rows with commas between")
+        raise HTTPException(422, f"{name}: expected rows with commas between")
     return [int(part) for part in parts]
 
 

@@ -1,5 +1,6 @@
 """What the answers so far lead to: where each class stands, what moved, and what a gallery of it shows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.answers.baseline import ReviewBaseline
-from holotype.answers.feedback import sigmoid
 from holotype.answers.index import index_answers
 from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined
-from holotype.grouping.groups import Estimate, estimates
+from holotype.grouping.groups import STRENGTH_BASIS, Estimate, Strength, estimates
 from holotype.review.queries import FIRST_ANSWERS
 
 Part = Literal["found", "doubtful", "rejected"]
@@ -29,9 +29,13 @@ class ClassStatus:
     """Where a class stands.
 
     found, doubtful   images
-    size              estimated images of the class in the pool: a model's figure, no bound
+    at_least          images of the class in the pool that are known of: those said to show it and the exemplars, or
+                      what the audit proves of those found (95 % confidence), if that is more
+    strength          in a word how well what was found hangs together; "" where a threshold was given
+    strength_basis    what the word rests on
     precision         of what was found, by the audit: the share, and with 95 % confidence the least; None without
-    whole             all of it was looked at, and what was wrong is out
+    whole             all that was found was looked at, and what was wrong is out; others may be missing
+    audit_needs       what answered audits wait for, "" where all count
     joined, left      images, by the last refit
     hint              whether more answers will help
     """
@@ -45,13 +49,31 @@ class ClassStatus:
     audited_yes: int
     found: int
     doubtful: int
-    size: float
+    at_least: int
+    strength: Strength | Literal[""]
+    strength_basis: str
     precision: float | None
     precision_low: float | None
     whole: bool
+    audit_needs: str
     joined: int
     left: int
     hint: str
+
+    def __str__(self) -> str:
+        known = f"{self.answered:,} answers, {self.found:,} found, at least {self.at_least:,} in the pool"
+        needs = f"; audits: {self.audit_needs}" if self.audit_needs else ""
+        return f"{known}; {self._worth()}{needs}"
+
+    def _worth(self) -> str:
+        if self.whole:
+            return "all that was found was looked at; others may be missing"
+        if self.precision_low is not None:
+            bound = math.floor(100 * self.precision_low) / 100  # what holds at the least is not rounded up
+            return f"precision at least {bound:.2f} ({self.audited_yes:,} of {self.audited:,} audited)"
+        strength = f"{self.strength}, {self.strength_basis}; " if self.strength else ""
+        said = f"; {self.yes:,} of {self.yes + self.no:,} answered are right" if self.yes + self.no else ""
+        return f"{strength}precision not known yet{said}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +97,7 @@ class ReviewState:
     refined: Refined
     moves: Sequence[tuple[Rows, Rows]]
     still: Sequence[int]
-    _held: dict[int, tuple[int, int, float]] = field(default_factory=dict, repr=False)
+    _held: dict[int, tuple[int, int, int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def first(cls, version: int, baseline: ReviewBaseline, refined: Refined) -> Self:
@@ -98,9 +120,10 @@ class ReviewState:
     def status(self, k: int, verdicts: Sequence[Verdict]) -> ClassStatus:
         """Return where class `k` stands, about which `verdicts` were given."""
         audit = self.refined.audits[k]
-        found, doubtful, size = self._held[k] = self._held.get(k) or self._count(k)
+        found, doubtful, at_least = self._held[k] = self._held.get(k) or self._count(k)
         joined, left = self.moves[k]
-        whole = audit.asked == audit.among > 0
+        strength = self._stated[k].strength if self._stated else ""
+        basis = STRENGTH_BASIS if not self.refined.counts[k].trusted else "by a model that learnt from the answers"
         counts = {name: verdicts.count(name) for name in ("yes", "no", "unsure")}
         return ClassStatus(
             self.refined.groups.classes[k],
@@ -112,36 +135,34 @@ class ReviewState:
             audit.yes,
             found,
             doubtful,
-            size,
-            1.0 if whole else audit.precision,  # what was wrong is out
+            at_least,
+            strength,
+            basis if strength else "",
+            1.0 if audit.whole else audit.precision,  # what was wrong is out
             audit.low,
-            whole,
+            audit.whole,
+            audit.needs,
             len(joined),
             len(left),
             self._hint(k, sum(counts.values())),
         )
 
-    def _count(self, k: int) -> tuple[int, int, float]:
-        """Images that were found of a class, doubtful ones, and how many there are by estimate."""
+    def _count(self, k: int) -> tuple[int, int, int]:
+        """Images that were found of a class, doubtful ones, and how many there are at the least."""
         own = self.refined.groups.decision[self.refined.groups.label == k]
-        return int((own == "member").sum()), int((own == "doubtful").sum()), self._size(k)
+        return int((own == "member").sum()), int((own == "doubtful").sum()), self._at_least(k)
 
     @cached_property
     def _stated(self) -> list[Estimate]:
         return estimates(self.refined.groups, self.refined.decided)
 
-    def _size(self, k: int) -> float:
-        """Estimated images of a class: those said to show it, and the sum of the probabilities of the others."""
-        if self._stated:
-            return self._stated[k].size
-        logits = self.refined.logits[:, k].copy()
+    def _at_least(self, k: int) -> int:
+        audit = self.refined.audits[k]
         shown = {
             *self.refined.index.positive[k].tolist(),
             *(row for row, owner in self.baseline.exemplar_rows.items() if owner == k),
         }
-        logits[[*self.refined.index.negative[k], *shown, *self.baseline.exemplar_rows]] = -np.inf
-        likely = sigmoid(logits[logits > self.refined.cuts[k] - 3])
-        return float(likely.sum()) + len(shown)
+        return max(len(shown), math.floor((audit.low or 0) * audit.among))
 
     def _hint(self, k: int, answered: int) -> str:
         if answered < FIRST_ANSWERS:

@@ -118,10 +118,11 @@ class RunResult:
 
     def summary(self) -> Iterator[str]:
         """Yield a line per class: how many were found, at which threshold, and what the predictions are worth."""
-        groups = self.chosen.groups
+        groups, stated = self.chosen.groups, self.chosen.estimates
         for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
             count = counted(len(groups.members(k)), "member")
             found = f"{count} at {groups.score_kind} {threshold.value:.3f} ({threshold.basis})"
+            found += f", {stated[k].strength}" if stated else ""
             worth = ""
             if self.evaluation is not None:
                 f1, area = self.evaluation.classes[k].f1, self.evaluation.classes[k].roc_auc
@@ -307,9 +308,13 @@ def _estimate_table(chosen: Candidate) -> list[dict[str, Any]]:
     for k, name in enumerate(chosen.groups.classes if stated or refined else ()):
         row: dict[str, Any] = {"name": name}
         if stated:
-            row |= asdict(stated[k])
-        if stated and math.isnan(stated[k].precision):
-            row |= {"precision": None, "precision_reason": "no image but the exemplars was found"}
+            follows = refined is not None and refined.counts[k].trusted
+            row |= asdict(stated[k]) | {
+                "strength": stated[k].strength,
+                "basis": "answers" if follows else "connections",
+            }
+        if stated and math.isnan(stated[k].estimated_precision):
+            row |= {"estimated_precision": None, "estimated_precision_reason": "no image but the exemplars was found"}
         if refined is not None:
             row |= {"answers": asdict(refined.counts[k])}
             row |= {"audit": asdict(refined.audits[k]) | {"low": refined.audits[k].low}}

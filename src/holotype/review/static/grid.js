@@ -51,7 +51,8 @@ export class Grid {
     this.turn = 0;
     this.cells = [];
     this.ahead = []; // grids that wait: the next one, or one that an undo interrupted
-    this.passed = new Set(); // rows that were on a grid; what was not marked is not asked again at once
+    this.out = new Set(); // rows that are on a grid, or were answered
+    this.passed = new Set(); // rows that were left without a mark: asked again only where the audit waits for them
     this.seen = new IntersectionObserver((entries) => this.see(entries), { threshold: 0.5 });
     this.listen();
   }
@@ -60,6 +61,7 @@ export class Grid {
     if (this.label === this.session.label && this.cells.length) return this.place(this.cells);
     this.label = this.session.label;
     this.ahead = [];
+    this.out = new Set();
     this.passed = new Set();
     this.cells = [];
     return this.next();
@@ -86,11 +88,11 @@ export class Grid {
   async asked() {
     const { label } = this;
     for (;;) {
-      const exclude = [...this.passed].slice(-1000).join(",");
+      const [exclude, passed] = [this.out, this.passed].map((rows) => [...rows].slice(-1000).join(","));
       try {
-        const { questions } = await get("/api/questions", { label, n: COUNT, exclude });
+        const { questions } = await get("/api/questions", { label, n: COUNT, exclude, passed });
         if (label !== this.label) return [];
-        for (const question of questions) this.passed.add(question.row);
+        this.pass(questions.map((question) => question.row));
         return questions.map((question) => new Cell(question));
       } catch (error) {
         this.session.tell("offline", error.message);
@@ -252,7 +254,8 @@ export class Grid {
     const cells = this.cells.map((cell) => ({ question: cell.question, mark: cell.mark }));
     this.session.answer({ kind: "grid", label, answers, text: `a grid of ${marked.length} answers`, cells });
     const aside = cells.length - marked.length;
-    if (aside) this.session.say(`${aside} without a mark are put aside until the page is loaded again.`);
+    if (aside) this.session.say(`${aside} without a mark are put aside; some may be asked about again, for the audit.`);
+    for (const cell of this.cells) if (!cell.mark && !cell.broken) this.putAside(cell.question.row);
     element("cells").focus();
     return this.next();
   }
@@ -262,6 +265,7 @@ export class Grid {
     if (this.cells.length) this.ahead.unshift(this.cells);
     this.label = this.session.label;
     this.turn++;
+    this.pass(saved.map(({ question }) => question.row));
     const cells = saved.map(({ question, mark }) => {
       const cell = new Cell(question);
       cell.mark = mark;
@@ -271,10 +275,19 @@ export class Grid {
     this.place(cells);
   }
 
-  /** Rows that were answered in another view leave the grids that wait. */
+  putAside(row) {
+    this.out.delete(row);
+    this.passed.add(row);
+  }
+
+  /** Rows that are asked about, or answered in another view, leave the grids that wait. */
   pass(rows) {
-    for (const row of rows) this.passed.add(row);
     const out = new Set(rows);
+    for (const row of out) {
+      this.out.delete(row); // the last that came is the last in the list
+      this.out.add(row);
+      this.passed.delete(row);
+    }
     this.ahead = this.ahead.map((cells) => cells.filter((cell) => !out.has(cell.question.row)));
   }
 

@@ -10,11 +10,14 @@ function write(id, text) {
   if (element(id).textContent !== text) element(id).textContent = text;
 }
 
-function precision({ precision: value, precision_low: low, whole: known, audited }) {
-  if (value === null) return ["not known yet", "some questions are picked at random to find out"];
-  if (known) return [value.toFixed(2), "all of it was looked at, and what was wrong is out"];
-  const lowest = low === null ? "" : `at least ${low.toFixed(2)}, `;
-  return [`about ${value.toFixed(2)}`, `${lowest}from ${audited} audited`];
+const floor = (share) => (Math.floor(100 * share) / 100).toFixed(2); // what holds at the least is not rounded up
+
+function precision(status) {
+  const { precision: value, precision_low: low, whole: known, audited, strength, strength_basis: basis } = status;
+  if (known) return [value.toFixed(2), "all that was found was looked at; others may be missing"];
+  if (low !== null) return [`at least ${floor(low)}`, `about ${value.toFixed(2)}, from ${audited} audited`];
+  const find = "some questions are picked at random to find out";
+  return ["not known yet", strength ? `the group is ${strength}, ${basis}; ${find}` : find];
 }
 
 function change({ joined, left }) {
@@ -48,9 +51,10 @@ export class StatusView {
     write("st-aside", aside);
     write("st-found", whole.format(status.found));
     write("st-doubtful", `${whole.format(status.doubtful)} doubtful`);
-    write("st-size", status.size === null ? "not known yet" : `about ${whole.format(status.size)}`);
+    write("st-size", `at least ${whole.format(status.at_least)}`);
     write("st-precision", value);
     write("st-low", low);
+    write("st-needs", status.audit_needs && `audits: ${status.audit_needs}`);
     write("st-change", change(status));
     write("st-hint", status.hint);
     this.strip("joined", changes.joined);

@@ -134,7 +134,7 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
     audits = refined.audits if refined else []
     known_good = [(audit.low or 0) >= _POOR for audit in audits] or [False] * len(groups.classes)
     for name, found, good in zip(groups.classes, stated, known_good, strict=False):
-        if found.precision < _POOR and not good:
+        if found.estimated_precision < _POOR and not good:
             members = counted(found.found, "member")
             yield f"Most of the {members} of {name} may well be wrong: look at them; more exemplars help."
     training = result.classifier.training_

@@ -11,7 +11,7 @@ from holotype.answers.audit import Audit
 from holotype.answers.index import AnswerCounts
 from holotype.answers.refine import Refined
 from holotype.errors import UnreadableImage
-from holotype.grouping.groups import Estimate, Groups
+from holotype.grouping.groups import STRENGTH_BASIS, Estimate, Groups
 from holotype.grouping.search import top_k
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import decode, thumbnail
@@ -81,13 +81,17 @@ def _answered(name: str, counts: AnswerCounts) -> Iterator[str]:
 
 
 def _audited(name: str, audit: Audit) -> str:
+    waiting = f" Audits: {audit.needs}." if audit.needs else ""
     if audit.low is None:
-        return "None of them is of the random audit, so nothing is proven about the precision."
-    if audit.asked == audit.among:
-        return f"Each of the {audit.among:,} images was answered: {audit.yes:,} show {name}, the others are out."
+        return f"None of them counts as an audit yet, so nothing is proven about the precision.{waiting}"
+    if audit.whole:
+        return (
+            f"All that was found was looked at; others may be missing. Of {audit.among:,} images {audit.yes:,} show "
+            f"{name}, the others are out."
+        )
     return (
         f"Audit: {audit.yes:,} of {audit.asked:,} images drawn at random from the {audit.among:,} that were found show "
-        f"{name}. So with 95 % confidence at least {_floor(audit.low)} % of what was found do."
+        f"{name}. So with 95 % confidence at least {_floor(audit.low)} % of what was found do.{waiting}"
     )
 
 
@@ -98,19 +102,9 @@ def _floor(share: float) -> int:
 
 def _estimated(name: str, found: Estimate, trusted: bool) -> Iterator[str]:
     """Say what is estimated about a class, on which basis, what was left out, and what it may be confused with."""
-    if found.found and trusted:
-        yield (
-            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} found show {name}, and about "
-            f"{found.size:,.0f} of the images of the pool do. Both are figures of a model that learnt from the "
-            "answers, and no bounds."
-        )
-    elif found.found:
-        yield (
-            f"An estimated {100 * found.precision:.0f} % of the {found.found:,} found show {name}, and about "
-            f"{found.size:,.0f} of the images that were reached do. Both rest on how the images are connected, by a "
-            "formula that was fitted on other pools; on a new pool it may be off fivefold. Only looking at some of "
-            "them can tell."
-        )
+    basis = "by a model that learnt from the answers" if trusted else STRENGTH_BASIS
+    tell = "" if trusted else " How many of them are right, only looking at some of them can tell."
+    yield (f"Found of {name}: {found.found:,}; others may be missing. The group is {found.strength}, {basis}.{tell}")
     yield (
         f"Left out as doubtful: {found.below:,} just below the threshold, {found.tied:,} nearly as far above that of "
         "another class."
