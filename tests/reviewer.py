@@ -1,6 +1,6 @@
 """What tests of answers share: a pool of known classes, and somebody who knows them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from holotype.answers.records import Answer, NewAnswer, Verdict
 from holotype.answers.refine import Refined, refine
 from holotype.encoders.encode import l2_normalize
 from holotype.grouping.groups import ClassThreshold, group
+from holotype.review.passed import WithoutPassed, closing
 from holotype.review.queries import AnswerTally, DiverseUncertainty, Query, QueryContext, Strategy, next_queries
 from holotype.review.review import Review
 from holotype.settings import TrainSettings
@@ -94,22 +95,37 @@ class Reviewer:
         self.taught = learn_from(self.known, self.answers)
         self._lot = permanent_random_numbers(len(self.known.truth), self.known.start.key)
 
-    def questions(self, k: int, n: int) -> list[Query]:
+    def questions(self, k: int, n: int, out: Collection[int] = (), passed: Collection[int] = ()) -> list[Query]:
         label = self.known.classes[k]
         about = [one for one in self.answers if one.label == label]
         said = index_answers(self.answers, self.known.classes, self.known.ids)
         asked = {int(one.id) for one in about} | {*said.positive[k].tolist(), *said.negative[k].tolist()}
-        view = QueryContext.of(self.known.start, self.taught, k, asked, ())
+        view = QueryContext.of(self.known.start, self.taught, k, asked, out)
         tally = AnswerTally(len(about), sum(one.audit for one in about))
-        return next_queries(view, self.strategy, n, tally, self.taught.sampled[k], self._lot, asked)
+        sampled = closing(self.taught.sampled[k], self._lot, asked, passed)
+        return next_queries(view, WithoutPassed(self.strategy, passed), n, tally, sampled, self._lot, asked)
 
     def review(self, k: int, n: int) -> None:
         """Answer `n` questions about class `k`; what they refine is learnt afterwards."""
-        for one in self.questions(k, n):
+        self._answer(k, self.questions(k, n))
+
+    def _answer(self, k: int, asked: Sequence[Query]) -> None:
+        for one in asked:
             yes = bool(self.known.truth[one.row] == k) if self.says is None else self.says(one.row, k)
             given: Verdict = "yes" if yes else "no"
             self.answers.append(say(len(self.answers) + 1, one.row, self.known.classes[k], given, one.audit))
         self.taught = learn_from(self.known, self.answers)
+
+    def review_grids(self, k: int, count: int, marks: Callable[[int], bool]) -> None:
+        """Answer on grids of 24 the images that he `marks`; as on the page, the next grid is asked for meanwhile."""
+        passed = set[int]()
+        grid = self.questions(k, 24)
+        for _ in range(count):
+            ahead = self.questions(k, 24, out={one.row for one in grid}, passed=passed - {one.row for one in grid})
+            marked = [one for one in grid if marks(one.row)]
+            self._answer(k, marked)
+            passed = (passed | {one.row for one in grid if one not in marked}) - {one.row for one in ahead}
+            grid = ahead
 
 
 def answer(review: Review, label: str, n: int) -> list[NewAnswer]:

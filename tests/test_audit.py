@@ -73,7 +73,7 @@ def test_what_was_learnt_from_counts_only_where_the_sample_goes_on_behind_it() -
     known = {0: False, 1: True, 2: True, 3: True, 5: True}
     assert audit(rows, lot, known, {0}) == Audit(1, 0, 6)
     assert audit(rows, lot, known, {0, 2}) == Audit(3, 2, 6)
-    assert audit(rows, lot, known, {0, 2, 5}) == Audit(3, 2, 6)  # nobody was asked about 4
+    assert audit(rows, lot, known, {0, 2, 5}) == Audit(3, 2, 6, 1, 1)  # nobody was asked about 4
     assert audit(rows, lot, known, ()) == Audit(0, 0, 6)
 
 
@@ -146,3 +146,30 @@ def test_the_bound_covers_over_whole_reviews_in_which_the_set_follows_the_answer
     assert moved > 0.9 * runs
     assert np.mean(asked) > 2
     assert 0.3 < np.mean(precisions) < 0.97
+
+
+def test_audits_behind_a_gap_wait_and_say_for_how_many() -> None:
+    rows, numbers = np.arange(8), np.arange(8) / 8
+    known = dict.fromkeys((0, 1, 4, 5, 7), True)
+    assert audit(rows, numbers, known, {0, 1, 4, 5}) == Audit(2, 2, 8, waiting=2, missing=2)
+    assert audit(rows, numbers, known, {0, 1, 4, 5, 7}) == Audit(2, 2, 8, waiting=3, missing=3)
+    assert audit(rows, numbers, known, {0, 1, 4, 5, 7}).needs == "3 answered, 3 more unlock them"
+    closed = audit(rows, numbers, known | dict.fromkeys((2, 3, 6), False), {0, 1, 4, 5, 7})
+    assert (closed, closed.needs, closed.whole) == (Audit(8, 5, 8), "", True)
+
+
+def test_grids_of_which_a_part_is_marked_lengthen_the_sample() -> None:
+    """What was passed over is asked again where the sample ends; he marks about two of three at a time."""
+    turns = np.random.default_rng(0)
+    reviewer = Reviewer(plant(sizes=(150, 30), others=600))
+    reviewer.review(0, 20)
+    asked = []
+    for _ in range(3):
+        reviewer.review_grids(0, 3, lambda _: turns.random() < 2 / 3)
+        asked.append(reviewer.taught.audits[0].asked)
+    audited = sum(one.audit for one in reviewer.answers)
+    found = reviewer.taught.audits[0]
+    assert asked[0] < asked[-1]
+    assert found.asked >= audited / 2
+    assert found.low is not None
+    assert found.low > 0.8

@@ -42,7 +42,7 @@ def test_the_whole_job(data: Path, job: Job, picture: Picture) -> None:
     assert model.predict(picture(100)) == chosen.classifier.predict(picture(100)) == "red"
 
 
-def test_the_report_says_what_is_estimated_without_labels(data: Path, job: Job) -> None:
+def test_the_report_says_without_labels_how_strong_a_group_is(data: Path, job: Job) -> None:
     chosen = run(job(thresholds=["auto"]), data / "out")
     assert chosen.evaluation is not None
     assert chosen.evaluation.macro["f1"].value >= 0.8
@@ -52,12 +52,15 @@ def test_the_report_says_what_is_estimated_without_labels(data: Path, job: Job) 
     page = (data / "out" / "report.html").read_text()
     for k, row in enumerate(stated):
         assert row["found"] == (groups.decision[groups.members(k)] == "member").sum()
-        assert f"An estimated {100 * row['precision']:.0f} % of the {row['found']:,} found show {row['name']}" in page
+        assert f"Found of {row['name']}: {row['found']:,}; others may be missing." in page
+        assert f"The group is {row['strength']}, by how its images are connected with each other" in page
+        assert (row["strength"], row["basis"]) in {(word, "connections") for word in ("strong", "fair", "weak")}
+        assert f"{100 * row['estimated_precision']:.0f} %" not in page.split("Left out as doubtful")[k][-400:]
         assert f"Left out as doubtful: {row['below']:,} just below the threshold" in page
     given = run(job(), data / "given")
     assert given.classifier.groups_.score_kind == "cosine"
     assert json.loads((data / "given" / "metrics.json").read_text())["estimates"] == []
-    assert "An estimated" not in (data / "given" / "report.html").read_text()
+    assert "The group is" not in (data / "given" / "report.html").read_text()
 
 
 def test_each_stage_of_the_ranking_can_be_switched_off(data: Path, job: Job) -> None:

@@ -61,7 +61,7 @@ def make_group(name: str) -> dict[str, Any]:
         "best": images,
         "borderline": images,
         "rejected": [],
-        "explained": ["An estimated 40 % of the members show it."],
+        "explained": ["The group is fair."],
     }
 
 

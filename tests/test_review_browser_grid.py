@@ -96,6 +96,30 @@ def _last(route: Route) -> str:
     return route.request.url.split("/thumb")[0][-1]
 
 
+def test_what_was_passed_over_is_asked_again_where_the_audit_waits_for_it(page: Page, review: Review) -> None:
+    """Every second image of each grid is marked: without its gaps closed, the sample would stay at the first."""
+    open_grid(page)
+    count = 0
+    for _ in range(5):
+        expect(page.locator("#cells .cell[data-shown]").first).to_be_visible()
+        cells = page.locator("#cells .cell")
+        expect(page.locator("#grid-about")).not_to_contain_text("not shown yet")
+        rows = [int(cell.get_attribute("data-row") or "") for cell in cells.all()]
+        for place in range(0, len(rows), 2):
+            cells.nth(place).focus()
+            page.keyboard.press("y" if rows[place] % 10 == 0 else "n")
+        count += len(rows[::2])
+        with page.expect_response("**/api/refit"):
+            page.click("#submit")
+        answered(page, count)
+    drawn = [one for one in review.answers.current() if one.audit]
+    standing = review.standing("red")
+    assert standing.audited >= len(drawn) > 4
+    assert standing.whole
+    expect(page.locator("#st-low")).to_have_text("all that was found was looked at; others may be missing")
+    expect(page.locator("#st-needs")).to_be_empty()
+
+
 def test_undoing_a_grid_learns_anew(page: Page, review: Review) -> None:
     open_grid(page)
     before = page.inner_text("#st-found")

@@ -29,7 +29,8 @@ class Audit:
     @property
     def needs(self) -> str:
         """Say what answered audits wait for; nothing where all count."""
-        return f"{self.waiting:,} answered, {self.missing:,} more unlock them" if self.missing else ""
+        more = "1 more unlocks them" if self.missing == 1 else f"{self.missing:,} more unlock them"
+        return f"{self.waiting:,} answered, {more}" if self.missing else ""
 
     @property
     def whole(self) -> bool:

@@ -72,7 +72,7 @@ class ClassStatus:
             bound = math.floor(100 * self.precision_low) / 100  # what holds at the least is not rounded up
             return f"precision at least {bound:.2f} ({self.audited_yes:,} of {self.audited:,} audited)"
         strength = f"{self.strength}, {self.strength_basis}; " if self.strength else ""
-        said = f"; {self.yes:,} of {self.yes + self.no:,} answered are right" if self.yes + self.no else ""
+        said = f"; {self.yes:,} of {self.yes + self.no:,} answered show it" if self.yes + self.no else ""
         return f"{strength}precision not known yet{said}"
 
 
