@@ -25,7 +25,7 @@ def holotype(*arguments: str) -> str:
 
 def test_f1(out: Path) -> float:
     """Macro-F1 on the test set of a run."""
-    return float(json.loads((out / "metrics.json").read_text())["evaluation"]["macro"]["f1"]["value"])
+    return float(json.loads((out / "metrics.json").read_text())["evaluation"]["macro"]["f1"])
 
 
 def answer(out: Path, shows: dict[str, str], rounds: int, n: int) -> None:
