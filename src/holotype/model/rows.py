@@ -71,7 +71,7 @@ class PoolLabels:
         shown /= np.maximum(shown.sum(axis=1, keepdims=True), 1)
         open_ = (decision == "doubtful") & (self.told(rows) | (groups.score_kind == "cosine"))
         shown[open_ | (decision == "missing")] = np.nan
-        return np.concatenate([shown, 1 - shown.sum(axis=1, keepdims=True)], axis=1)
+        return np.concatenate([shown, np.maximum(1 - shown.sum(axis=1, keepdims=True), 0)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def build(
     fold = _never_of_all(fold[there], targets)
     stands = _stands(labelling, np.array([-1 if name in outside else pool.rows[name] for name in ids], np.int64))
     y, shown = targets.argmax(axis=1), targets.sum(axis=0)
-    warnings = _missing(classes, shown > 0, labelling, parts)
+    warnings = _missing(classes, (targets > _UNLIKELY).any(axis=0), labelling, parts)
     counts = {name: round(float(shown[k])) for k, name in enumerate(classes)}
     with in_steps(progress, "fit the model's space"):
         space = _space(labelling.groups, search, X, store.encoder, settings)

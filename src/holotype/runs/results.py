@@ -264,7 +264,7 @@ def _write_groups(path: Path, pool: Pool, chosen: Candidate) -> None:
 def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:
     """What training did with each row: "learnt", or why it was left out; None for the others.
 
-    "answered" and "audited" is what the groups follow, though the head did not learn from it.
+    "answered" and "audited" is what the groups follow, and the head could not learn from.
     """
     training, parts = chosen.classifier.training_, np.full(len(pool), None, dtype=object)
     if chosen.refined is not None:

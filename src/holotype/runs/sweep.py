@@ -13,6 +13,7 @@ from holotype.answers.records import Answer
 from holotype.answers.refine import Refined, refine
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.runtimes import Encoder
+from holotype.errors import GroupError
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.evaluation.test_set import TestSet
 from holotype.files import write
@@ -358,19 +359,21 @@ def _tune(
 ) -> Candidate:
     """Tune the chosen head on its own training rows, and over the thresholds of the sweep if asked."""
     settings, rivals = trainer.inputs.settings, [chosen]
-    if not trainer.judged:
-        trainer.progress.say("warning: nothing is tuned, as no row validates: more exemplars or a larger pool help")
-        return chosen
     if settings.tune_threshold:
         rivals += [
             one
             for one in candidates
             if (one.encoder, one.head) == (chosen.encoder, chosen.head) and one.threshold != chosen.threshold
         ]
+    try:
+        parts = {one.threshold: one.classifier.training_.judged_by(trainer.judged) for one in rivals}
+    except GroupError:  # of a pool of few images the fold that judges may hold none on which all agree
+        trainer.progress.say("warning: nothing is tuned, as no row validates: more exemplars or a larger pool help")
+        return chosen
     tuned = tune(
         chosen.head,
         settings.fit.head_settings,
-        {one.threshold: one.classifier.training_.judged_by(trainer.judged) for one in rivals},
+        parts,
         len(trainer.inputs.classes) + 1,
         trials=settings.trials,
         study=study,
