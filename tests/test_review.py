@@ -131,7 +131,7 @@ def test_questions_follow_answers_that_the_groups_do_not_trust(review: Review) -
     asked = [review.pool.rows[one.id] for one in review.matched.answers]
     view = QueryContext.of(review._state.baseline, taught, 0, asked, ())
     assert after == choose_together(DiverseUncertainty(), view, 12, len(asked))
-    trusting = replace(view, logits=taught.logits[:, 0], expected=None)
+    trusting = replace(view, logits=taught.logits[:, 0], expect=None)
     assert after != choose_together(DiverseUncertainty(), trusting, 12, len(asked))
     assert np.array_equal(view.seen.vectors(1), np.asarray(review._state.baseline.vectors[asked], np.float32))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,12 +107,9 @@ class Expectation:
         seed: int = 0,
         distinct: NDArray[np.bool_] | None = None,
     ) -> None:
-        self._vectors, self._prior, self._data, self._seed, self._distinct = vectors, prior, data, seed, distinct
+        self._vectors, self._prior, self._data = vectors, prior, data
+        self._sample = _background(vectors, data.rows, seed, distinct)
         self._near: Logits | None = None
-
-    @cached_property
-    def _sample(self) -> Matrix:
-        return _background(self._vectors, self._data.rows, self._seed, self._distinct)
 
     def logits(self, rows: Sequence[int], yes: Sequence[bool], among: NDArray[np.int64]) -> Logits:
         """Return the logits of the rows `among` after `rows` too were answered with `yes`, or with "no"."""

@@ -1,7 +1,8 @@
 """Which images of a class to ask about next: strategies behind one method, and the queue that mixes in the audit."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import RLock
 from typing import Any, Protocol, Self
 
@@ -90,7 +91,7 @@ class QueryContext:
     free       (n,) bool: may be asked about
     seen       the exemplars, and what is known
     distinct   (n,) bool: no copy of another image, which is asked about in its place; None for all
-    expected   what answers to come would lead to; None where several questions are chosen as if alone
+    expect     gives what answers to come would lead to; None where several questions are chosen as if alone
     """
 
     vectors: NDArray[Any]
@@ -98,7 +99,7 @@ class QueryContext:
     free: NDArray[np.bool_]
     seen: Seen
     distinct: NDArray[np.bool_] | None = None
-    expected: Expectation | None = None
+    expect: Callable[[], Expectation] | None = None
 
     @classmethod
     def of(
@@ -121,7 +122,7 @@ class QueryContext:
         seen = seen or Seen(baseline.vectors, baseline.exemplars[k])
         seen.follow(known)
         logits, distinct = refined.untrusted_logits[:, k], baseline.groups.distinct
-        return cls(baseline.vectors, logits, free, seen, distinct, expectation(baseline, refined, k, seed))
+        return cls(baseline.vectors, logits, free, seen, distinct, partial(expectation, baseline, refined, k, seed))
 
 
 def choose_together(strategy: "Strategy", context: QueryContext, n: int, answered: int) -> list[int]:
@@ -132,8 +133,9 @@ def choose_together(strategy: "Strategy", context: QueryContext, n: int, answere
 
     answered   how many answers about the class there are
     """
-    if context.expected is None:
+    if context.expect is None or n <= ANSWERS_PER_REFIT:
         return strategy.choose(context, n)
+    expected = context.expect()
     chosen, yes = list[int](), list[bool]()
     among = _least(np.where(context.free, -context.logits, np.inf), _DEEP)
     ahead = replace(context, logits=context.logits.copy(), free=context.free.copy())
@@ -143,7 +145,7 @@ def choose_together(strategy: "Strategy", context: QueryContext, n: int, answere
         if len(chosen) >= n:
             break
         ahead.free[some] = False
-        ahead.logits[among] = context.expected.logits(chosen, yes, among)
+        ahead.logits[among] = expected.logits(chosen, yes, among)
         ahead = replace(ahead, seen=ahead.seen.ahead(some))
     return chosen
 
