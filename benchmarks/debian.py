@@ -6,13 +6,12 @@ import struct
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.emoji.sources import Source
+from examples.emoji.sources import Source, fetch_with
 from holotype.errors import HolotypeError
 
 _FOLDER, _DEFLATED = 2, 1  # flags of a node in a resource file
@@ -38,14 +37,7 @@ def fetch(packages: Sequence[Package], cache: Path) -> list[Path]:
 
     Raises `HolotypeError` when apt is missing or cannot fetch them.
     """
-    missing = [package for package in packages if not (cache / package.archive).is_file()]
-    if missing:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as arrivals:
-            _apt_download(missing, Path(arrivals), cache)
-            for package in missing:
-                (Path(arrivals) / package.archive).replace(cache / package.archive)
-    return [cache / package.archive for package in packages]
+    return fetch_with(_apt_download, packages, cache)
 
 
 def files(archive: Path) -> Iterator[tuple[str, bytes]]:

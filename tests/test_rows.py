@@ -9,7 +9,6 @@ from conftest import Picture
 from training import BROKEN, DOUBTFUL, SETTINGS, A, B, N, exemplars, find, groups_at, supplied, train, write
 
 from holotype.encoders.encode import l2_normalize
-from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import GroupError
 from holotype.grouping.search import Search, search
@@ -23,13 +22,6 @@ from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
 ROWS = np.arange(N)
-
-
-@pytest.fixture(scope="module")
-def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return load_encoder(network)
 
 
 @pytest.fixture(scope="module")

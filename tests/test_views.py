@@ -10,19 +10,11 @@ from conftest import Picture
 from PIL import Image
 from training import B, N, train, write
 
-from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.model import augment
 from holotype.pool.pool import Pool, open_pool
 from holotype.settings import FitSettings
 from holotype.vectors.store import EmbeddingStore
-
-
-@pytest.fixture(scope="module")
-def encoder(network: str, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return load_encoder(network)
 
 
 @pytest.fixture(scope="module")

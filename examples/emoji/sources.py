@@ -5,9 +5,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from .errors import EmojiError
 
@@ -29,6 +30,8 @@ class Source:
         """The name that `npm pack` gives to the file."""
         return f"iconify-json-{self.artist}-{self.version}.tgz"
 
+
+_Fetched = TypeVar("_Fetched", bound=Source)
 
 SOURCES = (
     Source("emojione", "1.2.3"),
@@ -52,11 +55,21 @@ def fetch(sources: Sequence[Source], cache: Path) -> list[Path]:
 
     Raises `EmojiError` when npm is missing or cannot fetch them.
     """
+    return fetch_with(_npm_pack, sources, cache)
+
+
+def fetch_with(
+    download: Callable[[Sequence[_Fetched], Path, Path], None], sources: Sequence[_Fetched], cache: Path
+) -> list[Path]:
+    """Return the archive of every source, in order; those that the `cache` lacks come by `download`.
+
+    download   is given these sources, a folder to fetch them to, and the cache, to speak of it
+    """
     missing = [source for source in sources if not (cache / source.archive).is_file()]
     if missing:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as arrivals:
-            _npm_pack(missing, Path(arrivals), cache)
+            download(missing, Path(arrivals), cache)
             for source in missing:
                 (Path(arrivals) / source.archive).replace(cache / source.archive)
     return [cache / source.archive for source in sources]
