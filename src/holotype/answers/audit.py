@@ -1,6 +1,7 @@
 """The random audit: answers that are never learnt from, and the exact bound that they give on a precision."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class Audit:
         So it is where all of a class was looked at: a person errs now and then.
         """
         return lower_bound(self.yes, self.asked) if self.asked else None
+
+
+def in_percent(bound: float) -> int:
+    """Return what holds at the least in percent: it is not rounded up."""
+    return math.floor(100 * bound)
 
 
 def lower_bound(yes: int, asked: int, confidence: float = CONFIDENCE) -> float:

@@ -18,7 +18,6 @@ Strength = Literal["strong", "fair", "weak"]
 # Of the estimate a band alone carries over to other pools. The formula gives at most .5 to the median member of a class
 # that stands alone, and .19 to one so loose that the pool may hold nothing of it.
 _STRONG, _FAIR = 0.3, 0.15
-STRENGTH_BASIS = "by how its images are connected with each other and with the rest"
 
 # An automatic cosine threshold is that of an empirical null (Efron, JASA 2004), and no more than a start: without
 # diffusion it lets in far too many or too few ("without diffusion and views" in docs/results.md).
@@ -210,6 +209,13 @@ def group(
         decision[row], label[row] = "exemplar", own
     rounds = np.zeros(len(scores), np.int8) if ranking is None else _rounds(ranking, label)
     return Groups(classes, scores, label, decision, thresholds, tie, rounds, score_kind, ranking)
+
+
+def strength_basis(trusted: bool) -> str:
+    """Say what the strength of a group rests on; `trusted`: whether the group follows answers."""
+    if trusted:
+        return "by a model that learnt from the answers"
+    return "by how its images are connected with each other and with the rest"
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ class PoolLabels:
         """Return (rows,) which are exemplars, or were decided by people."""
         return np.asarray(np.isin(rows, self.answered) | (self.groups.decision[rows] == "exemplar"))
 
+    def shows_nothing(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (rows,) which show none of the classes, though nobody said so."""
+        return np.asarray((self.targets(rows)[:, -1] == 1) & ~self.told(rows))
+
     def targets(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return (rows, K + 1): with which probability each shows each class, and none; nan where nobody can tell.
 
@@ -171,7 +175,7 @@ def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[in
     targets = [one.targets(present) for one in labellings]
     possible = np.logical_or.reduce([(np.nan_to_num(one)[:, :count] > 0).any(axis=1) for one in targets])
     possible |= np.logical_or.reduce([one.told(present) for one in labellings])
-    unlikely = np.logical_and.reduce([one[:, count] == 1 for one in targets]) & ~possible
+    unlikely = np.logical_and.reduce([one.shows_nothing(present) for one in labellings])
     pinned = np.array(_pinned(search), dtype=np.int64)
     chosen, others = np.union1d(present[possible], pinned), present[unlikely & groups.distinct[present]]
     distinct = np.isin(chosen, pinned) | groups.distinct[chosen]
@@ -301,8 +305,8 @@ def _stands(labelling: PoolLabels, rows: NDArray[np.int64]) -> NDArray[np.float6
     groups = labelling.groups
     there = np.flatnonzero(~groups.missing)
     copies = np.bincount(there if groups.copy_of is None else groups.copy_of[there], minlength=len(groups.decision))
-    nothing = np.zeros(len(copies), bool)  # which rows show none of the classes, and nobody said so
-    nothing[there] = (labelling.targets(there)[:, -1] == 1) & ~labelling.told(there)
+    nothing = np.zeros(len(copies), bool)
+    nothing[there] = labelling.shows_nothing(there)
     found = np.where(rows >= 0, copies[rows], 0).astype(np.float64)
     sampled = (rows >= 0) & nothing[rows]
     found[sampled] *= max(float(nothing.sum()) / max(float(found[sampled].sum()), 1.0), 1.0)

@@ -25,8 +25,8 @@ from holotype.settings import FitSettings
 DESCRIPTION_FILE, ARRAYS_FILE, HEAD_FILE, NETWORK_FILE = "model.json", "arrays.safetensors", "head.onnx", "encoder.onnx"
 SAVED = (NETWORK_FILE, HEAD_FILE, ARRAYS_FILE, DESCRIPTION_FILE)  # in the order in which they are written
 FORMAT = 6
-_READ = (4, 5, FORMAT)  # 4 had no digest of the description; both had one slope for all classes, a temperature
-_ONE_SLOPE = 5
+_NO_DIGEST, _ONE_SLOPE = 4, 5  # the last that had no digest of the description; one slope for all, a temperature
+_READ = (_NO_DIGEST, _ONE_SLOPE, FORMAT)
 _MOST_BYTES = {DESCRIPTION_FILE: 2**26, ARRAYS_FILE: 2**31, HEAD_FILE: 2**31, NETWORK_FILE: 2**31}
 
 Arrays = dict[str, NDArray[Any]]
@@ -118,9 +118,8 @@ class Description(_Part):
 
     def to_json(self) -> str:
         """Return the text of model.json, with its digest."""
-        values = self.model_dump(
-            mode="json", exclude={"digest"} | ({"temperature"} if self.temperature is None else set())
-        )
+        unsaid = {"digest"} if self.temperature else {"digest", "temperature"}
+        values = self.model_dump(mode="json", exclude=unsaid)
         return json.dumps(values | {"digest": digest_of_values(values)}, indent=1)
 
 
@@ -200,7 +199,7 @@ def _parse_description(content: bytes, where: str) -> Description:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors()[:3])
         raise ModelError(f"the model in {where} is not whole: {DESCRIPTION_FILE} has faults: {faults}") from None
-    if about.digest != (digest if about.format > 4 else None):
+    if about.digest != (digest if about.format > _NO_DIGEST else None):
         raise ModelError(
             f"{where}/{DESCRIPTION_FILE} is not as it was saved: what it holds does not fit its digest; copy the "
             "folder again"

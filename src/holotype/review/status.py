@@ -9,11 +9,12 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.answers.audit import in_percent
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import index_answers
 from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined
-from holotype.grouping.groups import STRENGTH_BASIS, Estimate, Strength, estimates
+from holotype.grouping.groups import Estimate, Strength, estimates, strength_basis
 from holotype.review.queries import FIRST_ANSWERS
 
 Part = Literal["found", "doubtful", "rejected"]
@@ -69,7 +70,7 @@ class ClassStatus:
         if self.whole:
             return "all that was found was looked at; others may be missing"
         if self.precision_low is not None:
-            bound = math.floor(100 * self.precision_low) / 100  # what holds at the least is not rounded up
+            bound = in_percent(self.precision_low) / 100
             return f"precision at least {bound:.2f} ({self.audited_yes:,} of {self.audited:,} audited)"
         strength = f"{self.strength}, {self.strength_basis}; " if self.strength else ""
         said = f"; {self.yes:,} of {self.yes + self.no:,} answered show it" if self.yes + self.no else ""
@@ -123,7 +124,7 @@ class ReviewState:
         found, doubtful, at_least = self._held[k] = self._held.get(k) or self._count(k)
         joined, left = self.moves[k]
         strength = self._stated[k].strength if self._stated else ""
-        basis = STRENGTH_BASIS if not self.refined.counts[k].trusted else "by a model that learnt from the answers"
+        basis = strength_basis(self.refined.counts[k].trusted)
         counts = {name: verdicts.count(name) for name in ("yes", "no", "unsure")}
         return ClassStatus(
             self.refined.groups.classes[k],

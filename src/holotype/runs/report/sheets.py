@@ -1,17 +1,16 @@
 """What the report shows of each class: its pictures, and in words what is estimated without labels."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.answers.audit import Audit
+from holotype.answers.audit import Audit, in_percent
 from holotype.answers.index import AnswerCounts
 from holotype.answers.refine import Refined
 from holotype.errors import UnreadableImage
-from holotype.grouping.groups import STRENGTH_BASIS, Estimate, Groups
+from holotype.grouping.groups import Estimate, Groups, strength_basis
 from holotype.grouping.search import top_k
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import decode, thumbnail
@@ -91,18 +90,13 @@ def _audited(name: str, audit: Audit) -> str:
         )
     return (
         f"Audit: {audit.yes:,} of {audit.asked:,} images drawn at random from the {audit.among:,} that were found show "
-        f"{name}. So with 95 % confidence at least {_floor(audit.low)} % of what was found do.{waiting}"
+        f"{name}. So with 95 % confidence at least {in_percent(audit.low)} % of what was found do.{waiting}"
     )
-
-
-def _floor(share: float) -> int:
-    """Return a bound in percent; what holds at the least is not rounded up."""
-    return math.floor(100 * share)
 
 
 def _estimated(name: str, found: Estimate, trusted: bool) -> Iterator[str]:
     """Say what is estimated about a class, on which basis, what was left out, and what it may be confused with."""
-    basis = "by a model that learnt from the answers" if trusted else STRENGTH_BASIS
+    basis = strength_basis(trusted)
     tell = "" if trusted else " How many of them are right, only looking at some of them can tell."
     yield (f"Found of {name}: {found.found:,}; others may be missing. The group is {found.strength}, {basis}.{tell}")
     yield (
