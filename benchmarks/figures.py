@@ -23,14 +23,22 @@ def judge(truth: Truth, episode: Episode, exemplars: Exemplars, answer: MethodAn
 
 
 def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: MethodAnswer) -> dict[str, float]:
-    own = np.concatenate(exemplars)
-    positive = truth.classes == name
-    positive[own] = False
-    same = positive & np.isin(truth.artists, truth.artists[exemplars[k]])
-    other = positive & ~same
-    chosen = np.setdiff1d(answer.chosen[k], own)
-    order = np.argsort(-answer.scores[:, k], kind="stable")
-    order = order[np.isfinite(answer.scores[order, k]) & ~np.isin(order, own)][:3000]
+    left = np.setdiff1d(np.arange(len(truth.classes)), np.concatenate(exemplars))
+    positive = truth.classes[left] == name
+    same = positive & np.isin(truth.artists[left], truth.artists[exemplars[k]])
+    return judge_class(positive, same, np.isin(left, answer.chosen[k]), answer.scores[left, k])
+
+
+def judge_class(
+    positive: NDArray[np.bool_], same: NDArray[np.bool_], taken: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> dict[str, float]:
+    """Return the figures of one class: which of n images are `positive`, and of these by an exemplar's own artist.
+
+    taken, scores   (n,) whether each was taken for the class, and what it is ranked by; -inf where it is not
+    """
+    other, chosen = positive & ~same, np.flatnonzero(taken)
+    order = np.argsort(-scores, kind="stable")
+    order = order[np.isfinite(scores[order])][:3000]
     return {
         "f1": _f1(positive, chosen),
         "f1 other artists": _f1(other, chosen[~same[chosen]]),
@@ -40,7 +48,7 @@ def _judge_class(truth: Truth, name: str, k: int, exemplars: Exemplars, answer: 
         "precision": float(positive[chosen].mean()) if len(chosen) else 0.0,
         "recall": float(positive[chosen].sum() / positive.sum()),
         "found": float(len(chosen)),
-    } | _separation(np.delete(positive, own), np.delete(answer.scores[:, k], own))
+    } | _separation(positive, scores)
 
 
 def _separation(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:

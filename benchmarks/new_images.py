@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from benchmarks import answers, learners
 from benchmarks.episodes import CLASSES, Episode, episodes
 from benchmarks.figures import (
-    average_precision,
     calibration_error,
     closed_figures,
     gap_closed,
     interval,
+    judge_class,
     log_loss,
     opening,
 )
@@ -140,32 +140,18 @@ def _judged(new: Truth, pool: Truth, episode: Episode, said: Said) -> dict[str, 
     found: list[dict[str, float]] = []
     pairs: list[tuple[float, bool]] = []
     for k, name in enumerate(episode.names):
-        positive, chosen = new.classes == name, said.chosen == k
-        other = new.artists != pool.artists[episode.exemplars[k][0]]
-        order = np.argsort(-said.scores[:, k], kind="stable")
-        hits = np.cumsum(positive[order])
-        best = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
-        places = np.empty(len(order))
-        places[order[::-1]] = np.arange(1, len(order) + 1)
-        count = int(positive.sum())
-        found.append(
-            {
-                "f1": _f1(positive, chosen),
-                "f1 other artists": _f1(positive & other, chosen & other)
-                if (positive & other).any()
-                else _f1(positive, chosen),
-                "oracle f1": float(best.max()),
-                "ap": average_precision(positive, order),
-                "auroc": float((places[positive].sum() - count * (count + 1) / 2) / (count * (len(order) - count))),
-                "taken": float(chosen.sum() / count),
-            }
-        )
+        positive, taken = new.classes == name, said.chosen == k
+        same = positive & (new.artists == pool.artists[episode.exemplars[k][0]])
+        figures = judge_class(positive, same, taken, said.scores[:, k])
+        if same.sum() == positive.sum():
+            figures["f1 other artists"] = float("nan")  # there is none to find: the cell is left out
+        found.append(figures | {"taken": figures["found"] / positive.sum()})
         if said.sure is not None:
             likely = said.sure[:, k] > 0.01
             pairs += zip(said.sure[likely, k].tolist(), positive[likely].tolist(), strict=True)
     none = ~np.isin(new.classes, episode.names)
-    figures: dict[str, Any] = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
-    return figures | {"false alarms": 1000 * float((said.chosen[none] < CLASSES).mean()), "stated": pairs}
+    means: dict[str, Any] = {key: float(np.nanmean([one[key] for one in found])) for key in found[0]}
+    return means | {"false alarms": 1000 * float((said.chosen[none] < CLASSES).mean()), "stated": pairs}
 
 
 def _of_pool(pool: Truth, episode: Episode, refined: Refined, known: Known) -> dict[str, Any]:
@@ -181,10 +167,6 @@ def _of_pool(pool: Truth, episode: Episode, refined: Refined, known: Known) -> d
     return _judged(left, pool, episode, Said(refined.logits[free], chosen))
 
 
-def _f1(positive: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float:
-    return float(2 * (positive & chosen).sum() / max(int(positive.sum() + chosen.sum()), 1))
-
-
 def _summary(done: Sequence[Episode], found: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     triples = np.array([episode.triple for episode in done])
     low = np.array([one["twos, 0"][NAIVE]["f1"] for one in found])
@@ -195,7 +177,7 @@ def _summary(done: Sequence[Episode], found: Sequence[dict[str, dict[str, Any]]]
             here = [(i, one[when][name]) for i, one in enumerate(found) if one[when].get(name)]
             places, figures = np.array([i for i, _ in here]), [one for _, one in here]
             row: dict[str, Any] = {
-                key: float(np.mean([one[key] for one in figures])) for key in figures[0] if key != "stated"
+                key: float(np.nanmean([one[key] for one in figures])) for key in figures[0] if key != "stated"
             }
             f1 = np.array([one["f1"] for one in figures])
             row |= {"episodes": len(here), "f1, interval": interval(f1, triples[places], np.mean)}
