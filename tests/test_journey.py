@@ -15,6 +15,7 @@ from holotype import Classifier, Settings, load_encoder, open_pool, run
 from holotype.encoders.encode import Encoded, Load, encode_images
 from holotype.encoders.runtimes import BATCH, Encoder
 from holotype.errors import EmbeddingsError, ExemplarError, HolotypeWarning, OutputError
+from holotype.model.predictions import classified
 from holotype.runs.commands import search_pool, tune_run
 from holotype.settings import RankSettings, TrainSettings
 from holotype.vectors.store import EmbeddingStore, embed
@@ -61,6 +62,22 @@ def test_the_report_says_without_labels_how_strong_a_group_is(data: Path, job: J
     assert given.classifier.groups_.score_kind == "cosine"
     assert json.loads((data / "given" / "metrics.json").read_text())["estimates"] == []
     assert "The group is" not in (data / "given" / "report.html").read_text()
+
+
+def test_a_model_that_says_what_the_groups_say_agrees_with_them(data: Path, job: Job) -> None:
+    """Also where a group is unsure of its members: its estimate is below one half, and they are its members still."""
+    chosen = run(job(thresholds=["auto"]), data / "out").chosen
+    groups, fitted, pool = chosen.groups, chosen.classifier.cross_fit_, open_pool(data / "images.tar")
+    rows = np.array([pool.row(chosen.classifier.training_.ids[place]) for place in fitted.rows])
+    rows, probabilities = rows[(sure := groups.decision[rows] != "doubtful")], fitted.probabilities[sure]
+    assert (groups.scores[rows][groups.decision[rows] == "member"].max(axis=1) < 0.5).any()
+    given = classified(probabilities, chosen.classifier.calibration_.thresholds)
+    scores = []
+    for k in range(3):
+        members = (groups.decision[rows] == "member") & (groups.label[rows] == k)
+        scores.append(2 * (members & (given == k)).sum() / (members.sum() + (given == k).sum()))
+    assert chosen.agreement == pytest.approx(np.mean(scores))
+    assert chosen.agreement > 0.5
 
 
 def test_each_stage_of_the_ranking_can_be_switched_off(data: Path, job: Job) -> None:

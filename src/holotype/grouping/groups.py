@@ -86,6 +86,13 @@ class Groups:
         """Return the rows of class `label`, its exemplars included."""
         return np.flatnonzero((self.label == label) & np.isin(self.decision, ["member", "exemplar"]))
 
+    def taken_for(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return (rows,) the number of the class that each was taken for; K, "none", of the background.
+
+        The doubtful, and those without a vector, have the class that they are nearest to.
+        """
+        return np.where(self.decision[rows] == "background", len(self.classes), self.label[rows])
+
     @property
     def prior(self) -> NDArray[np.float64]:
         """(K + 1,) share of the pool in each group; the last is the rest, the doubtful included.

@@ -66,7 +66,7 @@ class PoolLabels:
         cosine decides, there is no estimate, and the doubtful are left out.
         """
         groups, decision, count = self.groups, self.groups.decision[rows], len(self.groups.classes)
-        sure = np.eye(count + 1)[np.where(decision == "background", count, groups.label[rows])][:, :count]
+        sure = np.eye(count + 1)[groups.taken_for(rows)][:, :count]
         shown = np.nan_to_num(groups.scores[rows]).astype(np.float64) if groups.score_kind == "estimate" else sure
         certain = self.told(rows) & np.isin(decision, ["member", "exemplar"])
         shown = np.where(certain[:, None], sure, np.where(shown > _UNLIKELY, shown, 0))

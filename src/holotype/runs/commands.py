@@ -28,10 +28,11 @@ from holotype.pool.sources import holds_images
 from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.judgement import judge, uncounted_rows
 from holotype.runs.places import find_inputs
 from holotype.runs.remarks import say_answered, say_left_out, say_missing, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
-from holotype.runs.sweep import judge, repeat, search_in, search_sources, uncounted_rows
+from holotype.runs.sweep import repeat, search_in, search_sources
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import cache_of, fingerprints, open_shared

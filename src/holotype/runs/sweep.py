@@ -1,11 +1,9 @@
 """The main job: the stages in order, for every combination that is asked for; the best is kept."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from holotype.answers.baseline import ReviewBaseline, make_baseline
 from holotype.answers.index import MatchedAnswers, match_answers
@@ -14,15 +12,12 @@ from holotype.answers.refine import Refined, refine
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import GroupError
-from holotype.evaluation.metrics import Evaluation, evaluate
-from holotype.evaluation.test_set import TestSet
 from holotype.files import write
 from holotype.grouping.assign import group_pool, lonely_classes, loose_classes, poor_vectors
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.classifier import Classifier
 from holotype.model.duplicates import near_rows
-from holotype.model.predictions import Predictions, classified
 from holotype.model.rows import PoolLabels, agreed, plan
 from holotype.model.splits import ALWAYS, Split
 from holotype.model.tuning import tune
@@ -33,6 +28,7 @@ from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.comparison import SearchComparison, compare_searches
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
+from holotype.runs.judgement import agreement_with_groups, judge, uncounted_rows
 from holotype.runs.places import find_inputs
 from holotype.runs.remarks import say_left_out, say_unreadable
 from holotype.runs.report.content import report_content
@@ -269,17 +265,6 @@ def _grouped(
     return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)
 
 
-def uncounted_rows(inputs: RunInputs, searched: Search, rows: Iterable[int]) -> dict[str, str]:
-    """Return those of `rows` that prove nothing: id -> why. They are exemplars, or nearly the same as one."""
-    found: dict[str, str] = {}
-    for row in rows:
-        if row in searched.exemplar_rows:
-            found[inputs.pool.ids[row]] = "an exemplar"
-        elif searched.scores[row].max() >= inputs.settings.fit.near_duplicate:
-            found[inputs.pool.ids[row]] = "nearly the same as an exemplar"
-    return found
-
-
 @dataclass(frozen=True)
 class _Trainer:
     """What all candidates of a sweep share.
@@ -308,7 +293,7 @@ class _Trainer:
         more = {} if head_settings is None else {"head_settings": head_settings}
         classifier = Classifier(**dict(inputs.fit_settings(encoder, threshold=threshold, head=head, **more)))
         classifier.learn(search_, grouping.labels, self.parts, inputs.pool, store, self.progress)
-        score, seconds = agreement_with_groups(classifier, self.judged), time.perf_counter() - started
+        score, seconds = agreement_with_groups(classifier, self.judged, inputs.pool), time.perf_counter() - started
         found = Candidate(encoder, head, threshold, classifier, search_, store, grouping.refined, score, seconds)
         if inputs.test_set is None:
             return found
@@ -316,38 +301,6 @@ class _Trainer:
             classifier, inputs.pool, inputs.test_set, store, self.not_counted, self.progress
         )
         return replace(found, predictions=predictions, evaluation=evaluation, unreadable=unreadable)
-
-
-def agreement_with_groups(classifier: Classifier, judged: set[str]) -> float:
-    """Return macro-F1 on the rows in `judged`, each while it was held out, over the classes that have any."""
-    training, fitted = classifier.training_, classifier.cross_fit_
-    kept = np.array([training.ids[row] in judged for row in fitted.rows], dtype=bool)
-    y, probabilities = training.y[fitted.rows[kept]], fitted.probabilities[kept]
-    given = classified(probabilities, classifier.calibration_.thresholds)
-    scores = []
-    for k in range(len(classifier.classes_) - 1):
-        if (y == k).any():
-            hits = float(((given == k) & (y == k)).sum())
-            scores.append(2 * hits / float((given == k).sum() + (y == k).sum()))
-    return float(np.mean(scores)) if scores else 0.0
-
-
-def judge(
-    classifier: Classifier,
-    pool: Pool,
-    test_set: TestSet,
-    store: EmbeddingStore,
-    not_counted: Mapping[str, str],
-    progress: Progress,
-) -> tuple[Predictions, Evaluation | None, dict[str, str]]:
-    """Return predictions of the readable test rows, what those that count are worth, and the unreadable."""
-    store.ensure(test_set.ids, lambda name: pool.read(pool.rows[name]), progress, "encode test rows")
-    features, unreadable = store.take(test_set.ids)
-    kept = [place for place, name in enumerate(test_set.ids) if name not in unreadable]
-    predictions = classifier.predict_features([test_set.ids[place] for place in kept], features)
-    counted = np.array([name not in not_counted for name in predictions.ids], dtype=bool)
-    truth = test_set.truth[kept][counted]
-    return predictions, evaluate(predictions[counted], truth) if counted.any() else None, unreadable
 
 
 def _tune(
