@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from browser import RED, press, verdict
+from browser import RED, answered, press, verdict
 from client import Client
 from playwright.sync_api import Page, expect
 
@@ -119,6 +119,7 @@ def test_answers_that_are_gone_are_not_applied(client: Client, review: Review) -
 @pytest.mark.browser
 def test_the_page_keeps_what_waits_until_the_file_is_back(page: Page, review: Review) -> None:
     first = press(page, "y")
+    answered(page, 1)  # on the disk: the next question is there before
     elsewhere = review.out.with_name("elsewhere.db")
     review.folder.answers.rename(elsewhere)
     second = press(page, "n")
@@ -132,6 +133,7 @@ def test_the_page_keeps_what_waits_until_the_file_is_back(page: Page, review: Re
 @pytest.mark.browser
 def test_the_page_says_that_the_run_is_another(page: Page, review: Review) -> None:
     press(page, "y")
+    answered(page, 1)
     other_exemplars(review)
     expect(page.locator("#unsaved")).to_contain_text("start the review again")
     press(page, "n")
