@@ -15,6 +15,8 @@ from holotype.answers.images import RowImages
 from holotype.errors import AnswersError, GroupError
 from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import ClassThreshold, Groups
+from holotype.grouping.kept import found_by, with_found
+from holotype.grouping.premises import Premises
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Matrix, Space
 from holotype.names import OWN_RUN
@@ -25,6 +27,7 @@ from holotype.vectors.embeddings import Embeddings, open_array
 
 _FORMAT = 3
 _BY_ROWS = 2  # the last format that did not know which images its rows are
+_FOUND_BY = "ranking.safetensors"
 _DECISIONS = np.array(sorted(["exemplar", "member", "doubtful", "background", "missing"]), dtype="<U10")
 
 
@@ -67,10 +70,8 @@ class ReviewBaseline:
 
     def save(self, folder: Path) -> None:
         """Write it to `folder`. Raises `OutputError` when it cannot be written."""
-        from safetensors.numpy import save
-
         groups = self.groups
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "scores": groups.scores,
             "label": groups.label.astype(np.int32),
             "decision": np.searchsorted(_DECISIONS, groups.decision).astype(np.uint8),
@@ -97,15 +98,22 @@ class ReviewBaseline:
             "score_kind": groups.score_kind,
             "key": self.key,
         }
+        if groups.premises is not None:
+            about["premises"] = asdict(groups.premises)
+            files.write(folder / _FOUND_BY, _saved(found_by(groups)))
         files.write(folder / "vectors.npy", lambda file: np.save(file, self.vectors, allow_pickle=False))
-        files.write(folder / "groups.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        files.write(folder / "groups.safetensors", _saved(arrays))
         files.write(folder / "baseline.json", json.dumps(about, indent=1))
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; the vectors stay on the disk. Raises `AnswersError` where it is not whole."""
+    def load(cls, folder: Path, *, whole: bool = False) -> Self:
+        """Read what `save` wrote; the vectors stay on the disk. Raises `AnswersError` where it is not whole.
+
+        whole   with what the groups were found by, for a run that is done again
+        """
         try:
-            return cls._load(folder)
+            found = cls._load(folder)
+            return replace(found, groups=with_found(found.groups, _loaded(folder / _FOUND_BY))) if whole else found
         except Exception as error:
             raise AnswersError(
                 f"expected what a review starts from in {folder}, which a run leaves there ({error}); do the run "
@@ -114,14 +122,12 @@ class ReviewBaseline:
 
     @classmethod
     def _load(cls, folder: Path) -> Self:
-        from safetensors.numpy import load_file
-
         if (folder / "start.json").exists():
             raise ValueError(f"an earlier version wrote it, this one reads format {_FORMAT}")
         about = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
         if about["format"] not in (_FORMAT, _BY_ROWS):
             raise ValueError(f"it has format {about['format']}, this version reads {_FORMAT}")
-        arrays = load_file(folder / "groups.safetensors")
+        arrays = _loaded(folder / "groups.safetensors")
         groups = Groups(
             about["classes"],
             arrays["scores"],
@@ -132,6 +138,7 @@ class ReviewBaseline:
             arrays["rounds"],
             about["score_kind"],
             copy_of=arrays.get("copy_of"),
+            premises=Premises(**about["premises"]) if "premises" in about else None,
         )
         exemplars = [arrays[f"exemplars{k}"] for k in range(len(about["classes"]))]
         rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}
@@ -318,19 +325,20 @@ def _pictures(exemplars: Sequence[Exemplar], classes: int) -> list[list[bytes]]:
     return [[one.data for one in exemplars if one.label == k] for k in range(classes)]
 
 
-def make_baseline(search: Search, groups: Groups, pool: Pool, held_out: Sequence[int] = ()) -> ReviewBaseline:
+def make_baseline(
+    search: Search, groups: Groups, pool: Pool, held_out: Sequence[int] = (), before: ReviewBaseline | None = None
+) -> ReviewBaseline:
     """Return what answers to `groups`, which come from `search` in `pool`, are added to.
 
     held_out   see `ReviewBaseline`
+    before     that of the run before, whose vectors are taken where they are the same
     """
     space = groups.space or Space.plain(search.embeddings.dim)
     exemplars = [space.transform(vectors) for vectors in groups.anchors]
     names = names_of(search.exemplars, len(search.classes))
-    vectors = np.zeros((search.embeddings.size, exemplars[0].shape[1]), np.float16)
-    for rows, block in search.embeddings.blocks():
-        vectors[rows] = space.transform(block)
+    same = before is not None and _is_same_space(before.groups, groups)
     return ReviewBaseline(
-        vectors,
+        before.vectors if before is not None and same else _moved(search, space, exemplars[0].shape[1]),
         exemplars,
         names,
         groups,
@@ -340,3 +348,29 @@ def make_baseline(search: Search, groups: Groups, pool: Pool, held_out: Sequence
         RowImages.of(pool),
         _pictures(search.exemplars, len(search.classes)),
     )
+
+
+def _is_same_space(before: Groups, groups: Groups) -> bool:
+    if before.premises is None or groups.premises is None or before.space is not groups.space:
+        return False
+    return before.premises.space == groups.premises.space
+
+
+def _moved(search: Search, space: Space, dim: int) -> NDArray[np.float16]:
+    """(n, dim) the vectors of the pool in `space`, zeros without one."""
+    vectors = np.zeros((search.embeddings.size, dim), np.float16)
+    for rows, block in search.embeddings.blocks():
+        vectors[rows] = space.transform(block)
+    return vectors
+
+
+def _saved(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def _loaded(path: Path) -> dict[str, NDArray[Any]]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import GroupError
-from holotype.grouping.copies import find_copies
+from holotype.grouping.copies import Copies, find_copies
 from holotype.grouping.graph import rank
 from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, thresholds_for
+from holotype.grouping.premises import Premises, premises_of
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Space, fit_space
 from holotype.progress import Progress, Step, in_steps
@@ -25,6 +26,7 @@ def group_pool(
     held_out: Collection[int] = (),
     copy_of: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
+    before: Groups | None = None,
 ) -> Groups:
     """Return the groups at the threshold of `settings`; images that are copies share a decision (`find_copies`).
 
@@ -35,14 +37,27 @@ def group_pool(
     space      to compare in, where it is known; else it is fitted on the pool
     held_out   pool rows of a test set: they are grouped, and nothing is learnt from them
     copy_of    (n,) which rows are copies of which, where it is known
+    before     groups that were found earlier: they, or their space alone, are taken where they rest on the same
     """
     refuse_no_vectors(search.scores, search.exemplar_rows)
     with in_steps(progress, "group images", _STEPS + 2 * len(search.classes)) as step:
+        premises = premises_of(search, settings, held_out) if space is None else None
+        if before is not None and premises is not None and before.premises == premises:
+            return before
         copies = find_copies(search, copy_of)
+        if before is not None and _is_same_pool(before, premises, copies):
+            space = before.space
         step()
         held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
         distinct = _group_distinct(copies.without(search), settings, space, held_out, step)
-        return copies.share(distinct, search.exemplar_rows)
+        return replace(copies.share(distinct, search.exemplar_rows), premises=premises)
+
+
+def _is_same_pool(before: Groups, premises: Premises | None, copies: Copies) -> bool:
+    """Whether a space would be fitted on the same images as that of `before`."""
+    if premises is None or before.premises is None or premises.space != before.premises.space:
+        return False
+    return np.array_equal(copies.distinct, before.distinct)
 
 
 def _group_distinct(

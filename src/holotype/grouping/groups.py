@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.grouping.graph import Ranking
+from holotype.grouping.premises import Premises
 from holotype.grouping.space import Matrix, Space
 
 Decision = Literal["exemplar", "member", "doubtful", "background", "missing"]
@@ -56,6 +57,7 @@ class Groups:
     space        that the pool was compared in; None for its vectors as they are
     anchors      per class the unit vectors (exemplars of the class, dim) that it was compared with, before `space`
     copy_of      (n,) the row that each row is a copy of, its own where it is of none; None where nobody looked
+    premises     what they rest on, where it was looked up
     """
 
     classes: Sequence[str]
@@ -70,6 +72,7 @@ class Groups:
     space: Space | None = None
     anchors: Sequence[Matrix] = ()
     copy_of: NDArray[np.int64] | None = None
+    premises: Premises | None = None
 
     @property
     def missing(self) -> NDArray[np.bool_]:

@@ -337,6 +337,17 @@ class RunFolder:
         self.check_whole(AnswersError, *self.baseline.glob("*"))
         return ReviewBaseline.load(self.baseline)
 
+    def read_before(self) -> ReviewBaseline | None:
+        """Return what the run here found, for one that is done again; None where it is not all there as it was left."""
+        known, kept = read_checksums(self.checksums), [*self.baseline.glob("*")]
+        if not kept or not all(path.relative_to(self.path).as_posix() in known for path in kept):
+            return None
+        try:
+            self.check_whole(AnswersError, *kept)
+            return ReviewBaseline.load(self.baseline, whole=True)
+        except AnswersError:
+            return None
+
     def load_model(self) -> Classifier:
         """Return the classifier of the run. Raises `ModelError` where it is not whole."""
         self.check_whole(ModelError, self.model / DESCRIPTION_FILE)  # which knows the others

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import current_exemplars
 from holotype.answers.records import Answer
 from holotype.encoders.registry import REGISTRY, load_encoder
@@ -29,6 +30,7 @@ class RunInputs:
     supplied   vectors that somebody computed
     maker      the encoder that made them, where it is known
     unchanged  their files, as they were before they were read
+    before     what the run before found, where it is done again
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class RunInputs:
     supplied: Embeddings | None
     maker: OnnxEncoder | None
     unchanged: Unchanged | None = None
+    before: ReviewBaseline | None = None
 
     @property
     def classes(self) -> list[str]:

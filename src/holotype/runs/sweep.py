@@ -137,7 +137,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     held_out = near_rows(near, inputs.test_rows, inputs.settings.fit.near_duplicate)
     matched = match_answers(folder.read_answers(), inputs.classes, inputs.pool, held_out)
     _tell_answers(matched, folder, progress)
-    inputs = inputs.following(matched.answers)
+    inputs = replace(inputs.following(matched.answers), before=folder.read_before())
     with in_steps(progress, "search"):
         searches = search_in(sources, inputs)
     first = next(iter(searches.values()))
@@ -156,7 +156,9 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     comparison = _compare(inputs, chosen, progress)
     grouping = groupings[chosen.encoder, chosen.threshold]
     with in_steps(progress, "keep what a review starts from"):
-        baseline = grouping.baseline or make_baseline(chosen.search, grouping.groups, inputs.pool, held_out)
+        baseline = grouping.baseline or make_baseline(
+            chosen.search, grouping.groups, inputs.pool, held_out, inputs.before
+        )
     weak = grouping.lonely if grouping.refined else [*grouping.lonely, *loose_classes(grouping.groups)]
     warnings = [*poor_vectors(chosen.search, grouping.groups), *weak, *chosen.classifier.training_.warnings]
     for why in warnings:
@@ -254,12 +256,13 @@ def _grouped(
     progress: Progress,
 ) -> Grouping:
     settings = inputs.fit_settings(encoder, threshold=threshold)
-    groups = group_pool(searched, settings, held_out=held_out, progress=progress)
+    before = inputs.before.groups if inputs.before else None
+    groups = group_pool(searched, settings, held_out=held_out, progress=progress, before=before)
     lonely = lonely_classes(groups, searched.exemplar_rows)
     if not answers:
         return Grouping(groups, list(lonely.values()))
     with in_steps(progress, "follow the answers"):
-        baseline = make_baseline(searched, groups, inputs.pool, held_out)
+        baseline = make_baseline(searched, groups, inputs.pool, held_out, inputs.before)
         refined = refine(baseline, answers, inputs.pool.rows, settings)
     still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
     return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)

@@ -1,0 +1,50 @@
+"""What groups were found by, as arrays: with it, groups that are read again are as whole as those that were found."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holotype.grouping.graph import Cut, Ranking
+from holotype.grouping.groups import Groups
+from holotype.grouping.space import Space
+
+
+def found_by(groups: Groups) -> dict[str, NDArray[Any]]:
+    """Return the space, the anchors and the ranking of `groups`."""
+    arrays: dict[str, NDArray[Any]] = {f"anchors{k}": vectors for k, vectors in enumerate(groups.anchors)}
+    arrays |= {} if groups.space is None else groups.space.arrays()
+    if (ranking := groups.ranking) is not None:
+        arrays |= {f"cut{k}": cut.rows for k, cut in enumerate(ranking.cuts)}
+        arrays |= {
+            "cosine": ranking.cosine,
+            "candidates": ranking.candidates,
+            "density": ranking.density,
+            "conductance": np.array([cut.conductance for cut in ranking.cuts], np.float64),
+            "ranking_rounds": np.array(ranking.rounds, np.int64),
+            "first": ranking.first.astype(np.uint8),
+        }
+    return arrays
+
+
+def with_found(groups: Groups, arrays: Mapping[str, NDArray[Any]]) -> Groups:
+    """Return `groups` with what `found_by` gave of them."""
+    space = Space.from_arrays(arrays) if "space_mean" in arrays else None
+    ranking = _ranking(space, arrays) if space is not None and "density" in arrays else None
+    anchors = [arrays[f"anchors{k}"] for k in range(len(groups.classes))]
+    return replace(groups, space=space, anchors=anchors, ranking=ranking)
+
+
+def _ranking(space: Space, arrays: Mapping[str, NDArray[Any]]) -> Ranking:
+    cuts = [Cut(arrays[f"cut{k}"], share) for k, share in enumerate(arrays["conductance"].tolist())]
+    return Ranking(
+        space,
+        arrays["cosine"],
+        arrays["candidates"],
+        arrays["density"],
+        cuts,
+        arrays["ranking_rounds"].tolist(),
+        arrays["first"].astype(bool),
+    )
