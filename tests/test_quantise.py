@@ -17,7 +17,7 @@ from holotype.errors import EncoderError
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Silent
 from holotype.settings import Arithmetic
-from holotype.vectors.folders import fingerprints
+from holotype.vectors.folders import fingerprints, in_arithmetic, open_shared
 from holotype.vectors.store import embed
 
 
@@ -122,6 +122,18 @@ def test_auto_goes_on_as_the_vectors_in_the_folder_were_made(
         ).precision
         == first
     )
+
+
+def test_vectors_elsewhere_in_float32_are_not_computed_again_in_less(
+    encoder: OnnxEncoder, pool: Pool, make_tar: MakeTar, tmp_path: Path, worth: pytest.MonkeyPatch
+) -> None:
+    """As after `embed --precision f32` or a search; what is there of other images for the most part says nothing."""
+    worth.setattr(precision, "runs_bf16", lambda _runtime: False)
+    open_shared(tmp_path / "one", encoder, pool).embed()
+    assert in_arithmetic(encoder, pool, "auto", Said(), []) is encoder
+    some = [(f"{name}.jpg", pool.read(row)) for row, name in enumerate(pool.ids[:20])]
+    grown = open_pool(make_tar([*some, *((f"more{n}.jpg", jpeg(str(100 + n))) for n in range(40))], "grown.tar"))
+    assert in_arithmetic(encoder, grown, "auto", Said(), []).precision == "int8"
 
 
 def test_a_pool_of_which_nothing_can_be_read_stays_in_float32(

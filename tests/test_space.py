@@ -113,6 +113,19 @@ def test_neighbours_are_the_same_in_any_blocks(block: int) -> None:
     assert np.allclose(cosine, (vectors[:, None] * vectors[nearest]).sum(axis=2), atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 5, 12])
+@pytest.mark.parametrize("count", [95, 384, 447])
+def test_neighbours_of_many_are_those_of_a_plain_search(count: int, k: int) -> None:
+    """Also where they stand together in the last columns, and where many are equal."""
+    vectors = l2_normalize(np.random.default_rng(k).normal(size=(count, 6)))
+    vectors[-20:] = l2_normalize(vectors[-1:] + 1e-3 * vectors[:20])
+    vectors[:40] = vectors[0]
+    cosine = vectors @ vectors.T - 3 * np.eye(count)
+    found, values = nearest_neighbours(vectors, k)
+    assert all(len(set(row)) == k for row in found.tolist())
+    assert np.allclose(np.sort(values, axis=1), np.sort(cosine, axis=1)[:, -k:], atol=1e-6)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_vectors_have_few_neighbours(count: int) -> None:
     one, _, _ = mutual_neighbours(l2_normalize(np.eye(4)[:count]), 5)

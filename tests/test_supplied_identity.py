@@ -17,6 +17,7 @@ from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EmbeddingsError
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Silent
+from holotype.vectors import identity
 from holotype.vectors.identity import check_identity
 from holotype.vectors.store import EmbeddingStore, embed
 from holotype.vectors.supplied import import_embeddings
@@ -24,6 +25,36 @@ from holotype.vectors.supplied import import_embeddings
 
 def vectors(count: int, dim: int = 6) -> NDArray[np.float32]:
     return np.random.default_rng(count).normal(size=(count, dim)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "vectors" / "checked"
+
+
+def test_what_was_checked_is_not_encoded_again(
+    make_tar: MakeTar, encoder: OnnxEncoder, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another vector, another state of the pool or a damaged note is another matter."""
+
+    def opened(name: str) -> Pool:
+        return open_pool(make_tar([(f"{n}.jpg", encoded(blurred(n))) for n in range(20)], name))
+
+    first, again = opened("first.tar"), opened("again.tar")
+    np.save(tmp_path / "e.npy", right := embed(first, encoder, tmp_path / "v").take(range(20)))
+    median = check_identity(import_embeddings(tmp_path / "e.npy", first), first, encoder)
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "encode_images", None)
+        assert check_identity(import_embeddings(tmp_path / "e.npy", first), first, encoder) == median
+        with pytest.raises(TypeError):
+            check_identity(import_embeddings(tmp_path / "e.npy", again), again, encoder)
+    for damaged in ("", "[]", '{"median": 2', '{"median": 0.1}'):
+        next(cache.iterdir()).write_text(damaged)
+        assert check_identity(import_embeddings(tmp_path / "e.npy", first), first, encoder) == median
+    np.save(tmp_path / "e.npy", np.roll(right, 1, axis=0))
+    with pytest.raises(EmbeddingsError, match="belong to other images, or another encoder"):
+        check_identity(import_embeddings(tmp_path / "e.npy", first), first, encoder)
 
 
 def test_vectors_of_other_images_or_of_views_are_those_of_no_image_here(

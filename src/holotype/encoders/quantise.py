@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,12 +74,16 @@ def choose_arithmetic(
     progress: Progress,
     *,
     made: Collection[str] = (),
+    elsewhere: Callable[[], Collection[str]] = tuple,
     whole: bool = True,
 ) -> OnnxEncoder:
     """Return the encoder in the arithmetic `wanted`; with "auto" in the fastest that holds for `pool`.
 
-    made    fingerprints of what made the vectors that are there: with some of this encoder, "auto" goes on as they were
-    whole   whether the whole pool is to be encoded; else "auto" is float32
+    made        fingerprints of what made the vectors that are there: with some of this encoder, "auto" goes on as they
+                were
+    elsewhere   gives those of what else is on this machine: where the pool is there in float32, "auto" is float32, as
+                nothing is as fast as what need not be computed
+    whole       whether the whole pool is to be encoded; else "auto" is float32
 
     What "auto" finds is kept in the cache, so the same pool gets the same answer. Raises `EncoderError` where the CPU
     has no bfloat16, or the network cannot be quantised.
@@ -95,7 +99,7 @@ def choose_arithmetic(
         return faster
     if before is not None:
         return before
-    found = _noted(encoder, pool) if whole else "f32"
+    found = _noted(encoder, pool) if whole and encoder.fingerprint not in elsewhere() else "f32"
     if found is None:
         found, checks = _choose(encoder, pool, progress)
         note = {"chosen": found, "trials": [asdict(check) for check in checks]}

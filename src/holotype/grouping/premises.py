@@ -9,14 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from holotype.encoders.encode import in_order
-from holotype.encoders.runtimes import cores
 from holotype.grouping.search import Search
 from holotype.settings import FitSettings
-from holotype.vectors.embeddings import Embeddings
 
 _PACKAGES = ("holotype", "numpy", "scipy", "scikit-learn", "numkong")
 
@@ -35,7 +29,7 @@ class Premises:
 
 def premises_of(search: Search, settings: FitSettings, held_out: Collection[int]) -> Premises:
     """Return what the groups of `search` rest on; all vectors are read for it, once."""
-    space = _digest(settings.model_dump(mode="json"), _code(), _vectors(search.embeddings))
+    space = _digest(settings.model_dump(mode="json"), _code(), search.embeddings.digest)
     given = [(one.label, one.row, hashlib.sha256(one.data).hexdigest()) for one in search.exemplars]
     encoder = None if search.encoder is None else search.encoder.fingerprint
     return Premises(space, _digest(space, list(search.classes), given, encoder, sorted(map(int, held_out))))
@@ -50,16 +44,3 @@ def _code() -> list[str]:
     """What computes groups, the constants in it as well."""
     sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return [hashlib.sha256(b"".join(sources)).hexdigest(), *(version(name) for name in _PACKAGES)]
-
-
-def _vectors(embeddings: Embeddings) -> str:
-    """A digest of which rows have a vector, and of the vectors in the order in which they are stored."""
-
-    def read(block: tuple[NDArray[np.int64], NDArray[Any]]) -> bytes:
-        rows, vectors = block
-        whole = hashlib.sha256(f"{vectors.dtype.str} {vectors.shape}".encode())
-        whole.update(rows.astype("<i8").tobytes())
-        whole.update(np.ascontiguousarray(vectors).data)
-        return whole.digest()
-
-    return hashlib.sha256(b"".join(in_order(read, embeddings.stored(), cores()))).hexdigest()

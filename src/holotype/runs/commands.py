@@ -12,7 +12,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from holotype import files
-from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, OutputError, UnreadableImage
 from holotype.evaluation.metrics import Evaluation
@@ -35,7 +34,7 @@ from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import repeat, search_in, search_sources
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.folders import cache_of, fingerprints, open_shared
+from holotype.vectors.folders import cache_of, in_arithmetic, open_shared
 from holotype.vectors.supplied import Unchanged, import_embeddings
 
 _LEARNT = "learnt from"
@@ -95,8 +94,7 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
     whole = inputs.supplied is None or inputs.settings.search == "encoder"
     encoder = inputs.encoders[0]  # near-duplicates are those of its vectors, or of the supplied ones
     if whole:
-        arithmetic = inputs.settings.fit.precision
-        encoder = choose_arithmetic(encoder, inputs.pool, arithmetic, progress, made=folder.made(inputs.pool))
+        encoder = in_arithmetic(encoder, inputs.pool, inputs.settings.fit.precision, progress, folder.stores)
     store = folder.open_store(encoder, inputs.pool)
     searched = search_in(search_sources(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
     pool, rows = inputs.pool, inputs.test_rows
@@ -217,8 +215,7 @@ def embed_pool(
     progress = progress or Silent()
     pool = open_pool(source, allow_truncated=allow_truncated, progress=progress)
     say_left_out(pool, progress)
-    made = fingerprints([out], pool)
-    network = choose_arithmetic(load_encoder(encoder, progress=progress), pool, precision, progress, made=made)
+    network = in_arithmetic(load_encoder(encoder, progress=progress), pool, precision, progress, [out])
     found = open_shared(out, network, pool).embed(progress)
     say_unreadable(pool, found.unreadable, progress)
     return found
@@ -258,8 +255,8 @@ def search_pool(
         searched = search(supplied, ["exemplar"], found, None)
         unchanged.check()
     else:
-        made = fingerprints([vectors] if vectors else cache_of(pool).glob("*"), pool)
-        network = choose_arithmetic(load_encoder(encoder, progress=progress), pool, ARITHMETIC, progress, made=made)
+        kept = [vectors] if vectors else cache_of(pool).glob("*")
+        network = in_arithmetic(load_encoder(encoder, progress=progress), pool, ARITHMETIC, progress, kept)
         store = open_shared(vectors or cache_of(pool) / network.name_on_disk, network, pool)
         searched = search(store.embed(progress), ["exemplar"], found, network)
     say_unreadable(pool, searched.embeddings.unreadable, progress)

@@ -23,7 +23,7 @@ from holotype.pool.members import why_junk
 from holotype.pool.pool import Pool
 from holotype.runs.differences import differences
 from holotype.settings import SETTINGS, UNFINISHED, Settings
-from holotype.vectors.folders import fingerprints, open_shared
+from holotype.vectors.folders import open_shared
 from holotype.vectors.store import EmbeddingStore
 
 _LOCK = ".lock"
@@ -295,9 +295,10 @@ class RunFolder:
         """Return the vectors of `encoder`; those in `supplied`, or elsewhere on this machine, are taken over."""
         return open_shared(self.vectors / encoder.name_on_disk, encoder, pool, *([supplied] if supplied else []))
 
-    def made(self, pool: Pool, *more: Path) -> set[str]:
-        """Return the fingerprints of the encoders whose vectors of images of `pool` are here, or in `more`."""
-        return fingerprints([*self.vectors.glob("*"), *more], pool)
+    @property
+    def stores(self) -> list[Path]:
+        """The folders of vectors, one for each encoder."""
+        return [*self.vectors.glob("*")]
 
     def open_answers(self, rules: Rules | None = None) -> AnswerLog:
         """Return the log of answers, which is made where there is none. Raises `AnswersError`."""

@@ -9,7 +9,6 @@ from holotype.answers.baseline import ReviewBaseline, make_baseline
 from holotype.answers.index import MatchedAnswers, match_answers
 from holotype.answers.records import Answer
 from holotype.answers.refine import Refined, refine
-from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import GroupError
 from holotype.files import write
@@ -36,6 +35,7 @@ from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
 from holotype.settings import HeadName, HeadSettings, Settings, Threshold
 from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.folders import in_arithmetic
 from holotype.vectors.store import EmbeddingStore
 
 Key = tuple[str, Threshold]  # an encoder and a threshold
@@ -176,9 +176,9 @@ def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterato
     settings = inputs.settings
     whole = inputs.supplied is None or settings.search in ("encoder", "both")
     supplied = Path(settings.embeddings) if settings.embeddings else None
-    made = folder.made(inputs.pool, *([supplied] if supplied else []))
+    kept = [*folder.stores, *([supplied] if supplied else [])]
     for encoder in inputs.encoders:
-        chosen = choose_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, made=made, whole=whole)
+        chosen = in_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, kept, whole=whole)
         yield chosen, folder.open_store(chosen, inputs.pool, supplied)
 
 

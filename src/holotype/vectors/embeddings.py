@@ -1,5 +1,6 @@
 """Vectors aligned with a pool: one record, whoever computed them."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.encoders.encode import l2_normalize
+from holotype.encoders.encode import in_order, l2_normalize
+from holotype.encoders.runtimes import cores
 from holotype.errors import EmbeddingsError
 from holotype.pointers import refuse_pointer
 
@@ -43,6 +45,19 @@ class Embeddings:
         present = np.zeros(self.size, dtype=bool)
         present[self.rows] = True
         return present
+
+    @cached_property
+    def digest(self) -> str:
+        """Of which rows have a vector, and of the vectors in the order in which they are stored: all are read."""
+
+        def read(block: tuple[NDArray[np.int64], NDArray[Any]]) -> bytes:
+            rows, vectors = block
+            found = hashlib.sha256(f"{self.size} {vectors.dtype.str} {vectors.shape}".encode())
+            found.update(rows.astype("<i8").tobytes())
+            found.update(np.ascontiguousarray(vectors).data)
+            return found.digest()
+
+        return hashlib.sha256(b"".join(in_order(read, self.stored(), cores()))).hexdigest()
 
     @cached_property
     def _place(self) -> NDArray[np.int64]:

@@ -8,13 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from holotype import files
-from holotype.encoders.runtimes import Encoder
+from holotype.encoders.quantise import choose_arithmetic
+from holotype.encoders.runtimes import Encoder, OnnxEncoder
 from holotype.errors import EmbeddingsError, OutputError
 from holotype.pool.digests import place_of
-from holotype.pool.pool import Pool
+from holotype.pool.pool import Pool, spread
+from holotype.progress import Progress
+from holotype.settings import Arithmetic
 from holotype.stale import remove_stale
 from holotype.vectors.shards import MANIFEST, Shard, fits, read_manifest, read_shard, shard_paths
 from holotype.vectors.store import EmbeddingStore
+
+_SAMPLED = 64  # images that tell whether a folder holds most of a pool
 
 
 def open_shared(folder: Path, encoder: Encoder, pool: Pool, *more: Path) -> EmbeddingStore:
@@ -60,6 +65,39 @@ def _short(place: str) -> str:
 def cache_of(pool: Pool) -> Path:
     """Return the folder of the cache for vectors of `pool`, by encoder."""
     return files.cache_folder() / "vectors" / _short(place_of(pool.source))
+
+
+def in_arithmetic(
+    encoder: OnnxEncoder,
+    pool: Pool,
+    wanted: Arithmetic,
+    progress: Progress,
+    folders: Iterable[Path],
+    *,
+    whole: bool = True,
+) -> OnnxEncoder:
+    """Return `encoder` in the arithmetic `wanted`; "auto" goes by the vectors that are there (`choose_arithmetic`).
+
+    folders   where vectors of the pool are kept for the command that asks
+    whole     whether the whole pool is to be encoded
+    """
+    made = fingerprints(folders, pool)
+    return choose_arithmetic(
+        encoder, pool, wanted, progress, made=made, elsewhere=lambda: _elsewhere(encoder, pool), whole=whole
+    )
+
+
+def _elsewhere(encoder: OnnxEncoder, pool: Pool) -> set[str]:
+    """The fingerprints of what made the vectors, in other folders, that are of most of `pool` by a sample of it."""
+    sample = spread(len(pool), _SAMPLED)
+    wanted, found = {digest for row in sample if (digest := pool.digest(row))}, set[str]()
+    for folder in known_folders():
+        with suppress(EmbeddingsError):
+            manifest = read_manifest(folder)
+            if manifest["encoder"] == encoder.name and manifest["fingerprint"] not in found:
+                there = {digest for shard in _unchecked(folder) for digest in shard.digests or ()}
+                found |= {manifest["fingerprint"]} if 2 * len(wanted & there) > len(wanted) else set()
+    return found
 
 
 def fingerprints(folders: Iterable[Path], pool: Pool) -> set[str]:

@@ -1,17 +1,25 @@
 """Whether an encoder made vectors, row by row: a sample is encoded again and compared."""
 
+import hashlib
+import json
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype import files
 from holotype.encoders.encode import encode_images, l2_normalize
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import EmbeddingsError
+from holotype.errors import EmbeddingsError, OutputError
 from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent
+from holotype.stale import mark_used, remove_stale
 from holotype.vectors.embeddings import Embeddings
 
+_FORMAT = 1  # of what is kept; raise it when the check changes
+_NOTES = r"[0-9a-f]{64}\.json"
 _LEAST_COSINE = 0.9
 _NOISE = 1e-3  # of a cosine, between two computations of one vector
 _STRANGERS = 1 / 8
@@ -26,7 +34,7 @@ _MOVES = (-3, -2, -1, 1, 2, 3)
 
 
 def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, progress: Progress | None = None) -> float:
-    """Encode a sample again and compare; return the median cosine.
+    """Encode a sample again and compare; return the median cosine. What was found is kept in the cache.
 
     The sample is spread evenly, and denser at the end: a row that was left out shifts all behind it. Around a row that
     another fits better, more are looked at.
@@ -36,6 +44,10 @@ def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, progres
     most around one fit another much better: the rows belong to other images, or to another encoder.
     """
     progress = progress or Silent()
+    note = _note(embeddings, pool, encoder)
+    if (known := _noted(note)) is not None:
+        progress.say(f"embeddings: by {encoder.name}, as an earlier check of them found (median cosine {known:.3f})")
+        return known
     wanted, gap = _sample(len(embeddings.rows))
     places, fresh = _encode_again(embeddings, pool, encoder, wanted, progress)
     if not len(places):
@@ -63,7 +75,31 @@ def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, progres
         f"embeddings: of {len(embeddings.rows):,} rows {len(places):,} were encoded again with {encoder.name}, median "
         f"cosine {median:.3f}; {gap:,} rows that are shifted would be seen anywhere, {_RUN} at the end"
     )
+    if note is not None:
+        with suppress(OutputError):  # a cache that can only be read: they are checked again the next time
+            files.write(note, json.dumps({"median": median}))
+            remove_stale(note.parent, _NOTES)
     return median
+
+
+def _note(embeddings: Embeddings, pool: Pool, encoder: Encoder) -> Path | None:
+    """Where it is kept that these vectors are by `encoder`, of images that are as they are now."""
+    if not pool.stamp:  # nobody knows whether they are
+        return None
+    about = f"{_FORMAT} {embeddings.digest} {pool.stamp} {encoder.fingerprint}"
+    return files.cache_folder() / "vectors" / "checked" / f"{hashlib.sha256(about.encode()).hexdigest()}.json"
+
+
+def _noted(note: Path | None) -> float | None:
+    """The median cosine that was found; None where there is no note, or none that can be read."""
+    if note is None:
+        return None
+    try:
+        found = json.loads(note.read_text())["median"]
+    except (OSError, RecursionError, ValueError, TypeError, KeyError):
+        return None
+    mark_used(note)
+    return found if isinstance(found, float) and found >= _LEAST_COSINE else None
 
 
 def _sample(count: int) -> tuple[NDArray[np.int64], int]:
