@@ -89,15 +89,20 @@ def in_arithmetic(
 
 def _elsewhere(encoder: OnnxEncoder, pool: Pool) -> set[str]:
     """The fingerprints of what made the vectors, in other folders, that are of most of `pool` by a sample of it."""
-    sample = spread(len(pool), _SAMPLED)
-    wanted, found = {digest for row in sample if (digest := pool.digest(row))}, set[str]()
+    found = set[str]()
     for folder in known_folders():
         with suppress(EmbeddingsError):
             manifest = read_manifest(folder)
-            if manifest["encoder"] == encoder.name and manifest["fingerprint"] not in found:
-                there = {digest for shard in _unchecked(folder) for digest in shard.digests or ()}
-                found |= {manifest["fingerprint"]} if 2 * len(wanted & there) > len(wanted) else set()
+            made = str(manifest["fingerprint"])
+            if manifest["encoder"] == encoder.name and made not in found and _is_of_most(folder, pool):
+                found.add(made)
     return found
+
+
+def _is_of_most(folder: Path, pool: Pool) -> bool:
+    there = {digest for shard in _unchecked(folder) for digest in shard.digests or ()}
+    sample = spread(len(pool), _SAMPLED) if there else []
+    return 2 * sum(pool.digest(row) in there for row in sample) > len(sample)
 
 
 def fingerprints(folders: Iterable[Path], pool: Pool) -> set[str]:
