@@ -32,6 +32,7 @@ from benchmarks.figures import (
 from benchmarks.learners import Known, Said
 from benchmarks.methods import Spaces
 from benchmarks.pools import Truth, without
+from benchmarks.reliability import OURS, SHOWN, tenths
 from holotype import Classifier
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.refine import Refined
@@ -50,8 +51,7 @@ WAYS = {  # how answers come: so many at a time, and after how many the model is
     "files of 20": (20, (20, 60)),
     "grids of 24": (24, (24, 48)),
 }
-SHOWN = (0, 10, 30, 60)
-OURS, CEILING, NAIVE = "ours, the saved model", "ceiling, all labels", "nearest exemplar, cosine .75"
+CEILING, NAIVE = "ceiling, all labels", "nearest exemplar, cosine .75"
 
 _SHARED: dict[str, Any] = {}
 
@@ -187,19 +187,9 @@ def _summary(done: Sequence[Episode], found: Sequence[dict[str, dict[str, Any]]]
             )
             pairs = [pair for one in figures for pair in one["stated"]]
             row |= {"calibration error": calibration_error(pairs), "log-loss": log_loss(pairs)} if pairs else {}
-            row |= {"reliability": _reliability(pairs)} if pairs else {}
+            row |= {"reliability": tenths(pairs)} if pairs else {}
             rows.setdefault(when, {})[name] = row
     return {"at": rows}
-
-
-def _reliability(pairs: Sequence[tuple[float, bool]]) -> list[tuple[float, float, int]]:
-    """Per tenth: the mean of what was stated, the share that was true, and how many."""
-    stated, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
-    tenth = np.minimum((stated * 10).astype(int), 9)
-    return [
-        (float(stated[tenth == b].mean()), float(true[tenth == b].mean()), int((tenth == b).sum()))
-        for b in np.unique(tenth)
-    ]
 
 
 _COLUMNS = (

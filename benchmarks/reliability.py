@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.new_images import OURS, SHOWN
+import numpy as np
+
 from holotype.errors import HolotypeError
 from holotype.runs.report.figures import COLOURS, GREY
 
@@ -20,9 +21,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+OURS, SHOWN = "ours, the saved model", (0, 10, 30, 60)  # after how many answers
 RIVAL, AT = "balanced logistic", 30  # the best of those that are called so, after so many answers
 SIDE, DPI = 1.75, 120  # inches of a panel, and pixels of an inch
 SIZES = (10, 1000, 50000)  # of the legend, in images
+
+
+def tenths(pairs: Sequence[tuple[float, bool]]) -> list[tuple[float, float, int]]:
+    """Return of each tenth of the probabilities the mean of what was stated, the share that is true, and how many."""
+    stated, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
+    tenth = np.minimum((stated * 10).astype(int), 9)
+    return [
+        (float(stated[tenth == b].mean()), float(true[tenth == b].mean()), int((tenth == b).sum()))
+        for b in np.unique(tenth)
+    ]
 
 
 def draw(results: Sequence[Mapping[str, Any]]) -> "Figure":
