@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -138,13 +139,15 @@ def test_copies_of_the_exemplars_of_two_classes_are_doubtful() -> None:
     assert "b" in groups.reason(len(VECTORS))
 
 
-def test_zeros_of_both_signs_and_vectors_of_other_lengths_are_copies() -> None:
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_zeros_of_both_signs_and_vectors_of_other_lengths_are_copies(order: Literal["C", "F"]) -> None:
+    """However the numbers lie in the file: a .npy may have them column by column."""
     vectors = VECTORS.copy()
     vectors[:, 3] = 0
     vectors = unit(vectors)
     vectors[9], vectors[11] = vectors[8], vectors[8] * 3
     vectors[9, 3] = -0.0
-    copies = find_copies(searched(vectors))
+    copies = find_copies(searched(np.array(vectors, order=order)))
     assert copies.copy_of[[8, 9, 11]].tolist() == [8, 8, 8]
     assert copies.distinct.sum() == len(vectors) - 2
 

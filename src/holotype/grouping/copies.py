@@ -116,7 +116,7 @@ def _equal(embeddings: Embeddings, exemplars: Rows) -> Rows:
     first, digests = np.arange(embeddings.size), dict[bytes, int]()
     found = np.empty(embeddings.size, object)
     for rows, block in embeddings.stored():
-        plain = np.where(block == 0, np.zeros((), block.dtype), block)  # -0 is 0
+        plain = np.ascontiguousarray(np.where(block == 0, np.zeros((), block.dtype), block))  # -0 is 0
         for row, vector in zip(rows.tolist(), plain, strict=True):
             found[row] = hashlib.blake2b(vector, digest_size=16).digest()
     present = embeddings.present
