@@ -1,14 +1,15 @@
 """The one way from a search to groups, and what a test set may not give it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_graph import FIRST, LABELS, POOL, SIZES
+from test_graph import FIRST, LABELS, POOL, SIZES, VECTORS
 
 from holotype.encoders.encode import l2_normalize
-from holotype.grouping import graph
+from holotype.grouping import graph, space
 from holotype.grouping.assign import group_pool, loose_classes
 from holotype.grouping.graph import rank
 from holotype.grouping.groups import Groups, group_ranked
@@ -79,6 +80,20 @@ def test_a_space_that_is_known_is_not_fitted_again() -> None:
     for diffusion in (True, False):
         settings = FitSettings(rank=RankSettings(diffusion=diffusion))
         assert group_pool(searched(), settings, plain).space is plain
+
+
+def test_groups_are_the_same_in_whatever_order_the_vectors_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that has grown, or whose vectors were elsewhere, has them in another order: of any, the sample is one."""
+    monkeypatch.setattr(space, "_SAMPLE", 800)
+    monkeypatch.setattr(graph, "_NEGATIVES", 200)
+    settings, others = FitSettings(), np.random.default_rng(0).permutation(POOL.size)
+    given = searched()
+    stored = Embeddings([VECTORS[others]], others, POOL.size)
+    one, two = group_pool(given, settings), group_pool(replace(given, embeddings=stored), settings)
+    assert one.space is not None
+    assert two.space is not None
+    assert np.array_equal(one.space.mean, two.space.mean)
+    assert np.allclose(one.scores, two.scores, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

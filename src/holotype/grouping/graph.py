@@ -187,7 +187,7 @@ def _sample(embeddings: Embeddings, space: Space, seed: int, held_out: Collectio
     """Return about 2,000 vectors of the pool, none of them of `held_out`, in `space`."""
     share = min(1.0, _NEGATIVES / max(len(embeddings.rows), 1))
     drawn = np.random.default_rng(seed).random(len(embeddings.rows)) < share
-    rows = embeddings.rows[drawn]
+    rows = np.sort(embeddings.rows)[drawn]
     return space.transform(embeddings.take(rows[~np.isin(rows, list(held_out))]))
 
 
