@@ -1,23 +1,30 @@
 """A run that is done again takes what rests on the same, and comes to what a run from nothing comes to."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 from conftest import Job
+from numpy.typing import NDArray
 from reviewer import answer
 
 from holotype import Settings, run
 from holotype.answers.records import NewAnswer
-from holotype.grouping import assign, graph
+from holotype.grouping import assign, graph, premises, space
+from holotype.grouping.copies import Copies, find_copies
+from holotype.grouping.search import Search
 from holotype.review.review import Review
+from holotype.vectors.embeddings import Embeddings
 
 FOUND = ("groups.parquet", "model", "review")
 
 
 @pytest.fixture
-def once(job: Job, tmp_path: Path) -> Path:
-    """The folder of a run that found its groups by itself."""
+def once(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that found its groups by itself, in a space that is more than centred."""
+    monkeypatch.setattr(space, "_LEAST", 100)
     run(job(thresholds=["auto"], test_set=None), tmp_path / "once")
     return tmp_path / "once"
 
@@ -58,18 +65,67 @@ def test_with_another_exemplar_the_space_is_taken(once: Path, monkeypatch: pytes
     assert found(once) == from_nothing(once)
 
 
-@pytest.mark.parametrize("change", ["damaged", "lost", "unlisted", "seed"])
-def test_what_rests_on_other_things_or_is_not_whole_is_found_again(once: Path, change: str) -> None:
-    ranking, sums = once / "review" / "ranking.safetensors", once / "results.sha256"
-    settings = Settings.load(once / "holotype.toml")
-    if change == "damaged":
+@pytest.fixture
+def again(monkeypatch: pytest.MonkeyPatch) -> list[Search]:
+    """What groups were found in, and not taken."""
+    searches: list[Search] = []
+
+    def recorded(search: Search, copy_of: NDArray[np.int64] | None) -> Copies:
+        searches.append(search)
+        return find_copies(search, copy_of)
+
+    monkeypatch.setattr(assign, "find_copies", recorded)
+    return searches
+
+
+def test_what_is_not_whole_is_found_again(once: Path, again: list[Search]) -> None:
+    ranking, sums, first = once / "review" / "ranking.safetensors", once / "results.sha256", found(once)
+    settings, lines = Settings.load(once / "holotype.toml"), sums.read_text().splitlines(keepends=True)
+
+    def damage() -> None:
         ranking.write_bytes(ranking.read_bytes()[:-9] + bytes(9))
-    elif change == "lost":
-        ranking.unlink()
-    elif change == "unlisted":
-        lines = sums.read_text().splitlines(keepends=True)
+
+    def damage_all() -> None:
+        """Else it is as if a version that knows no list had done the run again."""
+        damage()
+        (once / "metrics.json").write_text("{}")
+
+    def unlist() -> None:
         sums.write_text("".join(line for line in lines if "ranking" not in line))
-    else:
-        settings = settings.model_copy(update={"fit": settings.fit.model_copy(update={"seed": 3})})
-    run(settings, once, force=True)
+
+    for count, change in enumerate([damage, damage_all, ranking.unlink, unlist], 1):
+        change()
+        run(settings, once, force=True)
+        assert len(again) == count
+        assert found(once) == first
+
+
+def test_what_rests_on_other_things_is_found_again(
+    once: Path, again: list[Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.load(once / "holotype.toml")
+    with monkeypatch.context() as patch:
+        patch.setattr(premises, "_code", premises._code.__wrapped__)
+        patch.setattr(premises, "version", lambda name: "0" if name == "pillow" else version(name))
+        run(settings, once, force=True)  # exemplars are decoded by another version
+    assert len(again) == 1
+    run(settings.model_copy(update={"fit": settings.fit.model_copy(update={"seed": 3})}), once, force=True)
+    assert len(again) == 2
     assert found(once) == from_nothing(once)
+
+
+def test_vectors_are_others_by_any_number_their_rows_and_how_they_lie() -> None:
+    plain, rows = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), np.arange(6)
+    other, swapped = plain.copy(), rows.copy()
+    other[5, 3], swapped[:2] = 0, [1, 0]
+    kinds = [
+        Embeddings([plain], rows, 6),
+        Embeddings([other], rows, 6),
+        Embeddings([plain], swapped, 6),
+        Embeddings([plain], rows, 7),
+        Embeddings([plain[:5]], rows[:5], 6),
+        Embeddings([plain.astype(np.float64)], rows, 6),
+        Embeddings([np.asfortranarray(plain)], rows, 6),
+    ]
+    assert len({one.digest for one in kinds}) == len(kinds)
+    assert Embeddings([plain.copy()], rows.copy(), 6).digest == kinds[0].digest

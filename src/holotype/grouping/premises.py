@@ -12,7 +12,7 @@ from typing import Any
 from holotype.grouping.search import Search
 from holotype.settings import FitSettings
 
-_PACKAGES = ("holotype", "numpy", "scipy", "scikit-learn", "numkong")
+_PACKAGES = ("holotype", "numpy", "scipy", "scikit-learn", "numkong", "pillow", "openvino", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,6 @@ def _digest(*values: Any) -> str:
 
 @cache
 def _code() -> list[str]:
-    """What computes groups, the constants in it as well."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    """What computes groups, and the vectors of exemplars: holotype, the constants in it as well, and packages."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     return [hashlib.sha256(b"".join(sources)).hexdigest(), *(version(name) for name in _PACKAGES)]

@@ -4,7 +4,7 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from holotype import files, locks
@@ -340,14 +340,12 @@ class RunFolder:
 
     def read_before(self) -> ReviewBaseline | None:
         """Return what the run here found, for one that is done again; None where it is not all there as it was left."""
-        known, kept = read_checksums(self.checksums), [*self.baseline.glob("*")]
-        if not kept or not all(path.relative_to(self.path).as_posix() in known for path in kept):
-            return None
-        try:
-            self.check_whole(AnswersError, *kept)
-            return ReviewBaseline.load(self.baseline, whole=True)
-        except AnswersError:
-            return None
+        digests = read_checksums(self.checksums)
+        with suppress(OSError, AnswersError):
+            kept = ((path, path.relative_to(self.path).as_posix()) for path in self.baseline.glob("*"))
+            if all(file_digest(path) == digests.get(name) for path, name in kept):
+                return ReviewBaseline.load(self.baseline, whole=True)
+        return None
 
     def load_model(self) -> Classifier:
         """Return the classifier of the run. Raises `ModelError` where it is not whole."""

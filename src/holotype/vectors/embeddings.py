@@ -48,11 +48,14 @@ class Embeddings:
 
     @cached_property
     def digest(self) -> str:
-        """Of which rows have a vector, and of the vectors in the order in which they are stored: all are read."""
+        """Of which rows have a vector, and of the vectors as they are stored: all are read.
+
+        Products of numbers that lie column by column are rounded in another way, so how they lie counts too.
+        """
 
         def read(block: tuple[NDArray[np.int64], NDArray[Any]]) -> bytes:
             rows, vectors = block
-            found = hashlib.sha256(f"{self.size} {vectors.dtype.str} {vectors.shape}".encode())
+            found = hashlib.sha256(f"{self.size} {vectors.dtype.str} {vectors.shape} {vectors.strides}".encode())
             found.update(rows.astype("<i8").tobytes())
             found.update(np.ascontiguousarray(vectors).data)
             return found.digest()
