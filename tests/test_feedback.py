@@ -1,7 +1,9 @@
 """What answers bring: they add to the exemplars, and never outvote them without being better."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from reviewer import THREADS, Reviewer, learn_from, plant, say
 
 from holotype.answers import feedback
-from holotype.answers.feedback import FeedbackData, FeedbackModel, best_cut, learn, sigmoid
+from holotype.answers.feedback import Expectation, FeedbackData, FeedbackModel, best_cut, learn, sigmoid
 from holotype.answers.refine import exemplar_logits
 from holotype.encoders.encode import l2_normalize
 from holotype.vectors.embeddings import open_array
@@ -225,3 +227,38 @@ def test_of_few_rows_only_the_directions_that_they_span_are_solved_for(begins: b
     few, all_ = feedback._logistic(X, y, weights, near), feedback._newton(X, y, weights, near)
     assert np.abs(few - all_).max() < 1e-2 * np.abs(all_).max()
     assert np.abs(X @ (few[:-1] - all_[:-1])).max() < 0.02
+
+
+def expected_and_learnt(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The logits of the 300 likeliest images when four more answers are expected, and when they are given."""
+    rows, more, yes = asked(), [5, 6, 50, 51], [True, False, True, True]
+    among = np.setdiff1d(np.argsort(-PRIOR)[:300], [0, *rows])
+    before = FeedbackData(vectors[:1], vectors[100:101], rows, SHOWS[rows])
+    after = replace(before, rows=np.append(rows, more), yes=np.append(SHOWS[rows], yes))
+    expected = Expectation(vectors, PRIOR, before, among)
+    expected.logits(more[:2], yes[:2])
+    return expected.logits(more, yes), learn(vectors, PRIOR, after).untrusted_logits[among]
+
+
+def test_what_is_expected_is_what_would_be_learnt() -> None:
+    """An image that is expected to show the class no more stands for the pool, either."""
+    expected, learnt = expected_and_learnt(VECTORS)
+    assert np.abs(expected - learnt).max() < 0.01
+
+
+def test_of_many_dimensions_what_is_expected_is_solved_for_in_those_that_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng, solved, newton = np.random.default_rng(0), list[int](), feedback._newton
+    wide = l2_normalize(np.concatenate([VECTORS, 0.5 * rng.normal(size=(len(VECTORS), 900)) / 30], axis=1))
+
+    def noted(X: NDArray[np.float32], *given: Any) -> NDArray[np.float64]:
+        solved.append(X.shape[1])
+        return newton(X, *given)
+
+    monkeypatch.setattr(feedback, "_newton", noted)
+    expected, learnt = expected_and_learnt(wide)
+    assert max(solved[:2]) < 350
+    assert min(solved[2:]) == 964
+    assert np.corrcoef(expected, learnt)[0, 1] > 0.99
+    assert np.abs(expected - learnt).mean() < 0.1 * learnt.std()

@@ -175,8 +175,8 @@ def add_in_child(path: Path) -> None:
 
 
 LEARNING = """
-from holotype.answers.refine import _on_one_core
-use = _on_one_core
+from holotype.answers.refine import on_one_core
+use = on_one_core
 """
 VIEWS = """
 from holotype.model.augment import _GENERATOR

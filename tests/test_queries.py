@@ -1,11 +1,17 @@
 """The questions: none twice, none in vain, and a third of them an audit that strategies have no say in."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from reviewer import Reviewer, plant
+from reviewer import THREADS, Known, Reviewer, plant, tell
 
 from holotype.answers.audit import audit_order, permanent_random_numbers
+from holotype.answers.feedback import Expectation, FeedbackData, Logits, learn
+from holotype.answers.refine import exemplar_logits
 from holotype.encoders.encode import l2_normalize
 from holotype.review.queries import (
     FIRST_ANSWERS,
@@ -17,6 +23,7 @@ from holotype.review.queries import (
     Seen,
     Strategy,
     UncertaintySampling,
+    choose_together,
     next_queries,
 )
 
@@ -156,3 +163,31 @@ def test_a_whole_review_asks_nothing_twice_and_nothing_about_exemplars(strategy:
     for number, one in enumerate(reviewer.answers):  # what shows one class is not asked about for another afterwards
         earlier = reviewer.answers[:number]
         assert not [two for two in earlier if (two.id, two.verdict) == (one.id, "yes") and two.label != one.label]
+
+
+class Learnt(Expectation):
+    """Expects by learning all anew, as when the answers are given; notes on how many cores."""
+
+    def __init__(self, known: Known, data: FeedbackData, cores: set[int], among: NDArray[np.int64]) -> None:
+        self.known, self.data, self.cores, self.among = known, data, cores, among
+
+    def logits(self, rows: Sequence[int], yes: Sequence[bool]) -> Logits:
+        self.cores |= {one["num_threads"] for one in THREADS.info() if one["user_api"] == "blas"}
+        answered = replace(self.data, rows=np.append(self.data.rows, rows), yes=np.append(self.data.yes, yes))
+        prior = exemplar_logits(self.known.start.groups)[0][:, 0]
+        return learn(self.known.start.vectors, prior, answered).untrusted_logits[self.among]
+
+
+@pytest.mark.parametrize("answered", [10, 30])
+def test_questions_asked_together_follow_what_would_be_learnt_and_are_chosen_on_one_core(answered: int) -> None:
+    known = plant()
+    members, others = np.flatnonzero(known.truth == 0)[1:6].tolist(), np.flatnonzero(known.truth == 2)[:5].tolist()
+    refined = tell(known, *((row, "class 0", "yes") for row in members), *((row, "class 0", "no") for row in others))
+    context = QueryContext.of(known.start, refined, 0, {*members, *others}, ())
+    exemplars, rows = known.start.exemplars, np.array([*members, *others])
+    data, cores = FeedbackData(exemplars[0], exemplars[1], rows, np.arange(10) < 5), set[int]()
+    anew = replace(context, expect=partial(Learnt, known, data, cores))
+    asked = choose_together(DiverseUncertainty(), context, 24, answered)
+    assert asked == choose_together(DiverseUncertainty(), anew, 24, answered)
+    assert asked != DiverseUncertainty().choose(context, 24)
+    assert cores == {1}

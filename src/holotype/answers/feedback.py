@@ -1,7 +1,7 @@
 """Relevance feedback: what answers about some images of a class say about all the others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def learn(
     unknown = float("nan"), float("nan")
     if not len(data.rows):
         return FeedbackModel(prior, prior, False, unknown)
-    sample = _background(vectors, data.rows, seed, distinct)
+    sample = np.asarray(vectors[_background(vectors, data.rows, seed, distinct)], np.float32)
     asked = np.asarray(vectors[data.rows], dtype=np.float32)
     count = len(data.exemplars) + int(data.yes.sum())
     found = _separate(asked, data.yes, data, sample)
@@ -97,6 +97,10 @@ class Expectation:
     """What a class would be learnt to be, were images that are asked about together answered as is expected.
 
     vectors, prior, data, seed, distinct   as `learn` takes them
+    among                                  (m,) the rows whose logits are wanted
+
+    It is learnt in the directions that these rows, the answers and the exemplars span: what else tells the pool from
+    the class hardly moves them, and a pool may have many more dimensions.
     """
 
     def __init__(
@@ -104,22 +108,33 @@ class Expectation:
         vectors: NDArray[Any],
         prior: Logits,
         data: FeedbackData,
+        among: NDArray[np.int64],
         seed: int = 0,
         distinct: NDArray[np.bool_] | None = None,
     ) -> None:
-        self._vectors, self._prior, self._data = vectors, prior, data
-        self._sample = _background(vectors, data.rows, seed, distinct)
+        self._vectors, self._prior = vectors, prior[among]
+        asked, wanted = (np.asarray(vectors[rows], np.float32) for rows in (data.rows, among))
+        spanning = np.concatenate([data.exemplars, data.others, asked, wanted])
+        self._basis = np.linalg.qr(spanning.T)[0] if len(spanning) < vectors.shape[1] else None
+        self._data = replace(data, exemplars=self._within(data.exemplars), others=self._within(data.others))
+        self._drawn = _background(vectors, data.rows, seed, distinct)
+        self._sample = self._within(np.asarray(vectors[self._drawn], np.float32))
+        self._asked, self._wanted = self._within(asked), self._within(wanted)
         self._near: Logits | None = None
 
-    def logits(self, rows: Sequence[int], yes: Sequence[bool], among: NDArray[np.int64]) -> Logits:
-        """Return the logits of the rows `among` after `rows` too were answered with `yes`, or with "no"."""
-        asked = np.append(self._data.rows, np.array(rows, np.int64))
+    def logits(self, rows: Sequence[int], yes: Sequence[bool]) -> Logits:
+        """Return (m,) logits after `rows` too were answered with `yes`, or with "no"."""
+        asked = np.concatenate([self._asked, self._within(np.asarray(self._vectors[list(rows)], np.float32))])
         shown = np.append(self._data.yes, np.array(yes, bool))
-        found = _separate(np.asarray(self._vectors[asked], np.float32), shown, self._data, self._sample, self._near)
-        self._near = found
-        direction, base = _in_deviations(found, self._sample)
-        scores = np.asarray(self._vectors[among], np.float32) @ direction - base
-        return _combine(scores, self._prior[among], len(self._data.exemplars) + int(shown.sum()))
+        others = ~np.isin(self._drawn, rows)
+        sample = self._sample[others] if others.any() else self._sample
+        self._near = _separate(asked, shown, self._data, sample, self._near)
+        direction, base = _in_deviations(self._near, sample)
+        return _combine(self._wanted @ direction - base, self._prior, len(self._data.exemplars) + int(shown.sum()))
+
+    def _within(self, vectors: Matrix) -> Matrix:
+        """Return the parts of `vectors` in the directions that are solved for."""
+        return vectors if self._basis is None else vectors @ self._basis
 
 
 def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:
@@ -131,14 +146,13 @@ def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:
 
 def _background(
     vectors: NDArray[Any], asked: NDArray[np.int64], seed: int, distinct: NDArray[np.bool_] | None
-) -> Matrix:
-    """A sample of the images with a vector, without what was `asked`, unless that is all there is."""
+) -> NDArray[np.int64]:
+    """Return a sample of the images with a vector, without what was `asked`, unless that is all there is."""
     drawn = np.random.default_rng(seed).permutation(len(vectors))
     drawn = np.union1d((drawn if distinct is None else drawn[distinct[drawn]])[:_BACKGROUND], asked)
-    sample = np.asarray(vectors[drawn], dtype=np.float32)
-    there = sample.any(axis=1)
-    others = there & ~np.isin(drawn, asked)
-    return np.asarray(sample[others if others.any() else there])
+    there = drawn[vectors[drawn].any(axis=1)]
+    others = there[~np.isin(there, asked)]
+    return others if len(others) else there
 
 
 def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Logits) -> Logits:

@@ -62,7 +62,7 @@ class _OneCore:
                 self._limits = None
 
 
-_on_one_core = _OneCore()
+on_one_core = _OneCore()
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def refine(
     """
     groups, classes = baseline.groups, range(len(baseline.groups.classes))
     index = index_shared(answers, groups, rows, baseline.held_out)
-    with _on_one_core():
+    with on_one_core():
         models, logits, cuts = _learn_classes(baseline, index, settings.seed)
     learnt = _regroup(baseline, logits, cuts, models, settings)
     # what the audit is a sample of: the groups after all answers but its own
@@ -173,10 +173,11 @@ def _learn_classes(
     return models, after, cuts
 
 
-def expectation(baseline: ReviewBaseline, refined: Refined, k: int, seed: int) -> Expectation:
-    """Return what class `k` would be learnt to be after further answers."""
+def expectation(baseline: ReviewBaseline, refined: Refined, k: int, seed: int, among: Rows) -> Expectation:
+    """Return what class `k` would be learnt to be after further answers, as to the rows `among`."""
     prior, groups = exemplar_logits(baseline.groups)[0][:, k], baseline.groups
-    return Expectation(baseline.vectors, prior, _feedback_data(baseline, refined.index, k), seed, groups.distinct)
+    data = _feedback_data(baseline, refined.index, k)
+    return Expectation(baseline.vectors, prior, data, among, seed, groups.distinct)
 
 
 def exemplar_logits(groups: Groups) -> tuple[Logits, Logits]:

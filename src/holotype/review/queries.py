@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from holotype.answers.audit import audit_order
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import Expectation, Logits, sigmoid
-from holotype.answers.refine import Refined, expectation
+from holotype.answers.refine import Refined, expectation, on_one_core
 from holotype.grouping.space import Matrix
 
 ANSWERS_PER_REFIT = 2  # answers about a class after which the page learns anew
@@ -91,7 +91,7 @@ class QueryContext:
     free       (n,) bool: may be asked about
     seen       the exemplars, and what is known
     distinct   (n,) bool: no copy of another image, which is asked about in its place; None for all
-    expect     gives what answers to come would lead to; None where several questions are chosen as if alone
+    expect     gives what answers to come would make of some rows; None where several questions are chosen as if alone
     """
 
     vectors: NDArray[Any]
@@ -99,7 +99,7 @@ class QueryContext:
     free: NDArray[np.bool_]
     seen: Seen
     distinct: NDArray[np.bool_] | None = None
-    expect: Callable[[], Expectation] | None = None
+    expect: Callable[[Rows], Expectation] | None = None
 
     @classmethod
     def of(
@@ -135,18 +135,19 @@ def choose_together(strategy: "Strategy", context: QueryContext, n: int, answere
     """
     if context.expect is None or n <= ANSWERS_PER_REFIT:
         return strategy.choose(context, n)
-    expected = context.expect()
-    chosen, yes = list[int](), list[bool]()
     among = _least(np.where(context.free, -context.logits, np.inf), _DEEP)
+    chosen, yes = list[int](), list[bool]()
     ahead = replace(context, logits=context.logits.copy(), free=context.free.copy())
-    while some := strategy.choose(ahead, min(ANSWERS_PER_REFIT, n - len(chosen))):
-        yes += [answered < FIRST_ANSWERS and ahead.logits[row] > 0 for row in some]
-        chosen += some
-        if len(chosen) >= n:
-            break
-        ahead.free[some] = False
-        ahead.logits[among] = expected.logits(chosen, yes, among)
-        ahead = replace(ahead, seen=ahead.seen.ahead(some))
+    with on_one_core():
+        expected = context.expect(among)
+        while some := strategy.choose(ahead, min(ANSWERS_PER_REFIT, n - len(chosen))):
+            yes += [answered < FIRST_ANSWERS and ahead.logits[row] > 0 for row in some]
+            chosen += some
+            if len(chosen) >= n:
+                break
+            ahead.free[some] = False
+            ahead.logits[among] = expected.logits(chosen, yes)
+            ahead = replace(ahead, seen=ahead.seen.ahead(some))
     return chosen
 
 
