@@ -99,6 +99,8 @@ def test_the_report_says_what_people_said_and_what_a_part_of_the_audit_proves(ou
     assert stated_of(out, "green")["audit"] | {"among": 0} == nothing
     page = (out / "report.html").read_text()
     assert f"Answers about red: {asked + 2} ({yes} yes, {asked - yes + 1} no, 1 unsure)." in page
+    assert f"by {asked + 1} answers and the groups" in page  # those that were yes or no
+    assert page.count("by the groups alone") == 2  # of the classes that nobody was asked about
     assert "so they decide on their own images only" in page
     assert "so the group follows them" not in page
     assert f"Audit: {yes} of {asked} images drawn at random from the {asked + 5} that were found show red." in page

@@ -29,6 +29,7 @@ def training(seed: int = 0, spread: float = 1.5, dim: int = 12) -> Training:
         X=X.astype(np.float32),
         targets=0.9 * np.eye(3)[y] + 0.1 / 3,
         told=np.zeros(COUNT, bool),
+        said=np.zeros((COUNT, 2), bool),
         fold=fold,
         stands=np.where(y == 2, 5.0, 1.0),
         balance="weights",
@@ -114,6 +115,7 @@ def test_views_are_learnt_from_while_their_row_is_and_judge_nothing(name: HeadNa
         stands=np.concatenate([plain.stands, np.zeros(len(origin))]),
         targets=np.concatenate([plain.targets, plain.targets[origin]]),
         told=np.concatenate([plain.told, plain.told[origin]]),
+        said=np.concatenate([plain.said, plain.said[origin]]),
         fold=np.concatenate([plain.fold, plain.fold[origin]]),
     )
     fitted = cross_fit(name, QUICK, views, 0)

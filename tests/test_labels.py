@@ -75,6 +75,15 @@ def test_what_people_said_is_certain_whatever_was_estimated() -> None:
     assert found[0] == [1, 0, 0]  # an exemplar needs no answer
 
 
+def test_what_was_said_of_a_class_is_yes_or_no_and_yes_to_another_says_nothing_of_it() -> None:
+    """Row 1 was said to show b, which is "no" to a; 2 not to show a, 3 neither; 5 and 6 are what the groups say."""
+    rows: list[Row] = [*GUESSED[:1], ("member", 1, [0.6, 0.1]), *GUESSED[2:]]
+    found = labels(rows, answered=[1, 3], denied=[[1, 2, 3], [3]]).said(np.arange(7))
+    assert found[:, 0].tolist() == [True, False, True, True, False, False, False]
+    assert found[:, 1].tolist() == [False, True, False, True, False, False, False]
+    assert not labels(rows).said(np.arange(1, 7)).any()
+
+
 def test_a_class_that_was_denied_is_not_shown_and_another_may_be() -> None:
     rows: list[Row] = [("background", 0, [0.6, 0.3]), ("member", 1, [0.6, 0.8]), ("background", 0, [0.6, 0.0])]
     assert targets(labels(rows, answered=[0, 2], denied=[[0, 1, 2], []])) == [[0, 0.3, 0.7], [0, 0.8, 0.2], [0, 0, 1]]
@@ -131,6 +140,7 @@ def learnt(found: PoolLabels, fold: Sequence[int] | None = None) -> Training:
         X=rows[:, None].astype(np.float32),
         targets=found.targets(rows),
         told=found.told(rows),
+        said=found.said(rows),
         fold=np.array(fold if fold is not None else [-1] * len(rows)),
         stands=np.ones(len(rows)),
         balance="none",

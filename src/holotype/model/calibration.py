@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.names import counted
+
 _LEAST_SHOWN = 1.0  # expected images of a class among the rows held out; of fewer nothing is fitted
 _LEAST_THRESHOLD = 0.05  # below it nearly all that is taken is wrong: then rather nothing is
 _FLATTEST = 0.05  # of a deviation of the scores, where they cannot tell a class: nothing is far from its share
@@ -44,7 +46,7 @@ def calibrate(
     scores: NDArray[np.float64],
     targets: NDArray[np.float64],
     stands: NDArray[np.float64],
-    told: NDArray[np.bool_] | None = None,
+    said: NDArray[np.bool_] | None = None,
     trust: NDArray[np.float64] | None = None,
 ) -> Calibration:
     """Fit on rows that a head did not learn from, as it has not learnt from new images either.
@@ -52,7 +54,7 @@ def calibrate(
     scores    (n, K + 1), "none" last
     targets   (n, K + 1) with which probability each row shows each class: 1 where somebody said so
     stands    (n,) for how many images of the pool each stands
-    told      (n,) of which rows people said what they show; None for none
+    said      (n, K) of which rows people said whether they show a class; None for none
     trust     (n, K) how far each target is trusted; None for all alike
 
     The odds of each class against "none" follow its score by a slope and a shift (Platt, 1999), with what is not
@@ -74,9 +76,9 @@ def calibrate(
     probabilities, thresholds, basis = plain.probabilities(scores), [], []
     for k in range(count):
         best = _expected_f1(probabilities[:, k], stands)
-        said = int((targets[told, k] == 1).sum()) if told is not None else 0
         thresholds.append(float(np.clip(best / 2, _LEAST_THRESHOLD, 0.5)) if shares[k] >= _LEAST_SHOWN else 0.5)
-        basis.append(_basis(shares[k], said, best))
+        answers = 0 if said is None else int(said[:, k].sum())
+        basis.append(_basis(shares[k], answers, best))
     return Calibration(slope, shift, np.array(thresholds), prior, basis)
 
 
@@ -115,9 +117,9 @@ def _expected_f1(probabilities: NDArray[np.float64], stands: NDArray[np.float64]
     return float((2 * hits / np.maximum(taken + hits[-1], 1e-12)).max()) if len(order) else 0.0
 
 
-def _basis(images: float, said: int, f1: float) -> str:
+def _basis(images: float, answers: int, f1: float) -> str:
     if images < _LEAST_SHOWN:
         return "one half: there is no image but the exemplars to judge by"
-    by = f"{said} answers and the groups" if said else "the groups alone"
+    by = f"{counted(answers, 'answer')} and the groups" if answers else "the groups alone"
     low = "; at least that, as it would be lower" if f1 / 2 < _LEAST_THRESHOLD else ""
     return f"half of the greatest F1 to be expected, {f1:.2f}, by {by}{low}"

@@ -61,7 +61,7 @@ def cross_fit(name: HeadName, settings: HeadSettings, training: Training, seed: 
         step()
     rows = np.flatnonzero((training.fold >= 0) & (training.stands > 0))
     targets, stands, trust = training.targets[rows], training.stands[rows], training.trust[rows]
-    calibration = calibrate(scores[rows], targets, stands, training.told[rows], trust)
+    calibration = calibrate(scores[rows], targets, stands, training.said[rows], trust)
     probabilities = calibration.probabilities(scores[rows])
     told = training.told[rows]
     given = classified(probabilities[told], calibration.thresholds)

@@ -1,6 +1,5 @@
 """Training rows: chosen from the groups, spread over folds, encoded once, labelled, and augmented where asked."""
 
-import zlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,16 +12,14 @@ from holotype.errors import GroupError
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search
 from holotype.grouping.space import Space, fit_space
-from holotype.model import augment
+from holotype.model.augment import EncodedViews
 from holotype.model.heads import TrainingRows, class_weights
 from holotype.model.predictions import NONE
 from holotype.model.splits import ALWAYS, NEAR_TEST, Split, split
-from holotype.pool.images import Pixels
 from holotype.pool.pool import Pool
 from holotype.progress import Progress, in_steps
 from holotype.settings import Balance, TrainSettings
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.shards import contents_of
 from holotype.vectors.store import EmbeddingStore
 
 COPY = "a copy of another image"  # why a row is not learnt from
@@ -54,6 +51,12 @@ class PoolLabels:
     def told(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return (rows,) which are exemplars, or were decided by people."""
         return np.asarray(np.isin(rows, self.answered) | (self.groups.decision[rows] == "exemplar"))
+
+    def said(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (rows, K) which show a class by what people said, or do not; what shows one is "no" to no other."""
+        shows = self.told(rows)[:, None] & (self.targets(rows)[:, :-1] == 1)
+        denied = np.stack([np.isin(rows, one) for one in self.denied], axis=1) if self.denied else np.zeros_like(shows)
+        return np.asarray(shows | (denied & ~shows.any(axis=1, keepdims=True)))
 
     def shows_nothing(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return (rows,) which show none of the classes, though nobody said so."""
@@ -87,6 +90,7 @@ class Training:
     X          (n, dim) features
     targets    (n, K + 1) with which probability each shows each class; "none" last
     told       (n,) exemplars, and what people decided
+    said       (n, K) exemplars of each class, and what people said of it, "yes" or "no"
     fold       (n,) in which fold each is held out; -1 for those that every head learns from
     stands     (n,) for how many images of the pool each stands; 0 for a view, and an exemplar from outside
     balance    how imbalance is met
@@ -100,6 +104,7 @@ class Training:
     X: NDArray[np.float32]
     targets: NDArray[np.float64]
     told: NDArray[np.bool_]
+    said: NDArray[np.bool_]
     fold: NDArray[np.int64]
     stands: NDArray[np.float64]
     balance: Balance
@@ -230,12 +235,13 @@ def build(
     rows, fold = parts.rows[known], np.concatenate([np.full(len(outside), ALWAYS), parts.fold[known]])
     targets = np.concatenate([np.eye(len(classes))[[e.label for e in outside.values()]], targets[known]])
     told = np.concatenate([np.ones(len(outside), bool), labelling.told(rows)])
+    said = np.concatenate([targets[: len(outside), :-1] == 1, labelling.said(rows)])
     names = [*outside, *(pool.ids[row] for row in rows)]
     store.ensure(names, load, progress)
     X, unreadable = store.take(names)
     there = np.array([name not in unreadable for name in names], dtype=bool)
     ids = [name for name in names if name not in unreadable]
-    targets, told = targets[there], told[there]
+    targets, told, said = targets[there], told[there], said[there]
     fold = _never_of_all(fold[there], targets)
     stands = _stands(labelling, np.array([-1 if name in outside else pool.rows[name] for name in ids], np.int64))
     y, shown = targets.argmax(axis=1), targets.sum(axis=0)
@@ -244,16 +250,17 @@ def build(
     with in_steps(progress, "fit the model's space"):
         space = _space(labelling.groups, search, X, store.encoder, settings)
     if settings.balance == "augment":
-        views = _View(store, load, settings.seed)
+        views = EncodedViews(store, load, settings.seed)
         X_more, origin = views.encode(ids, y, len(classes), settings.views, progress)
         X, stands = np.concatenate([X, X_more]), np.concatenate([stands, np.zeros(len(origin))])
-        targets, told, fold = (np.concatenate([each, each[origin]]) for each in (targets, told, fold))
+        targets, told, said, fold = (np.concatenate([each, each[origin]]) for each in (targets, told, said, fold))
     return Training(
         classes,
         ids,
         X,
         targets,
         told,
+        said,
         fold,
         stands,
         settings.balance,
@@ -355,37 +362,3 @@ def _why_missing(name: str, labelling: PoolLabels, parts: Split) -> str:
             "unreadable; leave some of them out of the test set"
         )
     return f"none of the {len(left):,} images outside the classes can be read or learnt from"
-
-
-class _View:
-    """Augmented views of fit rows, encoded once; their ids are `<id>#view<number>@<digest of the image>`."""
-
-    def __init__(self, store: EmbeddingStore, load: augment.ReadBytes, seed: int) -> None:
-        folder = store.folder.with_name(f"{store.folder.name}-views-{seed}")
-        self._store = EmbeddingStore(folder, store.encoder, store.pool)
-        self._load, self._seed = load, seed
-
-    def encode(
-        self, ids: Sequence[str], y: NDArray[np.int64], count: int, most: int, progress: Progress
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return views of the rarer classes' rows, and the place of the row that each is of.
-
-        Each class gets as many as the largest has, or `most` a row.
-        """
-        sizes = np.bincount(y, minlength=count)
-        each = np.clip(sizes.max() // np.maximum(sizes, 1) - 1, 0, most)
-        contents = contents_of(ids, self._store.pool)
-        wanted = {
-            f"{name}#view{v}@{contents.get(name, '')[:16]}": place
-            for place, name in enumerate(ids)
-            for v in range(each[y[place]])
-        }
-        self._store.ensure(list(wanted), self._pixels, progress, "encode views")
-        X, unreadable = self._store.take(list(wanted))  # an image may be gone, its own vector being there
-        return X, np.array([place for name, place in wanted.items() if name not in unreadable], dtype=np.int64)
-
-    def _pixels(self, name: str) -> Pixels:
-        source, seeded = name.rpartition("#view")[0], name.rpartition("@")[0]
-        seed = zlib.crc32(f"{self._seed} {seeded}".encode())  # else the same change is made to each image
-        pixels: Pixels = augment.views(self._store.encoder.prepare(self._load(source)), 1, seed)[0]
-        return pixels
