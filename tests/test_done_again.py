@@ -16,6 +16,7 @@ from holotype.grouping import assign, graph, premises, space
 from holotype.grouping.copies import Copies, find_copies
 from holotype.grouping.search import Search
 from holotype.review.review import Review
+from holotype.runs.folder import RunFolder
 from holotype.vectors.embeddings import Embeddings
 
 FOUND = ("groups.parquet", "model", "review")
@@ -76,6 +77,15 @@ def again(monkeypatch: pytest.MonkeyPatch) -> list[Search]:
 
     monkeypatch.setattr(assign, "find_copies", recorded)
     return searches
+
+
+def test_what_groups_rest_on_is_known_to_the_next_run_alone(once: Path) -> None:
+    """Of a review it would not hold any more where its rows or its classes come into another order."""
+    folder = RunFolder(once)
+    before = folder.read_before()
+    assert before is not None
+    assert before.groups.premises is not None
+    assert folder.load_baseline().groups.premises is None
 
 
 def test_what_is_not_whole_is_found_again(once: Path, again: list[Search]) -> None:

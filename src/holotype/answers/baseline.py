@@ -16,7 +16,6 @@ from holotype.errors import AnswersError, GroupError
 from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
-from holotype.grouping.premises import Premises
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Matrix, Space
 from holotype.names import OWN_RUN
@@ -99,8 +98,7 @@ class ReviewBaseline:
             "key": self.key,
         }
         if groups.premises is not None:
-            about["premises"] = asdict(groups.premises)
-            files.write(folder / _FOUND_BY, _saved(found_by(groups)))
+            files.write(folder / _FOUND_BY, _saved(found_by(groups, groups.premises)))
         files.write(folder / "vectors.npy", lambda file: np.save(file, self.vectors, allow_pickle=False))
         files.write(folder / "groups.safetensors", _saved(arrays))
         files.write(folder / "baseline.json", json.dumps(about, indent=1))
@@ -109,7 +107,7 @@ class ReviewBaseline:
     def load(cls, folder: Path, *, whole: bool = False) -> Self:
         """Read what `save` wrote; the vectors stay on the disk. Raises `AnswersError` where it is not whole.
 
-        whole   with what the groups were found by, for a run that is done again
+        whole   with what the groups were found by and rest on, for a run that is done again
         """
         try:
             found = cls._load(folder)
@@ -138,7 +136,6 @@ class ReviewBaseline:
             arrays["rounds"],
             about["score_kind"],
             copy_of=arrays.get("copy_of"),
-            premises=Premises(**about["premises"]) if "premises" in about else None,
         )
         exemplars = [arrays[f"exemplars{k}"] for k in range(len(about["classes"]))]
         rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}

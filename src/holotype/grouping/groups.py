@@ -57,7 +57,7 @@ class Groups:
     space        that the pool was compared in; None for its vectors as they are
     anchors      per class the unit vectors (exemplars of the class, dim) that it was compared with, before `space`
     copy_of      (n,) the row that each row is a copy of, its own where it is of none; None where nobody looked
-    premises     what they rest on, where it was looked up
+    premises     what they rest on, where it was looked up; of those that a review starts from it is not known
     """
 
     classes: Sequence[str]

@@ -1,4 +1,4 @@
-"""What groups were found by, as arrays: with it, groups that are read again are as whole as those that were found."""
+"""What groups were found by and rest on, as arrays: with it, those that are read again are as whole as when found."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from holotype.grouping.graph import Cut, Ranking
 from holotype.grouping.groups import Groups
+from holotype.grouping.premises import Premises
 from holotype.grouping.space import Space
 
 
-def found_by(groups: Groups) -> dict[str, NDArray[Any]]:
-    """Return the space, the anchors and the ranking of `groups`."""
+def found_by(groups: Groups, premises: Premises) -> dict[str, NDArray[Any]]:
+    """Return the space, the anchors and the ranking of `groups`, and the `premises` that they rest on."""
+    digests = {"space_premise": premises.space, "groups_premise": premises.groups}
     arrays: dict[str, NDArray[Any]] = {f"anchors{k}": vectors for k, vectors in enumerate(groups.anchors)}
+    arrays |= {name: np.frombuffer(bytes.fromhex(digest), np.uint8) for name, digest in digests.items()}
     arrays |= {} if groups.space is None else groups.space.arrays()
     if (ranking := groups.ranking) is not None:
         arrays |= {f"cut{k}": cut.rows for k, cut in enumerate(ranking.cuts)}
@@ -34,7 +37,8 @@ def with_found(groups: Groups, arrays: Mapping[str, NDArray[Any]]) -> Groups:
     space = Space.from_arrays(arrays) if "space_mean" in arrays else None
     ranking = _ranking(space, arrays) if space is not None and "density" in arrays else None
     anchors = [arrays[f"anchors{k}"] for k in range(len(groups.classes))]
-    return replace(groups, space=space, anchors=anchors, ranking=ranking)
+    premises = Premises(arrays["space_premise"].tobytes().hex(), arrays["groups_premise"].tobytes().hex())
+    return replace(groups, space=space, anchors=anchors, ranking=ranking, premises=premises)
 
 
 def _ranking(space: Space, arrays: Mapping[str, NDArray[Any]]) -> Ranking:
