@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.episodes import Episode
 from benchmarks.methods import Exemplars, MethodAnswer
 from benchmarks.pools import Truth
+from benchmarks.reliability import tenths
 
 LOOK_ALIKES = 200  # the most similar images to an exemplar that show something else
 
@@ -128,10 +129,7 @@ def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
     """Return the expected calibration error over ten equal bins."""
     if not pairs:
         return float("nan")
-    stated, true = np.array([p for p, _ in pairs]), np.array([t for _, t in pairs])
-    bins = np.minimum((stated * 10).astype(int), 9)
-    gaps = [abs(stated[bins == b].mean() - true[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    return float(sum(gaps))
+    return float(sum(abs(stated - true) * (count / len(pairs)) for stated, true, count in tenths(pairs)))
 
 
 def log_loss(pairs: Sequence[tuple[float, bool]]) -> float:

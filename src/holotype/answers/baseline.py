@@ -16,6 +16,7 @@ from holotype.errors import AnswersError, GroupError
 from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
+from holotype.grouping.premises import share_space
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Matrix, Space
 from holotype.names import OWN_RUN
@@ -333,9 +334,11 @@ def make_baseline(
     space = groups.space or Space.plain(search.embeddings.dim)
     exemplars = [space.transform(vectors) for vectors in groups.anchors]
     names = names_of(search.exemplars, len(search.classes))
-    same = before is not None and _is_same_space(before.groups, groups)
+    vectors = None
+    if before is not None and before.groups.space is groups.space:
+        vectors = before.vectors if share_space(before.groups.premises, groups.premises) else None
     return ReviewBaseline(
-        before.vectors if before is not None and same else _moved(search, space, exemplars[0].shape[1]),
+        _moved(search, space, exemplars[0].shape[1]) if vectors is None else vectors,
         exemplars,
         names,
         groups,
@@ -345,12 +348,6 @@ def make_baseline(
         RowImages.of(pool),
         _pictures(search.exemplars, len(search.classes)),
     )
-
-
-def _is_same_space(before: Groups, groups: Groups) -> bool:
-    if before.premises is None or groups.premises is None or before.space is not groups.space:
-        return False
-    return before.premises.space == groups.premises.space
 
 
 def _moved(search: Search, space: Space, dim: int) -> NDArray[np.float16]:

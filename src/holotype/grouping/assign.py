@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import GroupError
-from holotype.grouping.copies import Copies, find_copies
+from holotype.grouping.copies import find_copies
 from holotype.grouping.graph import rank
 from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, thresholds_for
-from holotype.grouping.premises import Premises, premises_of
+from holotype.grouping.premises import premises_of, share_space
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Space, fit_space
 from holotype.progress import Progress, Step, in_steps
@@ -45,19 +45,16 @@ def group_pool(
         if before is not None and premises is not None and before.premises == premises:
             return before
         copies = find_copies(search, copy_of)
-        if before is not None and _is_same_pool(before, premises, copies):
+        if (
+            before is not None
+            and share_space(before.premises, premises)
+            and np.array_equal(copies.distinct, before.distinct)
+        ):
             space = before.space
         step()
         held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
         distinct = _group_distinct(copies.without(search), settings, space, held_out, step)
         return replace(copies.share(distinct, search.exemplar_rows), premises=premises)
-
-
-def _is_same_pool(before: Groups, premises: Premises | None, copies: Copies) -> bool:
-    """Whether a space would be fitted on the same images as that of `before`."""
-    if premises is None or before.premises is None or premises.space != before.premises.space:
-        return False
-    return np.array_equal(copies.distinct, before.distinct)
 
 
 def _group_distinct(

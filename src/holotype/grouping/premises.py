@@ -35,6 +35,11 @@ def premises_of(search: Search, settings: FitSettings, held_out: Collection[int]
     return Premises(space, _digest(space, list(search.classes), given, encoder, sorted(map(int, held_out))))
 
 
+def share_space(one: Premises | None, other: Premises | None) -> bool:
+    """Return whether both are known, and what a space rests on is the same in both."""
+    return one is not None and other is not None and one.space == other.space
+
+
 def _digest(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
