@@ -110,6 +110,16 @@ def test_what_is_not_whole_is_found_again(once: Path, again: list[Search]) -> No
         assert found(once) == first
 
 
+def test_a_review_goes_on_where_only_what_groups_were_found_by_is_damaged(once: Path, again: list[Search]) -> None:
+    ranking = once / "review" / "ranking.safetensors"
+    ranking.write_bytes(ranking.read_bytes()[:-1] + b"?")
+    with Review.open(once) as review:
+        answer(review, "red", 12)
+        review.apply()
+    assert len(again) == 1
+    assert found(once) == from_nothing(once)
+
+
 def test_what_rests_on_other_things_is_found_again(
     once: Path, again: list[Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:

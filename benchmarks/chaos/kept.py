@@ -138,9 +138,8 @@ def _of_runs(scratch: Path, runs: tuple[House, House]) -> Iterator[Kept]:
 
     pool = open_pool(runs[0].root / "images.tar")
     root, other = _pair(scratch, "run", fill)
-    names = ("vectors.npy", "groups.safetensors", "ranking.safetensors", "baseline.json")
     for files, read in (
-        (tuple(f"out/review/{name}" for name in names), _read_baseline(pool)),
+        (("out/review/vectors.npy", "out/review/groups.safetensors", "out/review/baseline.json"), _read_baseline(pool)),
         (("out/groups.parquet",), lambda root: read_learnt(RunFolder(root / "out"))),
         (("out/holotype.toml",), _read_settings),
         (("out/model/model.json", "out/model/arrays.safetensors"), _read_model),

@@ -27,7 +27,7 @@ from holotype.vectors.embeddings import Embeddings, open_array
 
 _FORMAT = 3
 _BY_ROWS = 2  # the last format that did not know which images its rows are
-_FOUND_BY = "ranking.safetensors"
+FOUND_BY = "ranking.safetensors"  # what groups were found by: a review does not read it, a run that is done again does
 _DECISIONS = np.array(sorted(["exemplar", "member", "doubtful", "background", "missing"]), dtype="<U10")
 
 
@@ -99,7 +99,7 @@ class ReviewBaseline:
             "key": self.key,
         }
         if groups.premises is not None:
-            files.write(folder / _FOUND_BY, _saved(found_by(groups, groups.premises)))
+            files.write(folder / FOUND_BY, _saved(found_by(groups, groups.premises)))
         files.write(folder / "vectors.npy", lambda file: np.save(file, self.vectors, allow_pickle=False))
         files.write(folder / "groups.safetensors", _saved(arrays))
         files.write(folder / "baseline.json", json.dumps(about, indent=1))
@@ -112,7 +112,7 @@ class ReviewBaseline:
         """
         try:
             found = cls._load(folder)
-            return replace(found, groups=with_found(found.groups, _loaded(folder / _FOUND_BY))) if whole else found
+            return replace(found, groups=with_found(found.groups, _loaded(folder / FOUND_BY))) if whole else found
         except Exception as error:
             raise AnswersError(
                 f"expected what a review starts from in {folder}, which a run leaves there ({error}); do the run "

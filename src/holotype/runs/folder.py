@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from holotype import files, locks
-from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.baseline import FOUND_BY, ReviewBaseline
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Rules
 from holotype.answers.salvage import salvage
@@ -335,7 +335,7 @@ class RunFolder:
 
     def load_baseline(self) -> ReviewBaseline:
         """Return what a review starts from, as the run left it. Raises `AnswersError` where it is not whole."""
-        self.check_whole(AnswersError, *self.baseline.glob("*"))
+        self.check_whole(AnswersError, *(path for path in self.baseline.glob("*") if path.name != FOUND_BY))
         return ReviewBaseline.load(self.baseline)
 
     def read_before(self) -> ReviewBaseline | None:
