@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from holotype.answers import wal
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, NewAnswer, Undo
 from holotype.answers.salvage import salvage
@@ -233,6 +234,27 @@ def test_what_is_beside_another_log_is_not_taken(killed: Path, tmp_path: Path) -
     path.write_bytes(other.read_bytes())  # somebody put back a copy, and left the rest
     with pytest.raises(DamagedAnswers):
         AnswerLog(path)
+
+
+def test_what_is_beside_another_database_is_seen_by_its_size(tmp_path: Path) -> None:
+    """Where none of its pages is one of the other's, SQLite finds nothing wrong, and what is in it is gone."""
+    path, other, here = tmp_path / "one.db", tmp_path / "other.db", tmp_path / "here"
+    here.mkdir()
+    for each, rows in ((path, 100), (other, 1)):
+        with closing(sqlite3.connect(each)) as file:
+            file.executescript("PRAGMA journal_mode = wal; CREATE TABLE t (x)")
+            file.executemany("INSERT INTO t VALUES (?)", [("x" * 1000,)] * rows)
+            file.commit()
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("UPDATE t SET x = ? WHERE rowid = 100", ("y" * 1000,))
+        file.commit()
+        for end in ("", "-wal", "-shm"):
+            shutil.copyfile(f"{path}{end}", here / f"one.db{end}")
+    assert wal.doubt(here / "one.db") is None
+    shutil.copyfile(other, here / "one.db")
+    found = wal.doubt(here / "one.db")
+    assert found is not None
+    assert found.sure
 
 
 def test_what_another_process_wrote_is_looked_at_as_it_comes(whole: Path, tmp_path: Path) -> None:

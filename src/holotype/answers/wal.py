@@ -11,6 +11,7 @@ https://www.sqlite.org/fileformat2.html#walformat, https://www.sqlite.org/walfor
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _MAGIC, _VERSION = 0x377F0682, 3007000  # the last bit says in which order check
 _MASK = 0xFFFFFFFF
 _INDEX = 48  # bytes of the head of a -shm, which is there twice
 _PAGE = 4096
+_SIZE = slice(28, 32)  # of the first page: how many pages there are
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def _doubt(database: Path) -> Doubt | None:
     whole = log.whole()
     if index is not None and index.salts == log.salts and whole < confirmed:
         return Doubt(f"page {whole + 1} of {confirmed} is damaged, or missing", sure=True)
+    if log.size(whole) != log.stated_size(whole, database):
+        return Doubt("it is of another database", sure=True)
     commits = [number for number, frame in log.frames(whole) if frame.commit]
     if not commits or (index is not None and index.salts == log.salts):
         return None  # an act that was never finished
@@ -145,6 +149,21 @@ class _Log:
             if number and (one == self.salts[0] or two == self.salts[1]):
                 content = self.content[start + _FRAME.size : start + step]
                 yield place + 1, _PageOfLog(number, commit, (sums[0], sums[1]), content)
+
+    def size(self, whole: int) -> int:
+        """Return of how many pages the database is after the first `whole` frames, by these; 0 of none."""
+        return next((frame.commit for frame in self._backward(whole) if frame.commit), 0)
+
+    def stated_size(self, whole: int, database: Path) -> int:
+        """Return the same by the first page of the `database`, which is among these frames or in its file."""
+        first = next((frame.content for frame in self._backward(whole) if frame.number == 1), None)
+        if first is None and whole:
+            with suppress(FileNotFoundError), database.open("rb") as file:
+                first = file.read(_SIZE.stop)
+        return int.from_bytes((first or b"")[_SIZE], "big")
+
+    def _backward(self, whole: int) -> list[_PageOfLog]:
+        return [frame for place, frame in self.frames(0) if place <= whole][::-1]
 
     def whole(self) -> int:
         """Return how many frames SQLite takes: up to the last act that ends before any damage."""
