@@ -112,7 +112,7 @@ def test_a_group_of_one_image_beside_the_exemplar_is_enough(
     classifier.fit(pool, {"red": ["red0"]})
     assert len(classifier.groups_.members(0)) == 2
     assert sorted(name for name in classifier.training_.ids if name.startswith("red")) == ["red0", "red1"]
-    assert classifier.calibration_.basis[0].startswith("half of the greatest F1 to be expected, ")
+    assert classifier.calibration_.basis[0].startswith("0.35 of the greatest F1 to be expected, ")
     assert classifier.calibration_.basis[0].endswith(", by the groups alone")
     chances = classifier.predict_proba([picture(row) for row in (500, 510, 503, 504, 505, 506)])
     assert chances[:2, 0].min() > 3 * chances[2:, 0].max()  # sure of little, and in the right order
@@ -157,7 +157,7 @@ def test_a_pool_of_a_handful_of_images(
     assert (training.fold[training.y == 0] >= 0).sum() == alike - 1  # but the exemplar
     chances = classifier.predict_proba([picture(500), picture(503)])
     assert chances[0, 0] > chances[1, 0]
-    assert classifier.calibration_.basis[0].startswith("one half: " if alike == 1 else "half of the greatest F1")
+    assert classifier.calibration_.basis[0].startswith("one half: " if alike == 1 else "0.35 of the greatest F1")
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from holotype.names import counted
 
 _LEAST_SHOWN = 1.0  # expected images of a class among the rows held out; of fewer nothing is fitted
-_LEAST_THRESHOLD = 0.05  # below it nearly all that is taken is wrong: then rather nothing is
+_OF_F1 = 0.35  # of the F1 to be expected, where one half is best for exact probabilities: docs/tried.md#new-images
+_LEAST_THRESHOLD = 0.035  # below it nearly all that is taken is wrong: then rather nothing is
 _FLATTEST = 0.05  # of a deviation of the scores, where they cannot tell a class: nothing is far from its share
 _STEEPEST = 1e4  # slope where scores hardly differ
 
@@ -58,8 +59,8 @@ def calibrate(
     trust     (n, K) how far each target is trusted; None for all alike
 
     The odds of each class against "none" follow its score by a slope and a shift (Platt, 1999), with what is not
-    certain counted on both sides. The threshold has the greatest expected F1 by these probabilities: it is half of that
-    F1 (Lipton et al., ECML 2014), so it moves little when an answer comes.
+    certain counted on both sides. A threshold is a part of the greatest F1 that these probabilities lead to expect, so
+    it moves little when an answer comes. Were they exact, half of that F1 would be best (Lipton et al., ECML 2014).
     """
     margins, count = scores[:, :-1] - scores[:, -1:], scores.shape[1] - 1
     shares = np.asarray(stands @ targets)
@@ -76,7 +77,7 @@ def calibrate(
     probabilities, thresholds, basis = plain.probabilities(scores), [], []
     for k in range(count):
         best = _expected_f1(probabilities[:, k], stands)
-        thresholds.append(float(np.clip(best / 2, _LEAST_THRESHOLD, 0.5)) if shares[k] >= _LEAST_SHOWN else 0.5)
+        thresholds.append(float(max(_OF_F1 * best, _LEAST_THRESHOLD)) if shares[k] >= _LEAST_SHOWN else 0.5)
         answers = 0 if said is None else int(said[:, k].sum())
         basis.append(_basis(shares[k], answers, best))
     return Calibration(slope, shift, np.array(thresholds), prior, basis)
@@ -121,5 +122,5 @@ def _basis(images: float, answers: int, f1: float) -> str:
     if images < _LEAST_SHOWN:
         return "one half: there is no image but the exemplars to judge by"
     by = f"{counted(answers, 'answer')} and the groups" if answers else "the groups alone"
-    low = "; at least that, as it would be lower" if f1 / 2 < _LEAST_THRESHOLD else ""
-    return f"half of the greatest F1 to be expected, {f1:.2f}, by {by}{low}"
+    low = "; at least that, as it would be lower" if _OF_F1 * f1 < _LEAST_THRESHOLD else ""
+    return f"{_OF_F1} of the greatest F1 to be expected, {f1:.2f}, by {by}{low}"
