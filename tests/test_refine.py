@@ -109,6 +109,17 @@ def test_what_does_not_show_one_class_is_what_it_is_among_the_others() -> None:
     assert refined.sampled[1].tolist() == [2]
 
 
+@pytest.mark.parametrize("audit", [False, True])
+def test_a_no_to_one_class_makes_no_certain_member_of_another(audit: bool) -> None:
+    row = pick("member", 1)
+    refined = learn_from(KNOWN, [say(1, row, "class 0", "no", audit=audit)])
+    assert (refined.groups.decision[row], refined.groups.label[row]) == ("member", 1)
+    assert row not in refined.decided
+    labels, rows = refined.labels, np.array([row])
+    assert not labels.told(rows).any()
+    assert labels.said(rows).tolist() == [[True] + [False] * (len(KNOWN.classes) - 1)]
+
+
 def test_an_answer_to_one_class_does_not_explain_the_other() -> None:
     row = pick("member", 1)
     refined = tell(KNOWN, (row, "class 0", "no"))

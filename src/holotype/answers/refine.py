@@ -78,7 +78,7 @@ class Refined:
     models             per class
     audits             per class
     sampled            per class the rows that its audit is a sample of
-    answered           rows that were decided by answers, and may be learnt from
+    decided            all rows that answers decided: a "no" to one class may leave open whether it is another's
     audited            rows that were asked about as an audit: the groups do not learn from them, the model does
     words              row -> what was answered about it, where that decided
     """
@@ -92,7 +92,7 @@ class Refined:
     models: Sequence[FeedbackModel]
     audits: Sequence[Audit]
     sampled: Sequence[Rows]
-    answered: Rows
+    decided: Rows
     audited: Rows
     words: Mapping[int, str]
 
@@ -101,9 +101,9 @@ class Refined:
         return self.words.get(row) or self.groups.reason(row)
 
     @property
-    def decided(self) -> Rows:
-        """All rows that people decided."""
-        return np.concatenate([self.answered, self.audited])
+    def answered(self) -> Rows:
+        """Those of the rows decided that the groups learn from too."""
+        return np.setdiff1d(self.decided, self.audited)
 
     @property
     def labels(self) -> PoolLabels:
@@ -132,7 +132,6 @@ def refine(
     denied = _denied(learnt, index.negative, settings.ambiguity)
     final, is_decided = _decided(denied, index, baseline.exemplar_rows)
     explained = is_decided | (final.decision == "doubtful")  # a "no" may leave another class in doubt
-    audited = _union(index.audited)
     return Refined(
         groups=final,
         index=index,
@@ -143,8 +142,8 @@ def refine(
         models=models,
         audits=[audit(sampled[k], numbers, _known(index, k), set(index.drawn[k].tolist())) for k in classes],
         sampled=sampled,
-        answered=np.setdiff1d(np.array([row for row in index.words if is_decided[row]], np.int64), audited),
-        audited=audited,
+        decided=np.array([row for row in index.words if is_decided[row]], np.int64),
+        audited=_union(index.audited),
         words={row: text for row, text in index.words.items() if explained[row]},
     )
 
