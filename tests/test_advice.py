@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 import shutil
+import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,7 +113,8 @@ def test_a_run_whose_tar_is_cut_off_now_says_what_to_change(out: Path, cut_off: 
         warnings.simplefilter("default")
         code, _, error = holotype("run", out)
     assert code == 0, error
-    assert "holotype.toml is not as holotype wrote it (it was edited, or is damaged): what it says now holds" in error
+    edited = "holotype.toml is not as holotype wrote it (it was edited, or is damaged): what it says now holds"
+    assert error.count(edited) == 1  # each step that reads it warns
     assert holotype("suggest", out)[0] == 0
 
 
@@ -218,3 +220,33 @@ def test_a_test_set_of_which_no_row_counts_says_what_helps(out: Path, tmp_path: 
     assert code == 1
     follow(holotype, error, r"(run .*) does the run again")
     assert holotype("evaluate", out, "--test-set", table)[0] == 0
+
+
+def test_where_defaults_were_others_the_run_goes_on_as_it_was_begun(out: Path, holotype: Holotype) -> None:
+    """A run that was stopped before it replaced the one there, both from before the strength's default changed."""
+    settings = out / "holotype.toml"
+    known = tomllib.loads(settings.read_text())
+    settings.write_text(re.sub(r"(?m)^strength = .*", "strength = 0.01", settings.read_text()))
+    (out / "unfinished.toml").write_text(settings.read_text())
+    exemplars = [word for name, (one,) in known["exemplars"].items() for word in ("--exemplar", f"{name}={one}")]
+    fixed = [f"--set={key}={known['fit'][key]}" for key in ("near_duplicate", "doubtful_band")]
+    given = ["--images", known["images"], *exemplars, "--encoder", known["encoders"][0], *fixed, "--out", out]
+    code, _, error = holotype("run", *given, "--resume")
+    assert (code, "(--set head_settings.strength 10.0, was 0.01)" in error) == (1, True)
+    advised = re.search(r"holotype (run \S+ --resume) goes on with its own", error)
+    assert advised
+    assert holotype(*advised[1].split())[0] == 0
+    assert Settings.load(settings).fit.head_settings.strength == 0.01
+    settings.write_text("strength = [")  # what is written over need not be read
+    code, _, error = holotype("run", *given, "--force")
+    assert code == 0, error
+    assert Settings.load(settings).fit.head_settings.strength == 10
+
+
+def test_how_many_rounds_are_better_counts_what_there_is_to_ask(out: Path, holotype: Holotype) -> None:
+    code, form, said = holotype("suggest", out, "-n", 99999, "--class", "red")
+    asked = len(form.splitlines()) - 1
+    assert code == 0
+    assert 10 < asked <= 240
+    assert f"{asked} questions of a class at once bring less than {-(-asked // 10)} rounds of 10" in said
+    assert "rounds" not in holotype("suggest", out, "-n", 10)[2]

@@ -1,6 +1,7 @@
 """Answers belong to images: they follow a picture under any name, and it is said how many apply and why others not."""
 
 import csv
+import html
 import json
 import subprocess
 import sys
@@ -123,6 +124,8 @@ def test_a_run_in_another_folder_takes_the_answers_along_and_says_so(data: Path,
             True
         ]
     assert groups_of(data / "new")["3"]["reason"] == "was said not to show red by ann"
+    report = html.unescape((data / "new" / "report.html").read_text())  # which says how it is repeated, not the old one
+    assert (data / "new" / "holotype.toml").read_text() in report
     said_again = RunFolder(data / "new").copy_answers(RunFolder(answered))
     assert said_again.startswith(f"answers: {data / 'new' / 'answers.db'} has its own; those in ")
     with Review.open(data / "new") as other:

@@ -49,11 +49,18 @@ def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Holot
     assert {path: path.stat().st_mtime_ns for path in vectors} == vectors  # nothing was encoded again
     code, _, error = holotype(*reference_job(data, network, "--resume", "--head", "mlp"))
     assert code == 1
-    assert "holds a run with other settings" in error
+    assert "holds a run with other settings (--head mlp, was linear): " in error
 
-    code, _, error = holotype("run", data / "out", "--head", "mlp")
-    assert code == 2
-    assert "heads cannot be given" in " ".join(error.replace("│", " ").split())
+    for words, named in (
+        (["--head", "mlp"], "--head"),
+        (["--force", "--set", "seed=3"], "--set"),
+        (["--tune", "0", "--balance", "none"], "--balance and --tune"),
+        (["--test-set", "a.csv", "--exemplar", "a=0", "--threshold", "0.7"], "--exemplar and --threshold"),
+        (["--no-allow-truncated", "--search", "both"], "--search and --no-allow-truncated"),
+    ):
+        code, _, error = holotype("run", data / "out", *words)
+        assert code == 2
+        assert f"own settings, so {named} cannot be given" in " ".join(error.replace("│", " ").split())
 
     code, said, _ = holotype("evaluate", data / "out", "--test-set", data / "test.csv")
     assert code == 0
@@ -124,13 +131,14 @@ def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_traine
         (["--exemplar", "cyan"], 2, "expected NAME=ID"),
         (["--exemplar", "none=5"], 1, '"none" is the name of the rejected class'),
         (["--threshold", "high"], 2, "expected numbers or auto"),
-        (["--threshold", "7"], 1, "less than or equal to 1"),
-        (["--set", "negatives=many"], 1, "fit.negatives"),
-        (["--set", "no_such=1"], 1, "fit.no_such"),
-        (["--set", "threshold=0.5"], 1, "fit.threshold"),
+        (["--threshold", "7"], 1, "--threshold: Input should be less than or equal to 1"),
+        (["--set", "negatives=many"], 1, "--set negatives: "),
+        (["--set", "no_such=1"], 1, "--set no_such: "),
+        (["--set", "threshold=0.5"], 1, "--set threshold: "),
         (["--set", "head_settings=1", "--set", "head_settings.units=2"], 2, "is inside of head_settings"),
-        (["--balance", "luck"], 1, "fit.balance"),
-        (["--head", "forest"], 1, "heads.0"),
+        (["--balance", "luck"], 1, "--balance: "),
+        (["--head", "forest"], 1, "--head: "),
+        (["--tune", "-1"], 1, "--tune: "),
         (["--encoder", "no_such_net"], 1, "no encoder 'no_such_net': expected one of efficientnet_lite0"),
         (["--images", "nowhere.tar"], 1, "nowhere.tar does not exist"),
         (["--embeddings", "nowhere.npy"], 1, "no such file or folder"),

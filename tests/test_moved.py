@@ -121,7 +121,7 @@ def test_images_that_were_not_in_the_run_are_refused(
 
 def test_settings_other_than_places_are_still_those_of_the_run(project: Path, holotype: Holotype) -> None:
     said = holotype("run", project / "out", "--images", project / "given" / "images.tar", "--threshold", "0.8")
-    assert "OUT repeats a run with its own settings, so thresholds cannot be given" in " ".join(
+    assert "OUT repeats a run with its own settings, so --threshold cannot be given" in " ".join(
         said.replace("│", " ").split()
     )
 
@@ -129,7 +129,7 @@ def test_settings_other_than_places_are_still_those_of_the_run(project: Path, ho
 def test_resume_names_what_differs(project: Path, job: Job, data: Path) -> None:
     settings = Settings.load(project / "out" / "holotype.toml")
     more = settings.model_copy(update={"thresholds": [0.75], "fit": settings.fit.model_copy(update={"seed": 3})})
-    with pytest.raises(OutputError, match=r"other settings \(thresholds \[0\.75\], was \[0\.9\]; fit\.seed 3, was 0\)"):
+    with pytest.raises(OutputError, match=r"other settings \(thresholds 0\.75, was 0\.9; fit\.seed 3, was 0\)"):
         run(more, project / "out", resume=True)
     moved = data / "moved.tar"
     (project / "given" / "images.tar").rename(moved)
@@ -163,7 +163,7 @@ def test_resume_knows_an_exemplar_by_more_than_the_end_of_its_name(data: Path, j
     given = {"images": str(make_tar([*images, ("b/0.jpg", pool.read(3))], "two.tar")), "test_set": None}
     names = {"red": ["a/0"], "green": ["a/1"], "blue": ["a/2"]}
     run(job(exemplars=names, **given), data / "out")
-    with pytest.raises(OutputError, match=r"exemplars\.red \['b/0'\], was \['a/0'\]"):
+    with pytest.raises(OutputError, match=r"exemplars\.red b/0, was a/0"):
         run(job(exemplars=names | {"red": ["b/0"]}, **given), data / "out", resume=True)
     given["images"] = str(make_tar([(f"x/{name}", content) for name, content in images], "two.tar"))
     longer = {label: [f"x/{name}" for name in of_class] for label, of_class in names.items()}

@@ -117,6 +117,25 @@ def refuse_expanded(folder: Path, images: str | None) -> None:
         raise typer.BadParameter(f"{folder} stands behind --images {images}, which takes one; {_QUOTE}")
 
 
+def refuse_settings(context: typer.Context, settings: Path) -> None:
+    """Refuse options beside the folder of a run, whose `settings` hold, but for those that go with it."""
+    typed = (_typed(context, one) for one in context.command.params if one.name)
+    if other := [name for name in typed if name.startswith("--") and name not in _OF_REPEAT]:
+        raise typer.BadParameter(
+            f"OUT repeats a run with its own settings, so {' and '.join(other)} cannot be given; edit {settings}, or "
+            "give all options without OUT, and another --out"
+        )
+
+
+def _typed(context: typer.Context, one: Any) -> str:
+    """How an option was given, nothing where it was not."""
+    source = context.get_parameter_source(one.name)
+    if source is None or source.name != "COMMANDLINE":
+        return ""
+    off = context.params[one.name] is False and one.secondary_opts
+    return str((off or one.opts)[0])
+
+
 def read_exemplars(given: list[str], folder: Path | None, say: Callable[[str], None]) -> dict[str, list[str]]:
     """Read `NAME=ID`, and the classes of `folder`: class -> what its exemplars are called; `say` what was left out."""
     from holotype.pool.exemplars import add, left_out, read_folder

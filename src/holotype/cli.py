@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holotype.arguments import Commands, read_exemplars, read_options, read_thresholds, refuse_expanded
+from holotype.arguments import Commands, read_exemplars, read_options, read_thresholds, refuse_expanded, refuse_settings
 from holotype.errors import HolotypeError
 from holotype.exits import one_line, standard_output
 from holotype.names import counted, shown
@@ -61,6 +61,7 @@ AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a t
 
 @app.command()
 def run(
+    context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Repeat the run in this folder.")] = None,
     images: Annotated[str | None, typer.Option(help="Tar, folder, or shards such as pool-{000..150}.tar.")] = None,
     exemplar: Annotated[
@@ -94,7 +95,7 @@ def run(
     from holotype.runs.places import find_inputs, repoint
     from holotype.runs.sweep import repeat
     from holotype.runs.sweep import run as run_settings
-    from holotype.settings import Settings
+    from holotype.settings import Settings, as_option
 
     terminal = Terminal()
     given = {
@@ -115,11 +116,8 @@ def run(
     given = {key: value for key, value in given.items() if value}
     if folder is not None:
         refuse_expanded(folder, images)
-        if other := repoint(folder, given, terminal):
-            raise typer.BadParameter(
-                f"OUT repeats a run with its own settings, so {', '.join(other)} cannot be given; edit "
-                f"{RunFolder(folder).settings}, or give all options without OUT, and another --out"
-            )
+        refuse_settings(context, RunFolder(folder).settings)
+        repoint(folder, given, terminal)
     elif images is None or out is None:
         raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")
     elif "exemplars" not in given:
@@ -129,8 +127,10 @@ def run(
     if out is None:
         result = repeat(target, stopped=resume, progress=terminal)
     else:
-        settings = find_inputs(RunFolder(folder), stopped=resume) if folder else Settings.parse(given)
-        result = run_settings(settings, target, force=force, resume=resume, answers_of=folder, progress=terminal)
+        called = str if folder else as_option
+        settings = find_inputs(RunFolder(folder), stopped=resume) if folder else Settings.parse(given, called)
+        how: dict[str, Any] = {"force": force, "resume": resume, "called": called}
+        result = run_settings(settings, target, answers_of=folder, progress=terminal, **how)
     left = RunFolder(target)
     _print_lines(result.summary())
     _print_lines([f"report       {left.report}", f"model        {left.model}"])
@@ -258,8 +258,9 @@ def suggest(
     _note_place(folder, images)
     progress = Terminal()
     with Review.open(folder, progress=progress) as opened:
-        _print_lines(opened.form(n, [label] if label else opened.classes))
-    if better := better_rounds(n):
+        lines = list(opened.form(n, [label] if label else opened.classes))
+        _print_lines(lines)
+    if better := better_rounds(lines):
         progress.say(better)
 
 

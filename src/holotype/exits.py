@@ -42,7 +42,7 @@ def one_line() -> Iterator[None]:
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     ended = _EndedBy()
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _Warnings().show
     warnings.filterwarnings("default", category=HolotypeWarning)  # it stops nothing, also with PYTHONWARNINGS=error
     for stream in (sys.stdout, sys.stderr):  # a name that they cannot show loses no line
         if isinstance(stream, io.TextIOWrapper):
@@ -122,18 +122,28 @@ def _keep(error: Exception) -> str:
     return f"please report it with {path}"
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,
-) -> None:
-    if issubclass(category, HolotypeWarning):
-        _say(f"warning: {message}")
-    else:
-        _say(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
+class _Warnings:
+    """What a command warns of: each once, however many of its parts come upon it."""
+
+    def __init__(self) -> None:
+        self._said = set[str]()
+
+    def show(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,  # noqa: ARG002
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, HolotypeWarning):
+            text = f"warning: {message}"
+        else:
+            text = warnings.formatwarning(message, category, filename, lineno, line).rstrip()
+        if text not in self._said:
+            self._said.add(text)
+            _say(text)
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,7 @@
 """Every setting and its default, in one place; `holotype.toml` holds the same names."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +21,25 @@ Arithmetic = Literal["auto", "f32", "bf16", "int8"]
 ARITHMETIC: Arithmetic = "auto"
 SpaceName = Literal["raw", "whitened", "pairs", "neighbours"]
 SearchIn = Literal["auto", "embeddings", "encoder", "both"]
+# settings that the command line does not call as they are called here
+_OPTIONS = {
+    "exemplars": "--exemplar",
+    "thresholds": "--threshold",
+    "heads": "--head",
+    "encoders": "--encoder",
+    "trials": "--tune",
+    "fit": "--set",
+}
+_NAMED = ("exemplars", "fit")  # whose values have names of their own behind the option
+
+
+def as_option(key: str) -> str:
+    """Return how a setting is given on the command line: "heads.0" is "--head", "fit.seed" is "--set seed"."""
+    first, _, rest = key.partition(".")
+    if key == "fit.balance":
+        return "--balance"
+    typed = _OPTIONS.get(first, f"--{first.replace('_', '-')}")
+    return f"{typed} {rest}" if rest and first in _NAMED else typed
 
 
 class Strict(BaseModel):
@@ -29,13 +48,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
-        """Check `values`. Raises `HolotypeError` that names each wrong setting."""
+    def parse(cls, values: dict[str, Any], called: Callable[[str], str] = str) -> Self:
+        """Check `values`. Raises `HolotypeError` that names each wrong setting as it is `called` where it was given."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise HolotypeError(f"these settings cannot be used: {faults}") from None
+            faults = [f"{called('.'.join(map(str, one['loc'])))}: {one['msg']}" for one in error.errors()]
+            raise HolotypeError(f"these settings cannot be used: {'; '.join(faults)}") from None
 
 
 class HeadSettings(Strict):

@@ -1,6 +1,8 @@
 """Which images of a class to ask about next: strategies behind one method, and the queue that mixes in the audit."""
 
-from collections.abc import Callable, Collection
+import csv
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import RLock
@@ -151,11 +153,12 @@ def choose_together(strategy: "Strategy", context: QueryContext, n: int, answere
     return chosen
 
 
-def better_rounds(n: int) -> str:
-    """Return how `n` questions about a class are better asked, in words; nothing where they are few.
+def better_rounds(form: Iterable[str]) -> str:
+    """Return how the questions of a form (its lines) are better asked, in words; nothing where they are few.
 
     docs/tried.md has what questions bring that are asked 2, 10, 20 and 24 at a time.
     """
+    n = max(Counter(line["class"] for line in csv.DictReader(form)).values(), default=0)
     if n <= _ROUND:
         return ""
     return (

@@ -1,7 +1,7 @@
 """In what the settings of two runs differ."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ from holotype.pool.sources import is_there
 from holotype.settings import Settings
 
 
-def differences(settings: Settings, known: Settings) -> list[str]:
-    """Say in which settings a run differs from a `known` one, those that only say where things are left aside."""
+def differences(settings: Settings, known: Settings, called: Callable[[str], str] = str) -> list[str]:
+    """Say in which settings a run differs from a `known` one, those that only say where things are left aside.
+
+    called   how a setting is called where it was given
+    """
     one, other = _flat(settings.model_dump()), _flat(known.model_dump())
     return [
-        f"{key} {one.get(key)}, was {other.get(key)}"
+        f"{called(key)} {_listed(one.get(key))}, was {_listed(other.get(key))}"
         for key in dict.fromkeys([*one, *other])
         if key != "out" and one.get(key) != other.get(key) and not _is_moved(one.get(key), other.get(key))
     ]
@@ -34,6 +37,10 @@ def _is_moved(now: Any, before: Any) -> bool:
         return shorter == longer or longer.endswith(f"/{shorter}")
     same = os.path.realpath(now) == os.path.realpath(before)
     return same or (Path(now).stem == Path(before).stem and not is_there(before))
+
+
+def _listed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _stem(name: str) -> str:

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -112,8 +112,18 @@ class RunFolder:
             with locks.reading(self.path):
                 yield
 
-    def check(self, settings: Settings, *, force: bool = False, resume: bool = False) -> None:
-        """Raise `OutputError` when a run of `settings` may not go here: a finished one is there, or anything else."""
+    def check(
+        self,
+        settings: Settings,
+        *,
+        force: bool = False,
+        resume: bool = False,
+        called: Callable[[str], str] = str,
+    ) -> None:
+        """Raise `OutputError` when a run of `settings` may not go here: a finished one is there, or anything else.
+
+        called   how a setting is called where it was given
+        """
         given = (one for one in (settings.images, settings.embeddings, settings.test_set) if one is not None)
         if ours := next((one for one in given if self._is_result(Path(one))), None):
             raise OutputError(
@@ -126,11 +136,12 @@ class RunFolder:
                 f"{self.path} already holds a run; give --resume to go on with it, --force to write over it (vectors "
                 "that were computed are used again), or another --out"
             )
-        differing = [differences(settings, known) for known in self._known()]
-        if finished and resume and not force and all(differing):
+        known = self._known() if finished and not force else []
+        if known and all(others := [differences(settings, one, called) for one in known]):
             raise OutputError(
-                f"{self.path} holds a run with other settings ({'; '.join(differing[0])}); give --force to write over "
-                "it, or another --out"
+                f"{self.path} holds a run with other settings ({'; '.join(others[-1])}): "
+                f"{command('run', self.path, '--resume')} goes on with its own, as they were given or were the default "
+                "then; give --force to write over it with these, or another --out"
             )
         if not (finished or self.unfinished.exists()) and self._is_taken():
             raise OutputError(f"{self.path} is not empty and holds no run; give another --out")

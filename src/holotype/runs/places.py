@@ -14,20 +14,20 @@ from holotype.pool.sources import is_there
 from holotype.progress import Progress
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import absolute
-from holotype.settings import Settings
+from holotype.settings import Settings, as_option
 from holotype.vectors.supplied import import_embeddings
 
-# inputs that lie somewhere, with the option that says where, and what each is called
-_OPTIONS = {
-    "images": ("--images", "the images"),
-    "embeddings": ("--embeddings", "the embeddings"),
-    "embeddings_encoder": ("--embeddings-encoder", "the encoder of the embeddings"),
-    "test_set": ("--test-set", "the test set"),
-    "encoders": ("--encoder", "the encoder"),
+# inputs that lie somewhere, and what each is called
+_INPUTS = {
+    "images": "the images",
+    "embeddings": "the embeddings",
+    "embeddings_encoder": "the encoder of the embeddings",
+    "test_set": "the test set",
+    "encoders": "the encoder",
 }
 
 
-def find_inputs(folder: RunFolder, *, stopped: bool = False, needed: Iterable[str] = tuple(_OPTIONS)) -> Settings:
+def find_inputs(folder: RunFolder, *, stopped: bool = False, needed: Iterable[str] = tuple(_INPUTS)) -> Settings:
     """Return the settings of the run in `folder` with its inputs where they are now.
 
     What is not where it was is looked for where it would be if it had been moved together with the folder. Raises
@@ -48,7 +48,7 @@ def find_inputs(folder: RunFolder, *, stopped: bool = False, needed: Iterable[st
 
 
 def _gone(folder: RunFolder, key: str, path: str, beside: str | None, found: Settings) -> str:
-    option, what = _OPTIONS[key]
+    what, option = _INPUTS[key], as_option(key)
     looked = f", nor at {beside}, which lies to the folder as it did" if beside not in (None, path) else ""
     given = found.encoders if key == "encoders" else [path]  # the option takes all of them
     places = ",".join("PATH" if _is_path(one) and not is_there(one) else one for one in given)
@@ -62,7 +62,7 @@ def _beside(path: str, before: str | None, now: Path) -> str | None:
 
 
 def _places(settings: Settings) -> Iterator[tuple[str, str]]:
-    for key in _OPTIONS:
+    for key in _INPUTS:
         given = getattr(settings, key)
         for path in given if isinstance(given, list) else [given]:
             if path is not None and _is_path(path):
@@ -80,18 +80,17 @@ def _with_places(settings: Settings, place: Callable[[str], str]) -> Settings:
             return [moved(one) for one in given]
         return place(given) if given is not None and _is_path(given) else given
 
-    return settings.model_copy(update={key: moved(getattr(settings, key)) for key in _OPTIONS})
+    return settings.model_copy(update={key: moved(getattr(settings, key)) for key in _INPUTS})
 
 
-def repoint(out: Path, given: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Any]:
-    """Note in the run in `out` where its inputs are now; return those of `given` that are no such places.
+def repoint(out: Path, given: Mapping[str, Any], progress: Progress | None = None) -> None:
+    """Note in the run in `out` where its inputs are now: the `given` ones, by the names of their settings.
 
     Raises `HolotypeError` where other things are there than the run was done with.
     """
-    places = {key: value for key, value in given.items() if key in _OPTIONS and value}
-    rest = {key: value for key, value in given.items() if key not in places}
-    if not places or rest:
-        return rest
+    places = {key: value for key, value in given.items() if value}
+    if not places:
+        return
     folder = RunFolder(out)
     before = folder.read_settings()
     found = absolute(before.model_copy(update=places))
@@ -109,7 +108,6 @@ def repoint(out: Path, given: Mapping[str, Any], progress: Progress | None = Non
                     folder.change_settings(moved)
                 else:
                     folder.claim(moved)
-    return {}
 
 
 def _check(folder: RunFolder, found: Settings, places: Mapping[str, Any], pool: Pool | None) -> None:

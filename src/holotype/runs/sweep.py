@@ -49,18 +49,19 @@ def run(
     resume: bool = False,
     answers_of: Path | None = None,
     progress: Progress | None = None,
+    called: Callable[[str], str] = str,
 ) -> RunResult:
     """Do the whole job of `settings` and write the report, the model and the predictions to `out`.
 
     Every combination of thresholds, heads and encoders is trained on the same rows; the best is chosen, and tuned
     if asked. The answers of another run, `answers_of`, are taken over where there are none in `out`. Raises
-    `HolotypeError` with what was expected, what came and what to do; `OutputError` where another process writes into
-    `out`.
+    `HolotypeError` with what was expected, what came and what to do, each setting as it is `called` where it was given;
+    `OutputError` where another process writes into `out`.
     """
     inputs, folder = open_inputs(settings, progress=progress), RunFolder(out)
-    folder.check(inputs.settings, force=force, resume=resume)
+    folder.check(inputs.settings, force=force, resume=resume, called=called)
     with folder.lock("holotype run"):
-        folder.check(inputs.settings, force=force, resume=resume)  # again: another run may have just finished
+        folder.check(inputs.settings, force=force, resume=resume, called=called)  # another run may have just finished
         if answers_of is not None and (copied := folder.copy_answers(RunFolder(answers_of))):
             (progress or Silent()).say(copied)
         return _run(inputs, folder, progress or Silent())
@@ -121,7 +122,7 @@ def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
         inputs.unchanged.check()
     with folder.replacing() as new, in_steps(progress, "write the results"):
         write_tables(new, inputs.pool, result)
-        write_report(new, report_content(inputs.settings, inputs.pool, result))
+        write_report(new, report_content(settings, inputs.pool, result))
         write(new.settings, settings.to_toml())
     folder.finish()
     return result
