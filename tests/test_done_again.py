@@ -1,16 +1,20 @@
 """A run that is done again takes what rests on the same, and comes to what a run from nothing comes to."""
 
+import json
+import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from conftest import Job
 from numpy.typing import NDArray
+from PIL import Image
 from reviewer import answer
 
-from holotype import Settings, run
+from holotype import Settings, open_pool, run
 from holotype.answers.records import NewAnswer
 from holotype.grouping import assign, graph, premises, space
 from holotype.grouping.copies import Copies, find_copies
@@ -149,3 +153,90 @@ def test_vectors_are_others_by_any_number_their_rows_and_how_they_lie() -> None:
     ]
     assert len({one.digest for one in kinds}) == len(kinds)
     assert Embeddings([plain.copy()], rows.copy(), 6).digest == kinds[0].digest
+
+
+@pytest.fixture
+def photos(data: Path) -> Path:
+    """The images of `data` in a folder, and beside it `vectors.npy`: each image as 3 x 3 cells of colour."""
+    pool, folder = open_pool(data / "images.tar"), data / "photos"
+    folder.mkdir()
+    for row, name in enumerate(pool.ids):
+        (folder / f"{name}.jpg").write_bytes(pool.read(row) if name != "7" else pool.read(0))
+    return supply(folder)
+
+
+def supply(photos: Path) -> Path:
+    """Compute `vectors.npy` of what is in `photos` now."""
+    names = [path.stem for path in photos.iterdir()]
+    cells = [np.asarray(Image.open(photos / f"{name}.jpg").resize((3, 3)), np.float32).ravel() for name in names]
+    np.save(photos.with_name("vectors.npy"), np.stack(cells) - 128)
+    photos.with_name("vectors.ids.txt").write_text("\n".join(names))
+    return photos
+
+
+def leave_out(photos: Path) -> Callable[[], object]:
+    """Take some images away; what is returned puts them back."""
+    away = shutil.move(photos, photos.with_name("whole"))
+    shutil.copytree(away, photos, ignore=shutil.ignore_patterns("6?.jpg", "1?3.jpg"))
+    supply(photos)
+
+    def put_back() -> None:
+        shutil.copytree(away, photos, dirs_exist_ok=True)
+        supply(photos)
+
+    return put_back
+
+
+def copy_an_exemplar(photos: Path) -> Callable[[], object]:
+    def change() -> None:
+        shutil.copy(photos / "0.jpg", photos / "77.jpg")
+        supply(photos)
+
+    return change
+
+
+WHOLE: dict[str, Any] = {"search": "encoder"}
+OTHERS: dict[str, Any] = {"exemplars": {"red": ["10"], "green": ["11"], "blue": ["12"]}}
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "now"),
+    [
+        ({}, copy_an_exemplar, {}),
+        (OTHERS, leave_out, {}),
+        (WHOLE, leave_out, WHOLE),
+        (WHOLE, None, {"test_set": None}),
+    ],
+)
+def test_what_else_was_encoded_before_changes_nothing(
+    before: dict[str, Any],
+    change: Callable[[Path], Callable[[], object]] | None,
+    now: dict[str, Any],
+    data: Path,
+    photos: Path,
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An earlier run, or search, may have asked for others, or in another order; and rounding may tell the order."""
+    usual = {"images": str(photos), "thresholds": ["auto"], "embeddings": str(data / "vectors.npy")}
+    usual |= {"fit": {"negatives": 20, "precision": "f32"}}
+    then = change(photos) if change else lambda: None
+    run(job(**usual | before), data / "out")
+    then()
+    run(job(**usual | now), data / "out", force=True)
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(data / "another cache"))
+    run(job(**usual | now), data / "fresh")
+    assert found(data / "out") == found(data / "fresh")
+    assert compared(data / "out") == compared(data / "fresh")
+
+
+def compared(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((out / "metrics.json").read_text())["search"]["rows"]
+    return rows
+
+
+def test_vectors_are_read_by_row_however_they_lie() -> None:
+    plain, rows = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), np.array([4, 0, 5, 1, 2, 3])
+    lying = Embeddings([plain[rows[:4]], plain[rows[4:]]], rows, 6)
+    assert [there.tolist() for there, _ in lying.stored()] == [[0, 1, 2, 3, 4, 5]]
+    assert lying.digest == Embeddings([plain], np.arange(6), 6).digest

@@ -53,6 +53,11 @@ class RunInputs:
         """Pool rows that nothing may be learnt from."""
         return self.test_set.rows if self.test_set else []
 
+    @property
+    def encodes_all(self) -> bool:
+        """Whether each encoder is asked for the whole pool, and not only for what is learnt from and tested."""
+        return self.supplied is None or self.settings.search in ("encoder", "both")
+
     def following(self, answers: Sequence[Answer]) -> "RunInputs":
         """Return these inputs with the exemplars that `answers` make of them."""
         return replace(self, exemplars=current_exemplars(self.exemplars, answers, self.classes, self.pool))

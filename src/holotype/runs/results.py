@@ -26,6 +26,7 @@ from holotype.pool.pool import Pool
 from holotype.runs.comparison import SearchComparison
 from holotype.runs.folder import RunFolder
 from holotype.settings import HeadName, Threshold
+from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
 _NAMED = 10  # test rows that are named of those that do not count
@@ -79,6 +80,7 @@ class Candidate:
 class RunResult:
     """All candidates of a run: those that were trained, the one chosen, and why others could not be.
 
+    encoded       the vectors of the images that the chosen one needs, in its encoder's space
     failed        (encoder, threshold, reason)
     comparison    of the two ways to search, where both were taken
     not_counted   test rows that prove nothing: id -> why
@@ -89,6 +91,7 @@ class RunResult:
 
     candidates: Sequence[Candidate]
     chosen: Candidate
+    encoded: Embeddings
     failed: Sequence[tuple[str, Threshold, str]]
     comparison: SearchComparison | None
     not_counted: Mapping[str, str]
@@ -189,7 +192,7 @@ def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
 def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
     """Write what a run found into `folder`, but for the report. Raises `OutputError` when it cannot be written."""
     chosen, rows = result.chosen, result.sweep_rows()
-    _write_groups(folder.groups, pool, chosen)
+    _write_groups(folder.groups, pool, result)
     files.write(folder.unreadable, csv_table(["id", "reason"], unreadable(pool, chosen)))
     chosen.classifier.save(folder.model)
     if chosen.predictions is not None:
@@ -226,17 +229,17 @@ def unreadable(pool: Pool, chosen: Candidate) -> list[tuple[str, str]]:
     return sorted(reasons.items())
 
 
-def _write_groups(path: Path, pool: Pool, chosen: Candidate) -> None:
+def _write_groups(path: Path, pool: Pool, result: RunResult) -> None:
     """Write every pool row: id, class, score, cosine (to the nearest exemplar), probability, decision, reason, part.
 
     The score is what was grouped by: an estimated probability, or the cosine. The class is null where nothing was
-    decided (doubtful, or without a vector), the probability where the image was not encoded, and `part` where it had
-    none in training.
+    decided (doubtful, or without a vector), the probability where the run had no need of the image in the space of its
+    model, and `part` where it had none in training.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    groups = chosen.groups
+    chosen, groups = result.chosen, result.chosen.groups
     names = np.array(groups.classes, dtype=object)
     nearest = names[groups.label]
     nearest[groups.decision == "missing"] = None
@@ -252,7 +255,7 @@ def _write_groups(path: Path, pool: Pool, chosen: Candidate) -> None:
             "nearest_class": pa.array(nearest.tolist(), pa.string()),
             "score": pa.array(groups.scores[own], from_pandas=True),
             "cosine": pa.array(np.where(cosine < -1.5, np.nan, cosine), from_pandas=True),
-            "probability": pa.array(_probabilities(pool, chosen), from_pandas=True),
+            "probability": pa.array(_probabilities(result), from_pandas=True),
             "decision": groups.decision.tolist(),
             "reason": chosen.reasons(),
             "part": pa.array(_parts(pool, chosen).tolist(), pa.string()),
@@ -293,10 +296,10 @@ def read_learnt(folder: RunFolder) -> list[str]:
     return [name for name, decision, part in rows if part in learnt or decision == "exemplar"]
 
 
-def _probabilities(pool: Pool, chosen: Candidate) -> NDArray[np.float64]:
+def _probabilities(result: RunResult) -> NDArray[np.float64]:
     """The probability of the nearest class of each row that was encoded; nan for the rest."""
-    classifier, found = chosen.classifier, np.full(len(pool), np.nan)
-    for rows, vectors in chosen.store.open().blocks():
+    classifier, found = result.classifier, np.full(result.encoded.size, np.nan)
+    for rows, vectors in result.encoded.blocks():
         probabilities = classifier.calibration_.probabilities(classifier.head_.scores(vectors))
         found[rows] = probabilities[np.arange(len(rows)), classifier.groups_.label[rows]]
     return found

@@ -154,7 +154,8 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     if inputs.settings.trials:
         chosen = _tune(trainer, chosen, candidates, groupings, folder.study)
         candidates += [chosen] if chosen.tuned else []
-    comparison = _compare(inputs, chosen, progress)
+    encoded = _encoded(inputs, chosen, progress)
+    comparison = _compare(inputs, chosen, encoded)
     grouping = groupings[chosen.encoder, chosen.threshold]
     with in_steps(progress, "keep what a review starts from"):
         baseline = grouping.baseline or make_baseline(
@@ -164,7 +165,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     warnings = [*poor_vectors(chosen.search, grouping.groups), *weak, *chosen.classifier.training_.warnings]
     for why in warnings:
         progress.say(f"warning: {why}")
-    return RunResult(candidates, chosen, failed, comparison, not_counted, baseline, matched, warnings)
+    return RunResult(candidates, chosen, encoded, failed, comparison, not_counted, baseline, matched, warnings)
 
 
 def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress) -> None:
@@ -175,11 +176,10 @@ def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress
 def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterator[tuple[Encoder, EmbeddingStore]]:
     """The encoders of the sweep, each in the arithmetic that suits the pool, and where their vectors are kept."""
     settings = inputs.settings
-    whole = inputs.supplied is None or settings.search in ("encoder", "both")
     supplied = Path(settings.embeddings) if settings.embeddings else None
     kept = [*folder.stores, *([supplied] if supplied else [])]
     for encoder in inputs.encoders:
-        chosen = in_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, kept, whole=whole)
+        chosen = in_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, kept, whole=inputs.encodes_all)
         yield chosen, folder.open_store(chosen, inputs.pool, supplied)
 
 
@@ -341,7 +341,15 @@ def _tune(
     return replace(trainer.train(key, groupings[key], chosen.head, tuned.settings), tuned=tuned)
 
 
-def _compare(inputs: RunInputs, chosen: Candidate, progress: Progress) -> SearchComparison | None:
+def _encoded(inputs: RunInputs, chosen: Candidate, progress: Progress) -> Embeddings:
+    """Return the vectors of the images that `chosen` needs, and of no others that its store has of other runs."""
+    if inputs.encodes_all:
+        return chosen.store.embed(progress)
+    tested = inputs.test_set.ids if inputs.test_set else []
+    return chosen.store.open([*chosen.classifier.training_.ids, *tested])
+
+
+def _compare(inputs: RunInputs, chosen: Candidate, encoded: Embeddings) -> SearchComparison | None:
     """Way 1 (the encoder's features) against way 2 (the supplied vectors), over the images that both have."""
     if inputs.supplied is None:
         return None
@@ -349,6 +357,4 @@ def _compare(inputs: RunInputs, chosen: Candidate, progress: Progress) -> Search
     if inputs.settings.search == "encoder":
         other = search(inputs.supplied, classes, exemplars, inputs.maker)
         return compare_searches(chosen.search, other)
-    store, both = chosen.store, inputs.settings.search == "both"
-    own = store.embed(progress) if both else store.open()
-    return compare_searches(search(own, classes, exemplars, store.encoder), chosen.search)
+    return compare_searches(search(encoded, classes, exemplars, chosen.store.encoder), chosen.search)

@@ -78,24 +78,35 @@ class Embeddings:
             yield rows, l2_normalize(block)
 
     def stored(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-        """Yield (pool rows, vectors as they are stored) block by block, without reading them."""
-        for start, shard in zip(self._starts, self.shards, strict=False):
-            for first in range(0, len(shard), BLOCK):
-                block = shard[first : first + BLOCK]
-                yield self.rows[start + first : start + first + len(block)], block
+        """Yield (pool rows, vectors as they are stored) block by block, by row and not as shards happen to lie.
+
+        Products are rounded by what is multiplied together, so that else they would tell how a store came about.
+        """
+        there = np.flatnonzero(self.present)
+        for first in range(0, len(there), BLOCK):
+            rows = there[first : first + BLOCK]
+            yield rows, self._stored(rows)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the unit-length vectors (m, dim) float32 of pool `rows`. Raises `EmbeddingsError`."""
         wanted = np.asarray(rows, dtype=np.int64)
         if not self.present[wanted].all():
             raise EmbeddingsError(f"rows {wanted[~self.present[wanted]][:5].tolist()} have no vector")
-        place = self._place[wanted]
+        return l2_normalize(self._stored(wanted))
+
+    def _stored(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the vectors (m, dim) of `rows` as they are stored: not read yet where they lie together."""
+        place = self._place[rows]
         shard = np.searchsorted(self._starts, place, side="right") - 1
-        found = np.empty((len(wanted), self.dim), np.result_type(np.float32, *(one.dtype for one in self.shards)))
+        place = place - self._starts[shard]
+        if len(rows) and (shard == shard[0]).all() and (np.diff(place) == 1).all():
+            together: NDArray[Any] = self.shards[shard[0]][place[0] : place[-1] + 1]
+            return together
+        found = np.empty((len(rows), self.dim), np.result_type(*(one.dtype for one in self.shards)))
         for number in np.unique(shard):
             here = shard == number
-            found[here] = self.shards[number][place[here] - self._starts[number]]
-        return l2_normalize(found)
+            found[here] = self.shards[number][place[here]]
+        return found
 
     def only(self, kept: NDArray[np.bool_]) -> "Embeddings":
         """Return it without the vectors of the pool rows that are not `kept`, (size,)."""

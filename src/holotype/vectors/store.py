@@ -274,9 +274,11 @@ class EmbeddingStore:
         unreadable = {name: why.reason for name, why in found.unreadable.items()}
         return _taken(kept, found.places, self.encoder.dim, np.float32), unreadable
 
-    def open(self) -> Embeddings:
-        """Return the vectors of all of the pool that are there."""
-        return aligned(self._find(self.pool.ids), self.pool, self.encoder.dim, self.encoder.name)
+    def open(self, ids: Sequence[str] | None = None) -> Embeddings:
+        """Return the vectors that are there: of all of the pool, or of those of its images that are in `ids`."""
+        wanted = None if ids is None else set(ids)
+        names = [name for name in self.pool.ids if wanted is None or name in wanted]
+        return aligned(self._find(names), self.pool, self.encoder.dim, self.encoder.name)
 
 
 def _readable(paths: Iterable[Path], then: str = "", *, checked: bool = True) -> list[Shard]:
