@@ -218,7 +218,7 @@ def test_what_else_was_encoded_before_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An earlier run, or search, may have asked for others, or in another order; and rounding may tell the order."""
-    usual = {"images": str(photos), "thresholds": ["auto"], "embeddings": str(data / "vectors.npy")}
+    usual: dict[str, Any] = {"images": str(photos), "thresholds": ["auto"], "embeddings": str(data / "vectors.npy")}
     usual |= {"fit": {"negatives": 20, "precision": "f32"}}
     then = change(photos) if change else lambda: None
     run(job(**usual | before), data / "out")
