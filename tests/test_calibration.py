@@ -248,6 +248,16 @@ def test_scores_that_hardly_differ_or_are_huge_give_numbers_that_can_be_saved(sp
     assert np.allclose(chances.mean(axis=0), PRIOR, atol=0.02)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-12, 1e-7])
+def test_where_scores_do_not_differ_no_slope_is_learnt_and_a_new_image_is_near_the_share(spread: float) -> None:
+    held = at_the_prior(1, 2000)
+    found = calibrate(spread * held.scores() + [1, 20, 0], held.truth(), ones(2000))
+    new = found.probabilities(np.array([[1.0, 20, 0], [1.001, 20, 0], [1, 19.99, 0], [1.1, 20, -0.1]]))
+    assert np.allclose(new, PRIOR, atol=0.01)
+    first, other = found.probabilities(np.array([[1.2, 20, 0], [0.8, 20, 0]]))
+    assert first[0] > other[0]  # the order of what differs more stays
+
+
 def test_scores_of_any_size_give_probabilities() -> None:
     scores = np.array([[1e4, -1e4, 0.0], [1e4, 1e4, 1e4], [-1e4, -1e4, -1e4]])
     chances = softmax(scores)

@@ -57,10 +57,36 @@ def test_what_is_said_of_a_row_comes_from_a_head_that_did_not_learn_from_it(name
     after = cross_fit(name, QUICK, dataclasses.replace(given, targets=targets, X=X), 0)
     same = own & (before.rows != row)
     assert np.array_equal(before.rows, after.rows)
-    if name == "linear":  # the mlp stops by the loss of what is held out
-        assert np.allclose(margins(before)[same], margins(after)[same], atol=1e-6)
+    assert np.allclose(margins(before)[same], margins(after)[same], atol=1e-6)
     assert np.abs(margins(before)[~own] - margins(after)[~own]).max() > 1e-3
     assert same.sum() > 10
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_labels_of_what_is_held_out_change_nothing_that_is_said_of_it(name: HeadName) -> None:
+    """As they would if they told a head when to stop: all of a fold are wrong, so that it would at once."""
+    given = training()
+    before = cross_fit(name, QUICK, given, 0)
+    for fold in range(FOLDS):
+        targets = given.targets.copy()
+        targets[given.fold == fold] = np.roll(targets[given.fold == fold], 1, axis=1)
+        after = cross_fit(name, QUICK, dataclasses.replace(given, targets=targets), 0)
+        own = given.fold[before.rows] == fold
+        assert np.allclose(margins(before)[own], margins(after)[own], atol=1e-5)
+
+
+def test_an_mlp_stops_by_a_fold_that_it_can_spare() -> None:
+    given = training()
+    for fold in range(FOLDS):
+        learnt, watched = given.watched(fold)
+        assert np.array_equal(watched.X, given.X[given.fold == (fold + 1) % FOLDS])
+        assert np.array_equal(learnt.X, given.without(fold, (fold + 1) % FOLDS).X)
+    fold_of = np.where(given.y == 0, given.fold % 2, given.fold)  # "a" is in two folds alone
+    fold_of[0] = 0
+    scarce = dataclasses.replace(given, targets=np.eye(3)[given.y], fold=fold_of)
+    assert np.array_equal(scarce.watched(0)[1].X, given.X[fold_of == 2])
+    two = dataclasses.replace(scarce, fold=fold_of % 2)
+    assert all(np.array_equal(rows.X, two.without(1).X) for rows in two.watched(1))
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp"])
@@ -68,7 +94,8 @@ def test_the_head_is_the_mean_of_one_for_each_fold_and_what_it_says_is_calibrate
     given, new = training(), training(1).X
     steps: list[int] = []
     fitted = cross_fit(name, QUICK, given, 0, lambda: steps.append(1))
-    heads = [fit_head(name, QUICK, given.without(k), given.held_out(k), 3, 0) for k in range(FOLDS)]
+    parts = [given.watched(k) if name == "mlp" else (given.without(k),) * 2 for k in range(FOLDS)]
+    heads = [fit_head(name, QUICK, *part, 3, 0) for part in parts]
     assert np.allclose(fitted.head.scores(new), averaged(heads).scores(new), atol=1e-5)
     assert len(steps) == FOLDS
     assert set(fitted.rows.tolist()) == set(np.flatnonzero(given.fold >= 0).tolist())
@@ -135,7 +162,7 @@ def test_where_no_row_can_be_held_out_one_head_learns_from_all(name: HeadName) -
     alone = dataclasses.replace(given, fold=np.full(COUNT, -1))
     fitted = cross_fit(name, QUICK, alone, 0)
     assert len(fitted.rows) == len(fitted.probabilities) == 0
-    everything = alone.without(None)
+    everything = alone.without()
     assert np.allclose(fitted.head.scores(given.X), fit_head(name, QUICK, everything, everything, 3, 0).scores(given.X))
     assert fitted.calibration.thresholds.tolist() == [0.5, 0.5]
     found = fitted.calibration.probabilities(fitted.head.scores(given.X))

@@ -159,7 +159,7 @@ def test_an_exemplar_keeps_its_class_whatever_its_cosine() -> None:
     assert found.members(0).tolist() == [1]
 
 
-def test_every_row_is_in_one_place_with_a_reason_and_the_prior_adds_up_to_1() -> None:
+def test_every_row_is_in_one_place_with_a_reason() -> None:
     scores = pool()
     scores[7] = np.nan
     found = decide(scores, thresholds_for(scores, "auto", 1.0), r0=0, r20=1)
@@ -167,14 +167,6 @@ def test_every_row_is_in_one_place_with_a_reason_and_the_prior_adds_up_to_1() ->
     assert sorted(np.concatenate([*places, [7]]).tolist()) == list(range(len(scores)))
     assert all(found.reasons())
     assert len(found.reasons()) == len(scores)
-    assert found.prior.sum() == pytest.approx(1)
-    assert found.prior[:2] == pytest.approx([len(places[0]) / 2000, len(places[1]) / 2000])
-
-
-def test_the_prior_adds_up_to_1_where_nothing_is_left_for_none() -> None:
-    found = decide(table([0.9, 0.1], [0.1, 0.9], [0.95, 0.2]), at(0.8, 0.8))
-    assert found.prior.sum() == pytest.approx(1)
-    assert (found.prior > 0).all()
 
 
 def test_the_reason_names_the_class_whose_band_it_is() -> None:

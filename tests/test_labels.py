@@ -153,7 +153,7 @@ def learnt(found: PoolLabels, fold: Sequence[int] | None = None) -> Training:
 
 def weights(training: Training, fold: int | None = None) -> dict[tuple[int, int], float]:
     """(row, class) -> what it weighs."""
-    rows = training.without(fold)
+    rows = training.without(*([] if fold is None else [fold]))
     pairs = zip(rows.X[:, 0].astype(int).tolist(), rows.y.tolist(), strict=True)
     return dict(zip(pairs, rows.weights.tolist(), strict=True))
 

@@ -97,17 +97,6 @@ class Groups:
         return np.where(self.decision[rows] == "background", len(self.classes), self.label[rows])
 
     @property
-    def prior(self) -> NDArray[np.float64]:
-        """(K + 1,) share of the pool in each group; the last is the rest, the doubtful included.
-
-        None is 0, or a class whose exemplars are not in the pool, and that finds nothing there, were never predicted.
-        """
-        sizes = np.array([max(len(self.members(k)), 1) for k in range(len(self.classes))], dtype=np.float64)
-        sizes = np.append(sizes, max(len(self.decision) - sizes.sum(), 1))
-        shares: NDArray[np.float64] = sizes / sizes.sum()
-        return shares
-
-    @property
     def background(self) -> NDArray[np.int64]:
         """Return the rows from which "none" may be learnt: the doubtful are left out."""
         return np.flatnonzero(self.decision == "background")

@@ -11,7 +11,8 @@ _LEAST_SHOWN = 1.0  # expected images of a class among the rows held out; of few
 _OF_F1 = 0.35  # of the F1 to be expected, where one half is best for exact probabilities: docs/tried.md#new-images
 _LEAST_THRESHOLD = 0.035  # below it nearly all that is taken is wrong: then rather nothing is
 _FLATTEST = 0.05  # of a deviation of the scores, where they cannot tell a class: nothing is far from its share
-_STEEPEST = 1e4  # slope where scores hardly differ
+_STEEPEST = 1e4  # slope
+_ROUNDING = 1e-5  # of the scores, below which they do not differ: then no slope can be learnt
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def _platt(
     from sklearn.linear_model import LogisticRegression
 
     mass, rest = float(shown.sum()), float(not_shown.sum())
-    centre, scale = float(margins.mean()), max(float(margins.std()), 1e-9)
+    centre, scale = float(margins.mean()), float(margins.std())
+    if scale <= _ROUNDING * max(1.0, float(np.abs(margins).max(initial=0))):  # whatever differs is near its share
+        return _FLATTEST, float(np.log(mass / rest)) - _FLATTEST * centre
     X = np.concatenate([margins, margins])[:, None]
     model = LogisticRegression(C=1e4, max_iter=200).fit(
         (X - centre) / scale,

@@ -48,16 +48,16 @@ def cross_fit(name: HeadName, settings: HeadSettings, training: Training, seed: 
     """Fit a head for each fold of `training` that is held out, and calibrate them on what they have not seen.
 
     Where no row can be held out, one head learns from all, and its probabilities are not fitted to anything. `step` is
-    called after each head.
+    called after each head. The mlp stops early by another fold: what calibrates it has told it nothing.
     """
     count, heads, scores = training.targets.shape[1], [], np.zeros(training.targets.shape)
-    folds: list[int | None] = [*training.folds] or [None]
-    for fold in folds:
-        fit = training.without(fold)
-        held = fit if fold is None else training.held_out(fold)
-        heads.append(fit_head(name, settings, fit, held, count, seed))
-        if fold is not None:
-            scores[training.places(fold)] = heads[-1].scores(held.X)
+    for fold in training.folds:
+        fit, watched = training.watched(fold) if name == "mlp" else (training.without(fold),) * 2
+        heads.append(fit_head(name, settings, fit, watched, count, seed))
+        scores[training.places(fold)] = heads[-1].scores(training.X[training.places(fold)])
+        step()
+    if not heads:
+        heads.append(fit_head(name, settings, everything := training.without(), everything, count, seed))
         step()
     rows = np.flatnonzero((training.fold >= 0) & (training.stands > 0))
     targets, stands, trust = training.targets[rows], training.stands[rows], training.trust[rows]

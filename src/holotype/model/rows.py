@@ -58,9 +58,10 @@ class PoolLabels:
         denied = np.stack([np.isin(rows, one) for one in self.denied], axis=1) if self.denied else np.zeros_like(shows)
         return np.asarray(shows | (denied & ~shows.any(axis=1, keepdims=True)))
 
-    def shows_nothing(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return (rows,) which show none of the classes, though nobody said so."""
-        return np.asarray((self.targets(rows)[:, -1] == 1) & ~self.told(rows))
+    def shows_nothing(self, rows: NDArray[np.int64], targets: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
+        """Return (rows,) which show none of the classes, though nobody said so; by their `targets`, where known."""
+        targets = self.targets(rows) if targets is None else targets
+        return np.asarray((targets[:, -1] == 1) & ~self.told(rows))
 
     def targets(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return (rows, K + 1): with which probability each shows each class, and none; nan where nobody can tell.
@@ -71,12 +72,13 @@ class PoolLabels:
         groups, decision, count = self.groups, self.groups.decision[rows], len(self.groups.classes)
         sure = np.eye(count + 1)[groups.taken_for(rows)][:, :count]
         shown = np.nan_to_num(groups.scores[rows]).astype(np.float64) if groups.score_kind == "estimate" else sure
-        certain = self.told(rows) & np.isin(decision, ["member", "exemplar"])
+        told = self.told(rows)
+        certain = told & np.isin(decision, ["member", "exemplar"])
         shown = np.where(certain[:, None], sure, np.where(shown > _UNLIKELY, shown, 0))
         for k, denied in enumerate(self.denied):
             shown[np.isin(rows, denied) & ~certain, k] = 0
         shown /= np.maximum(shown.sum(axis=1, keepdims=True), 1)
-        open_ = (decision == "doubtful") & (self.told(rows) | (groups.score_kind == "cosine"))
+        open_ = (decision == "doubtful") & (told | (groups.score_kind == "cosine"))
         shown[open_ | (decision == "missing")] = np.nan
         return np.concatenate([shown, np.maximum(1 - shown.sum(axis=1, keepdims=True), 0)], axis=1)
 
@@ -124,13 +126,26 @@ class Training:
         """The folds that have any row."""
         return [fold for fold in np.unique(self.fold).tolist() if fold != ALWAYS]
 
-    def without(self, fold: int | None) -> TrainingRows:
-        """Return what a head learns from while `fold`, or none, is held out: a row as each class that it may show."""
-        learnt = np.ones(len(self.fold), bool) if fold is None else self.fold != fold
+    def without(self, *folds: int) -> TrainingRows:
+        """Return what a head learns from while `folds` are held out: a row as each class that it may show."""
+        learnt = ~np.isin(self.fold, folds)
         rows, y = np.nonzero((self.targets > _UNLIKELY) & learnt[:, None])
         weights = self.targets[rows, y] * self._weights[rows]
         weights *= class_weights(y, self.targets.shape[1], self.balance, weights)[y]
         return TrainingRows(self.X[rows], y, weights, self.space)
+
+    def watched(self, fold: int) -> tuple[TrainingRows, TrainingRows]:
+        """Return what a head learns from while `fold` is held out, and rows that tell it when to stop.
+
+        These are the next fold, without which each class must be left: else it stops by what it learns from.
+        """
+        learnt, there = self.without(fold), self.folds
+        begin = there.index(fold) + 1
+        for other in [*there[begin:], *there[: begin - 1]]:
+            rest = self.without(fold, other)
+            if len(np.unique(rest.y)) == len(np.unique(learnt.y)):
+                return rest, self.held_out(other)
+        return learnt, learnt
 
     def places(self, fold: int) -> NDArray[np.int64]:
         """Return where the rows of `fold` stand; views of them are held out too, and judge nothing."""
@@ -180,7 +195,8 @@ def plan(search: Search, labellings: Sequence[PoolLabels], held_out: Sequence[in
     targets = [one.targets(present) for one in labellings]
     possible = np.logical_or.reduce([(np.nan_to_num(one)[:, :count] > 0).any(axis=1) for one in targets])
     possible |= np.logical_or.reduce([one.told(present) for one in labellings])
-    unlikely = np.logical_and.reduce([one.shows_nothing(present) for one in labellings])
+    both = zip(labellings, targets, strict=True)
+    unlikely = np.logical_and.reduce([one.shows_nothing(present, shown) for one, shown in both])
     pinned = np.array(_pinned(search), dtype=np.int64)
     chosen, others = np.union1d(present[possible], pinned), present[unlikely & groups.distinct[present]]
     distinct = np.isin(chosen, pinned) | groups.distinct[chosen]
