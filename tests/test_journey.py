@@ -1,6 +1,8 @@
 """From a tar and one exemplar per class to a saved model, on real JPEGs and a small real network."""
 
+import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +64,26 @@ def test_the_report_says_without_labels_how_strong_a_group_is(data: Path, job: J
     assert given.classifier.groups_.score_kind == "cosine"
     assert json.loads((data / "given" / "metrics.json").read_text())["estimates"] == []
     assert "The group is" not in (data / "given" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("alike", [0.99999, 0.5])  # with the lower one nothing can be held out
+def test_the_numbers_of_a_class_are_the_same_wherever_they_stand(data: Path, job: Job, alike: float) -> None:
+    """Members without the exemplars; what is learnt from by its probability, in the table as in the note about it."""
+    result = run(job(thresholds=["auto"], test_set=None, fit={"near_duplicate": alike}), data / "out")
+    page = (data / "out" / "report.html").read_text()
+    sweep = list(csv.DictReader((data / "out" / "sweep.csv").read_text().splitlines()))
+    found, counts = 0, json.loads((data / "out" / "metrics.json").read_text())["counts"]
+    for k, line in enumerate(result.summary()):
+        name, members = line.split(": ")[0], int(line.split()[1])
+        assert f"<p>{members} members, " in page.split(f"<h3><bdi>{name}</bdi></h3>")[1][:40]
+        assert members == len(result.classifier.groups_.members(k)) - 1
+        found += members
+        learnt, held = re.findall(rf"Learnt from as {name}</th><td>(\d+), of which (\d+) are held out", page)[0]
+        assert int(learnt) == counts[name] > 20
+        assert (int(held) > 0) == (alike == 0.99999)
+        note = f"No image of {name} could be held out (Training, Learnt from as {name}: {learnt}): nothing here checks"
+        assert (note in page) == (held == "0")
+    assert int(sweep[0]["members"]) == found
 
 
 def test_a_model_that_says_what_the_groups_say_agrees_with_them(data: Path, job: Job) -> None:

@@ -95,7 +95,7 @@ def lonely_classes(groups: Groups, exemplars: Collection[int]) -> dict[str, str]
     return {
         name: f"no image but the exemplars is in the group of {name!r}: {_why_lonely(groups, k, others)}"
         for k, name in enumerate(groups.classes)
-        if not np.any(groups.decision[groups.members(k)] == "member")
+        if not len(groups.found(k))
     }
 
 
@@ -108,7 +108,7 @@ def loose_classes(groups: Groups) -> list[str]:
         "similar images lead out of its group, so most of what it found may well be wrong; look at that, and at the "
         "exemplars"
         for k, (name, cut) in enumerate(zip(groups.classes, groups.ranking.cuts, strict=True))
-        if groups.ranking.loose[k] and np.any(groups.decision[groups.members(k)] == "member")
+        if groups.ranking.loose[k] and len(groups.found(k))
     ]
 
 

@@ -89,6 +89,10 @@ class Groups:
         """Return the rows of class `label`, its exemplars included."""
         return np.flatnonzero((self.label == label) & np.isin(self.decision, ["member", "exemplar"]))
 
+    def found(self, label: int) -> NDArray[np.int64]:
+        """Return the members of class `label`: what was found, so its exemplars are none of them."""
+        return np.flatnonzero((self.label == label) & (self.decision == "member"))
+
     def taken_for(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return (rows,) the number of the class that each was taken for; K, "none", of the background.
 

@@ -122,6 +122,12 @@ class Training:
         return np.asarray(self.targets.argmax(axis=1))
 
     @property
+    def counts_held_out(self) -> dict[str, int]:
+        """Images of each class among those that are held out in turn, counted as `counts` are."""
+        shown = self.targets[(self.fold != ALWAYS) & (self.stands > 0)].sum(axis=0)
+        return {name: round(float(shown[k])) for k, name in enumerate(self.classes)}
+
+    @property
     def folds(self) -> list[int]:
         """The folds that have any row."""
         return [fold for fold in np.unique(self.fold).tolist() if fold != ALWAYS]

@@ -210,7 +210,7 @@ class ReviewState:
         groups = self.refined.groups
         own, decision = groups.label == k, groups.decision
         if part == "found":
-            return self._likely(np.flatnonzero(own & (decision == "member")), k)
+            return self._likely(groups.found(k), k)
         if part == "doubtful":
             return self._likely(np.flatnonzero(own & (decision == "doubtful")), k)
         return self._likely(np.union1d(np.flatnonzero(decision == "background"), self.refined.index.negative[k]), k)

@@ -123,7 +123,7 @@ class RunResult:
         """Yield a line per class: how many were found, at which threshold, and what the predictions are worth."""
         groups, stated = self.chosen.groups, self.chosen.estimates
         for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
-            count = counted(len(groups.members(k)), "member")
+            count = counted(len(groups.found(k)), "member")
             found = f"{count} at {groups.score_kind} {threshold.value:.3f} ({threshold.basis})"
             found += f", {stated[k].strength}" if stated else ""
             worth = ""
@@ -174,7 +174,7 @@ def _sweep_row(one: Candidate, *, chosen: bool) -> dict[str, Any]:
         "encoder": one.encoder,
         "head": f"{one.head}, tuned" if one.tuned else one.head,
         "threshold": one.threshold,
-        "members": sum(len(one.groups.members(k)) for k in range(len(one.search.classes))),
+        "members": sum(len(one.groups.found(k)) for k in range(len(one.search.classes))),
         "agreement with the groups": round(one.agreement, 4),
         "test macro-F1": _rounded(one.evaluation, "f1"),
         "test macro AUC": _rounded(one.evaluation, "roc_auc"),

@@ -18,6 +18,7 @@ from holotype.runs.report.sheets import class_summary
 from holotype.runs.results import Candidate, RunResult, unreadable
 from holotype.settings import Settings
 
+LEARNT_FROM = "Learnt from as"
 _POOR = 0.1  # estimated precision below which the report warns of a group
 
 
@@ -97,7 +98,10 @@ def _facts(settings: Settings, chosen: Candidate) -> Iterator[tuple[str, Any]]:
         tuned = chosen.tuned
         yield "Tuned", f"{tuned.trials} trials, validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f}"
     yield "Imbalance", f"met by {met[settings.fit.balance]}"
-    yield from training.counts.items()
+    held_out = training.counts_held_out
+    for name in training.classes:
+        yield f"{LEARNT_FROM} {name}", f"{training.counts[name]:,}, of which {held_out[name]:,} are held out in turn"
+    yield "Augmented views", training.counts["augmented views"]
     copies = sum(why == COPY for why in training.dropped.values())
     yield "Left out as test rows or nearly the same", len(training.dropped) - copies
     yield "Copies, which are learnt from once", copies
@@ -138,13 +142,12 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
             members = counted(found.found, "member")
             yield f"Most of the {members} of {name} may well be wrong: look at them; more exemplars help."
     training = result.classifier.training_
-    for k, name in enumerate(groups.classes):
-        own = training.y == k
-        if own.sum() > 1 and not (own & (training.fold >= 0)).any():
+    for name in groups.classes:
+        if (count := training.counts[name]) > 1 and not training.counts_held_out[name]:
             yield (
-                f"No image of {name} could be held out (there are {own.sum()} to learn from): nothing here checks "
-                "how it is told apart. A lower threshold or more exemplars help; or, if the images are all alike, a "
-                "higher --set near_duplicate, as what is nearly the same is held out together."
+                f"No image of {name} could be held out (Training, {LEARNT_FROM} {name}: {count:,}): nothing here "
+                "checks how it is told apart. A lower threshold or more exemplars help; or, if the images are all alike, "
+                "a higher --set near_duplicate, as what is nearly the same is held out together."
             )
     if uncounted := result.uncounted():
         yield uncounted

@@ -29,9 +29,8 @@ def class_summary(
 ) -> dict[str, Any]:
     """Return a class's best, borderline (around the threshold) and rejected images as pictures, and what is stated."""
     column = groups.scores[:, k]
-    members, threshold = groups.members(k), groups.thresholds[k]
+    own, threshold = groups.found(k), groups.thresholds[k]
     counts, audit = (None, None) if refined is None else (refined.counts[k], refined.audits[k])
-    own = members[groups.decision[members] == "member"]
     reached = column if groups.score_kind == "cosine" else np.where(column > 0, column, np.nan)
     near = np.abs(np.where(groups.decision == "exemplar", np.nan, reached) - threshold.value)
     rejected = np.where((groups.label == k) & (groups.decision == "background"), reached, np.nan)
