@@ -1,7 +1,7 @@
 """What the review page looks like, and is read aloud as, in a real browser."""
 
 import pytest
-from browser import CELL, CLASSES, PHONE, SHOWN, Open, question
+from browser import CELL, CLASSES, PHONE, SHOWN, Open, press, question
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
@@ -45,6 +45,32 @@ def test_a_name_from_right_to_left_takes_nothing_along(page: Page) -> None:
     )
     assert places == [True, True, False]  # the last is what happens without
     assert page.evaluate("import('/static/names.js').then(({ isolated }) => isolated('red'))") == "red"
+
+
+@pytest.mark.parametrize("size", [PHONE, (768, 1024), (1200, 800)])
+def test_a_notice_covers_nothing_that_is_asked_and_hints_are_whole(open_page: Open, size: tuple[int, int]) -> None:
+    page = open_page(size=size)
+    asked = [press(page, "y") for _ in range(3)]
+    for name in reversed(asked):
+        page.keyboard.press("z")
+        expect(page.locator("#question-name")).to_have_text(name)
+    expect(page.locator("#notices p")).to_contain_text("Undone")  # one, not three
+    box, title = (page.locator(name).bounding_box() for name in ("#notices p", "#question-title"))
+    assert box
+    assert title
+    assert box["y"] + box["height"] <= title["y"]
+    page.click("header [data-mode=gallery]")
+    page.wait_for_selector("#items .cell")
+    room, hint = page.evaluate(
+        """() => {
+        const field = document.querySelector("#filters input[type=search]"), style = getComputedStyle(field);
+        const pen = document.createElement("canvas").getContext("2d");
+        pen.font = style.font;
+        const inside = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        return [inside, pen.measureText(field.placeholder).width];
+        }"""
+    )
+    assert room >= hint
 
 
 def test_a_phone_shows_all_of_it_in_one_column(open_page: Open) -> None:

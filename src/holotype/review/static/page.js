@@ -85,12 +85,11 @@ function keepFocus(button) {
   button.addEventListener("mousedown", (event) => event.preventDefault());
 }
 
+/** One at a time, over the header: it covers nothing of what is asked. */
 function notice(text) {
-  for (const old of element("notices").children) if (old.textContent === text) old.remove();
   const line = document.createElement("p");
   line.textContent = text;
-  element("notices").append(line);
-  while (element("notices").children.length > 3) element("notices").firstChild.remove();
+  element("notices").replaceChildren(line);
   setTimeout(() => line.remove(), STAY);
 }
 

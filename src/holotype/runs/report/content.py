@@ -146,8 +146,8 @@ def _notes(pool: Pool, result: RunResult, stated: Sequence[Estimate]) -> Iterato
         if (count := training.counts[name]) > 1 and not training.counts_held_out[name]:
             yield (
                 f"No image of {name} could be held out (Training, {LEARNT_FROM} {name}: {count:,}): nothing here "
-                "checks how it is told apart. A lower threshold or more exemplars help; or, if the images are all alike, "
-                "a higher --set near_duplicate, as what is nearly the same is held out together."
+                "checks how it is told apart. A lower threshold or more exemplars help; or, if the images are all "
+                "alike, a higher --set near_duplicate, as what is nearly the same is held out together."
             )
     if uncounted := result.uncounted():
         yield uncounted
