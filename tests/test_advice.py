@@ -1,6 +1,7 @@
 """What a message advises can be done: its options are those of the command, and to follow it helps."""
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -250,3 +251,15 @@ def test_how_many_rounds_are_better_counts_what_there_is_to_ask(out: Path, holot
     assert 10 < asked <= 240
     assert f"{asked} questions of a class at once bring less than {-(-asked // 10)} rounds of 10" in said
     assert "rounds" not in holotype("suggest", out, "-n", 10)[2]
+
+
+def test_rows_that_were_learnt_from_count_once_the_run_knows_of_them(out: Path, holotype: Holotype) -> None:
+    (out.parent / "more.csv").write_text("index,red,green,blue\n50,1,0,0\n53,0,0,0\n54,0,0,0\n")
+    evaluate = ["evaluate", out, "--test-set", out.parent / "more.csv"]
+    _, _, error = holotype(*evaluate)
+    advised = re.search(r"holotype (run \S+ --test-set \S+) does the run again and learns from none of them", error)
+    assert advised, error
+    assert holotype(*advised[1].split())[0] == 0
+    code, found, error = holotype(*evaluate)
+    assert (code, json.loads(found)["rows"], "do not count" in error) == (0, 3, False)
+    assert "run OUT --test-set CSV" in holotype("evaluate", "--help")[1]

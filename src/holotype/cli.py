@@ -217,7 +217,7 @@ def evaluate(
     test_set: Annotated[Path, typer.Option(help="CSV: index and a 0/1 column per class.")],
     images: Moved = None,
 ) -> None:
-    """Evaluate the model of a run on labelled rows."""
+    """Evaluate the model of a run on labelled rows; those that it learnt from do not count (run OUT --test-set CSV)."""
     from holotype.progress import Terminal
     from holotype.runs.commands import evaluate_run
 

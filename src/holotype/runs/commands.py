@@ -85,7 +85,8 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
     if not_counted:
         some = ", ".join(f"{name} ({reason})" for name, reason in list(not_counted.items())[:10])
         why = f"{folder.evaluation} says why" if writable else some
-        progress.say(f"{len(not_counted):,} rows do not count: {why}")
+        advice = f"; {_untaught(out, test_set)}" if _any_learnt(not_counted) else ""
+        progress.say(f"{len(not_counted):,} rows do not count: {why}{advice}")
     return evaluation
 
 
@@ -106,10 +107,17 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
 
 
 def _why_none(out: Path, test_set: Path, not_counted: Mapping[str, str]) -> str:
-    if any(why.endswith(_LEARNT) for why in not_counted.values()):
-        again = command("run", out, "--test-set", test_set)
-        return f"each was learnt from, or is unreadable; {again} does the run again and learns from none of them"
+    if _any_learnt(not_counted):
+        return f"each was learnt from, or is unreadable; {_untaught(out, test_set)}"
     return "each is an exemplar, nearly the same as one, or unreadable; add rows of other images"
+
+
+def _any_learnt(not_counted: Mapping[str, str]) -> bool:
+    return any(why.endswith(_LEARNT) for why in not_counted.values())
+
+
+def _untaught(out: Path, test_set: Path) -> str:
+    return f"{command('run', out, '--test-set', test_set)} does the run again and learns from none of them"
 
 
 def _learnt_rows(folder: RunFolder, pool: Pool, progress: Progress) -> list[int]:
