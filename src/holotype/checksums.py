@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from holotype import files
+from holotype.filestate import regular
 
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -24,7 +25,7 @@ def digest_of_values(values: Mapping[str, Any]) -> str:
 def read_checksums(path: Path) -> dict[str, str]:
     """Return name -> digest of the list at `path`; nothing where there is none."""
     try:
-        text = path.read_bytes().decode(errors="surrogateescape")  # names are bytes, as a rule in UTF-8
+        text = regular(path).read_bytes().decode(errors="surrogateescape")  # names are bytes, as a rule in UTF-8
     except OSError:
         return {}
     return {name: digest for digest, _, name in (line.partition("  ") for line in text.split("\n")) if name}

@@ -1,9 +1,24 @@
 """Whether a file is what it was: by what the system says of it, and by its content where that leaves a doubt."""
 
+import errno
 import os
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
+
+
+def regular(path: Path) -> Path:
+    """Return `path`, of which what was kept is about to be read: a pipe in its place would never end.
+
+    Raises `OSError` where it is a pipe, a socket or a device; what is not there passes.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+    return path
 
 
 class FileState(NamedTuple):

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from holotype.errors import HolotypeError
+from holotype.filestate import regular
 
 _LFS = re.compile(rb"version https://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/v\d+\r?\n")
 _LFS_SIZE = re.compile(rb"^size (\d+)\r?$", re.MULTILINE)
@@ -26,7 +27,7 @@ def why_pointer(content: bytes) -> str:
 def why_pointer_at(path: Path) -> str:
     """Say the same of the file at `path`; nothing where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return why_pointer(file.read(LONGEST))
     except OSError:
         return ""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from holotype.errors import HolotypeError
 from holotype.files import reason
+from holotype.filestate import regular
 
 Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
@@ -167,7 +168,7 @@ class Settings(Strict):
     def load(cls, path: Path) -> Self:
         """Read `holotype.toml`. Raises `HolotypeError` where it is missing or wrong."""
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(regular(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise HolotypeError(f"expected the settings of a run in {path}, and there is no such file") from None
         except OSError as error:

@@ -13,6 +13,7 @@ from holotype import files
 from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.images import RowImages
 from holotype.errors import AnswersError, GroupError
+from holotype.filestate import regular
 from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
@@ -123,7 +124,7 @@ class ReviewBaseline:
     def _load(cls, folder: Path) -> Self:
         if (folder / "start.json").exists():
             raise ValueError(f"an earlier version wrote it, this one reads format {_FORMAT}")
-        about = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
+        about = json.loads(regular(folder / "baseline.json").read_text(encoding="utf-8"))
         if about["format"] not in (_FORMAT, _BY_ROWS):
             raise ValueError(f"it has format {about['format']}, this version reads {_FORMAT}")
         arrays = _loaded(folder / "groups.safetensors")
@@ -367,4 +368,4 @@ def _saved(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def _loaded(path: Path) -> dict[str, NDArray[Any]]:
     from safetensors.numpy import load_file
 
-    return load_file(path)
+    return load_file(regular(path))

@@ -20,6 +20,7 @@ from holotype.answers.moment import read_together
 from holotype.answers.opened import OPENED, identity, parents
 from holotype.answers.schema import APPLICATION, CREATION, FINISH, SCHEMA, TABLES, UNINDEXED, UPGRADES
 from holotype.errors import AnswersError, DamagedAnswers, HolotypeWarning
+from holotype.filestate import regular
 from holotype.names import command
 
 LOCK_PATIENCE = 10  # seconds that another writer is waited for
@@ -111,6 +112,7 @@ class AnswerDatabase:
 
     def _connect(self) -> sqlite3.Connection:
         with explain(self.path):
+            regular(self.path)
             self._connections.append(
                 sqlite3.connect(self._place, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
             )

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+from holotype.filestate import regular
+
 _PAUSE = 0.05  # seconds between two looks at files that are being written
 
 
@@ -31,6 +33,6 @@ def read_beside(database: Path, end: str) -> bytes:
     Nothing where there is no such file: SQLite takes an empty one for none.
     """
     try:
-        return database.with_name(f"{database.name}{end}").read_bytes()
+        return regular(database.with_name(f"{database.name}{end}")).read_bytes()
     except FileNotFoundError:
         return b""

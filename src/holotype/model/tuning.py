@@ -16,6 +16,7 @@ from holotype import files
 from holotype.checksums import digest_of_values
 from holotype.encoders.graph import first_line
 from holotype.errors import OutputError
+from holotype.filestate import regular
 from holotype.locks import has_locks
 from holotype.model.calibration import softmax
 from holotype.model.heads import TrainingRows, Watch, fit_head
@@ -137,7 +138,7 @@ def _open(study: Path, name: str) -> "optuna.Study":
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        if study.exists():
+        if regular(study).exists():
             with closing(sqlite3.connect(study)) as file:
                 faults = [text for (text,) in file.execute("PRAGMA integrity_check(1)") if text != "ok"]
         else:

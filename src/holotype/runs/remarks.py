@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from holotype.errors import HolotypeError
+from holotype.filestate import regular
 from holotype.model.crossfit import Answered
 from holotype.names import command, counted
 from holotype.pool.pool import Pool
@@ -45,7 +46,9 @@ def said_of_answered(one: Answered) -> str:
 def say_answered(metrics: Path, progress: Progress) -> None:
     """Say the same of each class that people answered about, as the run noted it in `metrics`."""
     with suppress(OSError, ValueError, TypeError, AttributeError):  # of an earlier version, or not there
-        found = [Answered(**one) for one in json.loads(metrics.read_text(encoding="utf-8")).get("answered", [])]
+        found = [
+            Answered(**one) for one in json.loads(regular(metrics).read_text(encoding="utf-8")).get("answered", [])
+        ]
         for one in found:
             if one.shown or one.taken:
                 progress.say(f"answered images of {one.name}, each held out: {said_of_answered(one)}")

@@ -16,6 +16,7 @@ from holotype.answers.index import MatchedAnswers
 from holotype.answers.refine import Refined
 from holotype.errors import HolotypeError
 from holotype.evaluation.metrics import Evaluation
+from holotype.filestate import regular
 from holotype.grouping.groups import Estimate, Groups, estimates
 from holotype.grouping.search import Search
 from holotype.model.classifier import Classifier, versions
@@ -285,7 +286,7 @@ def read_learnt(folder: RunFolder) -> list[str]:
 
     folder.check_whole(HolotypeError, folder.groups)
     try:
-        table = pq.read_table(folder.groups, columns=["id", "decision", "part"])
+        table = pq.read_table(regular(folder.groups), columns=["id", "decision", "part"])
         rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         raise HolotypeError(

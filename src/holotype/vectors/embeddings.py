@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from holotype.encoders.encode import in_order, l2_normalize
 from holotype.encoders.runtimes import cores
 from holotype.errors import EmbeddingsError
+from holotype.filestate import regular
 from holotype.pointers import refuse_pointer
 
 BLOCK = 8192  # vectors that are looked at together
@@ -149,7 +150,9 @@ def open_array(path: Path) -> NDArray[Any]:
     """Map a .npy of shape (images, dimensions) and a float type into memory. Raises `EmbeddingsError`."""
     refuse_pointer(path, EmbeddingsError)
     try:
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # unlike np.load it reads no zip, no pickle
+        array: NDArray[Any] = np.lib.format.open_memmap(
+            regular(path), mode="r"
+        )  # unlike np.load it reads no zip, no pickle
     except Exception as error:  # its header is parsed as Python, and broken Python raises all kinds
         raise EmbeddingsError(f"expected a plain array of numbers in {path} (a whole .npy): {error}") from None
     if array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:

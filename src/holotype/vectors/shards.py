@@ -14,12 +14,12 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from holotype import files
 from holotype.checksums import digest_of_values, file_digest
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError
-from holotype.filestate import FileState
+from holotype.filestate import FileState, regular
 from holotype.pointers import refuse_pointer
 from holotype.pool.exemplars import OUTSIDE
 from holotype.pool.pool import Pool
@@ -154,7 +154,7 @@ def _read_shard(path: Path, _: _States) -> tuple[Shard, bytes]:
         about = table.schema.metadata or {}
         stamp = about.get(_STAMP, b"").decode()
     with _explain_damage(unreadable, path):
-        reasons = {name: _unreadable(why) for name, why in dict(json.loads(unreadable.read_text())).items()}
+        reasons = {name: _unreadable(why) for name, why in dict(json.loads(regular(unreadable).read_text())).items()}
     return Shard(path, array, ids, digests, reasons, stamp), about.get(_CHECKSUM, b"")
 
 
@@ -171,7 +171,7 @@ def _read_table(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     refuse_pointer(path, EmbeddingsError)
-    return pq.read_table(path)
+    return pq.read_table(regular(path))
 
 
 def write_shard(
@@ -192,9 +192,9 @@ def write_shard(
     written = [hashlib.sha256(one).hexdigest() for one in (content, reasons)]
     about = {_STAMP: stamp.encode(), _CHECKSUM: _checksum([*written, *ids, *digests, stamp])}
     table = table.replace_schema_metadata(about)
-    files.write(beside(path, "metadata"), lambda file: pq.write_table(table, file))
-    files.write(beside(path, "unreadable"), reasons)
-    files.write(path, content)
+    _write(beside(path, "metadata"), lambda file: pq.write_table(table, file))
+    _write(beside(path, "unreadable"), reasons)
+    _write(path, content)
 
 
 def as_npy(array: NDArray[Any]) -> bytes:
@@ -230,7 +230,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     with _explain_damage(path, folder):
-        found = dict(json.loads(path.read_text()))
+        found = dict(json.loads(regular(path).read_text()))
         if type(found["dim"]) is not int or not 0 < found["dim"] <= _MOST_NUMBERS:
             raise TypeError(f"dim is {found['dim']!r}")
         if found.get("digest") not in (None, digest_of_values(found)):
@@ -241,7 +241,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def write_manifest(folder: Path, encoder: Encoder) -> None:
     """Say in `folder` whose the vectors there are."""
     found = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
-    files.write(folder / MANIFEST, json.dumps(found | {"digest": digest_of_values(found)}, indent=1))
+    _write(folder / MANIFEST, json.dumps(found | {"digest": digest_of_values(found)}, indent=1))
+
+
+def _write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
+    """Write what a command reads back: a pipe in its place is none of ours to write into."""
+    try:
+        regular(path)
+    except OSError:
+        path.unlink()
+    files.write(path, content)
 
 
 @contextmanager
