@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numkong
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,10 @@ _BACKGROUND = 2000  # rows of the pool that stand for all that is none of the cl
 _STRENGTH = 30.0  # inverse of the L2 penalty
 _NO = 1.0  # what a "no" weighs, as a "yes" does; the background weighs as much as all of the class
 _FOLDS = 5  # of held-out answers: a limit of time, as each is a fit
-_STEPS = 20  # of Newton's method at the most, a limit of time: it takes 3 to 7
+_CLOSE = 3e-4  # a step of this share of the coefficients is the last
+_SHRINKS = 0.7  # of the step before is the most for a step, or the curve is computed anew: a choice of speed
+_HALF = 2048  # what float16 rounds away is less than 1 / this
+_STEPS = 40  # of Newton's method at the most, a limit of time: it takes 5 to 20
 _COMBINED = (-4.43, 0.79, 0.52)  # base, per deviation of the learnt score, per unit of the fading prior
 _FADING = 0.1  # the prior counts 1 / (1 + this x positives)
 _FAR = 30.0  # logits are kept within, a limit of precision: the probability there is 1e-13 from 0 or 1
@@ -38,6 +42,17 @@ class FeedbackData:
     others: Matrix
     rows: NDArray[np.int64]
     yes: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The `coefficients` (dim + 1,) of a logistic regression, the intercept last.
+
+    factor   Cholesky's, of the curve (dim + 1, dim + 1) of the loss near them; None where others were solved for
+    """
+
+    coefficients: Logits
+    factor: tuple[Matrix, bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ class Expectation:
         self._drawn = _background(vectors, data.rows, seed, distinct)
         self._sample = self._within(np.asarray(vectors[self._drawn], np.float32))
         self._asked, self._wanted = self._within(asked), self._within(wanted)
-        self._near: Logits | None = None
+        self._near: Solution | None = None
 
     def logits(self, rows: Sequence[int], yes: Sequence[bool]) -> Logits:
         """Return (m,) logits after `rows` too were answered with `yes`, or with "no"."""
@@ -138,10 +153,20 @@ class Expectation:
 
 
 def _scores(vectors: NDArray[Any], direction: Logits) -> Logits:
-    """Return `vectors` @ `direction`, block by block: they may be halves on the disk."""
-    blocks = (np.asarray(vectors[i : i + BLOCK], np.float32) for i in range(0, len(vectors), BLOCK))
-    along = direction.astype(np.float32)
-    return np.concatenate([block @ along for block in blocks]).astype(np.float64)
+    """Return `vectors` @ `direction`, block by block: they may be halves on the disk.
+
+    Halves are multiplied as they are, with a direction of two halves: what the first leaves over is in the second.
+    """
+    blocks = (vectors[i : i + BLOCK] for i in range(0, len(vectors), BLOCK))
+    if vectors.dtype != np.float16:
+        along = direction.astype(np.float32)
+        return np.concatenate([np.asarray(block, np.float32) @ along for block in blocks]).astype(np.float64)
+    scale = max(float(np.abs(direction).max()), 1e-300)
+    first = (direction / scale).astype(np.float16)
+    rest = ((direction / scale - first) * _HALF).astype(np.float16)
+    packed = numkong.dots_pack(np.stack([first, rest]))
+    found = [np.asarray(numkong.dots_packed(np.ascontiguousarray(block), packed), np.float64) for block in blocks]
+    return np.asarray(np.concatenate(found) @ [scale, scale / _HALF])
 
 
 def _background(
@@ -155,7 +180,7 @@ def _background(
     return others if len(others) else there
 
 
-def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Logits) -> Logits:
+def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Solution) -> Logits:
     """Return the learnt score of each answer by the others of five folds, in which yes and no are spread evenly."""
     order = np.argsort(data.yes, kind="stable")
     fold = np.empty(len(order), np.int64)
@@ -170,8 +195,8 @@ def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Logits) -
 
 
 def _separate(
-    asked: Matrix, yes: NDArray[np.bool_], data: FeedbackData, sample: Matrix, near: Logits | None = None
-) -> Logits:
+    asked: Matrix, yes: NDArray[np.bool_], data: FeedbackData, sample: Matrix, near: Solution | None = None
+) -> Solution:
     """Return the direction (dim + 1,) from what does not show the class to what does; the last is the intercept."""
     positives, negatives = np.concatenate([data.exemplars, asked[yes]]), np.concatenate([data.others, asked[~yes]])
     X = np.concatenate([positives, negatives, sample])
@@ -180,14 +205,15 @@ def _separate(
     return _logistic(X, np.arange(len(X)) < len(positives), weights, near)
 
 
-def _in_deviations(found: Logits, sample: Matrix) -> tuple[Logits, float]:
+def _in_deviations(found: Solution, sample: Matrix) -> tuple[Logits, float]:
     """Return (direction, base): `vectors @ direction - base` is the score in deviations of the pool."""
-    there = sample @ found[:-1]
+    direction = found.coefficients[:-1]
+    there = (sample @ direction.astype(np.float32)).astype(np.float64)
     deviation = max(float(there.std()), 1e-9)
-    return found[:-1] / deviation, float(there.mean()) / deviation
+    return direction / deviation, float(there.mean()) / deviation
 
 
-def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
+def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Solution | None) -> Solution:
     """Return the coefficients (dim + 1,) of a logistic regression that begins at `near`; the intercept comes last.
 
     They are a sum of rows of X (n, dim), so that of few rows only the directions that these span are solved for.
@@ -195,29 +221,41 @@ def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | N
     if len(X) >= X.shape[1]:
         return _newton(X, y, weights, near)
     basis, parts = np.linalg.qr(X.T)
-    begin = None if near is None else np.append(near[:-1] @ basis, near[-1])
-    found = _newton(np.ascontiguousarray(parts.T), y, weights, begin)
-    return np.append(basis @ found[:-1], found[-1])
+    begin = None if near is None else Solution(np.append(near.coefficients[:-1] @ basis, near.coefficients[-1]))
+    found = _newton(np.ascontiguousarray(parts.T), y, weights, begin).coefficients
+    return Solution(np.append(basis @ found[:-1], found[-1]))
 
 
-def _newton(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
+def _newton(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Solution | None) -> Solution:
     """Return the coefficients (dim + 1,) by Newton's method; the intercept is hardly held back.
 
-    Why this is not scikit-learn's: docs/solvers.md.
+    The curve is that of `near`, and computed anew only where steps do not shrink fast enough with it. Why this is not
+    scikit-learn's: docs/solvers.md.
     """
+    from scipy.linalg import cho_factor, cho_solve
+
     X = np.concatenate([X, np.ones((len(X), 1), np.float32)], axis=1)
     penalty = np.append(np.full(X.shape[1] - 1, 1 / _STRENGTH), 1e-4)
-    found = np.zeros(X.shape[1]) if near is None else near.copy()
+    found = np.zeros(X.shape[1]) if near is None else near.coefficients.copy()
+    factor, before = None if near is None else near.factor, np.inf
     for _ in range(_STEPS):
-        chance = sigmoid(X @ found)
+        chance = sigmoid((X @ found.astype(np.float32)).astype(np.float64))
         slope = X.T @ (weights * (chance - y)).astype(np.float32) + penalty * found
-        curve = np.sqrt(weights * np.maximum(chance * (1 - chance), 1e-6)).astype(np.float32)
-        scaled = X * curve[:, None]
-        step = np.linalg.solve((scaled.T @ scaled).astype(np.float64) + np.diag(penalty), slope)
-        found -= step * min(1.0, 5 / max(float(np.linalg.norm(step)), 1e-12))
-        if np.linalg.norm(step) < 1e-3 * np.linalg.norm(found):
+        if factor is None:
+            curve = np.sqrt(weights * np.maximum(chance * (1 - chance), 1e-6)).astype(np.float32)
+            scaled = X * curve[:, None]
+            square = scaled.T @ scaled
+            square[np.diag_indices_from(square)] += penalty.astype(np.float32)
+            factor = cho_factor(square, overwrite_a=True, check_finite=False)
+        step = cho_solve(factor, slope.astype(np.float32), check_finite=False).astype(np.float64)
+        length = float(np.linalg.norm(step))
+        found -= step * min(1.0, 5 / max(length, 1e-12))
+        if length < _CLOSE * np.linalg.norm(found):
             break
-    return found
+        if length > _SHRINKS * before:
+            factor = None
+        before = length
+    return Solution(found, factor)
 
 
 def _combine(scores: Logits, prior: Logits, positives: int) -> Logits:

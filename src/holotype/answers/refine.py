@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from threading import Lock
 from typing import Any
 
@@ -30,6 +31,7 @@ Rows = NDArray[np.int64]
 
 @cache
 def _products() -> ThreadpoolController:
+    import_module("scipy.linalg")  # its products are limited too, and by what is loaded now
     return ThreadpoolController()
 
 
