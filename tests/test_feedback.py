@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reviewer import THREADS, Reviewer, learn_from, plant, say
 
 from holotype.answers import feedback
-from holotype.answers.feedback import Expectation, FeedbackData, FeedbackModel, best_cut, learn, sigmoid
+from holotype.answers.feedback import Correction, Expectation, FeedbackData, FeedbackModel, best_cut, learn, sigmoid
 from holotype.answers.refine import exemplar_logits
 from holotype.encoders.encode import l2_normalize
 from holotype.vectors.embeddings import open_array
@@ -185,6 +185,66 @@ def test_what_to_ask_follows_answers_that_groups_do_not_trust_yet(yes: list[int]
     assert found.untrusted_logits[np.concatenate(likes)].mean() < found.untrusted_logits[others].mean()
 
 
+def answered_by(logits: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
+    """Answers about images that show the class by these logits."""
+    return np.asarray(np.random.default_rng([seed, 1]).random(len(logits)) < sigmoid(logits))
+
+
+@pytest.mark.parametrize("missed", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("steep", [0.8, 1.0, 1.3])
+def test_answers_correct_estimates_that_are_too_low(missed: float, steep: float) -> None:
+    """Those of images nobody asked about too, the better, the more answers there are."""
+    others, errors = np.linspace(-8, 2, 500), []
+    right = sigmoid(steep * others + missed).sum()
+    for count in (10, 40, 400):
+        sums = []
+        for seed in range(20):
+            estimates = np.random.default_rng(seed).uniform(-4, 1, count)
+            found = Correction.upward(estimates, answered_by(steep * estimates + missed, seed))
+            sums.append(sigmoid(found.of(others)).sum())
+        errors.append(float(np.abs(np.array(sums) - right).mean()))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.3 * (right - sigmoid(others).sum())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_answers_never_lower_estimates_nor_change_their_order(seed: int) -> None:
+    estimates = np.random.default_rng(seed).uniform(-4, 4, 40)
+    assert Correction.upward(estimates, answered_by(estimates - 2, seed)) == Correction()
+    against = np.asarray(estimates < np.median(estimates))  # those shown that were the least likely
+    found = Correction.upward(estimates - 4, against)
+    assert found.shift > 0
+    assert (np.diff(found.of(np.sort(estimates))) > 0).all()
+
+
+def test_all_answers_yes_where_nearly_none_was_expected_correct_within_reason() -> None:
+    found = Correction.upward(np.full(60, -20.0), np.ones(60, bool))
+    assert -20 * found.slope + found.shift > 0
+    assert 0 < found.slope <= 1
+    assert found.shift < 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_that_is_larger_than_its_exemplar_shows_is_estimated_so(seed: int) -> None:
+    """Of 8 looks that are close to each other, each a hundredth of the pool, the exemplar has one."""
+    rng = np.random.default_rng(seed)
+    centres = l2_normalize(rng.normal(size=(208, DIM)))
+    centres[:8] = l2_normalize(centres[:8] + 0.8 * centres[8])
+    own = np.concatenate([np.repeat(np.arange(8), 40), 8 + rng.integers(0, 200, OTHERS)])
+    vectors = l2_normalize(centres[own] + 0.8 * rng.normal(size=(len(own), DIM)) / np.sqrt(DIM))
+    near = np.clip(20 * (vectors @ vectors[0] - 0.8), -9, 9).astype(np.float64)
+    rows, found = np.empty(0, np.int64), learn(vectors, near, lesson(np.empty(0, np.int64), np.empty(0, bool)))
+    for _ in range(20):
+        doubt = np.abs(found.untrusted_logits)
+        doubt[[0, *rows]] = np.inf
+        rows = np.append(rows, np.argsort(doubt)[:2])
+        found = learn(vectors, near, replace(lesson(rows, own[rows] < 8), exemplars=vectors[:1]))
+    assert found.trusted
+    plain = sigmoid((found.logits - found.correction.shift) / found.correction.slope).sum()
+    assert plain < sigmoid(found.logits).sum()
+    assert abs(sigmoid(found.logits).sum() - 320) < abs(plain - 320)
+
+
 def test_a_class_without_answers_is_left_alone_beside_one_with_many() -> None:
     """Each "yes" to one class is a "no" to the other."""
     for seed in range(5):
@@ -235,9 +295,10 @@ def expected_and_learnt(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float6
     among = np.setdiff1d(np.argsort(-PRIOR)[:150], [0, *rows])
     before = FeedbackData(vectors[:1], vectors[100:101], rows, SHOWS[rows])
     after = replace(before, rows=np.append(rows, more), yes=np.append(SHOWS[rows], yes))
-    expected = Expectation(vectors, PRIOR, before, among)
+    learnt = learn(vectors, PRIOR, after)
+    expected = Expectation(vectors, PRIOR, before, learnt.correction, among)
     expected.logits(more[:2], yes[:2])
-    return expected.logits(more, yes), learn(vectors, PRIOR, after).untrusted_logits[among]
+    return expected.logits(more, yes), learnt.untrusted_logits[among]
 
 
 def test_what_is_expected_is_what_would_be_learnt() -> None:
@@ -258,7 +319,7 @@ def test_of_many_dimensions_what_is_expected_is_solved_for_in_those_that_matter(
 
     monkeypatch.setattr(feedback, "_newton", noted)
     expected, learnt = expected_and_learnt(wide)
-    assert max(solved[:2]) < 200
-    assert min(solved[2:]) == 364
+    assert max(solved[-2:]) < 200
+    assert min(solved[:-2]) == 364
     assert np.corrcoef(expected, learnt)[0, 1] > 0.99
     assert np.abs(expected - learnt).mean() < 0.1 * learnt.std()

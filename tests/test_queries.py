@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reviewer import THREADS, Known, Reviewer, plant, tell
 
 from holotype.answers.audit import audit_order, permanent_random_numbers
-from holotype.answers.feedback import Expectation, FeedbackData, Logits, learn
+from holotype.answers.feedback import Correction, Expectation, FeedbackData, Logits, learn
 from holotype.answers.refine import exemplar_logits
 from holotype.encoders.encode import l2_normalize
 from holotype.review.queries import (
@@ -166,16 +166,20 @@ def test_a_whole_review_asks_nothing_twice_and_nothing_about_exemplars(strategy:
 
 
 class Learnt(Expectation):
-    """Expects by learning all anew, as when the answers are given; notes on how many cores."""
+    """Expects by learning all anew, as when the answers are given, but for the correction; notes on how many cores."""
 
-    def __init__(self, known: Known, data: FeedbackData, cores: set[int], among: NDArray[np.int64]) -> None:
-        self.known, self.data, self.cores, self.among = known, data, cores, among
+    def __init__(
+        self, known: Known, data: FeedbackData, correction: Correction, cores: set[int], among: NDArray[np.int64]
+    ) -> None:
+        self.known, self.data, self.correction, self.cores, self.among = known, data, correction, cores, among
 
     def logits(self, rows: Sequence[int], yes: Sequence[bool]) -> Logits:
         self.cores |= {one["num_threads"] for one in THREADS.info() if one["user_api"] == "blas"}
         answered = replace(self.data, rows=np.append(self.data.rows, rows), yes=np.append(self.data.yes, yes))
         prior = exemplar_logits(self.known.start.groups)[0][:, 0]
-        return learn(self.known.start.vectors, prior, answered).untrusted_logits[self.among]
+        learnt = learn(self.known.start.vectors, prior, answered)
+        plain = (learnt.untrusted_logits[self.among] - learnt.correction.shift) / learnt.correction.slope
+        return self.correction.of(plain)
 
 
 @pytest.mark.parametrize("answered", [10, 30])
@@ -186,7 +190,7 @@ def test_questions_asked_together_follow_what_would_be_learnt_and_are_chosen_on_
     context = QueryContext.of(known.start, refined, 0, {*members, *others}, ())
     exemplars, rows = known.start.exemplars, np.array([*members, *others])
     data, cores = FeedbackData(exemplars[0], exemplars[1], rows, np.arange(10) < 5), set[int]()
-    anew = replace(context, expect=partial(Learnt, known, data, cores))
+    anew = replace(context, expect=partial(Learnt, known, data, refined.models[0].correction, cores))
     asked = choose_together(DiverseUncertainty(), context, 24, answered)
     assert asked == choose_together(DiverseUncertainty(), anew, 24, answered)
     assert asked != DiverseUncertainty().choose(context, 24)

@@ -25,6 +25,8 @@ _HALF = 2048  # what float16 rounds away is less than 1 / this
 _STEPS = 40  # of Newton's method at the most, a limit of time: it takes 5 to 20
 _COMBINED = (-4.43, 0.79, 0.52)  # base, per deviation of the learnt score, per unit of the fading prior
 _FADING = 0.1  # the prior counts 1 / (1 + this x positives)
+_SLOPE, _SHIFT = 0.3, 2.0  # how far answers are expected to correct estimates: deviations around 1 and 0
+_FLATTEST = 0.2  # slope of a correction: the order stays
 _FAR = 30.0  # logits are kept within, a limit of precision: the probability there is 1e-13 from 0 or 1
 _ABOVE = 0.1  # logits from the surest image to a cut that none of the others reaches; whatever is above 0 does
 
@@ -65,12 +67,14 @@ class FeedbackModel:
                        else the logits are the prior's
     losses             log-loss of held-out answers in nats: by the exemplars alone, and with the answers; nan without a
                        "yes"
+    correction         of what the learnt score and the prior add up to, where the answers are trusted
     """
 
     logits: Logits
     untrusted_logits: Logits
     trusted: bool
     losses: tuple[float, float]
+    correction: "Correction"
 
 
 def learn(
@@ -85,7 +89,8 @@ def learn(
     A logistic regression tells exemplars and "yes" from "no" and a sample of the pool; its score, in deviations of the
     pool, and the `prior` add up. Answers cannot outvote the exemplars until they predict better: five times a fifth of
     them is held out, and where that is predicted no better than by `prior` alone, the prior stands; so it does without
-    a single "yes". Only the `untrusted_logits` follow the answers from the first on.
+    a single "yes". Only the `untrusted_logits` follow the answers from the first on. Where more of those held out show
+    the class than was estimated of them, all estimates are corrected by that.
 
     vectors    (n, dim) unit vectors of the pool, zeros where an image has none
     prior      (n,) logits of what the exemplars alone lead to
@@ -93,7 +98,7 @@ def learn(
     """
     unknown = float("nan"), float("nan")
     if not len(data.rows):
-        return FeedbackModel(prior, prior, False, unknown)
+        return FeedbackModel(prior, prior, False, unknown, Correction())
     sample = np.asarray(vectors[_background(vectors, data.rows, seed, distinct)], np.float32)
     asked = np.asarray(vectors[data.rows], dtype=np.float32)
     count = len(data.exemplars) + int(data.yes.sum())
@@ -101,17 +106,58 @@ def learn(
     direction, base = _in_deviations(found, sample)
     logits = _combine(_scores(vectors, direction) - base, prior, count)
     if not data.yes.any():  # a class that is nowhere would predict that best
-        return FeedbackModel(prior, logits, False, unknown)
+        return FeedbackModel(prior, logits, False, unknown, Correction())
     held = _combine(_held_out(asked, data, sample, found), prior[data.rows], count)
     losses = _loss(prior[data.rows], data.yes), _loss(held, data.yes)
-    trusted = losses[1] < losses[0]
-    return FeedbackModel(logits if trusted else prior, logits, trusted, losses)
+    if losses[1] >= losses[0]:
+        return FeedbackModel(prior, logits, False, losses, Correction())
+    correction = Correction.upward(held, data.yes)
+    logits = correction.of(logits)
+    return FeedbackModel(logits, logits, True, losses, correction)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What answers say of how sure estimates are: the logit of an image is slope x its estimate + shift."""
+
+    slope: float = 1.0
+    shift: float = 0.0
+
+    @classmethod
+    def upward(cls, held: Logits, yes: NDArray[np.bool_]) -> "Correction":
+        """Return the likeliest by answers (a,) about images that were estimated at the logits `held` (a,) without them.
+
+        Which images are asked about follows their estimates, and not what they show beyond that: so the answers tell
+        how often such estimates are right (Platt, 1999), of images that were not asked about, too. Few answers say
+        little: a slope of 1 and a shift of 0 are expected, with deviations of .3 and 2. No more "yes" than was to be
+        expected correct nothing: estimates of images that are held out are too high before they are too low, as less
+        is known of them.
+        """
+        if yes.sum() <= sigmoid(held).sum():
+            return cls()
+        from scipy.optimize import minimize
+
+        expected, deviations = np.array([1.0, 0.0]), np.array([_SLOPE, _SHIFT])
+
+        def loss(found: Logits) -> tuple[float, Logits]:
+            logits, away = found[0] * held + found[1], (found - expected) / deviations
+            left = sigmoid(logits) - yes
+            nats = np.logaddexp(0, np.where(yes, -logits, logits)).sum() + 0.5 * (away**2).sum()
+            return float(nats), np.array([held @ left, left.sum()]) + away / deviations
+
+        found = minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=[(_FLATTEST, None), (None, None)]).x
+        return cls(float(found[0]), float(found[1]))
+
+    def of(self, estimates: Logits) -> Logits:
+        """Return the corrected logits (n,) of `estimates` (n,)."""
+        return self.slope * estimates + self.shift
 
 
 class Expectation:
     """What a class would be learnt to be, were images that are asked about together answered as is expected.
 
     vectors, prior, data, seed, distinct   as `learn` takes them
+    correction                             what it returned
     among                                  (m,) the rows whose logits are wanted
 
     It is learnt in the directions that these rows, the answers and the exemplars span: what else tells the pool from
@@ -123,11 +169,12 @@ class Expectation:
         vectors: NDArray[Any],
         prior: Logits,
         data: FeedbackData,
+        correction: Correction,
         among: NDArray[np.int64],
         seed: int = 0,
         distinct: NDArray[np.bool_] | None = None,
     ) -> None:
-        self._vectors, self._prior = vectors, prior[among]
+        self._vectors, self._prior, self._correction = vectors, prior[among], correction
         asked, wanted = (np.asarray(vectors[rows], np.float32) for rows in (data.rows, among))
         spanning = np.concatenate([data.exemplars, data.others, asked, wanted])
         self._basis = np.linalg.qr(spanning.T)[0] if len(spanning) < vectors.shape[1] else None
@@ -145,7 +192,8 @@ class Expectation:
         sample = self._sample[others] if others.any() else self._sample
         self._near = _separate(asked, shown, self._data, sample, self._near)
         direction, base = _in_deviations(self._near, sample)
-        return _combine(self._wanted @ direction - base, self._prior, len(self._data.exemplars) + int(shown.sum()))
+        count = len(self._data.exemplars) + int(shown.sum())
+        return self._correction.of(_combine(self._wanted @ direction - base, self._prior, count))
 
     def _within(self, vectors: Matrix) -> Matrix:
         """Return the parts of `vectors` in the directions that are solved for."""

@@ -178,7 +178,8 @@ def expectation(baseline: ReviewBaseline, refined: Refined, k: int, seed: int, a
     """Return what class `k` would be learnt to be after further answers, as to the rows `among`."""
     prior, groups = exemplar_logits(baseline.groups)[0][:, k], baseline.groups
     data = _feedback_data(baseline, refined.index, k)
-    return Expectation(baseline.vectors, prior, data, among, seed, groups.distinct)
+    correction = refined.models[k].correction
+    return Expectation(baseline.vectors, prior, data, correction, among, seed, groups.distinct)
 
 
 def exemplar_logits(groups: Groups) -> tuple[Logits, Logits]:
