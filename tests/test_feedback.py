@@ -226,7 +226,7 @@ def test_all_answers_yes_where_nearly_none_was_expected_correct_within_reason() 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_class_that_is_larger_than_its_exemplar_shows_is_estimated_so(seed: int) -> None:
-    """Of 8 looks that are close to each other, each a hundredth of the pool, the exemplar has one."""
+    """Of 8 looks, each a hundredth of the pool, the exemplar has one: within three times, not a tenth or less."""
     rng = np.random.default_rng(seed)
     centres = l2_normalize(rng.normal(size=(208, DIM)))
     centres[:8] = l2_normalize(centres[:8] + 0.8 * centres[8])
@@ -241,8 +241,8 @@ def test_a_class_that_is_larger_than_its_exemplar_shows_is_estimated_so(seed: in
         found = learn(vectors, near, replace(lesson(rows, own[rows] < 8), exemplars=vectors[:1]))
     assert found.trusted
     plain = sigmoid((found.logits - found.correction.shift) / found.correction.slope).sum()
-    assert plain < sigmoid(found.logits).sum()
-    assert abs(sigmoid(found.logits).sum() - 320) < abs(plain - 320)
+    assert plain < 32
+    assert 320 / 3 < sigmoid(found.logits).sum() < 320 * 3
 
 
 def test_a_class_without_answers_is_left_alone_beside_one_with_many() -> None:

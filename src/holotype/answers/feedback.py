@@ -129,9 +129,8 @@ class Correction:
 
         Which images are asked about follows their estimates, and not what they show beyond that: so the answers tell
         how often such estimates are right (Platt, 1999), of images that were not asked about, too. Few answers say
-        little: a slope of 1 and a shift of 0 are expected, with deviations of .3 and 2. No more "yes" than was to be
-        expected correct nothing: estimates of images that are held out are too high before they are too low, as less
-        is known of them.
+        little: a slope of 1 and a shift of 0 are expected, with deviations of .3 and 2. Where no more is shown than was
+        to be expected, nothing is corrected.
         """
         if yes.sum() <= sigmoid(held).sum():
             return cls()
