@@ -188,7 +188,7 @@ use = lambda: _GENERATOR.turn
 def test_a_child_waits_for_no_thread_of_its_parent(used: str, tmp_path: Path) -> None:
     code = """
 from threadpoolctl import threadpool_info
-import numpy
+import numpy, scipy.linalg
 
 def threads():
     return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
