@@ -40,16 +40,15 @@ Matrix = NDArray[np.float32]
 Work = Callable[[], Any]
 
 
-def logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: feedback.Solution | None) -> feedback.Solution:
+def logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
     """Do what `feedback._logistic` does with scikit-learn, in float32 as there."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=feedback._STRENGTH, solver="newton-cholesky", warm_start=True)
     if near is not None:
-        begin = near.coefficients.astype(np.float32)
-        model.coef_, model.intercept_ = begin[None, :-1], begin[-1:]
+        model.coef_, model.intercept_ = near[None, :-1].astype(np.float32), near[-1:].astype(np.float32)
     model.fit(X, y, sample_weight=weights)
-    return feedback.Solution(np.append(model.coef_.ravel(), model.intercept_).astype(np.float64))
+    return np.append(model.coef_.ravel(), model.intercept_).astype(np.float64)
 
 
 def ridge(positives: Matrix, weights: Logits, sample: Matrix, vectors: Matrix) -> Logits:
@@ -103,7 +102,7 @@ def compare(ways: Mapping[str, Work]) -> tuple[list[float], list[Any]]:
     return [statistics.median(each) for each in seconds.values()], found
 
 
-def learnt_by(solver: Callable[..., feedback.Solution], work: Work) -> Work:
+def learnt_by(solver: Callable[..., Logits], work: Work) -> Work:
     """Return `work` with `solver` in place of the logistic regression."""
 
     def done() -> Any:

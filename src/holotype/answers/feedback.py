@@ -47,17 +47,6 @@ class FeedbackData:
 
 
 @dataclass(frozen=True)
-class Solution:
-    """The `coefficients` (dim + 1,) of a logistic regression, the intercept last.
-
-    factor   Cholesky's, of the curve (dim + 1, dim + 1) of the loss near them; None where others were solved for
-    """
-
-    coefficients: Logits
-    factor: tuple[Matrix, bool] | None = None
-
-
-@dataclass(frozen=True)
 class FeedbackModel:
     """What answers about a class lead to.
 
@@ -181,7 +170,7 @@ class Expectation:
         self._drawn = _background(vectors, data.rows, seed, distinct)
         self._sample = self._within(np.asarray(vectors[self._drawn], np.float32))
         self._asked, self._wanted = self._within(asked), self._within(wanted)
-        self._near: Solution | None = None
+        self._near: Logits | None = None
 
     def logits(self, rows: Sequence[int], yes: Sequence[bool]) -> Logits:
         """Return (m,) logits after `rows` too were answered with `yes`, or with "no"."""
@@ -227,7 +216,7 @@ def _background(
     return others if len(others) else there
 
 
-def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Solution) -> Logits:
+def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Logits) -> Logits:
     """Return the learnt score of each answer by the others of five folds, in which yes and no are spread evenly."""
     order = np.argsort(data.yes, kind="stable")
     fold = np.empty(len(order), np.int64)
@@ -242,8 +231,8 @@ def _held_out(asked: Matrix, data: FeedbackData, sample: Matrix, near: Solution)
 
 
 def _separate(
-    asked: Matrix, yes: NDArray[np.bool_], data: FeedbackData, sample: Matrix, near: Solution | None = None
-) -> Solution:
+    asked: Matrix, yes: NDArray[np.bool_], data: FeedbackData, sample: Matrix, near: Logits | None = None
+) -> Logits:
     """Return the direction (dim + 1,) from what does not show the class to what does; the last is the intercept."""
     positives, negatives = np.concatenate([data.exemplars, asked[yes]]), np.concatenate([data.others, asked[~yes]])
     X = np.concatenate([positives, negatives, sample])
@@ -252,15 +241,15 @@ def _separate(
     return _logistic(X, np.arange(len(X)) < len(positives), weights, near)
 
 
-def _in_deviations(found: Solution, sample: Matrix) -> tuple[Logits, float]:
+def _in_deviations(found: Logits, sample: Matrix) -> tuple[Logits, float]:
     """Return (direction, base): `vectors @ direction - base` is the score in deviations of the pool."""
-    direction = found.coefficients[:-1]
+    direction = found[:-1]
     there = (sample @ direction.astype(np.float32)).astype(np.float64)
     deviation = max(float(there.std()), 1e-9)
     return direction / deviation, float(there.mean()) / deviation
 
 
-def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Solution | None) -> Solution:
+def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
     """Return the coefficients (dim + 1,) of a logistic regression that begins at `near`; the intercept comes last.
 
     They are a sum of rows of X (n, dim), so that of few rows only the directions that these span are solved for.
@@ -268,23 +257,23 @@ def _logistic(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Solution |
     if len(X) >= X.shape[1]:
         return _newton(X, y, weights, near)
     basis, parts = np.linalg.qr(X.T)
-    begin = None if near is None else Solution(np.append(near.coefficients[:-1] @ basis, near.coefficients[-1]))
-    found = _newton(np.ascontiguousarray(parts.T), y, weights, begin).coefficients
-    return Solution(np.append(basis @ found[:-1], found[-1]))
+    begin = None if near is None else np.append(near[:-1] @ basis, near[-1])
+    found = _newton(np.ascontiguousarray(parts.T), y, weights, begin)
+    return np.append(basis @ found[:-1], found[-1])
 
 
-def _newton(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Solution | None) -> Solution:
+def _newton(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Logits | None) -> Logits:
     """Return the coefficients (dim + 1,) by Newton's method; the intercept is hardly held back.
 
-    The curve is that of `near`, and computed anew only where steps do not shrink fast enough with it. Why this is not
-    scikit-learn's: docs/solvers.md.
+    The curve is computed anew only where steps do not shrink fast enough with it. Why this is not scikit-learn's:
+    docs/solvers.md.
     """
     from scipy.linalg import cho_factor, cho_solve
 
     X = np.concatenate([X, np.ones((len(X), 1), np.float32)], axis=1)
     penalty = np.append(np.full(X.shape[1] - 1, 1 / _STRENGTH), 1e-4)
-    found = np.zeros(X.shape[1]) if near is None else near.coefficients.copy()
-    factor, before = None if near is None else near.factor, np.inf
+    found = np.zeros(X.shape[1]) if near is None else near.copy()
+    factor, before = None, np.inf
     for _ in range(_STEPS):
         chance = sigmoid((X @ found.astype(np.float32)).astype(np.float64))
         slope = X.T @ (weights * (chance - y)).astype(np.float32) + penalty * found
@@ -302,7 +291,7 @@ def _newton(X: Matrix, y: NDArray[np.bool_], weights: Logits, near: Solution | N
         if length > _SHRINKS * before:
             factor = None
         before = length
-    return Solution(found, factor)
+    return found
 
 
 def _combine(scores: Logits, prior: Logits, positives: int) -> Logits:
