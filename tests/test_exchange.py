@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
 from holotype.answers.exchange import read_answers
 from holotype.answers.forms import read_csv, write_csv
-from holotype.answers.label_studio import label_studio_config, label_studio_tasks, read_label_studio
+from holotype.answers.label_studio import label_studio_tasks, read_label_studio
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, NewAnswer
 from holotype.errors import AnswersError
@@ -206,16 +205,6 @@ def test_label_studio_round_trip(answers: AnswerLog) -> None:
         ("both", classes[1], "exemplar"),
     } | {("both", classes[1], "yes")}
     assert answers.take(given).new == 0
-
-
-def test_label_studio_config() -> None:
-    classes = ["red", 'a "quoted" <name> & Ä\'s']
-    view = ElementTree.fromstring(label_studio_config(classes))
-    assert [choice.get("value") for choice in view.iter("Choice")] == [*classes, "none"]
-    assert [(tag.tag, tag.get("name"), tag.get("toName"), tag.get("value")) for tag in view] == [
-        ("Image", "image", None, "$image"),
-        ("Choices", "class", "image", None),
-    ]
 
 
 def annotation(choices: list[str], **more: Any) -> dict[str, Any]:

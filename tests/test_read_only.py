@@ -55,7 +55,7 @@ def test_what_only_reads_works_in_a_run_that_can_only_be_read(out: Path, tmp_pat
         before=read_only,
     )
     assert predicted[0] == exported[0] == suggested[0] == evaluated[0] == 0
-    assert b"red: 1 answers" in exported[1]
+    assert b"red: 1 answer, " in exported[1]
     assert re.search(r"^10,red,no,", export.read_text(), re.MULTILINE)
     assert len(suggested[1].splitlines()) == 7
     assert json.loads(evaluated[1])["rows"] >= 1

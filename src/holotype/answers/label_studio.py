@@ -1,6 +1,5 @@
 """Answers as Label Studio has them: the tasks that it imports, and its exports as JSON, JSON-MIN, CSV and TSV."""
 
-import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,17 +20,6 @@ _OF_TASK = {*_ALWAYS, "lead_time", "agreement", "history", "id", "image", "image
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what it puts before the name of a file that was uploaded
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _Kind = TypeVar("_Kind")
-
-
-def label_studio_config(classes: Sequence[str]) -> str:
-    """Return the labelling configuration for a project in Label Studio: which of the classes, or none."""
-    choices = "".join(f'    <Choice value="{html.escape(name)}"/>\n' for name in [*classes, NONE])
-    return f"""<View>
-  <Image name="image" value="$image"/>
-  <Choices name="{CHOICE}" toName="image" choice="multiple" required="true">
-{choices}  </Choices>
-</View>
-"""
 
 
 def label_studio_tasks(

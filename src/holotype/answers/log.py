@@ -33,7 +33,6 @@ from holotype.answers.schema import (
     DRAWN,
     DRAWN_SINCE,
     HISTORY,
-    LAST_ACT,
     LATEST,
     NEWEST,
     OF_ACT,
@@ -215,11 +214,6 @@ class AnswerLog:
         names = {one.id for one in answers} | {self.rules.current_id(one.id, one.digest) for one in answers}
         both = json.dumps(sorted(names)), json.dumps(sorted({one.digest for one in answers}))
         return self.rules.contradictions(self._read(_ABOUT, *both))
-
-    def last_act(self, who: str | None = None) -> str | None:
-        """The last act, of `who` or of anybody, that is not undone."""
-        found = self._read(LAST_ACT, who)
-        return found[0].act if found else None
 
     def current(self) -> list[Answer]:
         """What holds: of each image, class and kind the last answer that is not undone, in the order of recording."""

@@ -72,7 +72,6 @@ TABLES = """SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_master WH
 _COLUMNS = 'number, act, id, class, answer, "when", who, drawn, digest'
 HISTORY = f"SELECT {_COLUMNS} FROM answered ORDER BY number"
 VALID_OF_ACT = f"SELECT {_COLUMNS} FROM valid WHERE act = ? LIMIT 1"
-LAST_ACT = f"SELECT {_COLUMNS} FROM valid WHERE ?1 IS NULL OR who = ?1 ORDER BY number DESC LIMIT 1"
 OF_ACT = f"SELECT {_COLUMNS} FROM answered WHERE act = ? AND answer != 'undo' ORDER BY number"
 CURRENT = f"""SELECT {_COLUMNS} FROM valid WHERE number IN
     (SELECT max(number) FROM valid GROUP BY id, class, prototype, digest) ORDER BY number"""

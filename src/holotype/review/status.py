@@ -15,6 +15,7 @@ from holotype.answers.index import index_answers
 from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined
 from holotype.grouping.groups import Estimate, Strength, estimates, strength_basis
+from holotype.names import counted
 from holotype.review.queries import FIRST_ANSWERS
 
 Part = Literal["found", "doubtful", "rejected"]
@@ -62,7 +63,7 @@ class ClassStatus:
     hint: str
 
     def __str__(self) -> str:
-        known = f"{self.answered:,} answers, {self.found:,} found, at least {self.at_least:,} in the pool"
+        known = f"{counted(self.answered, 'answer')}, {self.found:,} found, at least {self.at_least:,} in the pool"
         needs = f"; audits: {self.audit_needs}" if self.audit_needs else ""
         return f"{known}; {self._worth()}{needs}"
 
