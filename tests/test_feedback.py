@@ -185,6 +185,9 @@ def test_what_to_ask_follows_answers_that_groups_do_not_trust_yet(yes: list[int]
     assert found.untrusted_logits[np.concatenate(likes)].mean() < found.untrusted_logits[others].mean()
 
 
+NO_POOL = np.empty(0), 0.0  # as if all images had been asked about
+
+
 def answered_by(logits: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
     """Answers about images that show the class by these logits."""
     return np.asarray(np.random.default_rng([seed, 1]).random(len(logits)) < sigmoid(logits))
@@ -200,7 +203,7 @@ def test_answers_correct_estimates_that_are_too_low(missed: float, steep: float)
         sums = []
         for seed in range(20):
             estimates = np.random.default_rng(seed).uniform(-4, 1, count)
-            found = Correction.upward(estimates, answered_by(steep * estimates + missed, seed))
+            found = Correction.upward(estimates, answered_by(steep * estimates + missed, seed), *NO_POOL)
             sums.append(sigmoid(found.of(others)).sum())
         errors.append(float(np.abs(np.array(sums) - right).mean()))
     assert errors == sorted(errors, reverse=True)
@@ -210,15 +213,15 @@ def test_answers_correct_estimates_that_are_too_low(missed: float, steep: float)
 @pytest.mark.parametrize("seed", range(5))
 def test_answers_never_lower_estimates_nor_change_their_order(seed: int) -> None:
     estimates = np.random.default_rng(seed).uniform(-4, 4, 40)
-    assert Correction.upward(estimates, answered_by(estimates - 2, seed)) == Correction()
+    assert Correction.upward(estimates, answered_by(estimates - 2, seed), *NO_POOL) == Correction()
     against = np.asarray(estimates < np.median(estimates))  # those shown that were the least likely
-    found = Correction.upward(estimates - 4, against)
+    found = Correction.upward(estimates - 4, against, *NO_POOL)
     assert found.shift > 0
     assert (np.diff(found.of(np.sort(estimates))) > 0).all()
 
 
 def test_all_answers_yes_where_nearly_none_was_expected_correct_within_reason() -> None:
-    found = Correction.upward(np.full(60, -20.0), np.ones(60, bool))
+    found = Correction.upward(np.full(60, -20.0), np.ones(60, bool), *NO_POOL)
     assert -20 * found.slope + found.shift > 0
     assert 0 < found.slope <= 1
     assert found.shift < 20
@@ -243,6 +246,29 @@ def test_a_class_that_is_larger_than_its_exemplar_shows_is_estimated_so(seed: in
     plain = sigmoid((found.logits - found.correction.shift) / found.correction.slope).sum()
     assert plain < 32
     assert 320 / 3 < sigmoid(found.logits).sum() < 320 * 3
+
+
+@pytest.mark.parametrize("denied", [0, 5])
+@pytest.mark.parametrize(("first", "known"), [(LOOK, 1), (LOOK, 3), (LOOK, 10), (2 * LOOK, 3)])
+def test_yes_to_what_nothing_pointed_to_is_no_yes_to_all_of_the_pool(first: int, known: int, denied: int) -> None:
+    """Nor where that is like nothing else: a list of what is known may hold anything, and no question led there."""
+    prior = np.where(PRIOR > -2, PRIOR, -9.0)  # as of all that no walk reaches
+    rows = np.append(first + np.arange(known), 2 * LOOK + 500 + np.arange(denied))
+    found = learn(VECTORS, prior, lesson(rows, np.arange(len(rows)) < known)).logits
+    free = np.setdiff1d(np.arange(len(VECTORS)), [0, *rows])
+    assert sigmoid(found[free]).sum() < 2 * SHOWS.sum()
+    members = free[found[free] >= best_cut(found[free], known)]
+    assert 20 < len(members) < SHOWS.sum()
+    assert SHOWS[members].mean() > 0.8
+
+
+@pytest.mark.parametrize("size", [300, 3000])
+def test_a_pool_weighs_what_it_weighs_however_large_the_sample_of_it_is(size: int) -> None:
+    given = np.linspace(-6, -2, 12), np.arange(12) % 2 == 0
+    pool = np.linspace(-8, -5, 300)
+    same = Correction.upward(*given, pool, size / 300), Correction.upward(*given, np.repeat(pool, 5), size / 1500)
+    assert same[0].slope == pytest.approx(same[1].slope, rel=1e-3)
+    assert same[0].shift == pytest.approx(same[1].shift, rel=1e-3)
 
 
 def test_a_class_without_answers_is_left_alone_beside_one_with_many() -> None:

@@ -28,6 +28,7 @@ _FADING = 0.1  # the prior counts 1 / (1 + this x positives)
 _SLOPE, _SHIFT = 0.3, 2.0  # how far answers are expected to correct estimates: deviations around 1 and 0
 _CAUTION = 0.5  # deviations of what answers correct that are not taken
 _FLATTEST = 0.2  # slope of a correction: the order stays
+_UNLIKE, _WEIGHT = 0.5, 0.1  # share of a pool, the least likely, that counts as "no", and what an image of it weighs
 _FAR = 30.0  # logits are kept within, a limit of precision: the probability there is 1e-13 from 0 or 1
 _ABOVE = 0.1  # logits from the surest image to a cut that none of the others reaches; whatever is above 0 does
 
@@ -89,7 +90,8 @@ def learn(
     unknown = float("nan"), float("nan")
     if not len(data.rows):
         return FeedbackModel(prior, prior, False, unknown, Correction())
-    sample = np.asarray(vectors[_background(vectors, data.rows, seed, distinct)], np.float32)
+    drawn = _background(vectors, data.rows, seed, distinct)
+    sample = np.asarray(vectors[drawn], np.float32)
     asked = np.asarray(vectors[data.rows], dtype=np.float32)
     count = len(data.exemplars) + int(data.yes.sum())
     found = _separate(asked, data.yes, data, sample)
@@ -101,7 +103,8 @@ def learn(
     losses = _loss(prior[data.rows], data.yes), _loss(held, data.yes)
     if losses[1] >= losses[0]:
         return FeedbackModel(prior, logits, False, losses, Correction())
-    correction = Correction.upward(held, data.yes)
+    size = len(vectors) if distinct is None else int(distinct.sum())
+    correction = Correction.upward(held, data.yes, logits[drawn], size / len(drawn))
     logits = correction.of(logits)
     return FeedbackModel(logits, logits, True, losses, correction)
 
@@ -114,30 +117,38 @@ class Correction:
     shift: float = 0.0
 
     @classmethod
-    def upward(cls, held: Logits, yes: NDArray[np.bool_]) -> "Correction":
+    def upward(cls, held: Logits, yes: NDArray[np.bool_], pool: Logits, stands: float) -> "Correction":
         """Return the likeliest by answers (a,) about images that were estimated at the logits `held` (a,) without them.
 
-        Which images are asked about follows their estimates, and not what they show beyond that: so the answers tell
-        how often such estimates are right (Platt, 1999), of images that were not asked about, too. Few answers say
-        little: a slope of 1 and a shift of 0 are expected, with deviations of .3 and 2. What is held out is estimated
-        a little low, as less was learnt for it: so half a deviation less than is likeliest is taken, or nothing.
+        pool     (m,) logits of a sample of the images that were not asked about
+        stands   for how many images each of these stands
+
+        Where questions follow estimates, and not what images show beyond that, the answers tell how often such
+        estimates are right (Platt, 1999), of images that were not asked about, too. But a person may say "yes" to
+        images that nothing pointed to, estimated as low as all of the pool: so the less likely half of it counts as
+        "no", a tenth of an image each. Few answers say little: a slope of 1 and a shift of 0 are expected, with
+        deviations of .3 and 2. What is held out is estimated a little low, as less was learnt for it: so half a
+        deviation less than is likeliest is taken, or nothing.
         """
         if yes.sum() <= sigmoid(held).sum():
             return cls()
         from scipy.optimize import minimize
 
+        unlike = np.sort(pool)[: int(_UNLIKE * len(pool))]
+        given, shown = np.append(held, unlike), np.append(yes, np.zeros(len(unlike), bool))
+        weights = np.repeat([1.0, _WEIGHT * stands], [len(held), len(unlike)])
         expected, deviations = np.array([1.0, 0.0]), np.array([_SLOPE, _SHIFT])
 
         def loss(found: Logits) -> tuple[float, Logits]:
-            logits, away = found[0] * held + found[1], (found - expected) / deviations
-            left = sigmoid(logits) - yes
-            nats = np.logaddexp(0, np.where(yes, -logits, logits)).sum() + 0.5 * (away**2).sum()
-            return float(nats), np.array([held @ left, left.sum()]) + away / deviations
+            logits, away = found[0] * given + found[1], (found - expected) / deviations
+            left = weights * (sigmoid(logits) - shown)
+            nats = weights @ np.logaddexp(0, np.where(shown, -logits, logits)) + 0.5 * (away**2).sum()
+            return float(nats), np.array([given @ left, left.sum()]) + away / deviations
 
         found = minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=[(_FLATTEST, None), (None, None)]).x
-        chance, X = sigmoid(found[0] * held + found[1]), np.stack([held, np.ones(len(held))], axis=1)
-        curve = (X * (chance * (1 - chance))[:, None]).T @ X + np.diag(deviations**-2)
-        mean = X.mean(axis=0)
+        chance, X = sigmoid(found[0] * given + found[1]), np.stack([given, np.ones(len(given))], axis=1)
+        curve = (X * (weights * chance * (1 - chance))[:, None]).T @ X + np.diag(deviations**-2)
+        mean = X[: len(held)].mean(axis=0)
         shift = float(found[1] - _CAUTION * np.sqrt(mean @ np.linalg.solve(curve, mean)))
         return cls(float(found[0]), shift) if (found[0] - 1) * mean[0] + shift > 0 else cls()
 
