@@ -26,7 +26,6 @@ _STEPS = 40  # of Newton's method at the most, a limit of time: it takes 5 to 20
 _COMBINED = (-4.43, 0.79, 0.52)  # base, per deviation of the learnt score, per unit of the fading prior
 _FADING = 0.1  # the prior counts 1 / (1 + this x positives)
 _SLOPE, _SHIFT = 0.3, 2.0  # how far answers are expected to correct estimates: deviations around 1 and 0
-_CAUTION = 0.5  # deviations of what answers correct that are not taken
 _FLATTEST = 0.2  # slope of a correction: the order stays
 _UNLIKE, _WEIGHT = 0.5, 0.1  # share of a pool, the least likely, that counts as "no", and what an image of it weighs
 _FAR = 30.0  # logits are kept within, a limit of precision: the probability there is 1e-13 from 0 or 1
@@ -127,8 +126,7 @@ class Correction:
         estimates are right (Platt, 1999), of images that were not asked about, too. But a person may say "yes" to
         images that nothing pointed to, estimated as low as all of the pool: so the less likely half of it counts as
         "no", a tenth of an image each. Few answers say little: a slope of 1 and a shift of 0 are expected, with
-        deviations of .3 and 2. What is held out is estimated a little low, as less was learnt for it: so half a
-        deviation less than is likeliest is taken, or nothing.
+        deviations of .3 and 2. Where no more is shown than was to be expected, nothing is corrected.
         """
         if yes.sum() <= sigmoid(held).sum():
             return cls()
@@ -146,11 +144,7 @@ class Correction:
             return float(nats), np.array([given @ left, left.sum()]) + away / deviations
 
         found = minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=[(_FLATTEST, None), (None, None)]).x
-        chance, X = sigmoid(found[0] * given + found[1]), np.stack([given, np.ones(len(given))], axis=1)
-        curve = (X * (weights * chance * (1 - chance))[:, None]).T @ X + np.diag(deviations**-2)
-        mean = X[: len(held)].mean(axis=0)
-        shift = float(found[1] - _CAUTION * np.sqrt(mean @ np.linalg.solve(curve, mean)))
-        return cls(float(found[0]), shift) if (found[0] - 1) * mean[0] + shift > 0 else cls()
+        return cls(float(found[0]), float(found[1]))
 
     def of(self, estimates: Logits) -> Logits:
         """Return the corrected logits (n,) of `estimates` (n,)."""
