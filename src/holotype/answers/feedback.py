@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numkong
 import numpy as np
@@ -48,67 +48,6 @@ class FeedbackData:
 
 
 @dataclass(frozen=True)
-class FeedbackModel:
-    """What answers about a class lead to.
-
-    logits             (n,) of the estimated probability that a row shows the class
-    untrusted_logits   (n,) the same with the answers in any case: what to ask next follows them
-    trusted            whether the answers predict those of them that were held out better than the exemplars alone;
-                       else the logits are the prior's
-    losses             log-loss of held-out answers in nats: by the exemplars alone, and with the answers; nan without a
-                       "yes"
-    correction         of what the learnt score and the prior add up to, where the answers are trusted
-    """
-
-    logits: Logits
-    untrusted_logits: Logits
-    trusted: bool
-    losses: tuple[float, float]
-    correction: "Correction"
-
-
-def learn(
-    vectors: NDArray[Any],
-    prior: Logits,
-    data: FeedbackData,
-    seed: int = 0,
-    distinct: NDArray[np.bool_] | None = None,
-) -> FeedbackModel:
-    """Learn a class from `data`.
-
-    A logistic regression tells exemplars and "yes" from "no" and a sample of the pool; its score, in deviations of the
-    pool, and the `prior` add up. Answers cannot outvote the exemplars until they predict better: five times a fifth of
-    them is held out, and where that is predicted no better than by `prior` alone, the prior stands; so it does without
-    a single "yes". Only the `untrusted_logits` follow the answers from the first on. Where more of those held out show
-    the class than was estimated of them, all estimates are corrected by that.
-
-    vectors    (n, dim) unit vectors of the pool, zeros where an image has none
-    prior      (n,) logits of what the exemplars alone lead to
-    distinct   (n,) which images are no copies of another: of copies, one stands for the pool; None for all
-    """
-    unknown = float("nan"), float("nan")
-    if not len(data.rows):
-        return FeedbackModel(prior, prior, False, unknown, Correction())
-    drawn = _background(vectors, data.rows, seed, distinct)
-    sample = np.asarray(vectors[drawn], np.float32)
-    asked = np.asarray(vectors[data.rows], dtype=np.float32)
-    count = len(data.exemplars) + int(data.yes.sum())
-    found = _separate(asked, data.yes, data, sample)
-    direction, base = _in_deviations(found, sample)
-    logits = _combine(_scores(vectors, direction) - base, prior, count)
-    if not data.yes.any():  # a class that is nowhere would predict that best
-        return FeedbackModel(prior, logits, False, unknown, Correction())
-    held = _combine(_held_out(asked, data, sample, found), prior[data.rows], count)
-    losses = _loss(prior[data.rows], data.yes), _loss(held, data.yes)
-    if losses[1] >= losses[0]:
-        return FeedbackModel(prior, logits, False, losses, Correction())
-    size = len(vectors) if distinct is None else int(distinct.sum())
-    correction = Correction.upward(held, data.yes, logits[drawn], size / len(drawn))
-    logits = correction.of(logits)
-    return FeedbackModel(logits, logits, True, losses, correction)
-
-
-@dataclass(frozen=True)
 class Correction:
     """What answers say of how sure estimates are: the logit of an image is slope x its estimate + shift."""
 
@@ -116,7 +55,7 @@ class Correction:
     shift: float = 0.0
 
     @classmethod
-    def upward(cls, held: Logits, yes: NDArray[np.bool_], pool: Logits, stands: float) -> "Correction":
+    def upward(cls, held: Logits, yes: NDArray[np.bool_], pool: Logits, stands: float) -> Self:
         """Return the likeliest by answers (a,) about images that were estimated at the logits `held` (a,) without them.
 
         pool     (m,) logits of a sample of the images that were not asked about
@@ -149,6 +88,67 @@ class Correction:
     def of(self, estimates: Logits) -> Logits:
         """Return the corrected logits (n,) of `estimates` (n,)."""
         return self.slope * estimates + self.shift
+
+
+@dataclass(frozen=True)
+class FeedbackModel:
+    """What answers about a class lead to.
+
+    logits             (n,) of the estimated probability that a row shows the class
+    untrusted_logits   (n,) the same with the answers in any case: what to ask next follows them
+    trusted            whether the answers predict those of them that were held out better than the exemplars alone;
+                       else the logits are the prior's
+    losses             log-loss of held-out answers in nats: by the exemplars alone, and with the answers; nan without a
+                       "yes"
+    correction         of what the learnt score and the prior add up to, where the answers are trusted
+    """
+
+    logits: Logits
+    untrusted_logits: Logits
+    trusted: bool
+    losses: tuple[float, float]
+    correction: Correction = Correction()
+
+
+def learn(
+    vectors: NDArray[Any],
+    prior: Logits,
+    data: FeedbackData,
+    seed: int = 0,
+    distinct: NDArray[np.bool_] | None = None,
+) -> FeedbackModel:
+    """Learn a class from `data`.
+
+    A logistic regression tells exemplars and "yes" from "no" and a sample of the pool; its score, in deviations of the
+    pool, and the `prior` add up. Answers cannot outvote the exemplars until they predict better: five times a fifth of
+    them is held out, and where that is predicted no better than by `prior` alone, the prior stands; so it does without
+    a single "yes". Only the `untrusted_logits` follow the answers from the first on. Where more of those held out show
+    the class than was estimated of them, all estimates are corrected by that.
+
+    vectors    (n, dim) unit vectors of the pool, zeros where an image has none
+    prior      (n,) logits of what the exemplars alone lead to
+    distinct   (n,) which images are no copies of another: of copies, one stands for the pool; None for all
+    """
+    unknown = float("nan"), float("nan")
+    if not len(data.rows):
+        return FeedbackModel(prior, prior, False, unknown)
+    drawn = _background(vectors, data.rows, seed, distinct)
+    sample = np.asarray(vectors[drawn], np.float32)
+    asked = np.asarray(vectors[data.rows], dtype=np.float32)
+    count = len(data.exemplars) + int(data.yes.sum())
+    found = _separate(asked, data.yes, data, sample)
+    direction, base = _in_deviations(found, sample)
+    logits = _combine(_scores(vectors, direction) - base, prior, count)
+    if not data.yes.any():  # a class that is nowhere would predict that best
+        return FeedbackModel(prior, logits, False, unknown)
+    held = _combine(_held_out(asked, data, sample, found), prior[data.rows], count)
+    losses = _loss(prior[data.rows], data.yes), _loss(held, data.yes)
+    if losses[1] >= losses[0]:
+        return FeedbackModel(prior, logits, False, losses)
+    size = len(vectors) if distinct is None else int(distinct.sum())
+    correction = Correction.upward(held, data.yes, logits[drawn], size / len(drawn))
+    logits = correction.of(logits)
+    return FeedbackModel(logits, logits, True, losses, correction)
 
 
 class Expectation:

@@ -150,9 +150,8 @@ def open_array(path: Path) -> NDArray[Any]:
     """Map a .npy of shape (images, dimensions) and a float type into memory. Raises `EmbeddingsError`."""
     refuse_pointer(path, EmbeddingsError)
     try:
-        array: NDArray[Any] = np.lib.format.open_memmap(
-            regular(path), mode="r"
-        )  # unlike np.load it reads no zip, no pickle
+        # unlike np.load it reads no zip, no pickle
+        array: NDArray[Any] = np.lib.format.open_memmap(regular(path), mode="r")
     except Exception as error:  # its header is parsed as Python, and broken Python raises all kinds
         raise EmbeddingsError(f"expected a plain array of numbers in {path} (a whole .npy): {error}") from None
     if array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
