@@ -23,6 +23,7 @@ CLASSES = [RED, TAG, QUOTE]
 N = 240
 SHOWN = "#question[data-shown=true]"
 CELL = "#cells .cell[data-shown]"
+SEEN = "#cells .cell[data-seen]"  # long enough to be answered without a mark
 LAPTOP, PHONE = (1280, 800), (390, 844)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 Open = Callable[..., Page]

@@ -299,12 +299,15 @@ def context(browser: "Browser") -> "Iterator[BrowserContext]":
 
 @pytest.fixture
 def open_page(context: "BrowserContext", served_review: "tuple[Review, str]") -> "Iterator[Open]":
-    """`open_page(where)` opens the page in a new tab; what the browser complains of fails the test."""
+    """`open_page(where)` opens the page in a new tab, at single questions where nothing else is said.
+
+    What the browser complains of fails the test.
+    """
     from browser import LAPTOP
 
     faults: list[str] = []
 
-    def open_page(where: str = "", size: tuple[int, int] = LAPTOP) -> "Page":
+    def open_page(where: str = "#mode=one", size: tuple[int, int] = LAPTOP) -> "Page":
         page = context.new_page()
         page.set_viewport_size({"width": size[0], "height": size[1]})
         page.on("pageerror", lambda error: faults.append(str(error)))

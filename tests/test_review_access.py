@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
-from browser import RED, SHOWN, answered, press, served
+from browser import CELL, RED, SHOWN, answered, press, served
 from client import Client, answers
 from playwright.sync_api import BrowserContext, expect
 
@@ -77,7 +77,7 @@ def test_a_wrong_token_opens_nothing(refusing: Client, token: str) -> None:
     given = token.format(token=right, half=right[:-1]).encode().decode("latin-1")
     answer = nobody(refusing).get(f"/?token={given.replace(chr(0xC3), '%C3').replace(chr(0xA9), '%A9')}")
     assert (answer.status, "set-cookie" in answer.headers) == (401, False)
-    for path in ("/answers.csv", "/api/version", "/static/page.js"):  # the token opens the page alone
+    for path in ("/answers.csv", "/api/version", "/static/main.js"):  # the token opens the page alone
         assert nobody(refusing).get(f"{path}?token={right}").status == 401
     bearer = {"Authorization": f"Bearer {given}".encode("ascii", "replace").decode()}
     assert nobody(refusing).get("/api/version", **bearer).status == 401
@@ -162,9 +162,9 @@ def test_a_copy_of_a_review_is_a_review_of_the_same_run(review: Review) -> None:
 def test_a_link_on_another_site_leads_to_the_page(context: BrowserContext, refusing: Client) -> None:
     page = context.new_page()
     for address in (refusing.address, f"{refusing.origin}/"):
-        page.goto(f"http://localhost:{refusing.port}/static/page.js")  # another site: its name is another
+        page.goto(f"http://localhost:{refusing.port}/static/main.js")  # another site: its name is another
         page.evaluate("(to) => { location.href = to }", address)
-        page.wait_for_selector(SHOWN)
+        page.wait_for_selector(CELL)
         assert page.url.startswith(f"{refusing.origin}/#")
     assert page.evaluate("document.cookie") == ""
     page.close()
@@ -173,7 +173,7 @@ def test_a_link_on_another_site_leads_to_the_page(context: BrowserContext, refus
 @pytest.mark.browser
 def test_two_tabs_and_the_way_back_need_no_token(context: BrowserContext, served_review: tuple[Review, str]) -> None:
     page, address = context.new_page(), served_review[1]
-    page.goto(address)
+    page.goto(f"{address}#mode=one")
     press(page, "y")
     page.goto("about:blank")
     page.go_back()
@@ -194,7 +194,7 @@ def test_two_tabs_and_the_way_back_need_no_token(context: BrowserContext, served
 def test_a_page_of_an_earlier_start_says_what_to_open(context: BrowserContext, review: Review) -> None:
     page = context.new_page()
     with served(review) as address:
-        page.goto(address)
+        page.goto(f"{address}#mode=one")
         press(page, "y")
         answered(page, 1)
         before = str(page.get_attribute("body", "data-nonce"))
@@ -204,7 +204,7 @@ def test_a_page_of_an_earlier_start_says_what_to_open(context: BrowserContext, r
         reloaded = context.new_page()
         reloaded.goto(address.partition("?")[0])
         expect(reloaded.locator("h1")).to_have_text("Open the address that the terminal shows")
-        reloaded.goto(address)
+        reloaded.goto(f"{address}#mode=one")
         press(reloaded, "n")
         expect(page.locator("body")).not_to_have_attribute("data-nonce", before)
         answered(page, 2)

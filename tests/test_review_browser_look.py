@@ -81,7 +81,7 @@ def test_a_phone_shows_all_of_it_in_one_column(open_page: Open) -> None:
     assert all(box and box["height"] >= 48 for box in buttons)
     page.click("#answers [data-verdict=yes]")
     expect(page.locator("#question-name")).not_to_have_text(name)
-    for mode, there in (("one", SHOWN), ("grid", CELL), ("gallery", "#items .cell")):
+    for mode, there in (("one", SHOWN), ("pages", CELL), ("gallery", "#items .cell")):
         page.click(f"header [data-mode={mode}]")
         page.wait_for_selector(there)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), mode

@@ -15,7 +15,7 @@ from holotype.review.server import SERVED, serve
 
 
 def test_every_answer_has_the_headers_that_shut_others_out(client: Client) -> None:
-    paths = ["/", "/static/page.js", "/api/version", "/api/state?label=red", "/answers.csv", "/nothing"]
+    paths = ["/", "/static/main.js", "/api/version", "/api/state?label=red", "/answers.csv", "/nothing"]
     for path in paths:
         assert client.get(path).headers.items() >= HEADERS.items(), path
     picture = client.get(f"/image/3/thumb?v={client.nonce}")
@@ -61,7 +61,7 @@ def test_other_sites_may_link_to_the_page_and_ask_for_nothing(refusing: Client) 
             "/answers.csv",
             "/report",
             "/api/version",
-            "/static/page.js",
+            "/static/main.js",
             f"/image/3/large?v={refusing.nonce}",
         ):
             assert refusing.get(path, **navigates, **{"Sec-Fetch-Site": site}).status == 403
@@ -79,7 +79,7 @@ def test_other_sites_may_link_to_the_page_and_ask_for_nothing(refusing: Client) 
         "/static/%2e%2e/page.py",
         "/static/....//page.py",
         "/static//etc/passwd",
-        "/static/page.js%00.css",
+        "/static/main.js%00.css",
         "/static/page.py",
         "/report/../answers.db",
         "//etc/passwd",

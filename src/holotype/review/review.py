@@ -13,7 +13,7 @@ from holotype.answers.feedback import sigmoid
 from holotype.answers.forms import FORM_COLUMNS
 from holotype.answers.index import MatchedAnswers
 from holotype.answers.log import AnswerLog
-from holotype.answers.records import Answer, Imported, NewAnswer
+from holotype.answers.records import Answer, Imported, NewAnswer, Verdict
 from holotype.answers.refine import refine
 from holotype.answers.rules import AnswerRules
 from holotype.errors import AnswersError
@@ -199,6 +199,13 @@ class Review:
         score = float(sigmoid(np.array(logit)))
         why = "found so far" if logit >= cut else "outside so far"  # the same of an audit: it must not sway the answer
         return Question(asked.row, self.ids[asked.row], self.classes[k], asked.audit, score, why)
+
+    def known(self, label: str) -> dict[str, Verdict]:
+        """Return what is answered about images of the pool by the class `label`, and which are its exemplars, by id."""
+        k = self._number(label)
+        found = {one.id: one.verdict for one in self._answers.current() if one.label == label and not one.prototype}
+        exemplars = self._answers.exemplars()
+        return found | {one.name: "exemplar" for one in exemplars if one.label == k and one.row is not None}
 
     def record(self, new: Sequence[NewAnswer], act: str | None = None) -> None:
         """Record answers as one act: on the disk when this returns. Raises `AnswersError` for what cannot be."""

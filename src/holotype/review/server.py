@@ -38,12 +38,14 @@ SERVED = {
     **{
         f"{name}.js": "text/javascript"
         for name in (
-            "page",
+            "main",
             "session",
             "server",
             "pictures",
             "one",
-            "grid",
+            "pages",
+            "sheet",
+            "cell",
             "gallery",
             "viewer",
             "status",

@@ -31,15 +31,19 @@ class _Body(BaseModel):
 
 
 class OneAnswer(_Body):
-    """Does image `row` show class `label`?"""
+    """Does image `row` show class `label`?
+
+    rest   nothing was marked on it: it overrules nothing that was answered, here or in another tab
+    """
 
     row: Row
     label: Label
     verdict: Literal["yes", "no", "unsure", "exemplar"]
+    rest: bool = False
 
 
 class AnswersBody(_Body):
-    """What was said with one key, or on one grid; `act` is made by the page, and the same when it is sent again."""
+    """What was said with one key, or on one page; `act` is made by the page, and the same when it is sent again."""
 
     act: Act
     answers: Annotated[list[OneAnswer], Field(min_length=1, max_length=MOST)]
@@ -177,7 +181,7 @@ class Session:
         for one in body.answers:
             self.check_label(one.label)
             self._check_row(one.row)
-        self._record(body.act, body, lambda: [self._given(one) for one in body.answers])
+        self._record(body.act, body, lambda: [self._given(one) for one in self._new(body.answers)])
 
     def withdraw(self, body: WithdrawBody) -> None:
         """Record that an exemplar is none any more."""
@@ -191,7 +195,9 @@ class Session:
         self._record(body.act, body, given)
 
     def undo(self, act: str) -> bool:
-        """Take an act back; False when that is done already."""
+        """Take an act back; False when that is done already, or nothing of it was new."""
+        if act in self._recorded and not self._acts[act][1]:
+            return False
         return self.review.undo(act, self._who)
 
     def learn(self) -> None:
@@ -231,8 +237,14 @@ class Session:
             self._acts[act] = known, new
             if act in self._recorded:
                 return
-        self.review.record(new, act)  # several at once are synced together; the log takes each act once
+        if new:
+            self.review.record(new, act)  # several at once are synced together; the log takes each act once
         self._recorded.add(act)
+
+    def _new(self, answers: Sequence[OneAnswer]) -> list[OneAnswer]:
+        """Leave out the rest of a page where something is answered about it already."""
+        known = {label: self.review.known(label) for label in {one.label for one in answers if one.rest}}
+        return [one for one in answers if not (one.rest and self.review.ids[one.row] in known[one.label])]
 
     def _given(self, one: OneAnswer) -> NewAnswer:
         if one.row not in self._served:

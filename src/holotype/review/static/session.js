@@ -45,11 +45,11 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Save what was said, as one act. `entry`: kind (one, grid, other), label, answers, text (for the notice of an
+   * Save what was said, as one act. `entry`: kind (one, page, other), label, answers, text (for the notice of an
    * undo), and what is needed to ask again. True when the server has it.
    */
   answer(entry) {
-    this.tell("answered", { label: entry.label, rows: entry.answers.map((one) => one.row) });
+    this.tell("answered", { label: entry.label, rows: entry.answers.map((one) => one.row), answers: entry.answers });
     const act = crypto.randomUUID();
     return this.send(act, "/api/answers", { act, answers: entry.answers }, entry);
   }
@@ -126,15 +126,23 @@ export class Session extends EventTarget {
     }
   }
 
+  /** As many of the last acts as the browser has room for. */
   remember() {
-    this.history = this.history.slice(-KEPT);
-    sessionStorage.setItem("acts", JSON.stringify(this.history));
+    for (let count = KEPT; count; count = Math.floor(count / 2)) {
+      this.history = this.history.slice(-count);
+      try {
+        return sessionStorage.setItem("acts", JSON.stringify(this.history));
+      } catch {
+        if (!this.history.length) break; // it keeps nothing at all
+      }
+    }
+    return undefined;
   }
 }
 
-/** As how many answers an act counts, done or undone: of a grid, or of an exemplar, the ranking learns at once. */
+/** As how many answers an act counts, done or undone: of a page, or of an exemplar, the ranking learns at once. */
 function weight(entry) {
-  return entry.learn || entry.kind === "grid" ? BATCH : 1;
+  return entry.learn || entry.kind === "page" ? BATCH : 1;
 }
 
 function remembered() {

@@ -23,7 +23,7 @@ export class Viewer {
   }
 
   /**
-   * Show `items` ({address, id, about, verdict}), beginning with `place`. With `answer`, which is given the item and
+   * Show `items` ({address, id, about, verdict, mark}), beginning with `place`. With `answer`, which is given the item and
    * what was said, they can be answered; it returns whether to go on to the next. With `exemplar`, which is given
    * the item and whether to ask for the class, they can be made exemplars.
    */
@@ -50,7 +50,7 @@ export class Viewer {
     this.setShown(false);
     this.scale(false);
     element("viewer-name").textContent = item.id;
-    element("viewer-about").textContent = [item.verdict && `Answered ${item.verdict}.`, item.about].filter(Boolean).join(" ");
+    element("viewer-about").textContent = [item.mark && `Marked ${item.mark}.`, item.verdict && `Answered ${item.verdict}.`, item.about].filter(Boolean).join(" ");
     const picture = new Picture(item.address, `Image ${item.id}`);
     this.stage.replaceChildren();
     try {

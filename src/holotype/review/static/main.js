@@ -5,10 +5,11 @@ import { isolated } from "./names.js";
 import { Session } from "./session.js";
 import { draggable, droppable, Exemplars } from "./exemplars.js";
 import { Gallery } from "./gallery.js";
-import { Grid } from "./grid.js";
 import { One } from "./one.js";
+import { Pages } from "./pages.js";
 import { pictureOf } from "./pictures.js";
 import { get } from "./server.js";
+import { Sheet } from "./sheet.js";
 import { StatusView } from "./status.js";
 import { Viewer } from "./viewer.js";
 
@@ -23,8 +24,13 @@ const viewer = new Viewer();
 new Exemplars(session, viewer);
 new StatusView(session, viewer, makeExemplar);
 new Applying(session);
-const views = { one: new One(session), grid: new Grid(session), gallery: new Gallery(session, viewer, makeExemplar) };
-let mode = "one";
+const sheet = new Sheet(zoomCells);
+const views = {
+  pages: new Pages(session, sheet),
+  one: new One(session),
+  gallery: new Gallery(session, viewer, makeExemplar),
+};
+let mode = "pages";
 
 function openClass(number) {
   if (labels[number] === undefined || number === session.number) return;
@@ -44,7 +50,7 @@ function openMode(wanted) {
 function place() {
   element("main").dataset.mode = mode;
   element("one").hidden = element("answers").hidden = mode !== "one";
-  element("grid").hidden = mode !== "grid";
+  element("pages").hidden = mode !== "pages";
   element("gallery").hidden = mode !== "gallery";
   for (const button of document.querySelectorAll("[data-mode]:is(button)"))
     button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
@@ -166,6 +172,25 @@ function zoom(target) {
   viewer.open([{ address: pictureOf(image.row, "large"), id: image.id, about: "" }], 0);
 }
 
+/** Show cells of a sheet large, where they can be marked as well; Enter on the sheet answers. */
+function zoomCells(cells, place, mark) {
+  const items = cells.map((cell) => ({
+    address: pictureOf(cell.question.row, "large"),
+    id: cell.question.id,
+    about: cell.question.why,
+    mark: cell.mark,
+    cell,
+  }));
+  viewer.open(items, place, {
+    answer: (item, verdict) => {
+      mark(item.cell, verdict);
+      item.mark = verdict;
+      return true;
+    },
+    exemplar: (item, choose) => makeExemplar(item.cell.question.row, item.id, choose),
+  });
+}
+
 function zoomQuestion() {
   const { card, shown } = views.one;
   if (!card || !shown) return;
@@ -196,14 +221,14 @@ function pressed(event) {
   }
   const moves = key.startsWith("Arrow") || bracket;
   if (event.repeat && !moves) return;
-  if (mode !== "one" && views[mode].key(event)) event.preventDefault();
+  if (views[mode].key?.(event)) event.preventDefault();
   else if (act(key, event, button)) event.preventDefault();
 }
 
 /** True when the key means something. */
 function act(key, event, button) {
   const verdict = { y: "yes", n: "no", u: "unsure" }[key.toLowerCase()];
-  const modes = { q: "one", g: "grid", l: "gallery", Escape: "one" }[key.length > 1 ? key : key.toLowerCase()];
+  const modes = { p: "pages", q: "one", l: "gallery", Escape: "pages" }[key.length > 1 ? key : key.toLowerCase()];
   if (verdict && mode === "one") views.one.answer(verdict);
   else if (/^[1-9]$/.test(key) && mode === "one") answerNumber(Number(key) - 1);
   else if (key.toLowerCase() === "z" || key === "Backspace") session.undo();
@@ -257,14 +282,13 @@ session.hear("offline", (why) => {
   element("unsaved").textContent = `${why[0].toUpperCase()}${why.slice(1)}`;
   element("unsaved").hidden = false;
 });
-session.hear("answered", ({ label, rows }) => label === session.label && views.grid.pass(rows));
 session.hear("undone", (entry) => {
   if (entry.kind === "one") {
     openMode("one");
     views.one.back(entry.card);
-  } else if (entry.kind === "grid") {
-    openMode("grid");
-    views.grid.back(entry.cells);
+  } else if (entry.kind === "page") {
+    openMode("pages");
+    views.pages.back(entry.cells);
   }
 });
 
