@@ -155,6 +155,11 @@ class Review:
         return self.pool.ids
 
     @property
+    def state(self) -> ReviewState:
+        """What was learnt from the answers, up to the last time."""
+        return self._state
+
+    @property
     def version(self) -> int:
         """A number that grows with every answer."""
         return self.answers.version
@@ -190,8 +195,7 @@ class Review:
     def _seen_of(self, baseline: ReviewBaseline, k: int) -> Seen:
         """What is known of class `k`, as long as its exemplars are those of `baseline`."""
         if self._seen is None or self._seen[0] is not baseline:
-            seen = [Seen(baseline.vectors, exemplars) for exemplars in baseline.exemplars]
-            self._seen = baseline, seen
+            self._seen = baseline, [Seen(baseline.vectors, exemplars) for exemplars in baseline.exemplars]
         return self._seen[1][k]
 
     def _question(self, state: ReviewState, asked: Query, k: int) -> Question:

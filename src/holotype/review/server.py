@@ -8,8 +8,8 @@ import socket
 import sqlite3
 import sys
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import asdict
 from importlib.resources import files as resources
 from typing import Annotated, Any, Literal
@@ -101,8 +101,22 @@ def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
 
     Its `state.access` has the address, with the token, that opens the page.
     """
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, default_response_class=Json, redirect_slashes=False)
-    session = app.state.session = Session(review, who)
+    session = Session(review, who)
+
+    @asynccontextmanager
+    async def until_closed(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_sync(session.atlas.stop)
+
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=Json,
+        redirect_slashes=False,
+        lifespan=until_closed,
+    )
+    app.state.session = session
     access = app.state.access = Access(port)
     app.add_middleware(Guard, access=access)
     _explain_errors(app)
@@ -110,6 +124,7 @@ def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
     _add_pictures(app, session)
     _add_questions(app, session)
     _add_results(app, session)
+    _add_map(app, session)
     return app
 
 
@@ -266,6 +281,28 @@ def _add_results(app: FastAPI, session: Session) -> None:
     @app.get("/label-studio.json")
     def answers_tasks() -> Response:
         return _download("label-studio.json", "application/json", review.answers_as("tasks"))
+
+
+def _add_map(app: FastAPI, session: Session) -> None:
+    atlas = session.atlas
+
+    @app.post("/api/map")
+    def start(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
+        atlas.start()
+        return Json(atlas.to_json(), 202)
+
+    @app.get("/api/map")
+    def progress() -> Response:
+        return Json(atlas.to_json())
+
+    @app.get("/api/map/points")
+    def points(start: Row = 0) -> Response:
+        return Json(atlas.points(start))
+
+    @app.get("/api/map/states")
+    def states(label: Label) -> Response:
+        session.check_label(label)
+        return Json(atlas.states(label))
 
 
 def _download(name: str, kind: str, content: str) -> Response:

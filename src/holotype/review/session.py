@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from holotype.answers.records import NewAnswer, Pair
 from holotype.errors import HolotypeError
 from holotype.progress import Advance
+from holotype.review.atlas import Atlas
 from holotype.review.pictures import Picture
 from holotype.review.review import Review, Shown
 
@@ -133,6 +134,7 @@ class Session:
     def __init__(self, review: Review, who: str) -> None:
         self.review = review
         self.applying = Applying(review)
+        self.atlas = Atlas(review)
         self.nonce = secrets.token_urlsafe(9)  # in the address of each picture: none of an earlier start is taken
         self._who = who
         self._recording, self._asking = Lock(), Lock()

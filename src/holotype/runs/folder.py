@@ -46,6 +46,7 @@ class RunFolder:
     sweep         a line for each candidate; `tuning`, `study`: of the chosen one's head
     baseline      what a review starts from
     answers       what people said; a run follows it and never writes it
+    map           where images lie on the map of a review; made again where these are others
     vectors       by encoder, used again by the next run
     checksums     what the results were when they were written
     """
@@ -68,6 +69,7 @@ class RunFolder:
         self.study = self.path / "study.db"
         self.baseline = self.path / "review"
         self.answers = self.path / "answers.db"
+        self.map = self.path / "map.safetensors"
         self.vectors = self.path / "vectors"
         self.checksums = self.path / "results.sha256"
 
@@ -156,12 +158,12 @@ class RunFolder:
     def _is_taken(self) -> bool:
         """Whether something is there that is somebody's work: no log of this very command, nothing hidden or empty.
 
-        Answers alone are none in the way: a run follows them.
+        Answers alone are none in the way, as a run follows them, and a map none, as it can be made again.
         """
         if not self.path.exists():
             return False
         return not self.path.is_dir() or not all(
-            path == self.answers or _is_nothing(path) for path in self.path.iterdir()
+            path in (self.answers, self.map) or _is_nothing(path) for path in self.path.iterdir()
         )
 
     def claim(self, settings: Settings) -> None:
