@@ -151,6 +151,16 @@ def read_exemplars(given: list[str], folder: Path | None, say: Callable[[str], N
     return found
 
 
+def read_who(given: str | None) -> str:
+    """Return whose answers those without a name are: the user's, where nobody says."""
+    import getpass
+
+    try:
+        return getpass.getuser() if given is None else given
+    except (OSError, KeyError):  # a user without a name
+        return ""
+
+
 def read_thresholds(text: str) -> list[Any]:
     """Read `auto` or a cosine, or several with commas between."""
     try:

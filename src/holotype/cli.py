@@ -10,7 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from holotype.arguments import Commands, read_exemplars, read_options, read_thresholds, refuse_expanded, refuse_settings
+from holotype.arguments import (
+    Commands,
+    read_exemplars,
+    read_options,
+    read_thresholds,
+    read_who,
+    refuse_expanded,
+    refuse_settings,
+)
 from holotype.errors import HolotypeError
 from holotype.exits import one_line, standard_output
 from holotype.names import counted, shown
@@ -240,7 +248,7 @@ def review(
 
     _note_place(folder, images)
     with Review.open(folder, progress=Terminal()) as opened:
-        serve(opened, port=port, open_browser=open_browser, who=_who(who), say=lambda line: _print_lines([line]))
+        serve(opened, port=port, open_browser=open_browser, who=read_who(who), say=lambda line: _print_lines([line]))
 
 
 @app.command()
@@ -278,16 +286,17 @@ def answer(
     images: Moved = None,
 ) -> None:
     """Take answers into a run, tell where each class stands; write them out, or do the run again with them."""
+    from holotype.answers.salvage import salvage as salvaged
     from holotype.progress import Terminal
     from holotype.review.review import Review
     from holotype.runs.folder import RunFolder
 
     _note_place(folder, images)
     if salvage:
-        _print_lines([RunFolder(folder).salvage_answers()])
+        _print_lines([salvaged(RunFolder(folder).answers)])
     with Review.open(folder, progress=Terminal()) as opened:
         if answers is not None:
-            _print_lines(opened.load(answers, _who(who)).lines())
+            _print_lines(opened.load(answers, read_who(who)).lines())
         if apply:
             _print_lines(opened.apply(Terminal()).summary())
         _print_lines(opened.summary())
@@ -296,21 +305,38 @@ def answer(
             _print_lines([f"answers  {export}: {opened.matched}"])
 
 
+@app.command()
+def certify(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    label: Annotated[str | None, typer.Option("--class", help="Only this class (else all of them together).")] = None,
+    precision: Annotated[float, typer.Option(help="What is to be promised.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="With which it is to hold.")] = 0.95,
+    answers: Annotated[
+        int | None, typer.Option(help="Of a class, at the most (else 60, or what the first threshold takes).")
+    ] = None,
+    images: Moved = None,
+) -> None:
+    """Promise a precision: answer a random sample, and know from which probability on it holds in this pool.
+
+    What is to be answered comes as a CSV for `holotype answer`; give the same command again afterwards.
+    """
+    from holotype.progress import Terminal
+    from holotype.runs.certify import certify_run
+
+    _note_place(folder, images)
+    progress = Terminal()
+    lines, form = certify_run(folder, label, precision, confidence, answers, progress)
+    for line in lines if form else ():
+        progress.say(line)
+    _print_lines(form or lines)
+
+
 def _note_place(folder: Path, images: str | None) -> None:
     """Note in the run in `folder` where its images are now, if somebody says so."""
     from holotype.progress import Terminal
     from holotype.runs.places import repoint
 
     repoint(folder, {"images": images}, Terminal())
-
-
-def _who(given: str | None) -> str:
-    import getpass
-
-    try:
-        return getpass.getuser() if given is None else given
-    except (OSError, KeyError):  # a user without a name
-        return ""
 
 
 @app.command()
@@ -338,7 +364,8 @@ def predict(
             yield record
 
     with atomic(out) if out else nullcontext() as part, text_file(part) if part else standard_output() as file:
-        file.writelines(lines(counted(), classifier.classes_[:-1], format.value, file.encoding))
+        promised = bool(classifier.promises_)
+        file.writelines(lines(counted(), classifier.classes_[:-1], format.value, file.encoding, promised=promised))
     if count == unreadable:
         raise HolotypeError(f"none of the {count} images could be read; each line says why")
 

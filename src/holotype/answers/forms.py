@@ -1,6 +1,6 @@
 """Answers as a CSV: a form that is filled in, or an export."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -69,6 +69,13 @@ def write_csv(answers: Iterable[Answer | NewAnswer]) -> str:
         for one in answers
     ]
     return "".join(csv_line(row) for row in [CSV_COLUMNS, *rows])
+
+
+def form_lines(asked: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield the lines of a form that is to be filled in; `asked`: the id of an image, a class, the image's digest."""
+    yield ",".join(FORM_COLUMNS)
+    for name, label, digest in asked:
+        yield csv_line([name, label, "", digest]).rstrip("\r\n")
 
 
 def refuse(name: str, faults: Sequence[str]) -> None:

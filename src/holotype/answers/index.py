@@ -95,10 +95,12 @@ def match_answers(
             drawn[found.id] = drawn.get(found.id, frozenset()) | found.drawn
             kept.pop(key := (found.id, found.label, found.prototype), None)
             kept[key] = found
-    applying = [
-        replace(one, drawn=drawn[one.id], audit=one.audit or one.label in drawn[one.id]) for one in kept.values()
-    ]
-    return MatchedAnswers(applying, reasons)
+    return MatchedAnswers([_drawn_for(one, drawn[one.id]) for one in kept.values()], reasons)
+
+
+def _drawn_for(one: Answer, drawn: frozenset[str]) -> Answer:
+    audit = one.audit or one.label in drawn
+    return one if (one.drawn, one.audit) == (drawn, audit) else replace(one, drawn=drawn, audit=audit)
 
 
 def placed(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collection[int]) -> Answer | str:
@@ -108,7 +110,9 @@ def placed(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collect
     row, why = find_row(pool, answer.id, answer.digest)
     if row is None:  # an exemplar from outside the pool can be withdrawn
         return answer if answer.verdict == "withdrawn" and why == GONE else why
-    return TESTED if row in held_out else replace(answer, id=pool.ids[row])
+    if row in held_out:
+        return TESTED
+    return answer if answer.id == pool.ids[row] else replace(answer, id=pool.ids[row])
 
 
 def current_exemplars(

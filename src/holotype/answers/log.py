@@ -32,6 +32,8 @@ from holotype.answers.schema import (
     CURRENT,
     DRAWN,
     DRAWN_SINCE,
+    GOAL,
+    GOALS,
     HISTORY,
     LATEST,
     NEWEST,
@@ -187,6 +189,23 @@ class AnswerLog:
         for pair in dict.fromkeys(pairs):
             if not self._is_drawn(pair):
                 self._file.append("drawn", pair)
+
+    def note_goal(self, label: str, model: str, images: str, precision: float) -> int:
+        """Note what is to be promised of a class; return how many other goals were noted for it and the model before.
+
+        Each is one more chance to promise what is not so, and it stays one whatever becomes of the promise. Raises
+        `AnswersError` where nothing can be noted.
+        """
+        of_model = f"{GOAL}{model}"
+        goal = f"{of_model} {images} {precision!r}"
+        if goal not in (known := self._goals(label, of_model)):
+            with self._file.writing():
+                self._draw([(goal, label)])
+                known = self._goals(label, of_model)
+        return known.index(goal)
+
+    def _goals(self, label: str, of_model: str) -> list[str]:
+        return [name for (name,) in self._file.read(GOALS, (label, of_model, of_model))]
 
     def undo(self, act: str, *, who: str = "") -> bool:
         """Record that `act` does not hold; False, and nothing is recorded, when that is so already.

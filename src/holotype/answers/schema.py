@@ -1,7 +1,8 @@
 """The tables of the log of answers, and what is asked of them.
 
     record    every answer and every undo, as it came
-    drawn     images that were asked about as part of the random audit of a class
+    drawn     images that were asked about as part of the random audit of a class; and, under a name that no image has
+              (`GOAL`), what was to be promised of a class
     log       which log it is, its schema, and a digest of what its tables were when they were made
     answered  the records, each with the classes that its image was drawn for: once drawn, always audited
     valid     those that were not undone
@@ -80,6 +81,8 @@ NEWEST = "SELECT coalesce(max(number), 0) FROM record"
 CHANGED = "SELECT 1 FROM record WHERE number > ? AND answer IN ('exemplar', 'withdrawn', 'undo') LIMIT 1"
 DRAWN_SINCE = "SELECT number, id, class FROM drawn WHERE number > ? ORDER BY number"
 DRAWN = "SELECT 1 FROM drawn WHERE id = ? AND class = ?"
+GOAL = "certify "  # then the digest of a model, that of the images, and the precision: no image is called so
+GOALS = "SELECT id FROM drawn WHERE class = ? AND substr(id, 1, length(?)) = ? ORDER BY number"
 # when anything was last recorded about an image and a class, or taken back
 LATEST = """SELECT id, class, digest, max("when") FROM (
         SELECT id, class, digest, "when" FROM record WHERE answer != 'undo'

@@ -30,6 +30,7 @@ from holotype.model.crossfit import cross_fit
 from holotype.model.duplicates import near_rows
 from holotype.model.heads import Head
 from holotype.model.predictions import NONE, Predictions
+from holotype.model.promises import PROMISES_FILE, Promise, Promises
 from holotype.model.rows import PoolLabels
 from holotype.model.splits import Split
 from holotype.pool.exemplars import resolve
@@ -62,6 +63,7 @@ class Classifier:
     exemplar_names_     what the exemplars are called; exemplar_vectors_: their unit vectors in the model space;
                         exemplar_classes_: the number of the class of each, None where an older model did not say
     counts_             rows of each class that were learnt from
+    promises_           what was promised of the precision of classes (`holotype certify`); nothing after `fit`
     groups_, training_  what the pool's rows were taken for, and those learnt from; not of a model that was loaded
     cross_fit_          what is said of each row that was held out; not of a model that was loaded
     """
@@ -176,6 +178,7 @@ class Classifier:
         self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
         self.exemplar_vectors_ = l2_normalize(vectors)
         self.exemplar_classes_: list[int] | None = [exemplar.label for exemplar in searched.exemplars]
+        self.promises_: list[Promise] = []
         return self
 
     def _settings(self) -> FitSettings:
@@ -202,6 +205,7 @@ class Classifier:
             self.calibration_.thresholds,
             [self.exemplar_names_[i] for i in nearest],
             similarity_.max(axis=1).astype(np.float64) if len(ids) else np.zeros(0),
+            self.promises_,
         )
 
     def predict_one(self, source: Any, name: str = "image") -> Predictions:
@@ -258,7 +262,9 @@ class Classifier:
             saved.ARRAYS_FILE: save({k: np.ascontiguousarray(v) for k, v in arrays.items()}),
         }
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        return contents | {saved.DESCRIPTION_FILE: self._description(digests).to_json().encode()}
+        about = self._description(digests).to_json().encode()
+        promised = Promises(model=saved.digest_of_model(about), promises=self.promises_).to_json().encode()
+        return contents | {saved.DESCRIPTION_FILE: about} | ({PROMISES_FILE: promised} if self.promises_ else {})
 
     def _description(self, digests: dict[str, str]) -> saved.Description:
         encoder, calibration = self.encoder_, self.calibration_
@@ -306,6 +312,7 @@ class Classifier:
         self.head_ = Head(layers, space=Space.from_arrays(arrays) if "space_mean" in arrays else None)
         self.exemplar_names_, self.exemplar_vectors_ = about.exemplars, arrays["exemplars"]
         self.exemplar_classes_ = about.exemplar_classes
+        self.promises_ = saved.parse_promises(contents, about.classes, where)
         self.calibration_ = Calibration(
             arrays["slope"],
             arrays["shift"],

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.model.promises import CERTIFIED, Promise, certified
 from holotype.names import printable
 
 NONE = "none"
@@ -26,6 +27,7 @@ class Predictions:
     thresholds     (K,) probability from which a class is given
     nearest        (n,) the exemplar most similar to the image
     similarity     (n,) its cosine in the model space
+    promises       what is promised of classes, about the pool that each was drawn from
     """
 
     ids: Sequence[str]
@@ -34,6 +36,7 @@ class Predictions:
     thresholds: NDArray[np.float64]
     nearest: Sequence[str]
     similarity: NDArray[np.float64]
+    promises: Sequence[Promise] = ()
 
     def __post_init__(self) -> None:
         n, k = len(self.ids), len(self.classes)
@@ -54,6 +57,7 @@ class Predictions:
             self.thresholds,
             [self.nearest[i] for i in index],
             self.similarity[index],
+            self.promises,
         )
 
     @property
@@ -77,8 +81,15 @@ class Predictions:
         names = [*self.classes, NONE]
         return [names[number] for number in self.numbers]
 
+    @property
+    def certified(self) -> list[str]:
+        """(n,) the class that is promised of each image by its probability; nothing where none is."""
+        names = [*self.classes, ""]
+        return [names[number] for number in certified(self.promises, self.classes, self.probabilities)]
+
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield one plain dictionary per image, with the reason in words."""
+        """Yield one plain dictionary per image, with the reason in words; "certified" where anything is promised."""
+        promised = self.certified
         likeliest = self.probabilities[:, :-1].argmax(axis=1) if len(self) else self.numbers
         chosen = np.where(self.numbers < len(self.classes), self.numbers, likeliest).tolist()
         for i, (label, vector, margin) in enumerate(zip(self.labels, self.vectors, self.margins, strict=True)):
@@ -87,6 +98,7 @@ class Predictions:
             yield {
                 "id": self.ids[i],
                 "label": label,
+                **({CERTIFIED: promised[i]} if self.promises else {}),
                 "vector": vector.tolist(),
                 "probabilities": dict(zip([*self.classes, NONE], self.probabilities[i].tolist(), strict=True)),
                 "margin": float(margin[best]),
@@ -98,7 +110,7 @@ class Predictions:
 
     def to_csv(self) -> str:
         """One line per image, as `lines` writes them."""
-        return "".join(lines(self.records(), self.classes, "csv"))
+        return "".join(lines(self.records(), self.classes, "csv", promised=bool(self.promises)))
 
 
 def classified(probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -113,23 +125,29 @@ def classified(probabilities: NDArray[np.float64], thresholds: NDArray[np.float6
 
 
 def lines(
-    records: Iterable[Mapping[str, Any]], classes: Sequence[str], layout: Layout, encoding: str = "utf-8"
+    records: Iterable[Mapping[str, Any]],
+    classes: Sequence[str],
+    layout: Layout,
+    encoding: str = "utf-8",
+    *,
+    promised: bool = False,
 ) -> Iterator[str]:
     """Yield one line per record; an unreadable image is a record of "id" and "error", and has its line too.
 
     `encoding`: what the lines are written in; JSON escapes in its own way what another than UTF-8 may not have.
 
-    "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason.
+    "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason;
+    with `promised`, certified behind the label.
     "table" is for the eye: a control character is escaped, as `\\n` is.
     """
     if layout == "csv":
         names = [*classes, *(f"p_{name}" for name in [*classes, NONE])]
-        yield csv_line(["id", "label", *names, "margin", "reason"])
+        yield csv_line(["id", "label", *([CERTIFIED] if promised else []), *names, "margin", "reason"])
     for record in records:
         if layout == "jsonl":
             yield json.dumps(record, ensure_ascii=encoding.lower().replace("-", "") != "utf8") + "\n"
         elif layout == "csv":
-            yield csv_line(_cells(record, len(classes)))
+            yield csv_line(_cells(record, len(classes), promised=promised))
         else:
             yield _table_line(record)
 
@@ -138,17 +156,19 @@ def _table_line(record: Mapping[str, Any]) -> str:
     if "error" in record:
         text = f"{record['id']}  unreadable: {record['error']}"
     else:
-        text = f"{record['id']}  {record['label']}  {record['vector']}  {record['reason']}"
+        promised = f"  {CERTIFIED} {record[CERTIFIED]}" if record.get(CERTIFIED) else ""
+        text = f"{record['id']}  {record['label']}{promised}  {record['vector']}  {record['reason']}"
     return printable(text.encode(errors="backslashreplace").decode()) + "\n"
 
 
-def _cells(record: Mapping[str, Any], count: int) -> list[Any]:
+def _cells(record: Mapping[str, Any], count: int, *, promised: bool) -> list[Any]:
     if "error" in record:
-        return [record["id"], "", *[""] * (2 * count + 2), f"unreadable: {record['error']}"]
+        return [record["id"], *[""] * (2 * count + 3 + promised), f"unreadable: {record['error']}"]
     probabilities = [f"{value:.6f}" for value in record["probabilities"].values()]
     return [
         record["id"],
         record["label"],
+        *([record[CERTIFIED]] if promised else []),
         *record["vector"],
         *probabilities,
         f"{record['margin']:.6f}",

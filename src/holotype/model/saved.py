@@ -1,4 +1,4 @@
-"""A saved model: its four files, what must be in each, and how they fit each other. All is checked before it is used.
+"""A saved model: its files, what must be in each, and how they fit each other. All is checked before it is used.
 
 It may come from anybody: what is wrong with it is an error when it is loaded, and never at the first image.
 """
@@ -18,6 +18,7 @@ from holotype.encoders.graph import check_sizes, first_line, read_graph
 from holotype.encoders.hub import Snapshot, is_in_snapshot
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import EncoderError, ExemplarError, ModelError
+from holotype.model.promises import PROMISES_FILE, Digest, Promise, Promises, Share
 from holotype.pointers import why_pointer
 from holotype.pool.exemplars import check_class_names
 from holotype.settings import FitSettings
@@ -27,11 +28,9 @@ SAVED = (NETWORK_FILE, HEAD_FILE, ARRAYS_FILE, DESCRIPTION_FILE)  # in the order
 FORMAT = 6
 _NO_DIGEST, _ONE_SLOPE = 4, 5  # the last that had no digest of the description; one slope for all, a temperature
 _READ = (_NO_DIGEST, _ONE_SLOPE, FORMAT)
-_MOST_BYTES = {DESCRIPTION_FILE: 2**26, ARRAYS_FILE: 2**31, HEAD_FILE: 2**31, NETWORK_FILE: 2**31}
+_MOST_BYTES = {DESCRIPTION_FILE: 2**26, ARRAYS_FILE: 2**31, HEAD_FILE: 2**31, NETWORK_FILE: 2**31, PROMISES_FILE: 2**26}
 
 Arrays = dict[str, NDArray[Any]]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -127,7 +126,21 @@ def read_files(folder: Path) -> dict[str, bytes]:
     """Read the files of a saved model. Raises `ModelError`: one is missing, too large, or a link out of the folder."""
     if not (folder / DESCRIPTION_FILE).exists():
         raise ModelError(f"expected a saved model in {folder} ({DESCRIPTION_FILE}), and there is none")
-    return {name: _read(folder, name) for name in SAVED}
+    promised = [PROMISES_FILE] if (folder / PROMISES_FILE).exists() else []
+    return {name: _read(folder, name) for name in [*SAVED, *promised]}
+
+
+def digest_of_model(description: bytes) -> str:
+    """Return the SHA-256 of model.json, which holds those of the other files: what tells a model from another."""
+    return hashlib.sha256(description).hexdigest()
+
+
+def parse_promises(files: Mapping[str, bytes], classes: Sequence[str], where: str) -> list[Promise]:
+    """Return the promises among the files of a saved model. Raises `ModelError` where they are not about it."""
+    if PROMISES_FILE not in files:
+        return []
+    model = digest_of_model(files[DESCRIPTION_FILE])
+    return Promises.read(files[PROMISES_FILE], model, classes, where).promises
 
 
 def _read(folder: Path, name: str) -> bytes:

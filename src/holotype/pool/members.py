@@ -3,6 +3,8 @@
 What systems leave beside people's files (previews, trash, resource forks) often ends as an image does, and is none.
 """
 
+from pathlib import Path
+
 from holotype.names import printable
 from holotype.pool.images import SUFFIXES
 
@@ -34,6 +36,7 @@ _JUNK = {
     "desktop.ini": _SETTINGS,
     ".directory": _SETTINGS,
 }
+_LOGS = (".log", ".out", ".err")
 _JUNK_STARTS = {"._": _MACOS, ".trash": _TRASH, ".nfs": "(deleted, and still open)"}
 _FIRST = frozenset(character for name in [*_JUNK, *_JUNK_STARTS] for character in (name[0], name[0].upper()))
 
@@ -61,6 +64,13 @@ def why_ignored(name: str) -> str | None:
 def why_junk(name: str) -> str:
     """Say why a file of this path is a system's and no person's; nothing where it may be a person's."""
     return _why_junk(path_parts(name))
+
+
+def is_nothing(path: Path) -> bool:
+    """Whether what is at `path` is hidden, empty, a log (a folder may have been made to log into) or a system's own."""
+    if path.name.startswith(".") or path.suffix in _LOGS or why_junk(path.name):
+        return True
+    return not (any(path.iterdir()) if path.is_dir() else path.stat().st_size)
 
 
 def _why_junk(parts: list[str]) -> str:

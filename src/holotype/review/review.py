@@ -10,14 +10,13 @@ import numpy as np
 
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
-from holotype.answers.forms import FORM_COLUMNS
+from holotype.answers.forms import form_lines
 from holotype.answers.index import MatchedAnswers
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported, NewAnswer, Verdict
 from holotype.answers.refine import refine
 from holotype.answers.rules import AnswerRules
 from holotype.errors import AnswersError
-from holotype.model.predictions import csv_line
 from holotype.names import command, counted
 from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.images import decode, thumbnail
@@ -252,12 +251,13 @@ class Review:
         """
         for label in labels:
             self._number(label)
-        yield ",".join(FORM_COLUMNS)
+        yield from form_lines(self._asked(n, labels))
+
+    def _asked(self, n: int, labels: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         for label in labels:
             questions = self.next(n, label)
             self.answers.draw((one.id, label) for one in questions if one.audit)
-            for one in questions:
-                yield csv_line([one.id, one.label, "", self.pool.digest(one.row)]).rstrip("\r\n")
+            yield from ((one.id, one.label, self.pool.digest(one.row)) for one in questions)
 
     def summary(self) -> Iterator[str]:
         """Yield a line per class: what was answered and found, what that is worth, and what the audit waits for."""

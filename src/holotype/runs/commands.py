@@ -25,6 +25,7 @@ from holotype.pool.images import contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool
 from holotype.pool.sources import holds_images
 from holotype.progress import Progress, Silent, in_steps
+from holotype.runs.certify import keep_holding
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.judgement import judge, uncounted_rows
@@ -142,7 +143,11 @@ def load_classifier(path: Path) -> Classifier:
     """Load a saved model, or that of a run; not while another takes its place. Raises `ModelError`."""
     folder = RunFolder(path.parent if path.name == MODEL else path)
     with folder.reading():
-        return folder.load_model() if folder.settings.exists() else Classifier.load(path)
+        if not folder.settings.exists():
+            return Classifier.load(path)
+        classifier = folder.load_model()
+    keep_holding(folder, classifier)
+    return classifier
 
 
 def predict_sources(
@@ -153,6 +158,8 @@ def predict_sources(
     Of several tars or folders, the ids in each are told apart by its path before them.
     """
     progress = progress or Silent()
+    for one in classifier.promises_:
+        progress.say(f"certified is about the images of {one.pool} as of {one.date}, and about no others: {one}")
     # a wrong one stops us now
     pools = {
         one: open_pool(one, allow_truncated=allow_truncated, progress=progress) for one in sources if holds_images(one)

@@ -11,7 +11,6 @@ from holotype import files, locks
 from holotype.answers.baseline import FOUND_BY, ReviewBaseline
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Rules
-from holotype.answers.salvage import salvage
 from holotype.checksums import file_digest, is_whole, read_checksums, write_checksums
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, HolotypeWarning, ModelError, OutputError
@@ -19,7 +18,7 @@ from holotype.model.classifier import MODEL, Classifier
 from holotype.model.saved import DESCRIPTION_FILE
 from holotype.names import command
 from holotype.pool.exemplars import Exemplar, resolve
-from holotype.pool.members import why_junk
+from holotype.pool.members import is_nothing
 from holotype.pool.pool import Pool
 from holotype.runs.differences import differences
 from holotype.settings import SETTINGS, UNFINISHED, Settings
@@ -29,7 +28,6 @@ from holotype.vectors.store import EmbeddingStore
 _LOCK = ".lock"
 _NEW = ".new"  # and a name of its own: where a file system has no locks, two may write
 _OLD = "old"
-_LOGS = (".log", ".out", ".err")
 
 
 class RunFolder:
@@ -40,7 +38,7 @@ class RunFolder:
     groups        what each image of the pool was taken for, and why
     unreadable    images without a vector, and why
     model         the classifier
-    predictions   of the test set
+    predictions   of the test set; `certified`: the images of the pool that are promised
     metrics       all figures; `evaluation`: those of a later test set
     report        with its `figures`
     sweep         a line for each candidate; `tuning`, `study`: of the chosen one's head
@@ -60,6 +58,7 @@ class RunFolder:
         self.unreadable = self.path / "unreadable.csv"
         self.model = self.path / MODEL
         self.predictions = self.path / "predictions.csv"
+        self.certified = self.path / "certified.csv"
         self.metrics = self.path / "metrics.json"
         self.evaluation = self.path / "evaluation.json"
         self.report = self.path / "report.html"
@@ -81,6 +80,7 @@ class RunFolder:
             self.unreadable,
             self.model,
             self.predictions,
+            self.certified,
             self.tuning,
             self.sweep,
             self.figures,
@@ -163,7 +163,7 @@ class RunFolder:
         if not self.path.exists():
             return False
         return not self.path.is_dir() or not all(
-            path in (self.answers, self.map) or _is_nothing(path) for path in self.path.iterdir()
+            path in (self.answers, self.map) or is_nothing(path) for path in self.path.iterdir()
         )
 
     def claim(self, settings: Settings) -> None:
@@ -172,12 +172,23 @@ class RunFolder:
 
     def change_settings(self, settings: Settings) -> None:
         """Write other settings of the run that is here, and note what they are."""
-        files.write(self.settings, settings.to_toml())
+        self.change({self.settings: settings.to_toml()})
+
+    def change(self, contents: Mapping[Path, str | None]) -> None:
+        """Write other contents of files of the run that is here, or remove them, and note what they are."""
+        for path, content in contents.items():
+            if content is not None:
+                files.write(path, content)
+            else:
+                path.unlink(missing_ok=True)
         digests = read_checksums(self.checksums)
         if self._is_outdated(digests, self.metrics):
             self.checksums.unlink()  # else it would be newer than the results
         elif digests:
-            write_checksums(self.checksums, digests | {self.settings.name: file_digest(self.settings)})
+            names = {path: path.relative_to(self.path).as_posix() for path in contents}
+            kept = {name: digest for name, digest in digests.items() if name not in names.values()}
+            new = {name: file_digest(path) for path, name in names.items() if contents[path] is not None}
+            write_checksums(self.checksums, kept | new)
 
     def _seal(self) -> None:
         """Note what the results are, so that it is seen when one is damaged, or of another run."""
@@ -317,10 +328,6 @@ class RunFolder:
         """Return the log of answers, which is made where there is none. Raises `AnswersError`."""
         return AnswerLog(self.answers, rules)
 
-    def salvage_answers(self) -> str:
-        """Keep what is whole of damaged answers (`salvage`); return what was done, in words."""
-        return salvage(self.answers)
-
     def read_answers(self) -> list[Answer]:
         """Return the answers that hold; none where nobody gave any."""
         if not self.answers.exists():
@@ -391,10 +398,3 @@ def _remove(path: Path, aside: Path) -> None:
         path.rename(aside / f"{_OLD}-{path.name}")
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_nothing(path: Path) -> bool:
-    """Whether `path` is hidden, empty, a log (OUT may have been made to log into) or of the file system."""
-    if path.name.startswith(".") or path.suffix in _LOGS or why_junk(path.name):
-        return True
-    return not (any(path.iterdir()) if path.is_dir() else path.stat().st_size)

@@ -24,6 +24,7 @@ from holotype.model.predictions import NONE, Predictions, csv_line
 from holotype.model.tuning import Tuned
 from holotype.names import command, counted
 from holotype.pool.pool import Pool
+from holotype.runs.card import CARD, model_card
 from holotype.runs.comparison import SearchComparison
 from holotype.runs.folder import RunFolder
 from holotype.settings import HeadName, Threshold
@@ -214,6 +215,7 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
         "versions": versions(),
     }
     files.write(folder.metrics, json.dumps(metrics, indent=1, allow_nan=False))
+    files.write(folder.model / CARD, model_card(chosen.classifier, metrics))
     result.baseline.save(folder.baseline)
 
 

@@ -17,10 +17,11 @@ from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.classifier import Classifier
 from holotype.model.duplicates import near_rows
+from holotype.model.promises import read_promises
 from holotype.model.rows import PoolLabels, agreed, plan
 from holotype.model.splits import ALWAYS, Split
 from holotype.model.tuning import tune
-from holotype.names import counted
+from holotype.names import command, counted
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool, digest_of
 from holotype.progress import Progress, Silent, in_steps
@@ -117,6 +118,7 @@ def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     """Do the stages, and let what they lead to take the place of what was in `folder`, of which the lock is held."""
     settings = inputs.settings.model_copy(update={"out": str(folder.path.absolute())})
     folder.claim(settings)
+    falls = read_promises(folder.model)
     result = _sweep(inputs, folder, progress)
     if inputs.unchanged is not None:
         inputs.unchanged.check()
@@ -125,6 +127,9 @@ def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
         write_report(new, report_content(settings, inputs.pool, result))
         write(new.settings, settings.to_toml())
     folder.finish()
+    if falls:
+        names, again = ", ".join(one.label for one in falls), command("certify", folder.path)
+        progress.say(f"the model is another now, so what was promised of {names} does not hold any more; new: {again}")
     return result
 
 

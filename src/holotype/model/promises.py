@@ -1,0 +1,161 @@
+"""Promises that were made for a saved model: they lie beside it, and are about it alone."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from holotype.checksums import digest_of_values
+from holotype.errors import ModelError
+from holotype.filestate import regular
+from holotype.names import counted
+
+PROMISES_FILE = "promises.json"  # beside the model's own files
+CERTIFIED = "certified"  # what it is called in a file of predictions
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class RecallEstimate(_Part):
+    """An estimate of how many of a class's images are among those that are promised, from `asked` others.
+
+    value   the likeliest; low, high: with the confidence of the promise
+    """
+
+    value: Share
+    low: Share
+    high: Share
+    asked: Count
+
+    def __str__(self) -> str:
+        return (
+            f"Estimated, not promised: {_percent(round(self.value, 2))} of the pool's images of the class are among "
+            f"them, {_percent(math.floor(100 * self.low) / 100)} to {_percent(math.ceil(100 * self.high) / 100)} by "
+            f"{counted(self.asked, 'answer')} about others"
+        )
+
+
+class Promise(_Part):
+    """Of the images of a pool that a model gives a class with a probability of `threshold` or more.
+
+    label       the class; an image counts for its likeliest class
+    precision   of these images at least so many show it, with the `confidence`: that is the promise
+    together    so many classes were promised at once, and all of it holds with the confidence
+    covered     how many images of the pool that is; `among`: how many it was drawn from
+    asked, yes  of so many, drawn at random, so many were said to show it
+    sample      the images that this rests on, by the SHA-256 of their content, and whether they were said to show it
+    who         whose answers these are
+    pool        what the images were called together, `images` a digest of their contents, `date` when (UTC)
+    """
+
+    label: str
+    precision: Share
+    confidence: Share
+    together: Annotated[int, Field(ge=1)]
+    threshold: Share
+    covered: Count
+    among: Count
+    asked: Count
+    yes: Count
+    sample: dict[Digest, bool]
+    who: list[str]
+    pool: str
+    images: Digest
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    recall: RecallEstimate | None = None
+
+    def __str__(self) -> str:
+        at_once = "" if self.together == 1 else f" for all {self.together} classes together"
+        return (
+            f"{self.label}: at least {_percent(self.precision)} of {counted(self.covered, 'image')} show it, with "
+            f"{_percent(self.confidence)} confidence{at_once}: those of {self.pool} that the model gives it with a "
+            f"probability of {self.threshold:.3g} or more ({self.yes:,} of {self.asked:,} drawn at random show it, by "
+            f"the answers of {self.answered_by}, {self.date})"
+        )
+
+    @property
+    def answered_by(self) -> str:
+        """Whose answers it rests on, in words."""
+        return ", ".join(one or "somebody" for one in self.who) or "nobody"
+
+
+class Promises(_Part):
+    """What promises.json holds.
+
+    model    SHA-256 of the model.json that they are about
+    digest   of all that stands here but the digest itself
+    """
+
+    format: Literal[1] = 1
+    model: Digest
+    promises: list[Promise]
+    digest: Digest | None = None
+
+    def to_json(self) -> str:
+        """Return the text of the file, with its digest."""
+        values = self.model_dump(mode="json", exclude={"digest"})
+        return json.dumps(values | {"digest": digest_of_values(values)}, indent=1)
+
+    @classmethod
+    def read(cls, content: bytes, model: str, classes: Sequence[str], where: str) -> Self:
+        """Return what a file holds. Raises `ModelError` where it is damaged, or about another model than `model`."""
+        try:
+            digest = digest_of_values(json.loads(content))
+            found = cls.model_validate_json(content)
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it cannot be read"
+            raise ModelError(f"{_place(where)} is damaged ({fault}); {_REMOVE}") from None
+        if found.digest != digest:
+            raise ModelError(f"{_place(where)} is not as it was written; {_REMOVE}")
+        if found.model != model:
+            raise ModelError(f"{_place(where)} is about another model than the one beside it; {_REMOVE}")
+        labels = [one.label for one in found.promises]
+        if len({*labels}) < len(labels) or not {*labels} <= {*classes}:
+            raise ModelError(f"{_place(where)} is about other classes than the model's; {_REMOVE}")
+        return found
+
+
+_REMOVE = "copy the folder again, or remove this file: then nothing is promised"
+
+
+def _place(where: str) -> str:
+    return f"{where}/{PROMISES_FILE}"
+
+
+def certified(
+    promises: Iterable[Promise], classes: Sequence[str], probabilities: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return (n,) number of the class that is promised of each image; K where none is.
+
+    probabilities   (n, K + 1), "none" last
+    """
+    found = np.full(len(probabilities), len(classes))
+    if len(probabilities):
+        likeliest = probabilities[:, :-1].argmax(axis=1)
+        for one in promises:
+            k = list(classes).index(one.label)
+            found[(likeliest == k) & (probabilities[:, k] >= one.threshold)] = k
+    return found
+
+
+def read_promises(model: Path) -> list[Promise]:
+    """Return what was promised of the saved model in the folder `model`, as far as that can be read."""
+    with suppress(OSError, ValueError):
+        return Promises.model_validate_json(regular(model / PROMISES_FILE).read_bytes()).promises
+    return []
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.10g} %"

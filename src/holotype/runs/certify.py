@@ -1,0 +1,212 @@
+"""A promise of a run's classes: what its model says of the pool, a random sample to answer, and where it is written."""
+
+import csv
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from holotype import files
+from holotype.answers.audit import CONFIDENCE
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.certify import PRECISION
+from holotype.answers.forms import form_lines
+from holotype.answers.log import AnswerLog
+from holotype.answers.scored import Certified, ScoredPool, still_holding
+from holotype.errors import AnswersError, HolotypeWarning, OutputError
+from holotype.filestate import regular
+from holotype.model.classifier import Classifier
+from holotype.model.predictions import csv_line
+from holotype.model.promises import CERTIFIED, PROMISES_FILE, Promise, Promises, certified
+from holotype.model.saved import DESCRIPTION_FILE, digest_of_model
+from holotype.names import command, counted
+from holotype.pool.pool import Pool, open_pool
+from holotype.progress import Progress, Silent, in_steps
+from holotype.runs.card import CARD, model_card
+from holotype.runs.folder import RunFolder
+from holotype.runs.places import find_inputs
+from holotype.runs.report.promised import with_promises
+from holotype.vectors.store import EmbeddingStore
+
+
+@dataclass(frozen=True)
+class Certification:
+    """The saved model of a run, and what it says of the pool. It is about this model: what was promised falls with it.
+
+    scored   what the model says
+    store    the vectors that it says it of
+    """
+
+    folder: RunFolder
+    classifier: Classifier
+    scored: ScoredPool
+    store: EmbeddingStore
+
+    @classmethod
+    def open(cls, folder: RunFolder, pool: Pool, baseline: ReviewBaseline, progress: Progress) -> "Certification":
+        """Let the model of the run in `folder` score `pool`; vectors that are missing are computed.
+
+        Raises `HolotypeError` where there is no model, or it is about other classes.
+        """
+        classifier = folder.load_model()
+        model = digest_of_model((folder.model / DESCRIPTION_FILE).read_bytes())
+        if CERTIFIED in classifier.classes_:
+            raise AnswersError(
+                f"predictions say in a column {CERTIFIED} what is promised, and a class is called so too: call the "
+                "class something else, in a run of its own"
+            )
+        store = folder.open_store(classifier.encoder_, pool)
+        vectors = store.embed(progress)
+        with in_steps(progress, "score the pool"):
+            scored = ScoredPool.of(classifier, model, pool, vectors, baseline.exemplar_rows, baseline.held_out)
+        return cls(folder, classifier, scored, store)
+
+    def attempt(
+        self,
+        log: AnswerLog,
+        labels: Sequence[str],
+        precision: float = PRECISION,
+        confidence: float = CONFIDENCE,
+        answers: int | None = None,
+    ) -> list[Certified]:
+        """Promise what can be promised of `labels`, as `ScoredPool.certify` does, and write it down.
+
+        Promises of other classes stay as long as their answers and images do.
+        """
+        self.check()
+        found = self.scored.certify(log, labels, precision, confidence, answers)
+        kept = [
+            one
+            for one in still_holding(self.classifier.promises_, self.scored.answered(log))
+            if one.images == self.scored.images and not _replaced(one, found)
+        ]
+        made = {one.label: one for one in [*kept, *(one.promise for one in found if one.promise)]}
+        promises = [made[label] for label in self.scored.classes if label in made]
+        if promises or self.classifier.promises_:
+            self.write(promises)
+        return found
+
+    def check(self) -> None:
+        """Raise `OutputError` where the model in the folder is not the one that is certified."""
+        with suppress(OSError):
+            if digest_of_model((self.folder.model / DESCRIPTION_FILE).read_bytes()) == self.scored.model:
+                return
+        raise OutputError(f"the model in {self.folder.model} is another now, or gone: certify again")
+
+    def write(self, promises: Sequence[Promise]) -> None:
+        """Write `promises`, and no others, wherever the run says what is promised."""
+        folder, scored = self.folder, self.scored
+        self.classifier.promises_ = list(promises)
+        text = Promises(model=scored.model, promises=self.classifier.promises_).to_json()
+        changed: dict[Path, str | None] = {folder.model / PROMISES_FILE: text if promises else None}
+        changed[folder.model / CARD] = model_card(self.classifier, folder.metrics)
+        changed[folder.certified] = "".join(map(csv_line, self._covered())) if promises else None
+        if (names := _ids(folder.predictions)) is not None:
+            features, _ = self.store.take([name for name in names if name in scored.pool.rows])
+            kept = [name for name in names if name in scored.pool.rows]
+            changed[folder.predictions] = self.classifier.predict_features(kept, features).to_csv()
+        with suppress(OSError):
+            changed[folder.report] = with_promises(folder.report.read_text(encoding="utf-8"), promises)
+        folder.change(changed)
+
+    def _covered(self) -> Iterator[Sequence[object]]:
+        """The images that are promised, as lines of a table."""
+        scored = self.scored
+        yield "id", "class", "probability"
+        numbers = certified(self.classifier.promises_, scored.classes, scored.probabilities)
+        for row in np.flatnonzero((numbers < len(scored.classes)) & scored.eligible).tolist():
+            k = numbers[row]
+            yield scored.pool.ids[row], scored.classes[k], f"{scored.probabilities[row, k]:.6f}"
+
+    def form(self, found: Sequence[Certified]) -> list[str]:
+        """Return the lines of a form of what is to be answered; nothing where that is nothing.
+
+        They come in the order in which images are drawn, which says nothing of their probabilities.
+        """
+        scored = self.scored
+        asked = [
+            (scored.pool.ids[row], one.label, scored.pool.digest(row))
+            for one in found
+            for row in sorted(one.decision.wanted, key=lambda row: scored.numbers[row])
+        ]
+        return list(form_lines(asked)) if asked else []
+
+
+def _replaced(old: Promise, found: Sequence[Certified]) -> bool:
+    """Whether a promise gives way: to another one, or as it could not be made again."""
+    asked = old.precision, old.confidence, old.together
+    return any(
+        one.label == old.label and (one.promise is not None or (one.precision, one.confidence, len(found)) == asked)
+        for one in found
+    )
+
+
+def _ids(predictions: Path) -> list[str] | None:
+    """The images of a file of predictions; None where there is none."""
+    with suppress(OSError):
+        lines = csv.DictReader(io.StringIO(regular(predictions).read_text(encoding="utf-8"), newline=""))
+        return [line["id"] for line in lines]
+    return None
+
+
+def certify_run(
+    out: Path,
+    label: str | None = None,
+    precision: float = PRECISION,
+    confidence: float = CONFIDENCE,
+    answers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[str], list[str]]:
+    """Promise a precision of a class of the run in `out`, or of all its classes at once.
+
+    Returns what is said, and the lines of a form with the images of the random sample that are to be answered first;
+    nothing where none are. What can be promised is written into the run. Raises `HolotypeError`.
+    """
+    progress, folder = progress or Silent(), RunFolder(out)
+    folder.read_settings()  # where there is no run, no folder is made
+    if not files.is_writable(out):
+        raise OutputError(f"{out} can only be read, and a promise is written there: copy the folder of the run")
+    with folder.lock("holotype certify"):
+        settings = find_inputs(folder, needed=["images"])
+        if label is not None and label not in settings.exemplars:
+            raise AnswersError(f"expected one of the classes {', '.join(settings.exemplars)}, got {label!r}")
+        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+        baseline = folder.read_baseline(list(settings.exemplars), pool)
+        certification = Certification.open(folder, pool, baseline, progress)
+        with folder.open_answers() as log:
+            labels = [label] if label is not None else list(settings.exemplars)
+            found = certification.attempt(log, labels, precision, confidence, answers)
+    form = certification.form(found)
+    lines = [line for one in found for line in one.lines()]
+    again = ["certify", out, *(["--class", label] if label is not None else [])]
+    again += ["--precision", f"{precision:g}"] if precision != PRECISION else []
+    again += ["--confidence", f"{confidence:g}"] if confidence != CONFIDENCE else []
+    if form:
+        given = ["--answers", answers] if answers is not None else []
+        lines.append(
+            f"{counted(len(form) - 1, 'image')} to answer: fill in the form, give it to "
+            f"{command('answer', out, 'FORM')}, and then: {command(*again, *given)}"
+        )
+    elif enough := [one.decision.enough for one in found if one.decision.enough is not None]:
+        lines.append(f"to go on: {command(*again, '--answers', max(enough))}")
+    return lines, form
+
+
+def keep_holding(folder: RunFolder, classifier: Classifier) -> None:
+    """Let `classifier`, of the run in `folder`, promise only what still rests on the answers as they are now."""
+    if not classifier.promises_:
+        return
+    kept = still_holding(classifier.promises_, folder.read_answers())
+    for one in classifier.promises_:
+        if one not in kept:
+            warnings.warn(
+                f"what was promised of {one.label} does not hold any more, as answers that it rests on were changed: "
+                f"{command('certify', folder.path, '--class', one.label)} says what can be promised now",
+                HolotypeWarning,
+                stacklevel=3,
+            )
+    classifier.promises_ = kept
