@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from holotype import Settings, run
+from holotype.review.atlas import Atlas
 from holotype.review.review import Review
 from holotype.review.server import create_app, make_server
 
@@ -50,6 +51,13 @@ def make_run(folder: Path, network: str, picture: Callable[[int], NDArray[np.uin
     )
     run(settings, folder / "out")
     return folder / "out"
+
+
+def make_map(out: Path, folder: Path) -> bytes:
+    """Return the map of the run `out` as a copy of it in `folder` keeps it."""
+    with Review.open(shutil.copytree(out, folder / "out")) as review:
+        Atlas(review).make()
+        return review.folder.map.read_bytes()
 
 
 @contextmanager

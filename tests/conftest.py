@@ -233,6 +233,14 @@ def made_run(tmp_path_factory: pytest.TempPathFactory, network: str, picture: Pi
         return make_run(tmp_path_factory.mktemp("run"), network, picture)
 
 
+@pytest.fixture(scope="session")
+def kept_map(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The map of that run, as it is kept there."""
+    from browser import make_map
+
+    return make_map(made_run, tmp_path_factory.mktemp("mapped"))
+
+
 @pytest.fixture(scope="module")
 def reviewed_run(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run for the tests of the review page."""

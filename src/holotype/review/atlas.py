@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
@@ -140,14 +140,15 @@ class Atlas:
 
     def _run(self) -> None:
         try:
-            self._make()
+            self.make()
         except HolotypeError as error:
             self._end("failed", str(error))
         except Exception:
             logging.getLogger("uvicorn.error").exception("the map could not be made")
             self._end("failed", "this should not have happened; the terminal says more")
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """Take the map that was kept, or have one laid out and keep it. Raises `HolotypeError`."""
         vectors, path = self._review.state.baseline.vectors, self._review.folder.map
         points, note = Points.load(path, vectors), ""
         if points is None:
@@ -182,10 +183,13 @@ class Atlas:
         return {"state": self.state, "done": self.done, "total": self.total, "message": self.message}
 
     def points(self, start: int = 0) -> dict[str, Any]:
-        """Return the points from `start` on: rows and places as little-endian uint32 and uint16, in base64."""
+        """Return the points from `start` on, rows and places as little-endian uint32 and uint16 in base64.
+
+        total   images of the pool
+        """
         points = self._known()
-        rows, places = points.rows[start:], points.places[start:]
-        return {"rows": _base64(rows, "<u4"), "places": _base64(places, "<u2"), "count": len(points.rows)}
+        rows, places = _base64(points.rows[start:], "<u4"), _base64(points.places[start:], "<u2")
+        return {"rows": rows, "places": places, "count": len(points.rows), "total": len(self._review)}
 
     def states(self, label: str) -> dict[str, Any]:
         """Return how each point stands to the class `label`, a digit each: a place in `STATES`.
@@ -196,6 +200,13 @@ class Atlas:
         points = self._with_later()
         found = stand(state, k, {self._review.pool.rows[one]: how for one, how in self._review.known(label).items()})
         return {"states": (found[points.rows] + np.uint8(ord("0"))).tobytes().decode(), "count": len(points.rows)}
+
+    def images(self, label: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return what is known of `rows`, and what was answered about them by the class `label`."""
+        ids, known, refined = self._review.ids, self._review.known(label), self._review.state.refined
+        return [
+            {"row": row, "id": ids[row], "why": refined.reason(row), "verdict": known.get(ids[row], "")} for row in rows
+        ]
 
     def _known(self) -> Points:
         if self._points is None:

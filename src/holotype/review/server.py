@@ -46,6 +46,10 @@ SERVED = {
             "pages",
             "sheet",
             "cell",
+            "map",
+            "plot",
+            "gestures",
+            "selected",
             "gallery",
             "viewer",
             "status",
@@ -303,6 +307,10 @@ def _add_map(app: FastAPI, session: Session) -> None:
     def states(label: Label) -> Response:
         session.check_label(label)
         return Json(atlas.states(label))
+
+    @app.get("/api/images")
+    def images(label: Label, rows: str) -> Response:
+        return Json({"images": session.images(label, _rows("rows", rows)[:MOST])})
 
 
 def _download(name: str, kind: str, content: str) -> Response:

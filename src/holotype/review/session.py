@@ -225,6 +225,13 @@ class Session:
             "changes": {"joined": self._named(changes.joined), "left": self._named(changes.left)},
         }
 
+    def images(self, label: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return what the page shows of `rows` that it chose itself."""
+        self.check_label(label)
+        for row in rows:
+            self._check_row(row)
+        return self.atlas.images(label, rows)
+
     def check_label(self, label: str) -> None:
         """Raise when there is no such class."""
         if label not in self.review.classes:

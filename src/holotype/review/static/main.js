@@ -1,6 +1,7 @@
 // The page: which view is on the screen, the keys, the notices.
 
 import { Applying } from "./applying.js";
+import { AtlasView } from "./map.js";
 import { isolated } from "./names.js";
 import { Session } from "./session.js";
 import { draggable, droppable, Exemplars } from "./exemplars.js";
@@ -9,6 +10,7 @@ import { One } from "./one.js";
 import { Pages } from "./pages.js";
 import { pictureOf } from "./pictures.js";
 import { get } from "./server.js";
+import { Selected } from "./selected.js";
 import { Sheet } from "./sheet.js";
 import { StatusView } from "./status.js";
 import { Viewer } from "./viewer.js";
@@ -29,6 +31,8 @@ const views = {
   pages: new Pages(session, sheet),
   one: new One(session),
   gallery: new Gallery(session, viewer, makeExemplar),
+  map: new AtlasView(session, viewer, openSelected, makeExemplar),
+  selected: new Selected(session, sheet, () => openMode("map")),
 };
 let mode = "pages";
 
@@ -46,20 +50,28 @@ function openMode(wanted) {
   if (session.unlearnt) session.refit();
 }
 
+/** Look through `rows` that were chosen on the map. */
+function openSelected(rows) {
+  views.selected.choose(rows);
+  openMode("selected");
+}
+
 /** What does not depend on the server: the view, the names, the address that a reload comes back to. */
 function place() {
+  const base = mode === "selected" ? "map" : mode;
   element("main").dataset.mode = mode;
   element("one").hidden = element("answers").hidden = mode !== "one";
-  element("pages").hidden = mode !== "pages";
+  element("pages").hidden = mode !== "pages" && mode !== "selected";
   element("gallery").hidden = mode !== "gallery";
+  element("map").hidden = mode !== "map";
   for (const button of document.querySelectorAll("[data-mode]:is(button)"))
-    button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    button.setAttribute("aria-pressed", String(button.dataset.mode === base));
   tabs.forEach((tab, k) => {
     if (k === session.number) tab.setAttribute("aria-current", "true");
     else tab.removeAttribute("aria-current");
   });
   for (const one of document.querySelectorAll(".of-class")) one.textContent = session.label;
-  history.replaceState(null, "", `#${new URLSearchParams({ class: session.label, mode })}`);
+  history.replaceState(null, "", `#${new URLSearchParams({ class: session.label, mode: base })}`);
 }
 
 function fillOthers() {
@@ -228,7 +240,7 @@ function pressed(event) {
 /** True when the key means something. */
 function act(key, event, button) {
   const verdict = { y: "yes", n: "no", u: "unsure" }[key.toLowerCase()];
-  const modes = { p: "pages", q: "one", l: "gallery", Escape: "pages" }[key.length > 1 ? key : key.toLowerCase()];
+  const modes = { p: "pages", q: "one", l: "gallery", m: "map", Escape: "pages" }[key.length > 1 ? key : key.toLowerCase()];
   if (verdict && mode === "one") views.one.answer(verdict);
   else if (/^[1-9]$/.test(key) && mode === "one") answerNumber(Number(key) - 1);
   else if (key.toLowerCase() === "z" || key === "Backspace") session.undo();
@@ -289,6 +301,9 @@ session.hear("undone", (entry) => {
   } else if (entry.kind === "page") {
     openMode("pages");
     views.pages.back(entry.cells);
+  } else if (entry.kind === "selected") {
+    openSelected([]);
+    views.selected.again(entry);
   }
 });
 

@@ -142,7 +142,7 @@ export class Session extends EventTarget {
 
 /** As how many answers an act counts, done or undone: of a page, or of an exemplar, the ranking learns at once. */
 function weight(entry) {
-  return entry.learn || entry.kind === "page" ? BATCH : 1;
+  return entry.learn || ["page", "selected"].includes(entry.kind) ? BATCH : 1;
 }
 
 function remembered() {

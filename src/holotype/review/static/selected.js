@@ -1,0 +1,106 @@
+// Images that were chosen on the map, a page at a time: marked as on the pages, and then back to the map.
+
+import { Cell, know } from "./cell.js";
+import { get, pause } from "./server.js";
+
+export class Selected {
+  /** `back` leaves this view. */
+  constructor(session, sheet, back) {
+    this.session = session;
+    this.sheet = sheet;
+    this.back = back;
+    this.rows = [];
+    this.forget();
+    session.hear("answered", ({ answers }) => this.tell(answers));
+    session.hear("undone", ({ answers = [] }) => this.tell(answers.map((one) => ({ ...one, verdict: "" }))));
+  }
+
+  forget() {
+    this.cells = [];
+    this.start = 0;
+    this.none = "";
+  }
+
+  /** Have these `rows` shown when the view is opened. */
+  choose(rows) {
+    this.forget();
+    this.rows = rows;
+    this.label = this.session.label;
+  }
+
+  enter() {
+    this.active = true;
+    if (this.label !== this.session.label) this.choose(this.rows);
+    if (this.cells.length) return this.sheet.place(this, this.cells);
+    return this.show();
+  }
+
+  leave() {
+    this.active = false;
+  }
+
+  /** Show the page that begins at `start`. */
+  async show() {
+    const { label, rows, start } = this;
+    this.none = "Looking for the images…";
+    this.place([]);
+    const images = await this.asked(rows.slice(start, start + this.sheet.count), label);
+    if (rows !== this.rows || label !== this.label || start !== this.start) return;
+    this.none = "Nothing was chosen on the map.";
+    this.place(images.map((image) => new Cell(image, image.verdict)));
+  }
+
+  async asked(rows, label) {
+    while (rows.length && label === this.session.label) {
+      try {
+        return (await get("/api/images", { label, rows: rows.join(",") })).images;
+      } catch (error) {
+        this.session.tell("offline", error.message);
+        await pause(1000);
+      }
+    }
+    return [];
+  }
+
+  place(cells) {
+    this.cells = cells;
+    if (this.active) this.sheet.place(this, cells);
+  }
+
+  async submit() {
+    const { sheet, session, label, start } = this;
+    if (session.outbox.full) return;
+    const answers = sheet.answers(label);
+    const cells = this.cells.map(({ question, known, mark }) => ({ question, known, mark }));
+    const text = `${answers.length} ${answers.length === 1 ? "answer" : "answers"} about images of the map`;
+    const saving = answers.length && session.answer({ kind: "selected", label, answers, text, cells });
+    this.start = start + this.cells.length;
+    if (this.start < this.rows.length) this.show();
+    else this.back();
+    if (answers.length && !(await saving)) this.again({ cells });
+  }
+
+  /** Show a page again that was undone, or not taken, as it was marked. */
+  again({ cells }) {
+    this.label = this.session.label;
+    this.rows = cells.map(({ question }) => question.row);
+    this.start = 0;
+    this.place(cells.map(({ question, known, mark }) => new Cell(question, known, mark)));
+  }
+
+  resize() {
+    return this.show();
+  }
+
+  tell(answers) {
+    know(this.cells, this.label, answers);
+    if (this.active) this.sheet.tell();
+  }
+
+  /** True when the key was for the page. */
+  key(event) {
+    if (event.key !== "Escape") return this.sheet.key(event);
+    this.back();
+    return true;
+  }
+}
