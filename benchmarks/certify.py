@@ -98,12 +98,12 @@ class Case:
             k = self.classes.index(one.label)
             if one.promise is not None:
                 assert one.decision.reached is not None
-                rows = one.decision.reached.part.rows
+                rows = one.decision.reached.top.rows
                 assert one.promise.covered == len(rows)
                 self.promised, self.covered = True, max(self.covered, len(rows))
                 self.broken |= float((self.truth[rows] == k).mean()) < one.precision
             if one.decision.next is not None:
-                rows = one.decision.next.part.rows
+                rows = one.decision.next.top.rows
                 self.broken |= float((self.truth[rows] == k).mean()) < one.decision.low
 
 

@@ -147,6 +147,19 @@ def test_all_classes_are_promised_together(holotype: Holotype, out: Path) -> Non
     assert {one.together for one in promises(out)} == {3}
 
 
+def test_the_recall_is_estimated_where_it_is_asked_for(holotype: Holotype, out: Path) -> None:
+    said, asked = certify(holotype, out, "--class", "red", "--recall", "40")
+    assert "red: Estimated, not promised: " in said
+    assert 40 < len(asked) <= 110
+    (found,) = promises(out)
+    assert found.recall is not None
+    assert 0 < found.recall.low <= found.recall.value <= found.recall.high <= 1
+    for name in ("report.html", "model/README.md"):
+        assert "Estimated, not promised" in (out / name).read_text()
+    certify(holotype, out, "--class", "red")
+    assert promises(out) == [found]  # it stays with the promise
+
+
 def test_what_cannot_be_promised_is_said_with_what_can(holotype: Holotype, out: Path) -> None:
     said, asked = certify(holotype, out, "--class", "red", wrong=tuple(str(row) for row in range(10, 240, 30)))
     assert re.search(r"0\.95 with 95 % confidence cannot be promised .*what can is 0\.\d\d", said)
@@ -179,7 +192,7 @@ def test_it_falls_when_answers_are_changed(holotype: Holotype, out: Path) -> Non
     images = RunFolder(out).read_settings().images
     code, lines, told = holotype("predict", out, images)
     assert code == 0
-    assert "does not hold any more, as answers that it rests on were changed" in told
+    assert "does not hold any more, as answers that it rests on were changed or are gone" in told
     assert "certified" not in lines
     said, _ = certify(holotype, out, "--class", "red", wrong=(one.id,))
     assert all(other.sample != found.sample for other in promises(out))

@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,23 @@ _OF_REPEAT = {"--out", "--force", "--resume"} | _PLACES  # what goes with the fo
 _QUOTE = "if the shell made several arguments of one pattern, quote it, as in 'pool-{000..150}.tar'"
 
 _Wrong: Any = typer.BadParameter.__bases__[0]  # whatever is wrong with an argument: typer has a click of its own
+
+
+class OutputFormat(StrEnum):
+    """How predictions are printed."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TABLE = "table"
+
+
+class ArithmeticName(StrEnum):
+    """What the encoder computes in."""
+
+    AUTO = "auto"
+    F32 = "f32"
+    BF16 = "bf16"
+    INT8 = "int8"
 
 
 class _Help:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from contextlib import nullcontext
-from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from holotype.arguments import (
+    ArithmeticName,
     Commands,
+    OutputFormat,
     read_exemplars,
     read_options,
     read_thresholds,
@@ -28,23 +29,6 @@ app = Commands(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-class OutputFormat(StrEnum):
-    """How predictions are printed."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    TABLE = "table"
-
-
-class ArithmeticName(StrEnum):
-    """What the encoder computes in."""
-
-    AUTO = "auto"
-    F32 = "f32"
-    BF16 = "bf16"
-    INT8 = "int8"
 
 
 def _print_version(wanted: bool) -> None:
@@ -312,8 +296,10 @@ def certify(
     precision: Annotated[float, typer.Option(help="What is to be promised.")] = 0.95,
     confidence: Annotated[float, typer.Option(help="With which it is to hold.")] = 0.95,
     answers: Annotated[
-        int | None, typer.Option(help="Of a class, at the most (else 60, or what the first threshold takes).")
+        int | None,
+        typer.Option(help="About a class, that it may rest on (else 60, or what the first threshold takes)."),
     ] = None,
+    recall: Annotated[int, typer.Option(help="Estimate the recall as well, by so many answers about others.")] = 0,
     images: Moved = None,
 ) -> None:
     """Promise a precision: answer a random sample, and know from which probability on it holds in this pool.
@@ -325,7 +311,7 @@ def certify(
 
     _note_place(folder, images)
     progress = Terminal()
-    lines, form = certify_run(folder, label, precision, confidence, answers, progress)
+    lines, form = certify_run(folder, label, precision, confidence, answers, recall, progress)
     for line in lines if form else ():
         progress.say(line)
     _print_lines(form or lines)

@@ -86,9 +86,9 @@ class TopSet:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of a part: `yes` of the first `asked` rows show the class."""
+    """What was seen of a set: `yes` of the first `asked` rows show the class."""
 
-    part: TopSet
+    top: TopSet
     asked: int
     yes: int
 
@@ -192,7 +192,7 @@ def decide(parts: Sequence[TopSet], known: Mapping[int, bool], goal: Goal, answe
         sample |= dict.fromkeys(part.rows[:passed].tolist())
     if next_ is None:
         return Finding(reached, list(sample))
-    low, order = _low(shown, len(next_.part), goal.level), next_.part.rows
+    low, order = _low(shown, len(next_.top), goal.level), next_.top.rows
     if _is_hopeless(next_, goal):
         return Finding(reached, list(sample), next_, low)
     wanted = _wanted(parts, known, goal, answers)
@@ -226,7 +226,7 @@ def _is_hopeless(look: Look, goal: Goal) -> bool:
     """Whether so many were wrong that more answers will hardly prove the precision."""
     from scipy.special import bdtr
 
-    wrong, part = look.asked - look.yes, look.part
+    wrong, part = look.asked - look.yes, look.top
     if wrong >= _too_many(len(part), goal.precision):
         return True
     return wrong > 0 and float(bdtr(look.yes, look.asked, goal.precision)) < _HOPELESS
@@ -238,7 +238,7 @@ def _needed(look: Look, goal: Goal) -> tuple[int | None, int | None]:
     rate, counts = wrong / asked if asked else 0.0, _COUNTS
     while True:
         counts = max(counts, 1 << wrong.bit_length())
-        sizes = sample_sizes(len(look.part), goal.precision, goal.level, counts)
+        sizes = sample_sizes(len(look.top), goal.precision, goal.level, counts)
         likely = [n for may_be, n in enumerate(sizes) if may_be >= wrong and wrong + (n - asked) * rate <= may_be]
         if likely or len(sizes) < counts or counts > _MOST_WRONG:
             return (sizes[wrong] if wrong < len(sizes) else None), (likely[0] if likely else None)

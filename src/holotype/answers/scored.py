@@ -1,7 +1,7 @@
 """What a saved model says of the images of a pool, and what can be promised of that by the answers."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,13 +10,24 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.answers.certify import ANSWERS, Finding, Goal, TopSet, decide, parts_of, random_numbers, sample_sizes
+from holotype.answers.certify import (
+    ANSWERS,
+    Finding,
+    Goal,
+    Look,
+    TopSet,
+    decide,
+    parts_of,
+    random_numbers,
+    sample_sizes,
+)
 from holotype.answers.index import index_answers, match_answers
 from holotype.answers.log import AnswerLog
+from holotype.answers.recall import asked_of, estimate_recall, strata
 from holotype.answers.records import Answer
 from holotype.errors import AnswersError
 from holotype.model.classifier import Classifier
-from holotype.model.promises import Promise
+from holotype.model.promises import Promise, RecallEstimate
 from holotype.names import counted
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import Embeddings
@@ -36,6 +47,8 @@ class Certified:
         """Yield what a person is told."""
         if self.promise is not None:
             yield str(self.promise)
+            if self.promise.recall is not None:
+                yield f"{self.label}: {self.promise.recall}"
         elif self.decision.next is None:
             yield f"{self.label}: nothing can be promised, as no image of the pool is taken for it more than for others"
             return
@@ -45,7 +58,7 @@ class Certified:
     def _of_next(self) -> str:
         found, look = self.decision, self.decision.next
         assert look is not None  # noqa: S101 - asked for where there is one
-        more = f"{counted(len(look.part), 'image')} from a probability of {look.part.threshold:.3g} on"
+        more = f"{counted(len(look.top), 'image')} from a probability of {look.top.threshold:.3g} on"
         seen = f"{look.yes:,} of {look.asked:,} drawn at random show it" if look.asked else "nothing is answered yet"
         goal = f"{self.precision:.4g} with {100 * self.confidence:.10g} % confidence"
         if self.promise is None:
@@ -130,15 +143,17 @@ class ScoredPool:
         precision: float,
         confidence: float,
         answers: int | None = None,
+        recall: int = 0,
     ) -> list[Certified]:
         """Return what can be promised of each of `labels`, of all of them together, by what is in `log`.
 
         answers   of a class, that a promise may rest on; None for 60, or what the first part takes if that is more
+        recall    answers about other images of which the recall of what is promised is estimated; 0 for none
 
         It is noted in the log what was to be promised (`AnswerLog.note_goal`). Raises `AnswersError` for what cannot be
         asked, or where that cannot be noted.
         """
-        _check(precision, confidence, answers)
+        _check(precision, confidence, answers, recall)
         given, found = self.answered(log), list[Certified]()
         contents, digests = said(given, self.classes), self.pool.digests()
         for label in labels:
@@ -148,27 +163,44 @@ class ScoredPool:
             goal = Goal.of(precision, confidence, len(labels), place)
             parts = self.parts(label, precision)
             decision = decide(parts, known, goal, answers or _enough(parts, goal))
+            if decision.reached is None:
+                found.append(Certified(label, precision, confidence, decision, None))
+                continue
             sample = {digests[row]: known[row] for row in decision.sample}
-            promise = None
-            if decision.reached is not None:
-                promise = Promise(
-                    label=label,
-                    precision=precision,
-                    confidence=confidence,
-                    together=len(labels),
-                    threshold=decision.reached.part.threshold,
-                    covered=len(decision.reached.part),
-                    among=int(self.eligible.sum()),
-                    asked=decision.reached.asked,
-                    yes=decision.reached.yes,
-                    sample=sample,
-                    who=sorted({one.who for one in given if one.digest in sample}),
-                    pool=self.pool.source,
-                    images=self.images,
-                    date=datetime.now(UTC).date().isoformat(),
-                )
+            others, estimate = self._recall(label, decision.reached, known, confidence, recall)
+            promise = Promise(
+                label=label,
+                precision=precision,
+                confidence=confidence,
+                together=len(labels),
+                threshold=decision.reached.top.threshold,
+                covered=len(decision.reached.top),
+                among=int(self.eligible.sum()),
+                asked=decision.reached.asked,
+                yes=decision.reached.yes,
+                sample=sample,
+                who=sorted({one.who for one in given if one.digest in sample}),
+                pool=self.pool.source,
+                images=self.images,
+                date=datetime.now(UTC).date().isoformat(),
+                recall=estimate,
+            )
+            decision = replace(decision, wanted=list(dict.fromkeys([*decision.wanted, *others])))
             found.append(Certified(label, precision, confidence, decision, promise))
         return found
+
+    def _recall(
+        self, label: str, reached: Look, known: Mapping[int, bool], confidence: float, answers: int
+    ) -> tuple[list[int], RecallEstimate | None]:
+        """Return which other rows are to be asked about, and the estimate where none is."""
+        if not answers:
+            return [], None
+        others = np.setdiff1d(np.flatnonzero(self.eligible), reached.top.rows)
+        chance = self.probabilities[others, list(self.classes).index(label)]
+        parts = strata(others, chance, self.numbers)
+        samples = asked_of(parts, answers)
+        wanted = [row for rows in samples for row in rows if row not in known]
+        return wanted, estimate_recall(reached, parts, samples, known, confidence)
 
 
 def _enough(parts: Sequence[TopSet], goal: Goal) -> int:
@@ -177,13 +209,15 @@ def _enough(parts: Sequence[TopSet], goal: Goal) -> int:
     return max(ANSWERS, *sizes[:1]) if sizes else ANSWERS
 
 
-def _check(precision: float, confidence: float, answers: int | None) -> None:
+def _check(precision: float, confidence: float, answers: int | None, recall: int) -> None:
     if not 0 < precision <= 1:
         raise AnswersError(f"expected a precision above 0 and up to 1, got {precision}; .95 is a usual one")
     if not 0 < confidence < 1:
         raise AnswersError(f"expected a confidence between 0 and 1, got {confidence}; .95 is a usual one")
     if answers is not None and answers < 1:
         raise AnswersError(f"expected at least 1 answer, got {answers}")
+    if recall < 0:
+        raise AnswersError(f"expected no negative number of answers for the recall, got {recall}")
 
 
 def said(answers: Iterable[Answer], classes: Sequence[str]) -> list[dict[str, bool]]:

@@ -17,6 +17,7 @@ from holotype.filestate import regular
 from holotype.names import counted
 
 PROMISES_FILE = "promises.json"  # beside the model's own files
+_WIDE = 0.3  # an interval of which it is said
 CERTIFIED = "certified"  # what it is called in a file of predictions
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -40,10 +41,11 @@ class RecallEstimate(_Part):
     asked: Count
 
     def __str__(self) -> str:
+        low, high = math.floor(100 * self.low) / 100, math.ceil(100 * self.high) / 100
+        wide = ": that is wide, and more answers make it narrower" if high - low > _WIDE else ""
         return (
             f"Estimated, not promised: {_percent(round(self.value, 2))} of the pool's images of the class are among "
-            f"them, {_percent(math.floor(100 * self.low) / 100)} to {_percent(math.ceil(100 * self.high) / 100)} by "
-            f"{counted(self.asked, 'answer')} about others"
+            f"them, {_percent(low)} to {_percent(high)} by {counted(self.asked, 'answer')} about others{wide}"
         )
 
 

@@ -72,19 +72,22 @@ class Certification:
         precision: float = PRECISION,
         confidence: float = CONFIDENCE,
         answers: int | None = None,
+        recall: int = 0,
     ) -> list[Certified]:
         """Promise what can be promised of `labels`, as `ScoredPool.certify` does, and write it down.
 
         Promises of other classes stay as long as their answers and images do.
         """
         self.check()
-        found = self.scored.certify(log, labels, precision, confidence, answers)
+        found = self.scored.certify(log, labels, precision, confidence, answers, recall)
         kept = [
             one
             for one in still_holding(self.classifier.promises_, self.scored.answered(log))
             if one.images == self.scored.images and not _replaced(one, found)
         ]
-        made = {one.label: one for one in [*kept, *(one.promise for one in found if one.promise)]}
+        before = {one.label: one for one in self.classifier.promises_}
+        new = [_following(one.promise, before.get(one.label)) for one in found if one.promise is not None]
+        made = {one.label: one for one in [*kept, *new]}
         promises = [made[label] for label in self.scored.classes if label in made]
         if promises or self.classifier.promises_:
             self.write(promises)
@@ -107,8 +110,8 @@ class Certification:
         changed[folder.certified] = "".join(map(csv_line, self._covered())) if promises else None
         if (names := _ids(folder.predictions)) is not None:
             features, _ = self.store.take([name for name in names if name in scored.pool.rows])
-            kept = [name for name in names if name in scored.pool.rows]
-            changed[folder.predictions] = self.classifier.predict_features(kept, features).to_csv()
+            if len(features) == len(names):  # else images are gone, and the file is as it was
+                changed[folder.predictions] = self.classifier.predict_features(names, features).to_csv()
         with suppress(OSError):
             changed[folder.report] = with_promises(folder.report.read_text(encoding="utf-8"), promises)
         folder.change(changed)
@@ -125,15 +128,22 @@ class Certification:
     def form(self, found: Sequence[Certified]) -> list[str]:
         """Return the lines of a form of what is to be answered; nothing where that is nothing.
 
-        They come in the order in which images are drawn, which says nothing of their probabilities.
+        They come in the order in which images are drawn, which says nothing of their probabilities. Of copies one is
+        asked about.
         """
-        scored = self.scored
-        asked = [
-            (scored.pool.ids[row], one.label, scored.pool.digest(row))
-            for one in found
-            for row in sorted(one.decision.wanted, key=lambda row: scored.numbers[row])
-        ]
-        return list(form_lines(asked)) if asked else []
+        scored, asked = self.scored, dict[tuple[str, str], str]()
+        for one in found:
+            for row in sorted(one.decision.wanted, key=lambda row: scored.numbers[row]):
+                asked.setdefault((one.label, scored.pool.digest(row)), scored.pool.ids[row])
+        return list(form_lines((name, label, digest) for (label, digest), name in asked.items())) if asked else []
+
+
+def _following(new: Promise, old: Promise | None) -> Promise:
+    """Return a promise with what an earlier one knows of it: looked at again, it is of the day when it was made."""
+    if old is None or old.threshold != new.threshold:
+        return new
+    new = new.model_copy(update={"recall": new.recall or old.recall})
+    return old if new.model_copy(update={"date": old.date}) == old else new
 
 
 def _replaced(old: Promise, found: Sequence[Certified]) -> bool:
@@ -159,6 +169,7 @@ def certify_run(
     precision: float = PRECISION,
     confidence: float = CONFIDENCE,
     answers: int | None = None,
+    recall: int = 0,
     progress: Progress | None = None,
 ) -> tuple[list[str], list[str]]:
     """Promise a precision of a class of the run in `out`, or of all its classes at once.
@@ -179,7 +190,7 @@ def certify_run(
         certification = Certification.open(folder, pool, baseline, progress)
         with folder.open_answers() as log:
             labels = [label] if label is not None else list(settings.exemplars)
-            found = certification.attempt(log, labels, precision, confidence, answers)
+            found = certification.attempt(log, labels, precision, confidence, answers, recall)
     form = certification.form(found)
     lines = [line for one in found for line in one.lines()]
     again = ["certify", out, *(["--class", label] if label is not None else [])]
@@ -187,6 +198,7 @@ def certify_run(
     again += ["--confidence", f"{confidence:g}"] if confidence != CONFIDENCE else []
     if form:
         given = ["--answers", answers] if answers is not None else []
+        given += ["--recall", recall] if recall else []
         lines.append(
             f"{counted(len(form) - 1, 'image')} to answer: fill in the form, give it to "
             f"{command('answer', out, 'FORM')}, and then: {command(*again, *given)}"
@@ -200,11 +212,14 @@ def keep_holding(folder: RunFolder, classifier: Classifier) -> None:
     """Let `classifier`, of the run in `folder`, promise only what still rests on the answers as they are now."""
     if not classifier.promises_:
         return
-    kept = still_holding(classifier.promises_, folder.read_answers())
+    kept: list[Promise] = []
+    with suppress(AnswersError):
+        kept = still_holding(classifier.promises_, folder.read_answers())
     for one in classifier.promises_:
         if one not in kept:
             warnings.warn(
-                f"what was promised of {one.label} does not hold any more, as answers that it rests on were changed: "
+                f"what was promised of {one.label} does not hold any more, as answers that it rests on were changed or "
+                "are gone: "
                 f"{command('certify', folder.path, '--class', one.label)} says what can be promised now",
                 HolotypeWarning,
                 stacklevel=3,
