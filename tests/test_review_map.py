@@ -2,17 +2,16 @@
 
 import base64
 import json
-import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import CLASSES, RED, N, served
 from client import Client
-from system import mounting
 
 from holotype.answers.records import Verdict
 from holotype.errors import HolotypeError
@@ -225,24 +224,17 @@ def runs(process: int) -> bool:
         return False
 
 
-def test_a_map_of_a_run_that_can_only_be_read_is_kept_in_memory(out: Path, tmp_path: Path) -> None:
-    with Review.open(out) as review:
-        review.answers.add("10", "red", "no")
-    script = tmp_path / "look.py"
-    script.write_text(
-        "import sys, time\n"
-        "from holotype.review.atlas import Atlas\n"
-        "from holotype.review.review import Review\n"
-        "with Review.open(sys.argv[1]) as review:\n"
-        "    atlas = Atlas(review)\n"
-        "    atlas.start()\n"
-        "    atlas._thread.join()\n"
-        "    print(atlas.state, atlas.message, atlas.points()['count'])\n"
-    )
-    words = mounting(out, 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"')
-    said = subprocess.run([*words, sys.executable, str(script), str(out)], check=False, capture_output=True, text=True)
-    assert re.match(r"done The map is not kept for the next time: cannot write .* 240\n", said.stdout), said
-    assert not (out / "map.safetensors").exists()
+def test_a_map_that_cannot_be_kept_holds_until_the_server_ends(review: Review) -> None:
+    review.folder.map = Path("/dev/full")
+    atlas = made(Atlas(review))
+    assert (atlas.state, atlas.points()["count"]) == ("done", N)
+    assert atlas.message.startswith("The map is not kept for the next time: no space left on the disk of /dev ")
+
+
+def test_images_of_a_later_test_set_are_not_on_the_map(review: Review, kept_map: bytes) -> None:
+    review.folder.map.write_bytes(kept_map)
+    review._state = replace(review.state, baseline=replace(review.state.baseline, held_out=[17, 18]))
+    assert rows_of(made(Atlas(review))).tolist() == [row for row in range(N) if row not in (17, 18)]
 
 
 def test_what_the_page_is_sent(client: Client, review: Review, kept_map: bytes) -> None:
@@ -263,7 +255,17 @@ def test_what_the_page_is_sent(client: Client, review: Review, kept_map: bytes) 
     states = json.loads(client.get("/api/map/states?label=red").text)
     assert (len(states["states"]), states["states"][0], states["count"]) == (N, str(STATES.index("exemplar")), N)
     assert client.get("/api/map/states?label=nothing").status == 404
-    assert review.version == 0
+    client.show(3)
+    assert client.answer(3).status == 200
+    images = json.loads(client.get("/api/images?label=red&rows=3,0,7").text)["images"]
+    assert [(one["row"], one["id"], one["verdict"]) for one in images] == [
+        (3, "3", "yes"),
+        (0, "0", "exemplar"),
+        (7, "7", ""),
+    ]
+    assert all(one["why"] for one in images)
+    for refused in ("rows=240", "rows=x", f"rows={','.join('1' * 201)}"):
+        assert client.get(f"/api/images?label=red&{refused}").status in (404, 422)
 
 
 def test_a_server_that_ends_takes_the_map_along(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,8 @@ class Atlas:
                 points.save(path, vectors)
             except OutputError as error:
                 note = f"The map is not kept for the next time: {error}"
-        self._points, self._laid_out = points, len(points.rows)
+        open_ = ~np.isin(points.rows, list(self._review.state.baseline.held_out))  # the test set may be another by now
+        self._points, self._laid_out = Points(points.rows[open_], points.places[open_]), int(open_.sum())
         self._end("done", note)
 
     def _choose(self) -> Rows:

@@ -229,11 +229,11 @@ def _add_questions(app: FastAPI, session: Session) -> None:
         return Json({"version": await run_sync(lambda: session.version)})
 
 
-def _rows(name: str, text: str) -> list[int]:
-    """Read rows with commas between."""
+def _rows(name: str, text: str, most: int = 10 * MOST) -> list[int]:
+    """Read at most `most` rows with commas between."""
     parts = text.split(",") if text else []
-    if len(parts) > 10 * MOST or not all(part.isascii() and part.isdecimal() and len(part) < 11 for part in parts):
-        raise HTTPException(422, f"{name}: expected rows with commas between")
+    if len(parts) > most or not all(part.isascii() and part.isdecimal() and len(part) < 11 for part in parts):
+        raise HTTPException(422, f"{name}: expected at most {most} rows with commas between")
     return [int(part) for part in parts]
 
 
@@ -310,7 +310,7 @@ def _add_map(app: FastAPI, session: Session) -> None:
 
     @app.get("/api/images")
     def images(label: Label, rows: str) -> Response:
-        return Json({"images": session.images(label, _rows("rows", rows)[:MOST])})
+        return Json({"images": session.images(label, _rows("rows", rows, MOST))})
 
 
 def _download(name: str, kind: str, content: str) -> Response:
