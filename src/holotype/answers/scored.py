@@ -58,14 +58,16 @@ class Certified:
     def _of_next(self) -> str:
         found, look = self.decision, self.decision.next
         assert look is not None  # noqa: S101 - asked for where there is one
-        more = f"{counted(len(look.top), 'image')} from a probability of {look.top.threshold:.3g} on"
+        more = f"the {counted(len(look.top), 'image')} from a probability of {look.top.threshold:.3g} on"
         seen = f"{look.yes:,} of {look.asked:,} drawn at random show it" if look.asked else "nothing is answered yet"
         goal = f"{self.precision:.4g} with {100 * self.confidence:.10g} % confidence"
-        if self.promise is None:
-            text = f"{goal} cannot be promised{'' if found.more is None else ' yet'} of the {more}: {seen}"
-            text += f"; what can is {found.low:.2f}" if look.asked else ""
+        if self.promise is not None:
+            text = f"the next that could be promised are {more}: {seen}"
+        elif look.asked:
+            yet = "" if found.more is None else " yet"
+            text = f"{goal} cannot be promised{yet} of {more}: {seen}; what can is {found.low:.2f}"
         else:
-            text = f"the next that could be promised are the {more}: {seen}"
+            text = f"{goal} is not promised yet; the first that could be are {more}"
         if found.more is None:
             return f"{text}; more answers will hardly change that"
         if found.likely is None or found.likely == found.more:

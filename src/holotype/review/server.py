@@ -29,7 +29,18 @@ from holotype.review.connections import CONNECTIONS, Connection, most_connection
 from holotype.review.guard import Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
 from holotype.review.review import Review
-from holotype.review.session import MOST, AnswersBody, EmptyBody, Label, Row, Session, Size, UndoBody, WithdrawBody
+from holotype.review.session import (
+    MOST,
+    AnswersBody,
+    CertifyBody,
+    EmptyBody,
+    Label,
+    Row,
+    Session,
+    Size,
+    UndoBody,
+    WithdrawBody,
+)
 from holotype.runs.report.template import templates
 
 SERVED = {
@@ -55,6 +66,7 @@ SERVED = {
             "status",
             "exemplars",
             "applying",
+            "certify",
             "names",
         )
     },
@@ -270,6 +282,14 @@ def _add_results(app: FastAPI, session: Session) -> None:
     @app.get("/api/apply")
     def applied() -> Response:
         return Json(session.applying.to_json())
+
+    @app.post("/api/certify")
+    def certify(body: CertifyBody) -> Response:
+        return Json(session.certify(body), 202)
+
+    @app.get("/api/certify")
+    def certified() -> Response:
+        return Json(session.certifying.to_json())
 
     @app.get("/report")
     def report() -> Response:

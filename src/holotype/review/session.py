@@ -1,20 +1,18 @@
 """What the page asks of a review, and is told: only what it was shown can be answered, and each act counts once."""
 
-import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from threading import Lock, Thread
+from threading import Lock
 from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from holotype.answers.records import NewAnswer, Pair
-from holotype.errors import HolotypeError
-from holotype.progress import Advance
 from holotype.review.atlas import Atlas
+from holotype.review.background import Applying
+from holotype.review.certifying import Certifying
 from holotype.review.pictures import Picture
 from holotype.review.review import Review, Shown
 
@@ -64,68 +62,16 @@ class UndoBody(_Body):
     act: Act
 
 
+class CertifyBody(_Body):
+    """A precision that is to be promised of a class, or of all; `answers`: of a class, that it may rest on."""
+
+    label: Label | None = None
+    precision: Annotated[float, Field(gt=0, le=1)]
+    answers: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+
+
 class EmptyBody(_Body):
     """What a request sends that only starts something."""
-
-
-class Applying:
-    """The answers going into the groups, in a thread of its own; also the `Progress` that the stages tell."""
-
-    def __init__(self, review: Review) -> None:
-        self._review = review
-        self._lock = Lock()
-        self._thread: Thread | None = None
-        self.state: Literal["never", "running", "done", "failed"] = "never"
-        self.stage, self.message, self.done, self.total = "", "", 0, 0
-
-    def start(self) -> None:
-        """Start, unless it runs already."""
-        with self._lock:
-            if self.state == "running":
-                return
-            self.stage, self.message, self.done, self.total, self.state = "", "", 0, 0, "running"
-            self._thread = Thread(target=self._run, name="apply", daemon=True)
-            self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._review.apply(self)
-        except HolotypeError as error:
-            self.message, self.state = str(error), "failed"
-        except Exception:
-            logging.getLogger("uvicorn.error").exception("the answers could not be applied")
-            self.message, self.state = "this should not have happened; the terminal says more", "failed"
-        else:
-            self.message, self.state = str(self._review.folder.report), "done"
-
-    def say(self, text: str) -> None:
-        """Take one line about what is happening."""
-        self.stage, self.done, self.total = text, 0, 0
-
-    @contextmanager
-    def track(self, text: str, total: int) -> Iterator[Advance]:
-        """Take a bar over `total` items."""
-        self.stage, self.done, self.total = text, 0, total
-
-        def advance(count: int) -> None:
-            self.done += count
-
-        yield advance
-
-    def wait(self) -> None:
-        """Return when it does not run any more."""
-        if self._thread is not None:
-            self._thread.join()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what the page shows."""
-        return {
-            "state": self.state,
-            "stage": self.stage,
-            "done": self.done,
-            "total": self.total,
-            "message": self.message,
-        }
 
 
 class Session:
@@ -134,6 +80,7 @@ class Session:
     def __init__(self, review: Review, who: str) -> None:
         self.review = review
         self.applying = Applying(review)
+        self.certifying = Certifying(review)
         self.atlas = Atlas(review)
         self.nonce = secrets.token_urlsafe(9)  # in the address of each picture: none of an earlier start is taken
         self._who = who
@@ -231,6 +178,13 @@ class Session:
         for row in rows:
             self._check_row(row)
         return self.atlas.images(label, rows)
+
+    def certify(self, body: CertifyBody) -> dict[str, Any]:
+        """Begin to promise something, and say how far that is."""
+        if body.label is not None:
+            self.check_label(body.label)
+        self.certifying.start(label=body.label, precision=body.precision, answers=body.answers)
+        return self.certifying.to_json()
 
     def check_label(self, label: str) -> None:
         """Raise when there is no such class."""

@@ -126,16 +126,21 @@ class Certification:
             yield scored.pool.ids[row], scored.classes[k], f"{scored.probabilities[row, k]:.6f}"
 
     def form(self, found: Sequence[Certified]) -> list[str]:
-        """Return the lines of a form of what is to be answered; nothing where that is nothing.
+        """Return the lines of a form of what is to be answered; nothing where that is nothing."""
+        pool, asked = self.scored.pool, self.asked(found)
+        return list(form_lines((pool.ids[row], label, pool.digest(row)) for row, label in asked)) if asked else []
+
+    def asked(self, found: Sequence[Certified]) -> list[tuple[int, str]]:
+        """Return the rows and classes that are to be answered.
 
         They come in the order in which images are drawn, which says nothing of their probabilities. Of copies one is
         asked about.
         """
-        scored, asked = self.scored, dict[tuple[str, str], str]()
+        scored, rows = self.scored, dict[tuple[str, str], int]()
         for one in found:
             for row in sorted(one.decision.wanted, key=lambda row: scored.numbers[row]):
-                asked.setdefault((one.label, scored.pool.digest(row)), scored.pool.ids[row])
-        return list(form_lines((name, label, digest) for (label, digest), name in asked.items())) if asked else []
+                rows.setdefault((one.label, scored.pool.digest(row)), row)
+        return [(row, label) for (label, _), row in rows.items()]
 
 
 def _following(new: Promise, old: Promise | None) -> Promise:

@@ -1,6 +1,7 @@
 // The page: which view is on the screen, the keys, the notices.
 
 import { Applying } from "./applying.js";
+import { Certify, Sample } from "./certify.js";
 import { AtlasView } from "./map.js";
 import { isolated } from "./names.js";
 import { Session } from "./session.js";
@@ -33,7 +34,9 @@ const views = {
   gallery: new Gallery(session, viewer, makeExemplar),
   map: new AtlasView(session, viewer, openSelected, makeExemplar),
   selected: new Selected(session, sheet, () => openMode("map")),
+  sample: new Sample(session, sheet, () => leaveSample(() => certify.next()), () => leaveSample(() => certify.open())),
 };
+const certify = new Certify(session, openSample);
 let mode = "pages";
 
 function openClass(number) {
@@ -56,12 +59,24 @@ function openSelected(rows) {
   openMode("selected");
 }
 
+/** Have images answered that were drawn at random. */
+function openSample(label, images) {
+  if (label !== session.label) session.open(label);
+  views.sample.draw(images);
+  openMode("sample");
+}
+
+function leaveSample(then) {
+  openMode("pages");
+  then();
+}
+
 /** What does not depend on the server: the view, the names, the address that a reload comes back to. */
 function place() {
-  const base = mode === "selected" ? "map" : mode;
+  const base = { selected: "map", sample: "pages" }[mode] ?? mode;
   element("main").dataset.mode = mode;
   element("one").hidden = element("answers").hidden = mode !== "one";
-  element("pages").hidden = mode !== "pages" && mode !== "selected";
+  element("pages").hidden = !["pages", "selected", "sample"].includes(mode);
   element("gallery").hidden = mode !== "gallery";
   element("map").hidden = mode !== "map";
   for (const button of document.querySelectorAll("[data-mode]:is(button)"))
@@ -247,6 +262,7 @@ function act(key, event, button) {
   else if (key === "[" || key === "]") openClass(session.number + (key === "]" ? 1 : -1));
   else if (modes) openMode(modes);
   else if (key === "?") element("help").showModal();
+  else if (key.toLowerCase() === "c") certify.open();
   else if (key.toLowerCase() === "e") exemplarAt(event);
   else if (key === "+" || (key === " " && (!button || button.matches("#question, .cell, .tiny")))) zoom(event.target);
   else return false;

@@ -4,8 +4,9 @@ import { Cell, know } from "./cell.js";
 import { get, pause } from "./server.js";
 
 export class Selected {
-  /** `back` leaves this view. */
-  constructor(session, sheet, back) {
+  /** `back` leaves this view; `what` the images are called in notices. */
+  constructor(session, sheet, back, what = "images of the map") {
+    this.what = what;
     this.session = session;
     this.sheet = sheet;
     this.back = back;
@@ -72,7 +73,7 @@ export class Selected {
     if (session.outbox.full) return;
     const answers = sheet.answers(label);
     const cells = this.cells.map(({ question, known, mark }) => ({ question, known, mark }));
-    const text = `${answers.length} ${answers.length === 1 ? "answer" : "answers"} about images of the map`;
+    const text = `${answers.length} ${answers.length === 1 ? "answer" : "answers"} about ${this.what}`;
     const saving = answers.length && session.answer({ kind: "selected", label, answers, text, cells });
     this.start = start + this.cells.length;
     if (this.start < this.rows.length) this.show();

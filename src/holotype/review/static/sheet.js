@@ -279,6 +279,7 @@ export class Sheet {
       .map(([mark, count]) => `${count} ${mark}`);
     if (open.length) words.push(marked.length ? `the other ${open.length} ${rest}` : `all ${open.length} ${rest}`);
     if (unseen.length) words.push(`${unseen.length} not seen yet`);
+    if (this.view?.progress) words.unshift(this.view.progress);
     const text = this.cells.length ? words.join(", ") : (this.view?.none ?? "");
     if (element("cells-about").textContent !== text) element("cells-about").textContent = text;
     element("rest-yes").setAttribute("aria-disabled", String(!open.length));

@@ -1,0 +1,87 @@
+"""What a review does in a thread of its own, while the page goes on."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, Thread
+from typing import Any, Literal
+
+from holotype.errors import HolotypeError
+from holotype.progress import Advance
+from holotype.review.review import Review
+
+
+class Background(ABC):
+    """Work that is started, and followed by whoever asks; also the `Progress` that its stages tell."""
+
+    def __init__(self, review: Review) -> None:
+        self.review = review
+        self.about: dict[str, Any] = {}
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self.state: Literal["never", "running", "done", "failed"] = "never"
+        self.stage, self.message, self.done, self.total = "", "", 0, 0
+
+    @abstractmethod
+    def work(self) -> str:
+        """Do it; return what the page says then."""
+
+    def start(self, **about: Any) -> None:
+        """Start what `about` says, unless something runs already."""
+        with self._lock:
+            if self.state == "running":
+                return
+            self.about = about
+            self.stage, self.message, self.done, self.total, self.state = "", "", 0, 0, "running"
+            self._thread = Thread(target=self._run, name=type(self).__name__, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            message = self.work()
+        except HolotypeError as error:
+            self.message, self.state = str(error), "failed"
+        except Exception:
+            logging.getLogger("uvicorn.error").exception("%s failed", type(self).__name__)
+            self.message, self.state = "this should not have happened; the terminal says more", "failed"
+        else:
+            self.message, self.state = message, "done"
+
+    def say(self, text: str) -> None:
+        """Take one line about what is happening."""
+        self.stage, self.done, self.total = text, 0, 0
+
+    @contextmanager
+    def track(self, text: str, total: int) -> Iterator[Advance]:
+        """Take a bar over `total` items."""
+        self.stage, self.done, self.total = text, 0, total
+
+        def advance(count: int) -> None:
+            self.done += count
+
+        yield advance
+
+    def wait(self) -> None:
+        """Return when it does not run any more."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        return {
+            "state": self.state,
+            "stage": self.stage,
+            "done": self.done,
+            "total": self.total,
+            "message": self.message,
+        }
+
+
+class Applying(Background):
+    """The answers going into the groups."""
+
+    def work(self) -> str:
+        """Do the run again; return where its report is."""
+        self.review.apply(self)
+        return str(self.review.folder.report)

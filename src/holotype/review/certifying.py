@@ -1,0 +1,61 @@
+"""A promise from the page: what is asked for it, and what came of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from holotype.answers.scored import Certified
+from holotype.errors import OutputError
+from holotype.review.background import Background
+from holotype.review.review import Review
+from holotype.runs.certify import Certification
+
+
+class Certifying(Background):
+    """The classes of a run being certified: its model scores the pool once, and each look then is quick."""
+
+    def __init__(self, review: Review) -> None:
+        super().__init__(review)
+        self._certification: Certification | None = None
+        self._found: Sequence[Certified] = ()
+
+    def work(self) -> str:
+        """Score the pool, if this model did not yet, and promise what can be of a class, or of all together."""
+        review, label = self.review, self.about["label"]
+        self._found = ()
+        review.check()
+        with review.folder.lock("holotype review (Certify)"):
+            certification = self._opened()
+            labels = review.classes if label is None else [label]
+            self._found = certification.attempt(
+                review.answers, labels, self.about["precision"], answers=self.about["answers"]
+            )
+        return "\n".join(line for one in self._found for line in one.lines())
+
+    def _opened(self) -> Certification:
+        """What the model that is in the folder now says of the pool."""
+        known = self._certification
+        if known is not None:
+            try:
+                known.check()
+            except OutputError:
+                known = None
+        if known is None:
+            review = self.review
+            baseline = review.folder.read_baseline(review.classes, review.pool)
+            known = self._certification = Certification.open(review.folder, review.pool, baseline, self)
+        return known
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the page shows: also what is to be answered, of each class in the order in which it is drawn."""
+        found, certification = self._found, self._certification
+        asked = [] if certification is None or self.state != "done" else certification.asked(found)
+        ids = self.review.ids
+        images: dict[str, list[dict[str, Any]]] = {}
+        for row, label in asked:
+            images.setdefault(label, []).append({"row": row, "id": ids[row]})
+        enough = [one.decision.enough for one in found if one.decision.enough is not None]
+        return super().to_json() | {
+            "asked": [{"label": label, "images": some} for label, some in images.items()],
+            "enough": max(enough, default=None),
+            "promised": [one.label for one in found if one.promise is not None],
+        }
