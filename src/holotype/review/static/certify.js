@@ -1,5 +1,6 @@
 // A precision that is certified: what is to be, the random sample that is answered for it, and what came of it.
 
+import { isolated } from "./names.js";
 import { Selected } from "./selected.js";
 import { get, pause, post, Refused } from "./server.js";
 
@@ -50,6 +51,7 @@ export class Certify {
     this.goal = null;
     this.found = null;
     this.left = [];
+    for (const label of session.labels) element("certify-class").append(new Option(isolated(label), label));
     element("certify-open").addEventListener("click", () => this.open());
     element("certify-start").addEventListener("click", () => this.begin());
     element("certify-answer").addEventListener("click", () => this.answer());
