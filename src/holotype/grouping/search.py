@@ -54,7 +54,7 @@ class Search:
         if not views or self.encoder is None:
             return self.queries
         size = 2 * max(self.encoder.size)
-        closer = [_encoded(middle(decode(e.data, fit=size)), self.encoder) for e in self.exemplars]
+        closer = [encoded(middle(decode(e.data, fit=size)), self.encoder) for e in self.exemplars]
         labels = np.array([exemplar.label for exemplar in self.exemplars])
         return [l2_normalize(plain + np.stack(closer)[labels == k]) for k, plain in enumerate(self.queries)]
 
@@ -74,7 +74,8 @@ def search(
     return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries, encoder)
 
 
-def _encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:
+def encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:
+    """Return the unit vector (dim,) that `encoder` gives one image. Raises `UnreadableImage`."""
     return l2_normalize(encoder.encode(encoder.prepare(source)[None])).ravel()
 
 
@@ -82,7 +83,7 @@ def _vector(embeddings: Embeddings, exemplar: Exemplar, encoder: Encoder | None)
     if exemplar.row is not None and embeddings.present[exemplar.row]:
         return _compared(embeddings.take([exemplar.row]).ravel(), exemplar)
     if encoder is not None:
-        return _compared(_encoded(exemplar.data, encoder), exemplar)
+        return _compared(encoded(exemplar.data, encoder), exemplar)
     raise ExemplarError(
         f"{exemplar.name} has no row in the embeddings, and what made them is not known: name their encoder, give the "
         "id of an image in the pool, or search with an encoder of your own in place of them"

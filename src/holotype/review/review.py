@@ -19,11 +19,13 @@ from holotype.answers.rules import AnswerRules
 from holotype.errors import AnswersError
 from holotype.names import command, counted
 from holotype.pool.exemplars import Exemplar, names_of
-from holotype.pool.images import decode, thumbnail
+from holotype.pool.images import Source, decode, thumbnail
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, long
 from holotype.review.answers import AnswerLayout, ReviewAnswers
 from holotype.review.generation import Generation
+from holotype.review.items import Item, Neighbour, Question, Shown
+from holotype.review.neighbours import Neighbours
 from holotype.review.passed import WithoutPassed, closing
 from holotype.review.pictures import Pictures
 from holotype.review.queries import (
@@ -43,44 +45,6 @@ from holotype.runs.sweep import repeat
 from holotype.settings import Settings
 
 
-@dataclass(frozen=True)
-class Question:
-    """Does the image `id` show the class `label`?
-
-    audit   asked as part of the random audit; who answers is not to be told
-    score   the estimated probability
-    why     where the image stands, in words
-    """
-
-    row: int
-    id: str
-    label: str
-    audit: bool
-    score: float
-    why: str
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image in the gallery of a class: `verdict` is what was answered, `reason` why it is where it is."""
-
-    row: int
-    id: str
-    score: float
-    part: Part
-    verdict: str | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An exemplar; `number` counts those of all classes, `row` is None for a picture from outside the pool."""
-
-    number: int
-    row: int | None
-    name: str
-
-
 class Review:
     """The run in a folder, under review; several threads may use one. Every answer is checked by `AnswerRules`."""
 
@@ -91,7 +55,7 @@ class Review:
         self.classes = list(settings.exemplars)
         self._refitting = RLock()
         self.pictures = Pictures(pool)
-        self._baseline = baseline
+        self._baseline, self._neighbours = baseline, Neighbours(folder, settings, pool, baseline)
         self._same_run = Generation(folder, settings, baseline.key).check
         self.answers: AnswerLog = folder.open_answers()
         try:
@@ -346,6 +310,25 @@ class Review:
         ]
         return items, len(kept)
 
+    def around(self, row: int, label: str, n: int, start: int = 0) -> list[Neighbour]:
+        """Return the `n` images that are most like that of `row`, from place `start` on, with what `label` is to them.
+
+        They are compared in the space that the pool was ranked in. Images of the test set and copies are left out.
+        Raises `AnswersError` where there is no such row, or it has no vector.
+        """
+        return self._alike(self._neighbours.of_row(row, n, start), label)
+
+    def search(self, picture: Source, label: str, n: int, start: int = 0) -> list[Neighbour]:
+        """Return the `n` images that are most like another `picture` (a path, encoded bytes, ...), as `around` does.
+
+        Raises `UnreadableImage`, and `AnswersError` where no encoder is known that a vector to compare comes from.
+        """
+        return self._alike(self._neighbours.of_picture(picture, n, start), label)
+
+    def _alike(self, found: Sequence[tuple[int, float]], label: str) -> list[Neighbour]:
+        known = self.known(label)
+        return [Neighbour(row, self.ids[row], cosine, known.get(self.ids[row], "")) for row, cosine in found]
+
     def picture(self, row: int, side: int) -> bytes:
         """Return the image of `row` as a JPEG of at most `side` pixels. Raises `UnreadableImage`."""
         return self.pictures.draw(row, side).jpeg
@@ -367,6 +350,7 @@ class Review:
         with self._refitting:
             with self.folder.reading():
                 self._baseline = self.folder.read_baseline(self.classes, self.pool)
+            self._neighbours = Neighbours(self.folder, self.settings, self.pool, self._baseline)
             self._answers.follow(self._rules())
             after = self._learn(self.answers.version, self._answers.current(), self._baseline)
             self._state = replace(after, moves=self._state.moves, still=self._state.still)

@@ -13,8 +13,9 @@ from holotype.answers.records import NewAnswer, Pair
 from holotype.review.atlas import Atlas
 from holotype.review.background import Applying
 from holotype.review.certifying import Certifying
+from holotype.review.items import Shown
 from holotype.review.pictures import Picture
-from holotype.review.review import Review, Shown
+from holotype.review.review import Review
 
 SIDES = {"thumb": 320, "large": 1600}  # pixels of the long side
 MOST = 200  # answers of one act, and questions that are asked for at once
