@@ -9,14 +9,18 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from holotype.pool.limits import limits
 from holotype.review.access import CLOSED, CLOSED_POLICY, ONWARD, PAGE, Access, asks_to_enter
 
 BODY = 256 * 1024  # bytes that a request may have
 HEAD = 32 * 1024  # bytes that its headers may have
 BODY_PATIENCE = 10  # seconds that its body may take
+JSON, PICTURE = "application/json", "application/octet-stream"  # neither of which a foreign page can send unasked
+SEARCH = "/api/search"  # takes a picture: as many bytes as an image of a pool may have ...
+PICTURE_PATIENCE = 60  # ... within so many seconds, and one at a time
 HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
@@ -44,19 +48,33 @@ class Guard:
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
+        self._pictures = asyncio.Lock()
         self._hosts = (f"127.0.0.1:{access.port}", f"localhost:{access.port}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        guarded = _Headed(send)
+        guarded, headers = _Headed(send), Headers(scope=scope)
         try:
-            headers = Headers(scope=scope)
             self._check(scope, headers)
             if await self._at_the_door(scope, headers, guarded):
                 return
-            body = await _body(headers, receive)
+        except Refused as refused:
+            await guarded.refuse(refused.status, str(refused))
+            return
+        if scope["path"] != SEARCH:
+            await self._pass_on(scope, headers, receive, guarded, BODY, BODY_PATIENCE)
+            return
+        async with self._pictures:
+            await self._pass_on(scope, headers, receive, guarded, limits().size, PICTURE_PATIENCE)
+
+    async def _pass_on(
+        self, scope: Scope, headers: Headers, receive: Receive, guarded: "_Headed", most: int, patience: int
+    ) -> None:
+        """Let the app see a request whose body has at most so many bytes, within so many seconds."""
+        try:
+            body = await _body(headers, receive, most, patience)
         except Refused as refused:
             await guarded.refuse(refused.status, str(refused))
             return
@@ -79,7 +97,7 @@ class Guard:
         if "content-length" in headers and "transfer-encoding" in headers:  # where it ends, others may see elsewhere
             raise Refused(400, "expected one way to tell where the request ends, got two")
         if scope["method"] == "POST":
-            _check_post(headers, f"http://{host[0]}")
+            _check_post(headers, f"http://{host[0]}", PICTURE if scope["path"] == SEARCH else JSON)
         elif headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             raise Refused(400, f"a {scope['method']} has no body")
         if not _is_own(scope["path"], headers):
@@ -109,11 +127,11 @@ class Guard:
         return True
 
 
-def _check_post(headers: Headers, own: str) -> None:
+def _check_post(headers: Headers, own: str, content: str) -> None:
     if headers.getlist("origin") != [own]:
         raise Refused(403, f"expected a request of the page {own}; open that page")
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "expected the content type application/json")
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != content:
+        raise Refused(415, f"expected the content type {content}")
 
 
 def _is_own(path: str, headers: Headers) -> bool:
@@ -124,26 +142,26 @@ def _is_own(path: str, headers: Headers) -> bool:
     return opened or headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 
 
-async def _body(headers: Headers, receive: Receive) -> bytes | None:
+async def _body(headers: Headers, receive: Receive, most: int, patience: int) -> bytes | None:
     """Return the body, counted as it comes; None when the client went away."""
-    too_large = Refused(413, f"expected at most {BODY // 1024} kB")
+    too_large = Refused(413, f"expected at most {most // 1024:,} kB")
     declared = headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > BODY:
+    if not declared.isdecimal() or int(declared) > most:
         raise too_large
     content = bytearray()
     try:
-        async with asyncio.timeout(BODY_PATIENCE):
+        async with asyncio.timeout(patience):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
                 content += message.get("body", b"")
-                if len(content) > BODY:
+                if len(content) > most:
                     raise too_large
                 if not message.get("more_body", False):
                     return bytes(content)
     except TimeoutError:
-        raise Refused(408, f"the request was not complete after {BODY_PATIENCE} seconds") from None
+        raise Refused(408, f"the request was not complete after {patience} seconds") from None
 
 
 class _Whole:

@@ -27,7 +27,7 @@ from holotype.vectors.shards import MANIFEST, read_manifest
 _SAMPLED = 8  # images of the pool that tell whether an encoder made its vectors
 _LEAST_COSINE = 0.9  # of the median one
 
-Found = Sequence[tuple[int, float]]
+Likest = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Neighbours:
         self._turn = Lock()
         self._comparison: _Comparison | None = None
 
-    def of_row(self, row: int, n: int, start: int = 0) -> Found:
+    def of_row(self, row: int, n: int, start: int = 0) -> Likest:
         """Return (row, cosine) of the `n` images most like that of `row`, from place `start` on: the likest first.
 
         Raises `AnswersError` where there is no such row, or it has no vector.
@@ -80,7 +80,7 @@ class Neighbours:
             closed[self._groups.copy_of == self._groups.copy_of[row]] = True
         return _nearest(self._embeddings, self._embeddings.take([row])[0], closed, n, start)
 
-    def of_picture(self, picture: Source, n: int, start: int = 0) -> Found:
+    def of_picture(self, picture: Source, n: int, start: int = 0) -> Likest:
         """Return what is like a picture from anywhere, as `of_row` does.
 
         Raises `UnreadableImage`, and `AnswersError` where nothing gives the picture a vector to compare.
@@ -133,7 +133,7 @@ class Neighbours:
         return Space.from_arrays(arrays) if "space_mean" in arrays else Space.plain(self._embeddings.dim)
 
 
-def _nearest(embeddings: Embeddings, vector: Matrix, closed: NDArray[np.bool_], n: int, start: int) -> Found:
+def _nearest(embeddings: Embeddings, vector: Matrix, closed: NDArray[np.bool_], n: int, start: int) -> Likest:
     cosines = cosine(embeddings, [vector[None]])[:, 0]
     cosines[closed] = np.nan
     rows = top_k(cosines, start + n)[start:]

@@ -1,33 +1,29 @@
 """The page of `holotype review`: its server, which only this machine can reach."""
 
 import asyncio
-import json
-import math
 import os
 import socket
-import sqlite3
 import sys
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import asdict
 from importlib.resources import files as resources
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import uvicorn
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import FastAPI, HTTPException, Query
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from pydantic import Field
-from starlette.exceptions import HTTPException as NotServed
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import Response
 
-from holotype.errors import HolotypeError, OutputError, UnreadableImage
+from holotype.errors import OutputError
+from holotype.pool.limits import limits
 from holotype.review.access import Access
 from holotype.review.connections import CONNECTIONS, Connection, most_connections
-from holotype.review.guard import Guard
+from holotype.review.guard import SEARCH, Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
+from holotype.review.responses import Json, explain_errors
 from holotype.review.review import Review
 from holotype.review.session import (
     MOST,
@@ -35,6 +31,7 @@ from holotype.review.session import (
     CertifyBody,
     EmptyBody,
     Label,
+    PageSize,
     Row,
     Session,
     Size,
@@ -61,6 +58,8 @@ SERVED = {
             "plot",
             "gestures",
             "selected",
+            "around",
+            "drops",
             "gallery",
             "viewer",
             "status",
@@ -96,22 +95,6 @@ class Shared:
             await run_sync(self._action)
 
 
-class Json(JSONResponse):
-    """JSON in ASCII, so that an id that is no Unicode can be sent; what is no number is null."""
-
-    def render(self, content: Any) -> bytes:
-        """Return the bytes of `content`."""
-        return json.dumps(_finite(content), separators=(",", ":")).encode()
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
-
-
 def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
     """Return the page's server, to run on 127.0.0.1 at `port`. `who` is recorded with each answer.
 
@@ -135,35 +118,14 @@ def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
     app.state.session = session
     access = app.state.access = Access(port)
     app.add_middleware(Guard, access=access)
-    _explain_errors(app)
+    explain_errors(app)
     _add_files(app, session)
     _add_pictures(app, session)
     _add_questions(app, session)
     _add_results(app, session)
+    _add_neighbours(app, session)
     _add_map(app, session)
     return app
-
-
-def _explain_errors(app: FastAPI) -> None:
-    def respond(status: int, why: str) -> Response:
-        return Json({"error": why}, status)
-
-    app.add_exception_handler(NotServed, lambda _, error: respond(error.status_code, error.detail))
-    app.add_exception_handler(RequestValidationError, lambda _, error: respond(422, _fault(error)))
-    app.add_exception_handler(UnreadableImage, lambda _, error: respond(422, str(error)))
-    app.add_exception_handler(HolotypeError, lambda _, error: respond(_status(error), str(error)))
-
-
-def _status(error: Exception) -> int:
-    """503 where the disk, or another program, keeps us from it: the page tries again. 409 for what cannot be."""
-    passing = isinstance(error, OutputError) or isinstance(error.__cause__, OSError | sqlite3.Error)
-    return 503 if passing else 409
-
-
-def _fault(error: RequestValidationError) -> str:
-    """Say which part of a request is wrong; what came in its place is not repeated."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}"
 
 
 def _add_files(app: FastAPI, session: Session) -> None:
@@ -183,7 +145,12 @@ def _add_files(app: FastAPI, session: Session) -> None:
 
 
 def _page(session: Session) -> str:
-    given = {"classes": session.review.classes, "nonce": session.nonce, "batch": ANSWERS_PER_REFIT}
+    given = {
+        "classes": session.review.classes,
+        "nonce": session.nonce,
+        "batch": ANSWERS_PER_REFIT,
+        "most": limits().size,
+    }
     template = templates("holotype.review").get_template("page.html.j2")
     return template.render(given, out=session.review.out, report=session.review.folder.report)
 
@@ -208,9 +175,7 @@ def _add_pictures(app: FastAPI, session: Session) -> None:
 
 def _add_questions(app: FastAPI, session: Session) -> None:
     @app.get("/api/questions")
-    def questions(
-        label: Label, n: Annotated[int, Field(ge=1, le=MOST)], exclude: str = "", passed: str = ""
-    ) -> Response:
+    def questions(label: Label, n: PageSize, exclude: str = "", passed: str = "") -> Response:
         return Json({"questions": session.questions(label, n, _rows("exclude", exclude), _rows("passed", passed))})
 
     acts = CapacityLimiter(CONNECTIONS)  # threads of their own, which wait for the disk most of the time
@@ -268,7 +233,7 @@ def _add_results(app: FastAPI, session: Session) -> None:
         text: Annotated[str, Query(max_length=1000)] = "",
         answered: bool | None = None,
         start: Row = 0,
-        count: Annotated[int, Field(ge=1, le=MOST)] = 60,
+        count: PageSize = 60,
     ) -> Response:
         session.check_label(label)
         items, total = review.gallery(label, part, sort=sort, text=text, answered=answered, start=start, count=count)
@@ -305,6 +270,19 @@ def _add_results(app: FastAPI, session: Session) -> None:
     @app.get("/label-studio.json")
     def answers_tasks() -> Response:
         return _download("label-studio.json", "application/json", review.answers_as("tasks"))
+
+
+def _add_neighbours(app: FastAPI, session: Session) -> None:
+    @app.get("/api/around")
+    def around(label: Label, row: Row, n: PageSize, start: Row = 0) -> Response:
+        return Json(session.around(row, label, n, start))
+
+    one_at_once = CapacityLimiter(1)  # a picture may be large
+
+    @app.post(SEARCH)
+    async def search(request: Request, label: Label, n: PageSize, start: Row = 0) -> Response:
+        picture = await request.body()
+        return Json(await run_sync(session.search, picture, label, n, start, limiter=one_at_once))
 
 
 def _add_map(app: FastAPI, session: Session) -> None:

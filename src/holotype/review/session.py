@@ -1,6 +1,7 @@
 """What the page asks of a review, and is told: only what it was shown can be answered, and each act counts once."""
 
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from threading import Lock
@@ -10,6 +11,7 @@ from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from holotype.answers.records import NewAnswer, Pair
+from holotype.pool.images import decode, thumbnail
 from holotype.review.atlas import Atlas
 from holotype.review.background import Applying
 from holotype.review.certifying import Certifying
@@ -23,6 +25,7 @@ MOST = 200  # answers of one act, and questions that are asked for at once
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
 Act = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+PageSize = Annotated[int, Field(ge=1, le=MOST)]
 Size = Literal["thumb", "large"]
 
 
@@ -125,6 +128,20 @@ class Session:
             self._audits -= {(one.id, label) for one in asked}
             self._audits |= {(one.id, label) for one in asked if one.audit}
         return [{"row": one.row, "id": one.id, "score": one.score, "why": one.why} for one in asked]
+
+    def around(self, row: int, label: str, n: int, start: int) -> dict[str, Any]:
+        """Return images that are like that of `row`. They are chosen, not drawn: none of them is asked as an audit."""
+        self.check_label(label)
+        self._check_row(row)
+        found = [asdict(one) for one in self.review.around(row, label, n, start)]
+        return {"id": self.review.ids[row], "images": found}
+
+    def search(self, picture: bytes, label: str, n: int, start: int) -> dict[str, Any]:
+        """Return images that are like `picture`, and the picture as a JPEG in base64: a browser may not show it."""
+        self.check_label(label)
+        found = [asdict(one) for one in self.review.search(picture, label, n, start)]
+        shown = thumbnail(decode(picture, fit=SIDES["thumb"]), SIDES["thumb"])
+        return {"images": found, "picture": b64encode(shown).decode()}
 
     def answer(self, body: AnswersBody) -> None:
         """Record what was said about images that were served."""

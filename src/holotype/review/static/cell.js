@@ -27,6 +27,15 @@ export class Cell {
     this.name();
   }
 
+  /** What is needed to show it again as it is; `from` does so. */
+  get kept() {
+    return { question: this.question, known: this.known, mark: this.mark };
+  }
+
+  static from({ question, known = "", mark = "" }) {
+    return new Cell(question, known, mark);
+  }
+
   /** What a click makes of it, where the rest is "no" (or else is put aside). */
   next(restIsNo) {
     if (this.known) return this.mark ? "" : this.known === "no" || this.known === "unsure" ? "yes" : "no";

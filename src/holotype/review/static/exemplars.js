@@ -36,6 +36,7 @@ export class Exemplars {
     element("exemplar-name").textContent = main?.name ?? "";
     element("withdraw").hidden = !main;
     element("withdraw").setAttribute("aria-label", `Withdraw the exemplar ${isolated(main?.name)}`);
+    identify(element("exemplar"), main);
     if (!main) return element("exemplar").replaceChildren();
     const large = tinyOf(exemplarOf(main, "large"), `Exemplar ${isolated(main.name)}`);
     large.loading = "eager";
@@ -50,6 +51,7 @@ export class Exemplars {
     button.setAttribute("aria-label", `Exemplar ${isolated(one.name)}`);
     button.setAttribute("aria-pressed", String(one === this.main));
     button.append(tinyOf(exemplarOf(one, "thumb"), ""));
+    identify(button, one);
     button.addEventListener("click", () => {
       this.chosen = one.name;
       this.show();
@@ -58,7 +60,7 @@ export class Exemplars {
   }
 
   zoom() {
-    const items = this.list.map((one) => ({ address: exemplarOf(one, "large"), id: one.name, about: "Exemplar" }));
+    const items = this.list.map((one) => ({ address: exemplarOf(one, "large"), row: one.row, id: one.name, about: "Exemplar" }));
     if (items.length) this.viewer.open(items, this.list.indexOf(this.main));
   }
 
@@ -66,6 +68,14 @@ export class Exemplars {
     const { main } = this;
     if (main) await this.session.withdraw(main.name, this.session.label);
   }
+}
+
+/** Let keys know which image of the pool `button` shows, if any. */
+function identify(button, exemplar) {
+  delete button.dataset.row;
+  if ((exemplar?.row ?? null) === null) return;
+  button.dataset.row = exemplar.row;
+  button.dataset.id = exemplar.name;
 }
 
 /** Let the images in `box` be dragged: each element with data-row. */

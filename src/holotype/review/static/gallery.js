@@ -51,12 +51,21 @@ export class Gallery {
     return !element("gallery").hidden && !looking && window.scrollY === 0;
   }
 
-  enter() {
+  /** Come on the screen, where one was if it is about the same class. */
+  async enter() {
+    const { was } = this;
+    const again = was?.label === this.session.label;
     this.end.observe(element("gallery-more"));
-    return this.load();
+    await this.load(again ? was.count : PAGE);
+    if (!again || element("gallery").hidden) return;
+    element("scroller").scrollTop = was.top;
+    this.box.querySelector(`[data-row="${was.row}"]`)?.focus();
   }
 
   leave() {
+    const { row } = document.activeElement.closest("#items .cell")?.dataset ?? {};
+    const top = element("scroller").scrollTop;
+    this.was = { label: this.session.label, count: this.items.length, top, row };
     this.end.disconnect();
     this.tellReason(-1);
   }
@@ -149,6 +158,7 @@ export class Gallery {
   zoom(place) {
     const items = this.items.map((item) => ({
       address: pictureOf(item.row, "large"),
+      row: item.row,
       id: item.id,
       verdict: item.verdict,
       about: `Score ${scoreText(item.score)}. ${isolated(item.reason)}`,

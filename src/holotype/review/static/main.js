@@ -3,6 +3,8 @@
 import { Applying } from "./applying.js";
 import { Certify, Sample } from "./certify.js";
 import { AtlasView } from "./map.js";
+import { Around } from "./around.js";
+import { Drops } from "./drops.js";
 import { isolated } from "./names.js";
 import { Session } from "./session.js";
 import { draggable, droppable, Exemplars } from "./exemplars.js";
@@ -35,9 +37,11 @@ const views = {
   map: new AtlasView(session, viewer, openSelected, makeExemplar),
   selected: new Selected(session, sheet, () => openMode("map")),
   sample: new Sample(session, sheet, () => leaveSample(() => certify.next()), () => leaveSample(() => certify.open())),
+  around: new Around(session, sheet, () => openMode(before)),
 };
 const certify = new Certify(session, openSample);
 let mode = "pages";
+let before = mode; // the view that one looked around from
 
 function openClass(number) {
   if (labels[number] === undefined || number === session.number) return;
@@ -47,6 +51,8 @@ function openClass(number) {
 function openMode(wanted) {
   if (wanted === mode) return;
   views[mode].leave?.();
+  if (wanted === "around") before = mode;
+  else views.around.forget();
   mode = wanted;
   place();
   views[mode].enter();
@@ -73,20 +79,38 @@ function leaveSample(then) {
 
 /** What does not depend on the server: the view, the names, the address that a reload comes back to. */
 function place() {
-  const base = { selected: "map", sample: "pages" }[mode] ?? mode;
   element("main").dataset.mode = mode;
   element("one").hidden = element("answers").hidden = mode !== "one";
-  element("pages").hidden = !["pages", "selected", "sample"].includes(mode);
+  element("pages").hidden = !onSheet();
   element("gallery").hidden = mode !== "gallery";
   element("map").hidden = mode !== "map";
   for (const button of document.querySelectorAll("[data-mode]:is(button)"))
-    button.setAttribute("aria-pressed", String(button.dataset.mode === base));
+    button.setAttribute("aria-pressed", String(button.dataset.mode === base()));
   tabs.forEach((tab, k) => {
     if (k === session.number) tab.setAttribute("aria-current", "true");
     else tab.removeAttribute("aria-current");
   });
   for (const one of document.querySelectorAll(".of-class")) one.textContent = session.label;
-  history.replaceState(null, "", `#${new URLSearchParams({ class: session.label, mode: base })}`);
+  history.replaceState(null, "", `#${new URLSearchParams({ class: session.label, mode: base() })}`);
+}
+
+/** The view that a button of the header opens. */
+function base() {
+  const from = mode === "around" ? before : mode;
+  return { selected: "map", sample: "pages" }[from] ?? from;
+}
+
+/** Whether the view shows cells that can be marked. */
+function onSheet() {
+  return ["pages", "selected", "sample", "around"].includes(mode);
+}
+
+/** Look around an image, or search by a picture: at once where one can come back to. */
+async function lookAround(step) {
+  if (!(await step)) return;
+  viewer.dialog.close();
+  if (mode === "around") return views.around.enter();
+  openMode("around");
 }
 
 function fillOthers() {
@@ -183,11 +207,17 @@ function chooseClass() {
   });
 }
 
-/** The image that a key is about: of the cell or thumbnail in focus, or of the question. */
-function imageAt(target) {
+/** What holds the image that a key is about: the cell or thumbnail in focus, or the question. */
+function holderAt(target) {
   const holder = target.closest("[data-row]") ?? (mode === "one" ? element("question") : null);
+  return holder?.dataset.row ? holder : null;
+}
+
+/** That image, once it is shown. */
+function imageAt(target) {
+  const holder = holderAt(target);
   const shown = holder?.querySelector("img");
-  if (!holder?.dataset.row || !shown?.complete || !shown.naturalWidth) return null;
+  if (!shown?.complete || !shown.naturalWidth) return null;
   return { row: Number(holder.dataset.row), id: holder.dataset.id };
 }
 
@@ -195,14 +225,15 @@ function zoom(target) {
   const image = imageAt(target);
   if (!image) return;
   if (mode === "one" && image.row === views.one.card?.row) return zoomQuestion();
-  if (target.closest("#items, .moved")) return target.closest("[data-row]").click();
-  viewer.open([{ address: pictureOf(image.row, "large"), id: image.id, about: "" }], 0);
+  if (target.closest("#items, .moved, #exemplar")) return target.closest("[data-row]").click();
+  viewer.open([{ address: pictureOf(image.row, "large"), row: image.row, id: image.id, about: "" }], 0);
 }
 
 /** Show cells of a sheet large, where they can be marked as well; Enter on the sheet answers. */
 function zoomCells(cells, place, mark) {
   const items = cells.map((cell) => ({
     address: pictureOf(cell.question.row, "large"),
+    row: cell.question.row,
     id: cell.question.id,
     about: cell.question.why,
     mark: cell.mark,
@@ -221,7 +252,7 @@ function zoomCells(cells, place, mark) {
 function zoomQuestion() {
   const { card, shown } = views.one;
   if (!card || !shown) return;
-  viewer.open([{ address: pictureOf(card.row, "large"), id: card.id, about: card.why }], 0, {
+  viewer.open([{ address: pictureOf(card.row, "large"), row: card.row, id: card.id, about: card.why }], 0, {
     answer: (_, verdict) => {
       views.one.answer(verdict);
       return false;
@@ -264,6 +295,8 @@ function act(key, event, button) {
   else if (key === "?") element("help").showModal();
   else if (key.toLowerCase() === "c") certify.open();
   else if (key.toLowerCase() === "e") exemplarAt(event);
+  else if (key.toLowerCase() === "a") aroundAt(event.target);
+  else if (key.toLowerCase() === "f") drops.choose();
   else if (key === "+" || (key === " " && (!button || button.matches("#question, .cell, .tiny")))) zoom(event.target);
   else return false;
   return true;
@@ -278,6 +311,13 @@ function answerNumber(k) {
 function exemplarAt(event) {
   const image = imageAt(event.target);
   if (image) makeExemplar(image.row, image.id, event.shiftKey);
+}
+
+function aroundAt(target) {
+  const own = onSheet() ? sheet.current?.question.row : mode === "map" ? element("plot").dataset.at : undefined;
+  const row = holderAt(target)?.dataset.row ?? own;
+  if (row !== undefined) return lookAround(views.around.image(Number(row)));
+  return session.say("Choose an image first: it is looked around the one in focus.");
 }
 
 function dropped(row, label) {
@@ -335,10 +375,8 @@ for (const button of element("answers").querySelectorAll("[data-verdict]")) {
   button.addEventListener("click", () => views.one.answer(button.dataset.verdict));
   keepFocus(button);
 }
-for (const button of document.querySelectorAll(".undo")) {
-  button.addEventListener("click", () => session.undo());
-  keepFocus(button);
-}
+for (const button of document.querySelectorAll(".undo")) button.addEventListener("click", () => session.undo());
+for (const button of document.querySelectorAll(".undo, .around, .sheet-bar button")) keepFocus(button);
 element("exemplar-make").addEventListener("click", () => views.one.exemplar(session.label));
 keepFocus(element("exemplar-make"));
 element("question").addEventListener("click", zoomQuestion);
@@ -347,9 +385,13 @@ document.addEventListener("keydown", pressed);
 window.addEventListener("beforeunload", (event) => {
   if (session.outbox.waiting.length) event.preventDefault();
 });
+const drops = new Drops((file) => lookAround(views.around.file(file)), notice);
+viewer.around = ({ row }) => lookAround(views.around.image(row));
+for (const button of document.querySelectorAll(".around"))
+  button.addEventListener("click", () => aroundAt(document.body));
 setInterval(look, LOOK);
 document.addEventListener("visibilitychange", look);
 
 const wanted = new URLSearchParams(location.hash.slice(1));
-if (wanted.get("mode") in views) mode = wanted.get("mode");
+if (wanted.get("mode") in views && wanted.get("mode") !== "around") mode = wanted.get("mode");
 session.open(labels.includes(wanted.get("class")) ? wanted.get("class") : labels[0]);

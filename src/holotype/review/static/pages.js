@@ -2,6 +2,7 @@
 
 import { Cell, know } from "./cell.js";
 import { coalesced, get, pause } from "./server.js";
+import { summary } from "./sheet.js";
 
 const TOLD = 1000; // rows that the server is told to leave out; what it knows to be answered it leaves out itself
 
@@ -119,10 +120,10 @@ export class Pages {
     if (!answers.length && !aside.length && unseen.length)
       return session.say("Nothing was on the screen for long enough to be answered.");
     if (session.outbox.full) return undefined;
-    const cells = this.cells.map(({ question, mark }) => ({ question, mark }));
+    const cells = this.cells.map((cell) => cell.kept);
     for (const { question } of this.cells.filter((cell) => cell.broken)) this.out.add(question.row);
     for (const { question } of aside) this.passed.add(question.row);
-    session.say(said(answers, aside, unseen));
+    session.say(summary(answers, aside, unseen) || "The next page.");
     const text = `a page of ${answers.length} ${answers.length === 1 ? "answer" : "answers"}`;
     const saving = answers.length && session.answer({ kind: "page", label, answers, text, cells });
     this.next();
@@ -137,7 +138,7 @@ export class Pages {
     const rows = new Set(saved.map(({ question }) => question.row));
     for (const row of rows) this.out.delete(row);
     this.keep((cell) => !rows.has(cell.question.row));
-    this.show(saved.map(({ question, mark }) => new Cell(question, "", mark)));
+    this.show(saved.map((kept) => Cell.from(kept)));
   }
 
   /** Rows that were answered, here or in another view, leave the page that waits; on the others it is shown. */
@@ -176,14 +177,4 @@ export class Pages {
   key(event) {
     return this.sheet.key(event);
   }
-}
-
-function said(answers, aside, unseen) {
-  const words = ["yes", "no", "unsure"]
-    .map((verdict) => [verdict, answers.filter((one) => one.verdict === verdict).length])
-    .filter(([, count]) => count)
-    .map(([verdict, count]) => `${count} ${verdict}`);
-  if (aside.length) words.push(`${aside.length} put aside, of which some may be asked about again, for the audit`);
-  if (unseen.length) words.push(`${unseen.length} that were not seen are asked about again`);
-  return words.length ? `${words.join(", ")}.` : "The next page.";
 }

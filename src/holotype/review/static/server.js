@@ -23,6 +23,11 @@ export function post(path, body) {
   });
 }
 
+/** Send the bytes of a file. */
+export function send(address, file) {
+  return ask(address, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
+}
+
 async function ask(address, options) {
   let answer;
   try {

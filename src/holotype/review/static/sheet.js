@@ -39,7 +39,8 @@ export class Sheet {
     this.fit();
     this.watchAll();
     for (const cell of cells) this.reveal(cell);
-    if (cells.length) this.focus(cells[0], document.activeElement === document.body || document.activeElement === this.box);
+    const here = cells.includes(view.current) ? view.current : cells[0];
+    if (here) this.focus(here, document.activeElement === document.body || document.activeElement === this.box);
     this.tell();
   }
 
@@ -225,7 +226,7 @@ export class Sheet {
 
   focus(cell, move) {
     for (const one of this.cells) one.button.tabIndex = one === cell ? 0 : -1;
-    this.current = cell;
+    this.current = this.view.current = cell;
     if (move) cell.button.focus({ preventScroll: cell === this.cells[0] });
   }
 
@@ -273,10 +274,7 @@ export class Sheet {
   tell() {
     const { marked, open, unseen } = this;
     const rest = this.rest === "no" ? "no" : "put aside";
-    const words = ["yes", "no", "unsure"]
-      .map((mark) => [mark, marked.filter((cell) => cell.mark === mark).length])
-      .filter(([, count]) => count)
-      .map(([mark, count]) => `${count} ${mark}`);
+    const words = counts(marked.map((cell) => cell.mark));
     if (open.length) words.push(marked.length ? `the other ${open.length} ${rest}` : `all ${open.length} ${rest}`);
     if (unseen.length) words.push(`${unseen.length} not seen yet`);
     if (this.view?.progress) words.unshift(this.view.progress);
@@ -285,6 +283,21 @@ export class Sheet {
     element("rest-yes").setAttribute("aria-disabled", String(!open.length));
     element("submit").setAttribute("aria-disabled", String(!marked.length && !open.length));
   }
+}
+
+/** What was submitted, in words: "" for nothing. */
+export function summary(answers, aside, unseen) {
+  const words = counts(answers.map((one) => one.verdict));
+  if (aside.length) words.push(`${aside.length} put aside, of which some may be asked about again, for the audit`);
+  if (unseen.length) words.push(`${unseen.length} that were not seen are asked about again`);
+  return words.length ? `${words.join(", ")}.` : "";
+}
+
+function counts(verdicts) {
+  return ["yes", "no", "unsure"]
+    .map((verdict) => [verdict, verdicts.filter((one) => one === verdict).length])
+    .filter(([, count]) => count)
+    .map(([verdict, count]) => `${count} ${verdict}`);
 }
 
 function kept(name) {

@@ -10,6 +10,8 @@ export class Viewer {
     this.stage = element("viewer-picture");
     this.items = [];
     this.turn = 0;
+    this.around = null; // is given an item of the pool, to look around it
+    element("viewer-around").addEventListener("click", () => this.look());
     element("viewer-scale").addEventListener("click", () => this.scale());
     element("viewer-exemplar").addEventListener("click", () => this.exemplar(false));
     element("viewer-close").addEventListener("click", () => this.dialog.close());
@@ -23,7 +25,7 @@ export class Viewer {
   }
 
   /**
-   * Show `items` ({address, id, about, verdict, mark}), beginning with `place`. With `answer`, which is given the item and
+   * Show `items` ({address, row, id, about, verdict, mark}), beginning with `place`. With `answer`, which is given the item and
    * what was said, they can be answered; it returns whether to go on to the next. With `exemplar`, which is given
    * the item and whether to ask for the class, they can be made exemplars.
    */
@@ -50,6 +52,7 @@ export class Viewer {
     this.setShown(false);
     this.scale(false);
     element("viewer-name").textContent = item.id;
+    element("viewer-around").hidden = (item.row ?? null) === null;
     element("viewer-about").textContent = [item.mark && `Marked ${item.mark}.`, item.verdict && `Answered ${item.verdict}.`, item.about].filter(Boolean).join(" ");
     const picture = new Picture(item.address, `Image ${item.id}`);
     this.stage.replaceChildren();
@@ -98,6 +101,7 @@ export class Viewer {
     if (event.key === "+" || (event.key === " " && !onButton)) this.dialog.close();
     else if (verdict && !event.repeat) this.answer(verdict);
     else if (event.key.toLowerCase() === "e" && !event.repeat) this.exemplar(event.shiftKey);
+    else if (event.key.toLowerCase() === "a" && !event.repeat) this.look();
     else if (event.key === "ArrowLeft" && !this.stage.classList.contains("real")) this.step(-1);
     else if (event.key === "ArrowRight" && !this.stage.classList.contains("real")) this.step(1);
     else return;
@@ -106,6 +110,10 @@ export class Viewer {
 
   exemplar(choose) {
     if (this.shown && this.making) this.making(this.item, choose);
+  }
+
+  look() {
+    if (this.shown && (this.item.row ?? null) !== null) this.around?.(this.item);
   }
 
   /** Move the picture with the pointer. */

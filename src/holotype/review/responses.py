@@ -1,0 +1,53 @@
+"""What the server answers with: JSON, and errors as sentences."""
+
+import json
+import math
+import sqlite3
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException as NotServed
+
+from holotype.errors import HolotypeError, OutputError, UnreadableImage
+
+
+class Json(JSONResponse):
+    """JSON in ASCII, so that an id that is no Unicode can be sent; what is no number is null."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the bytes of `content`."""
+        return json.dumps(_finite(content), separators=(",", ":")).encode()
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def explain_errors(app: FastAPI) -> None:
+    """Answer each error of a request with its status and a sentence."""
+
+    def respond(status: int, why: str) -> Response:
+        return Json({"error": why}, status)
+
+    app.add_exception_handler(NotServed, lambda _, error: respond(error.status_code, error.detail))
+    app.add_exception_handler(RequestValidationError, lambda _, error: respond(422, _fault(error)))
+    app.add_exception_handler(UnreadableImage, lambda _, error: respond(422, str(error)))
+    app.add_exception_handler(HolotypeError, lambda _, error: respond(_status(error), str(error)))
+
+
+def _status(error: Exception) -> int:
+    """503 where the disk, or another program, keeps us from it: the page tries again. 409 for what cannot be."""
+    passing = isinstance(error, OutputError) or isinstance(error.__cause__, OSError | sqlite3.Error)
+    return 503 if passing else 409
+
+
+def _fault(error: RequestValidationError) -> str:
+    """Say which part of a request is wrong; what came in its place is not repeated."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}"
