@@ -122,6 +122,23 @@ def test_a_lasso_leads_to_a_page_and_answers_there_change_colours(open_page: Ope
     stands(page, yes=0, no=0)
 
 
+def test_what_is_near_on_the_map_is_near_on_the_page(open_page: Open) -> None:
+    """The curve along which a lasso's images are ordered goes through every place, always to one beside."""
+    steps = open_page().evaluate(
+        """async () => {
+        const { Plot } = await import("/static/plot.js");
+        const plot = new Plot(document.createElement("canvas"));
+        const places = [...Array(256).keys()].map((k) => [4096 * (k % 16), 4096 * Math.floor(k / 16)]);
+        plot.add(new Uint32Array(256), new Uint16Array(places.flat()));
+        const order = places.map((_, k) => k).sort((one, other) => plot.along(one) - plot.along(other));
+        const apart = (k) => Math.abs(places[order[k]][0] - places[order[k - 1]][0])
+            + Math.abs(places[order[k]][1] - places[order[k - 1]][1]);
+        return order.slice(1).map((_, k) => apart(k + 1));
+        }"""
+    )
+    assert set(steps) == {4096}
+
+
 def test_the_map_with_keys_alone(open_page: Open, mapped: Review) -> None:
     page = open_page()
     page.keyboard.press("m")

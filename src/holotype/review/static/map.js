@@ -179,12 +179,15 @@ export class AtlasView {
     this.box.classList.toggle("lasso", on);
   }
 
-  /** Look through `points`: those of which nothing is known first, the most likely before others. */
+  /** Look through `points`: those of which nothing is known first, the likeliest before others, neighbours together. */
   chosen(points) {
     this.setLasso(false);
     if (!points.length) return this.session.say("No image is inside the line.");
-    const known = (i) => this.plot.states[i] >= KINDS.findIndex(({ name }) => name === "no");
-    const order = points.toSorted((i, j) => known(i) - known(j) || this.plot.states[j] - this.plot.states[i]);
+    const first = KINDS.findIndex(({ name }) => name === "no");
+    const turn = (i) => (this.plot.states[i] < first ? -this.plot.states[i] : 1);
+    const place = new Map(points.map((i) => [i, this.plot.along(i)]));
+    const order = points.toSorted((i, j) => turn(i) - turn(j) || place.get(i) - place.get(j));
+    if (order.length > Number(element("count").value)) this.session.say(`${number.format(order.length)} images, a page at a time.`);
     return this.choose(order.map((i) => this.plot.rows[i]));
   }
 

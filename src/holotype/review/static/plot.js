@@ -185,6 +185,19 @@ export class Plot {
     return best;
   }
 
+  /** How far along a curve that fills the map (Hilbert's) point `i` lies: what is near on it is near on the map. */
+  along(i) {
+    let [x, y, far] = [this.places[2 * i], this.places[2 * i + 1], 0];
+    for (let side = (SPAN + 1) / 2; side >= 1; side /= 2) {
+      const [right, below] = [x & side ? 1 : 0, y & side ? 1 : 0];
+      far = 4 * far + ((3 * right) ^ below);
+      if (below) continue;
+      if (right) [x, y] = [SPAN - x, SPAN - y];
+      [x, y] = [y, x];
+    }
+    return far;
+  }
+
   /** The points inside the outline `corners`, [x, y] in pixels. */
   inside(corners) {
     const found = [];
