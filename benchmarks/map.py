@@ -106,7 +106,7 @@ def lay_out(out: Path) -> None:
     with Review.open(out) as review:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
-        Atlas(review).make()
+        Atlas(review).work()
         seconds = time.perf_counter() - began
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - own
         used = resource.getrusage(resource.RUSAGE_CHILDREN)

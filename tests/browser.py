@@ -56,7 +56,7 @@ def make_run(folder: Path, network: str, picture: Callable[[int], NDArray[np.uin
 def make_map(out: Path, folder: Path) -> bytes:
     """Return the map of the run `out` as a copy of it in `folder` keeps it."""
     with Review.open(shutil.copytree(out, folder / "out")) as review:
-        Atlas(review).make()
+        Atlas(review).work()
         return review.folder.map.read_bytes()
 
 

@@ -1,20 +1,20 @@
 """The map of a review: which images are on it, where they lie, and how each stands."""
 
 import hashlib
-import logging
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, Thread
-from typing import Any, Literal
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
-from holotype.errors import AnswersError, HolotypeError, OutputError
+from holotype.errors import AnswersError, OutputError
 from holotype.filestate import regular
+from holotype.review.background import Background
 from holotype.review.layout import ROUNDS, SEED, Laying, Places, on_grid
 from holotype.review.review import Review
 from holotype.review.status import ReviewState, Rows
@@ -102,86 +102,58 @@ def choose(
     return np.sort(taken[usable[taken]][:most])
 
 
-class Atlas:
-    """The map of `review`, laid out once and in the background; several threads may use it.
-
-    state     "never" asked for, "running", "done" or "failed"
-    done      rounds, of `total`
-    message   why it failed, or why it could not be kept
-    """
+class Atlas(Background):
+    """The map of a review, laid out once, while the page goes on; several threads may use it."""
 
     def __init__(self, review: Review) -> None:
-        self._review = review
+        super().__init__(review)
         self._turn = Lock()
         self._laying: Laying | None = None
+        self._stopped = False
         self._points: Points | None = None
         self._laid_out = 0
-        self._stopped = False
-        self._thread: Thread | None = None
-        self.state: Literal["never", "running", "done", "failed"] = "never"
-        self.message, self.done, self.total = "", 0, ROUNDS
 
-    def start(self) -> None:
+    def start(self, **about: Any) -> None:
         """Have the map made, unless it is there or on its way; what was kept is there at once."""
-        with self._turn:
-            if self.state in ("running", "done"):
-                return
-            self.state, self.message, self.done = "running", "", 0
-            self._thread = Thread(target=self._run, name="map", daemon=True)
-            self._thread.start()
+        if self._points is None:
+            super().start(**about)
 
     def stop(self) -> None:
         """End what runs: whoever opens the run next begins anew."""
         self._stopped = True
         if self._laying is not None:
             self._laying.stop()
-        if self._thread is not None:
-            self._thread.join()
+        self.wait()
 
-    def _run(self) -> None:
-        try:
-            self.make()
-        except HolotypeError as error:
-            self._end("failed", str(error))
-        except Exception:
-            logging.getLogger("uvicorn.error").exception("the map could not be made")
-            self._end("failed", "this should not have happened; the terminal says more")
-
-    def make(self) -> None:
-        """Take the map that was kept, or have one laid out and keep it. Raises `HolotypeError`."""
-        vectors, path = self._review.state.baseline.vectors, self._review.folder.map
-        points, note = Points.load(path, vectors), ""
+    def work(self) -> str:
+        """Take the map that was kept, or have one laid out and keep it; return why it could not be kept."""
+        baseline, path, note = self.review.state.baseline, self.review.folder.map, ""
+        points = Points.load(path, baseline.vectors)
         if points is None:
-            rows = self._choose()
-            self._laying = Laying(vectors[rows])
-            if self._stopped:
-                self._laying.stop()
-            points = Points(rows, on_grid(self._laying.places(self._advance)))
+            points = self._lay_out(baseline.vectors)
             try:
-                points.save(path, vectors)
+                points.save(path, baseline.vectors)
             except OutputError as error:
                 note = f"The map is not kept for the next time: {error}"
-        open_ = ~np.isin(points.rows, list(self._review.state.baseline.held_out))  # the test set may be another by now
+        open_ = ~np.isin(points.rows, list(baseline.held_out))  # the test set may be another by now
         self._points, self._laid_out = Points(points.rows[open_], points.places[open_]), int(open_.sum())
-        self._end("done", note)
+        return note
+
+    def _lay_out(self, vectors: NDArray[Any]) -> Points:
+        rows = self._choose()
+        self._laying = Laying(vectors[rows])
+        if self._stopped:
+            self._laying.stop()
+        with self.track("", ROUNDS) as advance:
+            return Points(rows, on_grid(self._laying.places(advance)))
 
     def _choose(self) -> Rows:
-        state, pool = self._review.state, self._review.pool
+        state, pool = self.review.state, self.review.pool
         usable = ~state.baseline.groups.missing
         usable[list(state.baseline.held_out)] = False
-        answered = [pool.rows[one.id] for one in self._review.matched.answers]
+        answered = [pool.rows[one.id] for one in self.review.matched.answers]
         first = np.array([*answered, *state.baseline.exemplar_rows], np.int64)
         return choose(usable, first, state.refined.logits, state.baseline.numbers)
-
-    def _advance(self, count: int) -> None:
-        self.done += count
-
-    def _end(self, state: Literal["done", "failed"], message: str) -> None:
-        self.message, self.state = message, state
-
-    def to_json(self) -> dict[str, Any]:
-        """Return how far it is."""
-        return {"state": self.state, "done": self.done, "total": self.total, "message": self.message}
 
     def points(self, start: int = 0) -> dict[str, Any]:
         """Return the points from `start` on, rows and places as little-endian uint32 and uint16 in base64.
@@ -190,21 +162,21 @@ class Atlas:
         """
         points = self._known()
         rows, places = _base64(points.rows[start:], "<u4"), _base64(points.places[start:], "<u2")
-        return {"rows": rows, "places": places, "count": len(points.rows), "total": len(self._review)}
+        return {"rows": rows, "places": places, "count": len(points.rows), "total": len(self.review)}
 
     def states(self, label: str) -> dict[str, Any]:
         """Return how each point stands to the class `label`, a digit each: a place in `STATES`.
 
         What was answered or found and is not on the map yet is put on it, amid what is like it.
         """
-        state, k = self._review.state, self._review.classes.index(label)
+        state, k = self.review.state, self.review.classes.index(label)
         points = self._with_later()
-        found = stand(state, k, {self._review.pool.rows[one]: how for one, how in self._review.known(label).items()})
+        found = stand(state, k, {self.review.pool.rows[one]: how for one, how in self.review.known(label).items()})
         return {"states": (found[points.rows] + np.uint8(ord("0"))).tobytes().decode(), "count": len(points.rows)}
 
     def images(self, label: str, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Return what is known of `rows`, and what was answered about them by the class `label`."""
-        ids, known, refined = self._review.ids, self._review.known(label), self._review.state.refined
+        ids, known, refined = self.review.ids, self.review.known(label), self.review.state.refined
         return [
             {"row": row, "id": ids[row], "why": refined.reason(row), "verdict": known.get(ids[row], "")} for row in rows
         ]
@@ -216,7 +188,7 @@ class Atlas:
 
     def _with_later(self) -> Points:
         """Return the points, with those that count by now."""
-        review, state = self._review, self._review.state
+        review, state = self.review, self.review.state
         answered = [review.pool.rows[one.id] for one in review.matched.answers]
         found = [state.refined.groups.found(k) for k in range(len(review.classes))]
         with self._turn:
