@@ -171,6 +171,11 @@ def test_the_map_with_keys_alone(open_page: Open, mapped: Review) -> None:
     page.keyboard.press("Escape")
     drawn(page)
     assert plot.get_attribute("data-at") == at
+    page.keyboard.press("a")
+    expect(page.locator("#trail-name")).to_have_text(at)
+    page.wait_for_selector(CELL)
+    page.keyboard.press("Escape")
+    drawn(page)
     page.keyboard.press("Escape")
     page.wait_for_selector("#pages:not([hidden])")
     assert list(verdict(mapped).values()) == ["no"]

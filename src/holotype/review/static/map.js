@@ -4,7 +4,7 @@ import { Gestures } from "./gestures.js";
 import { isolated } from "./names.js";
 import { pictureOf, tinyOf } from "./pictures.js";
 import { drawPoint, KINDS, Plot } from "./plot.js";
-import { get, pause, post, Refused } from "./server.js";
+import { coalesced, get, pause, post, Refused } from "./server.js";
 
 const LOOK = 400; // milliseconds between two looks at how far the map is
 const [REACH, THUMB] = [12, 24]; // pixels from a point that still mean it: with a mouse, with a finger
@@ -33,6 +33,7 @@ export class AtlasView {
       tap: (x, y, touch) => this.tap(x, y, touch ? THUMB : REACH),
       hover: (x, y) => this.hover(x, y),
     });
+    this.colour = coalesced(() => this.ask()); // else two might fetch the same points
     this.fillLegend();
     element("map-again").addEventListener("click", () => this.enter());
     element("map-lasso").addEventListener("click", () => this.setLasso(!this.gestures.drawing));
@@ -64,9 +65,9 @@ export class AtlasView {
   async wait() {
     const turn = ++this.turn;
     this.progress("Looking for the map…");
-    for (let ask = () => post("/api/map", {}); turn === this.turn && this.active; ask = () => get("/api/map")) {
+    for (let look = () => post("/api/map", {}); turn === this.turn && this.active; look = () => get("/api/map")) {
       try {
-        const { state, done, total, message } = await ask();
+        const { state, done, total, message } = await look();
         if (state === "failed") return this.progress(message, { failed: true });
         if (state === "done") {
           if (message) this.session.say(message);
@@ -109,8 +110,8 @@ export class AtlasView {
     this.total = total;
   }
 
-  /** Colour the points as they stand now. */
-  async colour() {
+  /** Ask how the points stand now, and colour them. */
+  async ask() {
     const { label } = this.session;
     if (!this.plot.count) return;
     try {
@@ -263,7 +264,7 @@ export class AtlasView {
         this.answer(shown, verdict);
         return true;
       },
-      exemplar: (shown, ask) => this.exemplar(shown.row, shown.id, ask),
+      exemplar: (shown, which) => this.exemplar(shown.row, shown.id, which),
     });
   }
 
