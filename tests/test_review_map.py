@@ -48,7 +48,7 @@ def state_of(atlas: Atlas, row: int, label: str = RED) -> str:
     return STATES[int(states[rows_of(atlas).tolist().index(row)])]
 
 
-def test_what_is_alike_lies_together_and_the_same_images_lie_the_same_way() -> None:
+def test_what_is_alike_lies_together() -> None:
     vectors, group = planted()
     rounds: list[int] = []
     places = layout(vectors, advance=rounds.append)
@@ -57,7 +57,6 @@ def test_what_is_alike_lies_together_and_the_same_images_lie_the_same_way() -> N
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     assert (group[apart.argmin(axis=1)] == group).mean() == 1
-    assert np.array_equal(places, layout(vectors))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 9, 47])
@@ -111,7 +110,7 @@ def atlas(review: Review, kept_map: bytes) -> Atlas:
     return made(Atlas(review))
 
 
-def test_the_map_is_kept_with_the_run_and_made_again_where_it_is_not_whole(review: Review, kept_map: bytes) -> None:
+def test_the_map_is_kept_with_the_run_and_made_again_the_same_where_it_is_not_whole(review: Review, kept_map: bytes) -> None:
     review.folder.map.write_bytes(kept_map)
     first = made(Atlas(review))
     assert (first.state, first.done, first.points()["count"]) == ("done", 0, N)
