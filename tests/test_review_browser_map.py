@@ -155,6 +155,12 @@ def test_the_map_with_keys_alone(open_page: Open, mapped: Review) -> None:
     expect(page.locator("#points")).not_to_have_attribute("data-pictures", "0")
     page.keyboard.press("0")
     drawn(page)
+    page.get_by_role("button", name="Exemplar 1", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-about")).to_contain_text("0: exemplar.")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#map-about")).not_to_contain_text("0: exemplar.")
+    plot.focus()
     page.keyboard.press("Space")
     page.wait_for_selector("#viewer[data-shown=true]")
     at = plot.get_attribute("data-at") or ""

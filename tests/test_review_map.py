@@ -110,7 +110,9 @@ def atlas(review: Review, kept_map: bytes) -> Atlas:
     return made(Atlas(review))
 
 
-def test_the_map_is_kept_with_the_run_and_made_again_the_same_where_it_is_not_whole(review: Review, kept_map: bytes) -> None:
+def test_the_map_is_kept_with_the_run_and_made_again_the_same_where_it_is_not_whole(
+    review: Review, kept_map: bytes
+) -> None:
     review.folder.map.write_bytes(kept_map)
     first = made(Atlas(review))
     assert (first.state, first.done, first.points()["count"]) == ("done", 0, N)

@@ -9,6 +9,7 @@ import { coalesced, get, pause, post, Refused } from "./server.js";
 const LOOK = 400; // milliseconds between two looks at how far the map is
 const [REACH, THUMB] = [12, 24]; // pixels from a point that still mean it: with a mouse, with a finger
 const NEAR = 40; // images that one steps through in the viewer, around the one that was chosen
+const ISLAND = 60; // pixels to what counts as elsewhere
 const STEP = 1.5; // of a key that zooms
 const WORDS = ["Not found", "Doubtful", "Found", "No", "Unsure", "Yes", "Exemplar"];
 const element = (id) => document.getElementById(id);
@@ -139,10 +140,16 @@ export class AtlasView {
   fillLegend() {
     const items = KINDS.map((kind, k) => {
       const item = document.createElement("li");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "quiet small";
+      button.title = "Go to the next one, farther on";
+      button.addEventListener("click", () => this.next(k));
       const sign = document.createElement("canvas");
       sign.setAttribute("aria-hidden", "true");
       const count = document.createElement("b");
-      item.append(sign, ` ${WORDS[k]} `, count);
+      button.append(sign, ` ${WORDS[k]} `, count);
+      item.append(button);
       return item;
     });
     element("legend").replaceChildren(...items.toReversed());
@@ -160,7 +167,7 @@ export class AtlasView {
       sign.width = sign.height = 32;
       const pen = sign.getContext("2d");
       pen.translate(16, 16);
-      drawPoint(pen, KINDS[k], 6 + 2.4 * KINDS[k].size, style.getPropertyValue(KINDS[k].colour), "transparent");
+      drawPoint(pen, KINDS[k], k ? 8 + KINDS[k].least : 8, style.getPropertyValue(KINDS[k].colour), "transparent");
     }
     const all = plot.count < total ? `${number.format(plot.count)} of ${number.format(total)}` : number.format(total);
     element("map-title-count").textContent = `${all} images`;
@@ -208,6 +215,18 @@ export class AtlasView {
     if (i < 0) return undefined;
     this.move(i);
     return this.zoom(i);
+  }
+
+  /** Go to the next point of kind `k`, in the order of the map, that is not beside the cursor: on another island. */
+  next(k) {
+    const { plot } = this;
+    const { cursor } = plot;
+    const far = (i) => cursor < 0 || Math.hypot(plot.x(i) - plot.x(cursor), plot.y(i) - plot.y(cursor)) > ISLAND;
+    const place = new Map();
+    for (let i = 0; i < plot.count; i++) if (plot.states[i] === k) place.set(i, plot.along(i));
+    const order = [...place.keys()].sort((i, j) => place.get(i) - place.get(j));
+    const from = cursor < 0 ? -1 : plot.along(cursor);
+    this.move(order.find((i) => place.get(i) > from && far(i)) ?? order.find(far) ?? order[0] ?? -1);
   }
 
   async hover(x, y) {
@@ -278,7 +297,8 @@ export class AtlasView {
 
   /** True when the key was for the map. */
   key(event) {
-    if (!this.plot.count || event.target.closest("button, a, select")) return false;
+    const pressed = event.target.closest("button, a, select") && ["Enter", " "].includes(event.key);
+    if (!this.plot.count || pressed) return false;
     const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const { cursor } = this.plot;
     this.hover();

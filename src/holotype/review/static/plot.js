@@ -10,19 +10,18 @@ const PLACE = 8; // pixels of a place
 const SIDE = 52; // pixels of a picture
 const KEPT = 900; // pictures
 const AT_ONCE = 6; // pictures that are fetched
-const [LEAST, GREATEST] = [1.5, 5]; // pixels of a point, half its width
+const GROWTH = 3; // how much larger a point is at most, from close by
 const SQUARE = 2; // pixels below which nobody sees that a point is round, and a square is drawn ten times as fast
-const NOTICED = 4; // pixels at the least of what is more than a point
 
-/** What a point is, the least first: its name, its colour, how large it is beside others, and its shape. */
+/** What a point is, the least first: its name, colour and shape, and how many pixels it has at the least, half its width. */
 export const KINDS = [
-  { name: "rejected", colour: "--map-rejected", size: 1, shape: "dot" },
-  { name: "doubtful", colour: "--map-doubtful", size: 1.6, shape: "ring" },
-  { name: "found", colour: "--map-found", size: 1.6, shape: "dot" },
-  { name: "no", colour: "--map-no", size: 2, shape: "cross" },
-  { name: "unsure", colour: "--map-unsure", size: 2, shape: "square" },
-  { name: "yes", colour: "--map-yes", size: 2.1, shape: "triangle" },
-  { name: "exemplar", colour: "--ink", size: 3, shape: "star" },
+  { name: "rejected", colour: "--map-rejected", least: 1.5, shape: "dot" },
+  { name: "doubtful", colour: "--map-doubtful", least: 4, shape: "ring" },
+  { name: "found", colour: "--map-found", least: 4, shape: "dot" },
+  { name: "no", colour: "--map-no", least: 5.5, shape: "cross" },
+  { name: "unsure", colour: "--map-unsure", least: 5.5, shape: "square" },
+  { name: "yes", colour: "--map-yes", least: 6, shape: "triangle" },
+  { name: "exemplar", colour: "--ink", least: 8, shape: "star" },
 ];
 
 const SHAPES = {
@@ -53,11 +52,11 @@ export function drawPoint(pen, kind, r, colour, paper) {
   const line = kind.shape === "ring" || kind.shape === "cross";
   pen.beginPath();
   SHAPES[kind.shape](pen, line ? r - Math.max(0.8, 0.2 * r) : r);
-  pen.lineWidth = line ? Math.max(1.6, 0.4 * r) : 1.5;
+  pen.lineWidth = line ? Math.max(2, 0.4 * r) : 2.5;
   pen.strokeStyle = line ? colour : paper;
   pen.fillStyle = colour;
-  if (!line) pen.fill();
   if (line || kind.shape !== "dot") pen.stroke();
+  if (!line) pen.fill();
 }
 
 export class Plot {
@@ -235,8 +234,9 @@ export class Plot {
     pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
     const points = this.inView;
-    const r = Math.min(Math.max(LEAST * Math.sqrt(this.view.scale / this.first), LEAST), GREATEST);
-    const stamps = KINDS.map((kind, k) => this.stamp(kind, k ? Math.max(r * kind.size, NOTICED) : r, colours[k], paper));
+    const growth = Math.min(Math.max(Math.sqrt(this.view.scale / this.first), 1), GROWTH);
+    const r = KINDS[0].least * growth;
+    const stamps = KINDS.map((kind, k) => this.stamp(kind, k ? kind.least * Math.sqrt(growth) : r, colours[k], paper));
     this.pictured = this.placePictures(points);
     pen.fillStyle = colours[0];
     for (const i of points) {
@@ -257,7 +257,7 @@ export class Plot {
 
   /** A point, drawn once to be stamped many times. */
   stamp(kind, r, colour, paper) {
-    const half = Math.ceil(r) + 2;
+    const half = Math.ceil(1.1 * r) + 2;
     const image = document.createElement("canvas");
     image.width = image.height = 2 * half * this.ratio;
     const pen = image.getContext("2d");
