@@ -1,7 +1,8 @@
 """python -m benchmarks.review OUT: how quick the page of `holotype review OUT` is, in Debian's chromium.
 
-The time from the start of the command to the first question on screen, without answers and with those of an earlier
-sitting; from a key to the next question on screen; and of a refit. The run is copied, so that it keeps its own answers.
+The time from the start of the command to the first page or question on screen, without answers and with those of an
+earlier sitting; from a key to the next page or question on screen; from a key to what is like an image, or like another
+picture; of choosing a page, and of a refit. The run is copied, so that it keeps its own answers.
 With --load: many reviewers at once (`benchmarks.load`). The reference pool has 92,350 images:
 
     python -m benchmarks.whole
@@ -15,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,22 @@ from holotype.review.review import Review
 from holotype.settings import Settings
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-STARTS, ANSWERS = 5, 30
+STARTS, ANSWERS, PAGES = 5, 30, 8
+SIZES = (24, 48, 60)  # images of a page
+SEEN = "(count) => document.querySelectorAll('#cells .cell[data-seen]').length >= count"
+# how long it takes from a key until all images of another sheet are painted
+TURN = """([key, count]) => new Promise(done => {
+    const rows = () => [...document.querySelectorAll('#cells .cell')].map(cell => cell.dataset.row).join();
+    const before = rows(), start = performance.now();
+    const target = document.querySelector('#cells .cell[tabindex="0"]');
+    const look = () => {
+        const images = [...document.querySelectorAll('#cells .cell img')];
+        const there = rows() !== before && images.length === count && images.every(image => image.complete);
+        requestAnimationFrame(there ? () => done(performance.now() - start) : look);
+    };
+    target.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
+    look();
+})"""
 SHOWN = "() => document.querySelector('#question img')?.complete && !document.querySelector('.yes').disabled"
 WATCH = """() => {
     const name = document.querySelector('#question-name'), before = name.textContent;
@@ -46,7 +62,7 @@ def first_question(page: Page, out: Path) -> float:
     """Seconds from the start of the command to the first question on screen."""
     started = time.perf_counter()
     process, address = start(out)
-    page.goto(address)
+    page.goto(f"{address}#mode=one")
     page.wait_for_function(SHOWN)
     seconds = time.perf_counter() - started
     process.terminate()
@@ -57,7 +73,7 @@ def first_question(page: Page, out: Path) -> float:
 def next_questions(page: Page, out: Path) -> list[float]:
     """Milliseconds from each of the answers to the next question on screen; refits run beside."""
     process, address = start(out)
-    page.goto(address)
+    page.goto(f"{address}#mode=one")
     found = []
     for number in range(ANSWERS):
         page.wait_for_function(SHOWN)
@@ -67,6 +83,54 @@ def next_questions(page: Page, out: Path) -> list[float]:
         found.append(float(page.evaluate("() => window.shown")))
     process.terminate()
     process.wait()
+    return found
+
+
+def next_pages(page: Page, out: Path, count: int) -> tuple[list[float], list[float], float]:
+    """Milliseconds from Enter to the next page of `count` images, and from A to those like one; seconds to the first.
+
+    A page is looked over for 2 seconds: it is learnt, and the next is chosen, behind it.
+    """
+    page.context.add_cookies([{"name": "holotype-count", "value": str(count), "url": "http://127.0.0.1"}])
+    started = time.perf_counter()
+    process, address = start(out)
+    page.goto(address)
+    page.wait_for_function(f"() => document.querySelectorAll('#cells .cell[data-shown]').length >= {count}")
+    first, turned, around = time.perf_counter() - started, list[float](), list[float]()
+    for number in range(PAGES):
+        page.wait_for_function(SEEN, arg=count)
+        page.wait_for_timeout(2000)
+        for place in range(3 * (PAGES - number) // PAGES):
+            page.locator("#cells .cell").nth(place).click()
+        turned.append(float(page.evaluate(TURN, ["Enter", count])))
+    for _ in range(PAGES):
+        around.append(float(page.evaluate(TURN, ["a", count])))
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(300)
+    process.terminate()
+    process.wait()
+    return turned, around, first
+
+
+def choices(out: Path) -> list[str]:
+    """Say how long the server takes to choose a page, and to find what is like an image or another picture."""
+    lines = []
+    with Review.open(out) as review:
+        label, row = review.classes[0], next(iter(review.state.baseline.exemplar_rows))
+        for count in SIZES:
+            lines.append(_said(f"choosing {count} images", _timed(lambda n=count: review.next(n, label)), "s"))
+        lines.append(_said("what is like an image", _timed(lambda: review.around(row, label, 60)), "s"))
+        content = review.pool.read(row)
+        lines.append(_said("what is like another picture", _timed(lambda: review.search(content, label, 60)), "s"))
+    return lines
+
+
+def _timed(action: Callable[[], object]) -> list[float]:
+    found = []
+    for _ in range(STARTS):
+        started = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - started)
     return found
 
 
@@ -116,6 +180,12 @@ def show(copy: Path) -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         print(_said("first question on screen", [first_question(page, copy) for _ in range(STARTS)], "s"))
         print(_said("next question on screen", next_questions(page, copy), "ms"))
+        for count in SIZES:
+            turned, around, first = next_pages(page, copy, count)
+            print(f"first page of {count} on screen: {first:.3g} s")
+            print(_said(f"next page of {count} on screen", turned, "ms"))
+            print(_said(f"{count} that are like an image on screen", around, "ms"))
+        print(*choices(copy), sep="\n")
         print(_said("refit of all classes", refits(copy), "s"))
         again = [first_question(page, copy) for _ in range(STARTS)]
         print(_said("first question on screen with 30 answers a class and more", again, "s"))

@@ -189,7 +189,7 @@ def test_sixty_images_fit_a_window_and_scroll_on_a_phone(open_page: Open) -> Non
     page = open_page("")
     page.select_option("#count", "60")
     expect(page.locator("#cells .cell")).to_have_count(60)
-    box = "(({bottom, width}) => [bottom <= innerHeight, width >= 72])"
+    box = "(({bottom, width}) => [bottom <= innerHeight, width >= 64])"
     last = f"{box}(document.querySelector('#cells').lastChild.getBoundingClientRect())"
     assert page.evaluate(last) == [True, True]
     page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})

@@ -4,7 +4,7 @@ import { painted } from "./pictures.js";
 
 const SEEN = 600; // milliseconds in view after which an image counts as looked at
 const GAP = 6; // pixels between thumbnails
-const [LEAST, GREATEST, TO_SCROLL] = [72, 176, 84]; // pixels of a thumbnail: of a window, and where one scrolls
+const [LEAST, GREATEST, TO_SCROLL] = [64, 176, 84]; // pixels of a thumbnail: of a window, and where one scrolls
 const element = (id) => document.getElementById(id);
 
 export class Sheet {
@@ -133,7 +133,7 @@ export class Sheet {
     element("submit").addEventListener("click", () => this.view?.submit());
     element("rest-yes").addEventListener("click", () => this.markRest("yes"));
     for (const button of document.querySelectorAll("[data-rest]"))
-      button.addEventListener("click", () => this.choose(button.dataset.rest));
+      button.addEventListener("click", () => this.change(button.dataset.rest));
     element("count").addEventListener("change", () => {
       keep("count", element("count").value);
       this.box.focus();
@@ -145,10 +145,15 @@ export class Sheet {
   /** What becomes of images without a mark: "no", or "aside". */
   choose(rest) {
     this.rest = rest;
-    keep("rest", rest);
     for (const button of document.querySelectorAll("[data-rest]"))
       button.setAttribute("aria-pressed", String(button.dataset.rest === rest));
     this.tell();
+  }
+
+  /** Choose it, and remember that. */
+  change(rest) {
+    keep("rest", rest);
+    this.choose(rest);
   }
 
   at(target) {
@@ -236,7 +241,7 @@ export class Sheet {
     const key = event.key.toLowerCase();
     const cell = this.current;
     if (key === "r") {
-      this.choose(this.rest === "no" ? "aside" : "no");
+      this.change(this.rest === "no" ? "aside" : "no");
       return true;
     }
     if (!cell || !this.cells.includes(cell)) return false;
@@ -300,18 +305,14 @@ function counts(verdicts) {
     .map(([verdict, count]) => `${count} ${verdict}`);
 }
 
+// Choices are kept in cookies: each start of the server has a port of its own, and with it a storage of its own.
+const YEAR = 365 * 24 * 3600;
+
 function kept(name) {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null; // the browser keeps nothing
-  }
+  const found = document.cookie.split("; ").find((one) => one.startsWith(`holotype-${name}=`));
+  return found?.split("=")[1];
 }
 
 function keep(name, value) {
-  try {
-    localStorage.setItem(name, value);
-  } catch {
-    // as above
-  }
+  document.cookie = `holotype-${name}=${value}; path=/; max-age=${YEAR}; SameSite=Strict`;
 }
