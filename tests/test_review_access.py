@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
-from browser import CELL, RED, SHOWN, answered, press, served
+from browser import CELL, RED, SHOWN, answered, look, press, served
 from client import Client, answers
 from playwright.sync_api import BrowserContext, expect
 
@@ -200,12 +200,15 @@ def test_a_page_of_an_earlier_start_says_what_to_open(context: BrowserContext, r
         before = str(page.get_attribute("body", "data-nonce"))
         port = int(address.partition("/?")[0].rpartition(":")[2])
     with served(review, port) as address:
+        look(page)
         expect(page.locator("#unsaved")).to_contain_text("open the address that the terminal shows")
         reloaded = context.new_page()
         reloaded.goto(address.partition("?")[0])
         expect(reloaded.locator("h1")).to_have_text("Open the address that the terminal shows")
         reloaded.goto(f"{address}#mode=one")
         press(reloaded, "n")
+        answered(reloaded, 2)
+        look(page)
         expect(page.locator("body")).not_to_have_attribute("data-nonce", before)
         answered(page, 2)
     assert {one.verdict for one in review.answers.current()} == {"yes", "no"}

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from browser import QUOTE, RED, SHOWN, TAG, Open, answered, press, question, verdict
+from browser import QUOTE, RED, SHOWN, TAG, Open, answered, look, press, question, verdict
 from playwright.sync_api import BrowserContext, Page, Request, Route, expect
 
 from holotype.review.review import Review
@@ -93,7 +93,10 @@ def test_the_next_questions_are_there_before_the_key(page: Page, context: Browse
     page.wait_for_load_state("networkidle")
     context.route("**/image/**", lambda _: None)  # from here on no picture comes any more
     context.route("**/api/refit", lambda _: None)
-    names = [press(page, "n") for _ in range(5)]
+    with page.expect_response("**/api/answers"):
+        names = [press(page, "n") for _ in range(5)]
+    page.wait_for_timeout(100)
+    look(page)
     answered(page, 5)
     assert {name for name, _ in verdict(review)} == set(names)
 
@@ -232,9 +235,13 @@ def test_two_tabs_see_each_other(page: Page, open_page: Open, review: Review) ->
     other = open_page()
     press(page, "y")
     press(page, "n")
+    answered(page, 2)
+    look(other)
     expect(other.locator("#st-answered")).to_have_text("2")
-    assert press(other, "u")
+    with other.expect_response("**/api/answers"):
+        assert press(other, "u")
     other.close()
+    look(page)
     expect(page.locator("#st-answered")).to_have_text(str(len({name for name, _ in verdict(review)})))
 
 

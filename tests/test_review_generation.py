@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from browser import RED, answered, press, verdict
+from browser import RED, answered, look, press, verdict
 from client import Client
 from playwright.sync_api import Page, expect
 
@@ -126,6 +126,7 @@ def test_the_page_keeps_what_waits_until_the_file_is_back(page: Page, review: Re
     expect(page.locator("#unsaved")).to_contain_text("1 answer is not saved yet")
     expect(page.locator("#unsaved")).to_contain_text("deleted, moved or replaced")
     elsewhere.rename(review.folder.answers)
+    look(page)
     expect(page.locator("#unsaved")).to_be_hidden(timeout=10_000)
     assert verdict(review) == {(first, RED): "yes", (second, RED): "no"}
 
@@ -135,6 +136,7 @@ def test_the_page_says_that_the_run_is_another(page: Page, review: Review) -> No
     press(page, "y")
     answered(page, 1)
     other_exemplars(review)
+    look(page)
     expect(page.locator("#unsaved")).to_contain_text("start the review again")
     press(page, "n")
     expect(page.locator("#notices")).to_contain_text("Not saved")
