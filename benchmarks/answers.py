@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ OURS = "ours"
 class Herding:
     """scikit-activeml's MaxHerding (Bae et al., ECCV 2024), for few labels, among the 400 most likely images."""
 
+    foresees: ClassVar[bool] = False
+
     def choose(self, context: QueryContext, n: int) -> list[int]:
         """Return the rows that cover most of what was not seen."""
         from skactiveml.pool import MaxHerding
@@ -78,7 +80,7 @@ REVIEWERS: dict[str, Reviewer] = {
 
 
 @dataclass
-class _Record:
+class Record:
     """What was answered in an episode so far, in order."""
 
     answers: list[Answer] = field(default_factory=list)
@@ -117,7 +119,7 @@ def review(
     budgets: Sequence[int] = BUDGETS,
 ) -> Iterator[tuple[int, Refined]]:
     """Yield (answers per class, what they led to) at each of the budgets; `together` are asked before it learns."""
-    rng, record, rows = np.random.default_rng(seed), _Record(), _Rows(len(truth.vectors))
+    rng, record, rows = np.random.default_rng(seed), Record(), RowsById(len(truth.vectors))
     numbers = permanent_random_numbers(len(truth.vectors), start.key)
     refined = refine(start, record.answers, rows, FitSettings())
     for answered in range(0, max(budgets) + 1, together):
@@ -130,7 +132,7 @@ def review(
         refined = refine(start, record.answers, rows, FitSettings())
 
 
-class _Rows(dict[str, int]):
+class RowsById(dict[str, int]):
     """Each row by its number as text."""
 
     def __init__(self, count: int) -> None:
@@ -138,7 +140,7 @@ class _Rows(dict[str, int]):
 
 
 def _answer(
-    record: _Record,
+    record: Record,
     k: int,
     positive: NDArray[np.bool_],
     start: ReviewBaseline,

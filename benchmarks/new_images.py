@@ -11,9 +11,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,32 +56,57 @@ CEILING, NAIVE = "ceiling, all labels", "nearest exemplar, cosine .75"
 _SHARED: dict[str, Any] = {}
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A pool without its new images, those, and episodes of classes that both have."""
+
+    spaces: Spaces
+    new: Truth
+    episodes: Sequence[Episode]
+    names: Sequence[str]
+
+    @classmethod
+    def of(cls, truth: Truth, names: Sequence[str], triples: int, draws: int) -> Self:
+        """Take the new images away, and fit the spaces of what is left."""
+        pool, new = without(truth, SHARE, SEED)
+        eligible = [
+            name
+            for name in names
+            if (new.classes == name).sum() >= LEAST_NEW and (pool.classes == name).sum() > CLASSES
+        ]
+        spaces = Spaces(pool)
+        done = list(episodes(pool, eligible, triples, draws))
+        pool.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
+        for space in ("raw", "whitened", "neighbours"):
+            spaces.embeddings(space)
+        return cls(spaces, new, done, eligible)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a table says of it."""
+        pool = self.spaces.truth
+        sizes = {"images": len(pool.vectors), "new": len(self.new.vectors), "episodes": len(self.episodes)}
+        return {"pool": pool.name} | sizes | {"classes to draw from": len(self.names)}
+
+
 def measure(truth: Truth, names: Sequence[str], triples: int, draws: int) -> dict[str, Any]:
     """Return all figures of one pool and encoder; episodes are shared among the cores."""
-    pool, new = without(truth, SHARE, SEED)
-    eligible = [
-        name for name in names if (new.classes == name).sum() >= LEAST_NEW and (pool.classes == name).sum() > CLASSES
-    ]
-    spaces = Spaces(pool)
-    done = list(episodes(pool, eligible, triples, draws))
-    pool.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
-    for space in ("raw", "whitened", "neighbours"):
-        spaces.embeddings(space)
-    _SHARED.update(spaces=spaces, new=new, episodes=done)
+    prepared = _SHARED["prepared"] = Prepared.of(truth, names, triples, draws)
+    done = prepared.episodes
     found = []
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as workers:
         for number, one in enumerate(workers.map(_one, range(len(done)))):
             found.append(one)
             print(f"{truth.name}: episode {number + 1} of {len(done)}", file=sys.stderr, flush=True)
-    about = {"pool": truth.name, "images": len(pool.vectors), "new": len(new.vectors), "episodes": len(done)}
-    return about | {"classes to draw from": len(eligible)} | _summary(done, found)
+    return prepared.about | _summary(done, found)
 
 
 def _one(number: int) -> dict[str, dict[str, Any]]:
     """Return the figures of one episode: way and answers, learner -> figures."""
     from threadpoolctl import threadpool_limits
 
-    spaces, new, episode = _SHARED["spaces"], _SHARED["new"], _SHARED["episodes"][number]
+    prepared: Prepared = _SHARED["prepared"]
+    spaces, new, episode = prepared.spaces, prepared.new, prepared.episodes[number]
     pool, exemplars = spaces.truth, episode.first(1)
     found: dict[str, dict[str, Any]] = {}
     with threadpool_limits(1):
@@ -89,26 +114,31 @@ def _one(number: int) -> dict[str, dict[str, Any]]:
         for way, (together, budgets) in WAYS.items():
             who = answers.Reviewer(DiverseUncertainty())
             for answered, refined in answers.review(pool, episode, start, who, number, together, budgets):
-                known = _known(refined, exemplars)
-                row = {OURS: _judged(new, pool, episode, _ours(spaces, start, refined, episode)(new.vectors))}
+                known = known_of(refined, exemplars)
+                row = {OURS: judged(new, pool, episode, ours(spaces, start, refined, episode)(new.vectors))}
                 row["the pool's groups, unanswered images"] = _of_pool(pool, episode, refined, known)
                 if way == "twos" and answered in SHOWN:
                     for name, learner in learners.RIVALS.items():
-                        row[name] = _judged(new, pool, episode, learner()(pool.vectors, known)(new.vectors))
+                        row[name] = judged(new, pool, episode, learner()(pool.vectors, known)(new.vectors))
                 found[f"{way}, {answered}"] = row
-        space, moved = spaces.fitted("whitened")
-        judge = learners.ceiling(np.asarray(moved.shards[0]), pool.classes, episode.names)
-        found["twos, 0"][CEILING] = _judged(new, pool, episode, judge(space.transform(new.vectors)))
+        found["twos, 0"][CEILING] = ceiling(prepared, episode)
     return found
 
 
-def _known(refined: Refined, exemplars: Sequence[NDArray[np.int64]]) -> Known:
+def ceiling(prepared: Prepared, episode: Episode) -> dict[str, Any]:
+    """Return the figures of what learnt from all labels of the pool."""
+    pool, (space, moved) = prepared.spaces.truth, prepared.spaces.fitted("whitened")
+    judge = learners.ceiling(np.asarray(moved.shards[0]), pool.classes, episode.names)
+    return judged(prepared.new, pool, episode, judge(space.transform(prepared.new.vectors)))
+
+
+def known_of(refined: Refined, exemplars: Sequence[NDArray[np.int64]]) -> Known:
     positive = [np.concatenate([own, np.setdiff1d(refined.index.positive[k], own)]) for k, own in enumerate(exemplars)]
     return Known(positive, [np.asarray(rows) for rows in refined.index.negative], exemplars)
 
 
-def _ours(spaces: Spaces, start: ReviewBaseline, refined: Refined, episode: Episode) -> learners.Judge:
-    """The model of `holotype run` after these answers, saved and loaded."""
+def ours(spaces: Spaces, start: ReviewBaseline, refined: Refined, episode: Episode) -> learners.Judge:
+    """Return the model of `holotype run` after these answers, saved and loaded."""
     truth, space = spaces.truth, spaces.fitted("neighbours")[0]
     plain = spaces.embeddings("raw")
     queries = [truth.vectors[rows] for rows in episode.first(1)]
@@ -135,8 +165,8 @@ def _ours(spaces: Spaces, start: ReviewBaseline, refined: Refined, episode: Epis
     return judge
 
 
-def _judged(new: Truth, pool: Truth, episode: Episode, said: Said) -> dict[str, Any]:
-    """The figures of what was said of new images, averaged over the classes."""
+def judged(new: Truth, pool: Truth, episode: Episode, said: Said) -> dict[str, Any]:
+    """Return the figures of what was said of new images, averaged over the classes."""
     found: list[dict[str, float]] = []
     pairs: list[tuple[float, bool]] = []
     for k, name in enumerate(episode.names):
@@ -164,7 +194,7 @@ def _of_pool(pool: Truth, episode: Episode, refined: Refined, known: Known) -> d
     kept = [k for k, name in enumerate(episode.names) if (left.classes == name).any()]
     if len(kept) < CLASSES:
         return {}
-    return _judged(left, pool, episode, Said(refined.logits[free], chosen))
+    return judged(left, pool, episode, Said(refined.logits[free], chosen))
 
 
 def _summary(done: Sequence[Episode], found: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any]:

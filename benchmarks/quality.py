@@ -10,13 +10,15 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import answers, methods, new_images
+from benchmarks import answers, methods, new_images, seconds
 from benchmarks.episodes import CLASSES, Episode, episodes
 from benchmarks.figures import (
     calibration_error,
@@ -59,7 +61,7 @@ ABLATIONS: dict[str, Method] = {
 def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: int) -> dict[str, Any]:
     """Return all figures of one pool and encoder; ablations and the curve take the first `side` draws of a triple."""
     spaces = Spaces(truth)
-    seconds = {name: _timed(lambda name=name: spaces.embeddings(name))[1] for name in get_args(SpaceName)}
+    fitting = {name: _timed(lambda name=name: spaces.embeddings(name))[1] for name in get_args(SpaceName)}
     done = list(episodes(truth, names, triples, draws))
     best = _ceilings(spaces, done)
     figures: dict[str, list[dict[str, float]]] = {}
@@ -82,7 +84,7 @@ def measure(truth: Truth, names: Sequence[str], triples: int, draws: int, side: 
     memory = {name: _peak(method, spaces, done[0]) for name, method in (MAIN | ABLATIONS).items()}
     return _summary(truth, done, figures, best, draws, side) | {
         "classes to draw from": len(names),
-        "seconds to fit and apply a space": seconds,
+        "seconds to fit and apply a space": fitting,
         "peak MB": memory,
         "estimates": _estimates(stated, members),
     }
@@ -109,8 +111,8 @@ def _record(
     count: int,
 ) -> MethodAnswer:
     exemplars = episode.first(count)
-    answer, seconds = _timed(lambda: method(spaces, exemplars))
-    figures.setdefault(name, []).append(judge(spaces.truth, episode, exemplars, answer) | {"seconds": seconds})
+    answer, took = _timed(lambda: method(spaces, exemplars))
+    figures.setdefault(name, []).append(judge(spaces.truth, episode, exemplars, answer) | {"seconds": took})
     return answer
 
 
@@ -260,6 +262,25 @@ def _say(line: str) -> None:
     print(line, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
 
+@dataclass(frozen=True)
+class Mode:
+    """What an option measures: how, laid out how, into which file, with so many draws of a triple, on which pools."""
+
+    measure: Callable[[Truth, Sequence[str], int, int], dict[str, Any]]
+    table: Callable[[Sequence[dict[str, Any]]], str]
+    file: str
+    draws: int
+    pools: Sequence[str]
+    about: str
+
+
+MODES = {
+    "answers": Mode(answers.measure, answers.table, "answers", 2, BUILT_ON, "what answers are worth"),
+    "new": Mode(new_images.measure, new_images.table, "new_images", 2, list(POOLS), "the same on new images"),
+    "seconds": Mode(seconds.measure, seconds.table, "seconds", 1, BUILT_ON, "what a person's seconds are worth"),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the arguments ask for; print the table, and write it beside the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
@@ -270,38 +291,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--triples", type=int, default=10)
     parser.add_argument("--draws", type=int, help="of each triple (default 20)")
     parser.add_argument("--side", type=int, default=3, help="draws that the ablations and the curve take (default 3)")
-    parser.add_argument(
-        "--answers", action="store_true", help="what answers are worth; 2 draws if --draws is not given"
-    )
-    parser.add_argument(
-        "--new", action="store_true", help="what answers are worth on new images; 2 draws if --draws is not given"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="(default benchmarks/results/quality.json; answers.json, new_images.json)"
-    )
+    for name, mode in MODES.items():
+        about = f"{mode.about}; by default {mode.draws} of the draws"
+        parser.add_argument(f"--{name}", dest="mode", action="store_const", const=name, help=about)
+    parser.add_argument("--out", type=Path, help="(default benchmarks/results/quality.json; answers.json, ...)")
     given = parser.parse_args(arguments)
-    name = "answers" if given.answers else "new_images" if given.new else "quality"
-    given.out = given.out or Path("benchmarks/results") / f"{name}.json"
-    given.draws = given.draws or (2 if given.answers or given.new else 20)
-    pools, encoders = given.pool or list(POOLS if given.new else BUILT_ON), given.encoder or list(ENCODERS)
+    unaided = Mode(partial(measure, side=given.side), table, "quality", 20, BUILT_ON, "")
+    mode = MODES.get(given.mode, unaided)
+    out = given.out or Path("benchmarks/results") / f"{mode.file}.json"
+    pools, encoders = given.pool or mode.pools, given.encoder or ENCODERS
+    triples, draws = given.triples, given.draws or mode.draws
     if given.quick:
-        pools, encoders, given.triples, given.draws, given.side = pools[:1], encoders[:1], 3, 2, 1
+        pools, encoders, triples, draws = pools[:1], encoders[:1], 3, min(draws, 2)
+        mode = mode if given.mode else replace(mode, measure=partial(measure, side=1))
     results: list[dict[str, Any]] = []
-    lay_out = answers.table if given.answers else new_images.table if given.new else table
     for pool in pools:
         for encoder in encoders:
             truth = load(pool, encoder)
             names = truth.development if given.development else truth.report
-            if given.answers:
-                results.append(answers.measure(truth, names, given.triples, given.draws))
-            elif given.new:
-                results.append(new_images.measure(truth, names, given.triples, given.draws))
-            else:
-                results.append(measure(truth, names, given.triples, given.draws, given.side))
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
-            given.out.with_suffix(".md").write_text(lay_out(results) + "\n", encoding="utf-8")
-    print(lay_out(results))
+            results.append(mode.measure(truth, names, triples, draws))
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            out.with_suffix(".md").write_text(mode.table(results) + "\n", encoding="utf-8")
+    print(mode.table(results))
     return 0
 
 

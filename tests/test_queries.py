@@ -18,6 +18,7 @@ from holotype.review.queries import (
     AnswerTally,
     DiverseUncertainty,
     MostLikely,
+    PageOfBoth,
     QueryContext,
     Random,
     Seen,
@@ -27,7 +28,7 @@ from holotype.review.queries import (
     next_queries,
 )
 
-STRATEGIES: list[Strategy] = [Random(), UncertaintySampling(), MostLikely(), DiverseUncertainty()]
+STRATEGIES: list[Strategy] = [Random(), UncertaintySampling(), MostLikely(), DiverseUncertainty(), PageOfBoth()]
 N = 500
 VECTORS = l2_normalize(np.random.default_rng(0).normal(size=(N, 16)))
 LOT = permanent_random_numbers(N, "pool")
@@ -71,6 +72,18 @@ def test_a_tiny_class_is_walked_from_the_top(others: float) -> None:
     few = np.full(N, others)
     few[100:109] = 3.0 - 0.5 * np.arange(9)
     assert DiverseUncertainty().choose(view(logits=few), 12)[:9] == list(range(100, 109))
+
+
+def test_a_page_shows_the_most_likely_and_a_part_of_the_candidates_that_resembles_nothing_known() -> None:
+    rng = np.random.default_rng(3)
+    near, far = (l2_normalize(rng.normal(size=(1, 16)) + 0.1 * rng.normal(size=(100, 16))) for _ in range(2))
+    vectors = np.concatenate([near, far, VECTORS[:300]])  # an island that is known, one that is not, and others
+    logits = np.concatenate([np.linspace(4, 2, 100), np.full(100, -3.0), np.full(300, -5.0)])
+    context = QueryContext(vectors, logits, np.ones(N, bool), Seen(vectors, near[:1]))
+    page = PageOfBoth().choose(context, 24)
+    assert page[:12] == list(range(12))
+    assert set(page[12:]) & set(range(100, 200)), "the island is on the page, behind 88 likelier images"
+    assert len(set(page[12:]) & set(range(100))) < 4, "what looks like the first half is not shown again"
 
 
 def test_what_was_just_chosen_is_not_asked_about_again_in_other_copies() -> None:

@@ -48,6 +48,21 @@ def test_questions_are_about_images_that_nobody_was_asked_about(review: Review) 
         assert one.why
 
 
+def test_a_page_is_chosen_as_a_whole(review: Review) -> None:
+    label = review.classes[0]
+    page = review.next(24, label, page=True)
+    likely = [one.row for one in page[:12]]
+    scores = review.gallery(label, "rejected", count=10_000)[0] + review.gallery(label, "doubtful", count=10_000)[0]
+    scores += review.gallery(label, "found", count=10_000)[0]
+    asked = {one.row for one in page}
+    left = [one.score for one in scores if one.row not in asked and one.score > 0.5]
+    assert min(one.score for one in page[:12]) >= max(left, default=0), "the most likely come first"
+    assert len(asked) == 24
+    assert [one.row for one in review.next(24, label, page=True)][:12] == likely
+    again = review.next(24, label, exclude=sorted(asked), page=True)
+    assert not asked & {one.row for one in again}
+
+
 def test_before_a_refit_nothing_is_asked_that_was_said_already(review: Review) -> None:
     rows = [one.row for one in review.next(6, "green")]
     review.record([NewAnswer(review.ids[row], RED, "yes") for row in rows[:2]])

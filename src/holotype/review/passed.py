@@ -17,6 +17,11 @@ class WithoutPassed:
     strategy: Strategy
     passed: Collection[int]
 
+    @property
+    def foresees(self) -> bool:
+        """As `strategy` does."""
+        return self.strategy.foresees
+
     def choose(self, context: QueryContext, n: int) -> list[int]:
         """Return up to `n` free rows, the first to ask first."""
         free = context.free.copy()

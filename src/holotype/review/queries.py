@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import RLock
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
 _WIDE = 4.0  # logits from even odds count as much as ...
 _APART = 0.5  # ... this share of the way from nothing in common to the same image
+_CANDIDATES = 1000  # images that a page covers: the most likely
+_NEARNESS = 4  # power of the cosine that says how far an image stands for another; `benchmarks.quality --seconds`
 _ROUND = 10  # questions of a class, from which on asking in rounds brings more
 _TINY = 10.0  # estimated images left of a class that is walked from the top ...
 _LIKELY = -3.0  # ... counted from this logit on: the pool is large, and its unlikely images add up
@@ -135,7 +137,7 @@ def choose_together(strategy: "Strategy", context: QueryContext, n: int, answere
 
     answered   how many answers about the class there are
     """
-    if context.expect is None or n <= ANSWERS_PER_REFIT:
+    if not strategy.foresees or context.expect is None or n <= ANSWERS_PER_REFIT:
         return strategy.choose(context, n)
     among = _least(np.where(context.free, -context.logits, np.inf), _DEEP)
     chosen, yes = list[int](), list[bool]()
@@ -168,7 +170,13 @@ def better_rounds(form: Iterable[str]) -> str:
 
 
 class Strategy(Protocol):
-    """Chooses what to learn from."""
+    """Chooses what to learn from.
+
+    foresees   whether several images are chosen by what the answers to the first of them would lead to
+    """
+
+    @property
+    def foresees(self) -> bool: ...
 
     def choose(self, context: QueryContext, n: int) -> list[int]:
         """Return up to `n` free rows, the first to ask first."""
@@ -177,6 +185,8 @@ class Strategy(Protocol):
 @dataclass(frozen=True)
 class Random:
     """Any image of the pool."""
+
+    foresees: ClassVar[bool] = False
 
     seed: int = 0
 
@@ -190,6 +200,8 @@ class Random:
 class UncertaintySampling:
     """The images whose estimated probability is nearest to one half (Lewis and Gale, SIGIR 1994)."""
 
+    foresees: ClassVar[bool] = True
+
     def choose(self, context: QueryContext, n: int) -> list[int]:
         return [int(row) for row in _least(np.where(context.free, np.abs(context.logits), np.inf), n)]
 
@@ -198,6 +210,8 @@ class UncertaintySampling:
 class MostLikely:
     """The most likely images."""
 
+    foresees: ClassVar[bool] = False
+
     def choose(self, context: QueryContext, n: int) -> list[int]:
         return [int(row) for row in _least(np.where(context.free, -context.logits, np.inf), n)]
 
@@ -205,6 +219,8 @@ class MostLikely:
 @dataclass(frozen=True)
 class DiverseUncertainty:
     """Near even odds, and unlike what was asked before; where little is left of a class, the most likely images."""
+
+    foresees: ClassVar[bool] = True
 
     def choose(self, context: QueryContext, n: int) -> list[int]:
         left = context.logits[context.free & (context.logits > _LIKELY)]
@@ -221,6 +237,39 @@ class DiverseUncertainty:
             near = np.maximum(near, np.clip(vectors @ vectors[best], 0, 1))
             gain[best] = -np.inf
         return chosen
+
+
+@dataclass(frozen=True)
+class PageOfBoth:
+    """A page of thumbnails: half of it the most likely images, half what is unlike all that was seen.
+
+    The second half covers the candidates: facility location (Bilmes, Submodularity in machine learning and artificial
+    intelligence, 2022), in which an image weighs the more the likelier it is. So it shows a part of the class that
+    resembles none of what is known.
+    """
+
+    foresees: ClassVar[bool] = False
+
+    def choose(self, context: QueryContext, n: int) -> list[int]:
+        likely = MostLikely().choose(context, (n + 1) // 2)
+        free = context.free.copy()
+        free[likely] = False
+        return likely + _cover(replace(context, free=free), context.seen.ahead(likely), n - len(likely))
+
+
+def _cover(context: QueryContext, seen: Seen, n: int) -> list[int]:
+    """Return `n` of the likelier free rows, to which these are nearest that are far from all that was `seen`."""
+    rows = _least(np.where(context.free, -context.logits, np.inf), max(_CANDIDATES, n))
+    vectors = np.asarray(context.vectors[rows], np.float32)
+    alike = np.clip(vectors @ vectors.T, 0, 1) ** _NEARNESS
+    covered, weights = seen.nearest(rows) ** _NEARNESS, np.sqrt(sigmoid(context.logits[rows])).astype(np.float32)
+    open_, chosen = np.ones(len(rows), bool), list[int]()
+    for _ in range(min(n, len(rows))):
+        gain = np.maximum(alike - covered, 0) @ weights
+        best = int(np.where(open_, gain, -1).argmax())
+        covered, open_[best] = np.maximum(covered, alike[best]), False
+        chosen.append(int(rows[best]))
+    return chosen
 
 
 def _least(values: NDArray[np.float64], n: int) -> Rows:

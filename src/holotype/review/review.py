@@ -31,6 +31,7 @@ from holotype.review.pictures import Pictures
 from holotype.review.queries import (
     AnswerTally,
     DiverseUncertainty,
+    PageOfBoth,
     Query,
     QueryContext,
     Seen,
@@ -138,10 +139,19 @@ class Review:
         self._number(label)
         return Queue(self, label)
 
-    def next(self, n: int, label: str, exclude: Collection[int] = (), passed: Collection[int] = ()) -> list[Question]:
+    def next(
+        self,
+        n: int,
+        label: str,
+        exclude: Collection[int] = (),
+        passed: Collection[int] = (),
+        *,
+        page: bool = False,
+    ) -> list[Question]:
         """Return the next `n` questions about the class `label`, without the rows to `exclude`.
 
         passed   rows that were shown and not answered: asked about again only where the audit waits for them
+        page     chosen to be looked over together, as thumbnails
         """
         k, state, current = self._number(label), self._state, self._answers.current()
         about = [one for one in current if one.label == label and one.verdict in ("yes", "no", "unsure")]
@@ -152,7 +162,8 @@ class Review:
         tally = AnswerTally(len(asked), sum(one.audit for one in about))
         numbers = state.baseline.numbers
         sampled = closing(state.refined.sampled[k], numbers, {*known, *closed}, passed)
-        queries = next_queries(context, WithoutPassed(self.strategy, passed), n, tally, sampled, numbers, known)
+        strategy = WithoutPassed(PageOfBoth() if page else self.strategy, passed)
+        queries = next_queries(context, strategy, n, tally, sampled, numbers, known)
         return [self._question(state, one, k) for one in queries]
 
     def _seen_of(self, baseline: ReviewBaseline, k: int) -> Seen:

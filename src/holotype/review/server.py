@@ -175,8 +175,9 @@ def _add_pictures(app: FastAPI, session: Session) -> None:
 
 def _add_questions(app: FastAPI, session: Session) -> None:
     @app.get("/api/questions")
-    def questions(label: Label, n: PageSize, exclude: str = "", passed: str = "") -> Response:
-        return Json({"questions": session.questions(label, n, _rows("exclude", exclude), _rows("passed", passed))})
+    def questions(label: Label, n: PageSize, exclude: str = "", passed: str = "", *, page: bool = False) -> Response:
+        out, over = _rows("exclude", exclude), _rows("passed", passed)
+        return Json({"questions": session.questions(label, n, out, over, page=page)})
 
     acts = CapacityLimiter(CONNECTIONS)  # threads of their own, which wait for the disk most of the time
 

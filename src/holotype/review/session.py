@@ -119,11 +119,13 @@ class Session:
             raise HTTPException(404, "there is no such exemplar any more")
         return self.review.exemplar_picture(number, SIDES[size])
 
-    def questions(self, label: str, n: int, exclude: Sequence[int], passed: Sequence[int] = ()) -> list[dict[str, Any]]:
-        """Return the next questions. Which are of the audit is kept here: it must not sway the answer."""
+    def questions(
+        self, label: str, n: int, exclude: Sequence[int], passed: Sequence[int] = (), *, page: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return the next questions, or a `page` of them. Which are audits stays here: it must not sway the answer."""
         self.check_label(label)
         out, over = ({row for row in rows if row < len(self.review)} for rows in (exclude, passed))
-        asked = self.review.next(n, label, out, over)
+        asked = self.review.next(n, label, out, over, page=page)
         with self._asking:
             self._audits -= {(one.id, label) for one in asked}
             self._audits |= {(one.id, label) for one in asked if one.audit}

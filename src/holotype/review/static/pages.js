@@ -97,7 +97,7 @@ export class Pages {
       const exclude = [...this.here, ...this.out].slice(-TOLD).join(",");
       const passed = [...this.passed].slice(-TOLD).join(",");
       try {
-        const { questions } = await get("/api/questions", { label, n, exclude, passed });
+        const { questions } = await get("/api/questions", { label, n, exclude, passed, page: true });
         return questions;
       } catch (error) {
         this.session.tell("offline", error.message);
