@@ -115,7 +115,7 @@ def test_only_what_was_seen_is_answered_and_the_others_come_again(
     answered(page, len(seen))
     assert {name for name, _ in verdict(review)} == seen
     assert all(int(name) % 2 == 0 for name in seen)
-    assert not {cell["id"] for cell in cells} - seen - {one.id for one in review.next(200, RED)}
+    assert not {cell["id"] for cell in cells} - seen - {one.id for one in review.next(1000, RED)}
 
 
 def _last(route: Route) -> str:
