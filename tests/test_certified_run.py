@@ -194,6 +194,9 @@ def test_it_falls_when_answers_are_changed(holotype: Holotype, out: Path) -> Non
     assert code == 0
     assert "does not hold any more, as answers that it rests on were changed or are gone" in told
     assert "certified" not in lines
+    _, _, told = holotype("certify", out, "--class", "green")
+    assert "red: what was promised before does not hold any more" in told
+    assert promises(out) == []
     said, _ = certify(holotype, out, "--class", "red", wrong=(one.id,))
     assert all(other.sample != found.sample for other in promises(out))
     assert "red" in said

@@ -29,7 +29,7 @@ class Certifying(Background):
             self._found = certification.attempt(
                 review.answers, labels, self.about["precision"], answers=self.about["answers"]
             )
-        return "\n".join(line for one in self._found for line in one.lines())
+        return "\n".join(certification.lines(self._found))
 
     def _opened(self) -> Certification:
         """What the model that is in the folder now says of the pool."""

@@ -5,7 +5,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +39,14 @@ class Certification:
 
     scored   what the model says
     store    the vectors that it says it of
+    fallen   classes whose promise the last attempt took back, as answers or images are others now
     """
 
     folder: RunFolder
     classifier: Classifier
     scored: ScoredPool
     store: EmbeddingStore
+    fallen: list[str] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: RunFolder, pool: Pool, baseline: ReviewBaseline, progress: Progress) -> "Certification":
@@ -89,6 +91,7 @@ class Certification:
         new = [_following(one.promise, before.get(one.label)) for one in found if one.promise is not None]
         made = {one.label: one for one in [*kept, *new]}
         promises = [made[label] for label in self.scored.classes if label in made]
+        self.fallen[:] = [label for label in before if label not in made]
         if promises or self.classifier.promises_:
             self.write(promises)
         return found
@@ -124,6 +127,13 @@ class Certification:
         for row in np.flatnonzero((numbers < len(scored.classes)) & scored.eligible).tolist():
             k = numbers[row]
             yield scored.pool.ids[row], scored.classes[k], f"{scored.probabilities[row, k]:.6f}"
+
+    def lines(self, found: Sequence[Certified]) -> list[str]:
+        """Return what a person is told of the last attempt."""
+        fell = (
+            "what was promised before does not hold any more, as its answers or the images of the pool are others now"
+        )
+        return [f"{label}: {fell}" for label in self.fallen] + [line for one in found for line in one.lines()]
 
     def form(self, found: Sequence[Certified]) -> list[str]:
         """Return the lines of a form of what is to be answered; nothing where that is nothing."""
@@ -197,7 +207,7 @@ def certify_run(
             labels = [label] if label is not None else list(settings.exemplars)
             found = certification.attempt(log, labels, precision, confidence, answers, recall)
     form = certification.form(found)
-    lines = [line for one in found for line in one.lines()]
+    lines = certification.lines(found)
     again = ["certify", out, *(["--class", label] if label is not None else [])]
     again += ["--precision", f"{precision:g}"] if precision != PRECISION else []
     again += ["--confidence", f"{confidence:g}"] if confidence != CONFIDENCE else []
