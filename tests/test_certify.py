@@ -1,7 +1,9 @@
 """What is promised holds, whatever the scores are: 95 times of 100 at the least, and at any look."""
 
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from benchmarks.certify import ADVERSE, run
+from benchmarks.certify import ADVERSE, figures
 from holotype.answers.certify import Goal, TopSet, decide, parts_of, random_numbers, sample_sizes
 from holotype.answers.log import AnswerLog
 
 GOAL = Goal.of(0.95, 0.95)
 DIGESTS = [f"{row:064x}" for row in range(3000)]
-RUNS = dict.fromkeys(ADVERSE, 250) | {
-    "three classes at once": 40,
-    "errors that are corrected": 60,
-    "learnt from in between": 50,
-    "just under everywhere": 100,
+RUNS = dict.fromkeys(ADVERSE, 60) | {  # most of those that are quick
+    "a tiny class": 540,
+    "the surest are wrong": 350,
+    "all scores equal": 350,
+    "a model that is too sure": 200,
+    "copies": 200,
 }
 
 
@@ -184,11 +187,19 @@ def test_what_was_to_be_promised_stays_noted(tmp_path: Path) -> None:
         assert log.current() == []
 
 
+@pytest.fixture(scope="module")
+def simulated() -> dict[str, dict[str, float]]:
+    """What came of each adverse case; two processes simulate."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        return dict(zip(RUNS, processes.map(figures, RUNS, RUNS.values()), strict=True))
+
+
 @pytest.mark.parametrize("name", ADVERSE)
-def test_promises_are_kept_with_adverse_scores(name: str) -> None:
+def test_promises_are_kept_with_adverse_scores(name: str, simulated: dict[str, dict[str, float]]) -> None:
     """Through the model, what is drawn, and the log: `benchmarks.certify` says how."""
-    cases = list(run([name], RUNS[name]))
-    assert sum(one.broken for one in cases) <= most(len(cases))
+    found = simulated[name]
+    assert found["models"] >= RUNS[name]
+    assert found["broken"] * found["models"] <= most(int(found["models"]))
 
 
 def test_that_is_2000_times() -> None:
