@@ -135,11 +135,13 @@ def test_of_a_tiny_class_all_is_looked_at_and_then_it_is_known() -> None:
 
 def test_what_is_asked_is_what_the_next_part_lacks_and_no_more_than_may_be() -> None:
     found, known = parts(np.linspace(0.999, 0.9, 2000)), dict[int, bool]()
-    first = decide(found, known, GOAL, 60)
-    assert list(first.wanted) == found[0].rows[: len(first.wanted)].tolist()
-    assert first.more == first.likely == len(first.wanted) <= 60
+    need = sample_sizes(len(found[0]), GOAL.precision, GOAL.level, 4)[0]
+    first = decide(found, known, GOAL, need)
+    assert list(first.wanted) == found[0].rows[:need].tolist()
+    assert first.more == first.likely == need
+    assert decide(found, known, GOAL, need - 1).wanted == []
     known = dict.fromkeys(first.wanted, True)
-    second = decide(found, known, GOAL, 60)
+    second = decide(found, known, GOAL, need)
     assert second.reached is not None
     assert (second.reached.asked, second.reached.yes) == (len(known), len(known))
     assert second.wanted == []

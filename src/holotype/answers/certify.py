@@ -24,7 +24,7 @@ Rows = NDArray[np.int64]
 PRECISION, ANSWERS = 0.95, 60
 _FIRST_GOAL = 63 / 64  # of the chance to err: the first precision that is asked of a class; the others share the rest
 _NO_ERROR = 15 / 16  # of that: a sample without a wrong row. So 60 of 60 prove .95, as 59 would if nobody looked again
-_GROWTH = 1.25  # from one set of the sequence to the next
+_GROWTH = 1.1  # from one set of the sequence to the next
 _FEW, _SMALL = (
     20,
     300,
