@@ -222,3 +222,16 @@ def test_settings_exist(page: Path) -> None:
             assert part in settings.model_fields, f"{page.name} sets {name}"
             kind = settings.model_fields[part].annotation
             settings = kind if isinstance(kind, type) and issubclass(kind, Strict) else Strict
+
+
+def test_the_table_of_promises_is_that_measured() -> None:
+    measured = json.loads((RESULTS / "certify.json").read_text())
+    rows = table(DOCS / "certify.md", "| case | promised | broken |")
+    assert rows == {
+        name: [f"{100 * found['promised']:.0f} %", f"{100 * found['broken']:.1f} %"]
+        for name, found in measured["adverse"].items()
+    }
+    assert all(found["broken"] <= 0.055 for found in measured["adverse"].values())  # 5 % within what 2,000 can tell
+    for share, cells in table(DOCS / "certify.md", "| precision of the class").items():
+        found = [measured["power"][f"0{share}, {answers} answers"] for answers in (60, 120, 240)]
+        assert cells == [f"{100 * one['promised']:.0f} %, {100 * one['covered']:.0f} %" for one in found]
