@@ -25,6 +25,7 @@ from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined, refine
+from holotype.encoders.encode import l2_normalize
 from holotype.review.queries import (
     ANSWERS_PER_REFIT,
     AnswerTally,
@@ -106,7 +107,8 @@ def begin(spaces: Spaces, exemplars: Exemplars, key: str) -> ReviewBaseline:
     own = {int(row): k for k, rows in enumerate(exemplars) for row in rows}
     vectors = np.asarray(spaces.embeddings("neighbours").shards[0])
     names = [[_name(k)] for k in range(CLASSES)]
-    return ReviewBaseline(vectors, [vectors[rows] for rows in exemplars], names, groups, own, key)
+    wide = l2_normalize(np.asarray(spaces.embeddings("whitened").shards[0])[:, -512:])
+    return ReviewBaseline(vectors, [vectors[rows] for rows in exemplars], names, groups, own, key, wide=wide)
 
 
 def review(

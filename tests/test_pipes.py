@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import Holotype
 
-KEPT = ["review/baseline.json", "review/groups.safetensors", "review/vectors.npy", "review/ranking.safetensors"]
+READ = ["review/baseline.json", "review/groups.safetensors", "review/vectors.npy", "review/wide.npy"]
+KEPT = [*READ, "review/ranking.safetensors"]
 VECTORS = ["vectors/*/embeddings.json", "vectors/*/img_emb/*.npy", "vectors/*/metadata/*", "vectors/*/unreadable/*"]
 OTHERS = ["results.sha256", "model/model.json", "model/head.onnx", "groups.parquet", "metrics.json"]
 
@@ -31,7 +32,7 @@ def test_a_pipe_is_met_as_a_damaged_file_is(out: Path, holotype: Holotype, patte
     assert holotype("suggest", out, "-n", 1)[0] == 0
 
 
-@pytest.mark.parametrize("name", [*KEPT[:3], "holotype.toml", "answers.db", "model/model.json"])
+@pytest.mark.parametrize("name", [*READ, "holotype.toml", "answers.db", "model/model.json"])
 def test_who_only_reads_says_which_file_is_none(out: Path, holotype: Holotype, name: str) -> None:
     (out / name).unlink(missing_ok=True)
     os.mkfifo(out / name)

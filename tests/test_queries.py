@@ -11,6 +11,7 @@ from reviewer import THREADS, Known, Reviewer, plant, tell
 
 from holotype.answers.audit import audit_order, permanent_random_numbers
 from holotype.answers.feedback import Correction, Expectation, FeedbackData, Logits, learn
+from holotype.answers.opinion import second_opinion
 from holotype.answers.refine import exemplar_logits
 from holotype.encoders.encode import l2_normalize
 from holotype.review.queries import (
@@ -84,6 +85,28 @@ def test_a_page_shows_the_most_likely_and_a_part_of_the_candidates_that_resemble
     assert page[:12] == list(range(12))
     assert set(page[12:]) & set(range(100, 200)), "the island is on the page, behind 88 likelier images"
     assert len(set(page[12:]) & set(range(100))) < 4, "what looks like the first half is not shown again"
+
+
+def test_a_page_follows_a_second_opinion_too() -> None:
+    """Half of what is likely is what the estimate says, half what only the second opinion does."""
+    opinion = np.where(np.arange(N) < 300, 0.0, np.linspace(0, 1, N)).astype(np.float32)
+    context = replace(view(), opinion=lambda: opinion)
+    page = PageOfBoth().choose(context, 24)
+    assert sorted(page[:12]) == [*range(6), *range(N - 6, N)]
+    free = np.ones(N, bool)
+    free[[0, N - 1]] = False
+    assert sorted(PageOfBoth().choose(replace(context, free=free), 24)[:12]) == [*range(1, 7), *range(N - 7, N - 1)]
+
+
+def test_a_second_opinion_is_learnt_from_what_is_known() -> None:
+    rng = np.random.default_rng(3)
+    island = l2_normalize(rng.normal(size=(1, 16)) + 0.1 * rng.normal(size=(50, 16)))
+    vectors = np.concatenate([island, VECTORS]).astype(np.float16)
+    said = second_opinion(vectors, [0, 1], [60], np.arange(len(vectors)))
+    assert said is not None
+    assert set(np.argsort(-said)[:50].tolist()) == set(range(50))
+    assert second_opinion(vectors, [], [60], np.arange(len(vectors))) is None
+    assert second_opinion(vectors, [0], [], np.array([0])) is None
 
 
 def test_what_was_just_chosen_is_not_asked_about_again_in_other_copies() -> None:

@@ -274,9 +274,12 @@ def test_what_is_estimated_counts_what_people_said() -> None:
 def test_a_start_is_read_back_exactly(tmp_path: Path) -> None:
     vectors = np.asarray(KNOWN.start.vectors, np.float32)
     vectors[[5, 70]] = 0
-    start = started(vectors, list(KNOWN.start.exemplar_rows), 0.4, "key")
+    wide = np.concatenate([vectors, vectors], axis=1).astype(np.float16)
+    start = replace(started(vectors, list(KNOWN.start.exemplar_rows), 0.4, "key"), wide=wide)
     start.save(tmp_path / "review")
     again = ReviewBaseline.load(tmp_path / "review")
+    assert again.wide is not None
+    assert np.array_equal(again.wide, wide)
     assert np.array_equal(again.vectors, start.vectors)
     assert again.vectors.dtype == np.float16
     assert all(np.array_equal(one, other) for one, other in zip(again.exemplars, start.exemplars, strict=True))
@@ -309,7 +312,9 @@ def test_a_damaged_start_says_what_to_do(tmp_path: Path, name: str, content: byt
 
 def test_a_start_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     KNOWN.start.save(tmp_path)
-    for name in ("baseline.json", "groups.safetensors", "vectors.npy"):
+    assert ReviewBaseline.load(tmp_path).wide is None, "as an earlier version left it"
+    replace(KNOWN.start, wide=KNOWN.start.vectors).save(tmp_path)
+    for name in ("baseline.json", "groups.safetensors", "vectors.npy", "wide.npy"):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
         with pytest.raises(AnswersError, match="do the run again"):

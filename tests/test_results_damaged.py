@@ -21,6 +21,7 @@ from holotype.runs.results import read_learnt
 
 READ: dict[str, tuple[Callable[[RunFolder], object], type[HolotypeError]]] = {
     "review/vectors.npy": (RunFolder.load_baseline, AnswersError),
+    "review/wide.npy": (RunFolder.load_baseline, AnswersError),
     "review/groups.safetensors": (RunFolder.load_baseline, AnswersError),
     "review/baseline.json": (RunFolder.load_baseline, AnswersError),
     "groups.parquet": (read_learnt, HolotypeError),

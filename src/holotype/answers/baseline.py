@@ -19,7 +19,7 @@ from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
 from holotype.grouping.premises import share_space
 from holotype.grouping.search import Search, cosine
-from holotype.grouping.space import Matrix, Space
+from holotype.grouping.space import Matrix, Space, fit_space
 from holotype.names import OWN_RUN
 from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.pool import Pool
@@ -28,6 +28,8 @@ from holotype.vectors.embeddings import Embeddings, open_array
 
 _FORMAT = 3
 _BY_ROWS = 2  # the last format that did not know which images its rows are
+_DIRECTIONS = 512  # of the whitened space are as good as all 1,280: docs/tried.md
+_WIDE = "wide.npy"
 FOUND_BY = "ranking.safetensors"  # what groups were found by: a review does not read it, a run that is done again does
 _DECISIONS = np.array(sorted(["exemplar", "member", "doubtful", "background", "missing"]), dtype="<U10")
 
@@ -48,6 +50,8 @@ class ReviewBaseline:
     pictures        per class the bytes of its exemplars, which may be gone by now
     renamed         exemplars that have another name now: the one of the run -> the one now
     unknown         images that are new since the run
+    wide            (n, 512 at the most) float16 unit vectors in a wider space, for a second opinion; None where an
+                    earlier version did the run
 
     `save` and `load` keep it in a folder, so that a review need not rank the pool again.
     """
@@ -63,6 +67,7 @@ class ReviewBaseline:
     pictures: Sequence[Sequence[bytes]] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     unknown: int = 0
+    wide: NDArray[Any] | None = None
 
     @property
     def numbers(self) -> NDArray[np.float64]:
@@ -102,6 +107,8 @@ class ReviewBaseline:
         if groups.premises is not None:
             files.write(folder / FOUND_BY, _saved(found_by(groups, groups.premises)))
         files.write(folder / "vectors.npy", lambda file: np.save(file, self.vectors, allow_pickle=False))
+        if (wide := self.wide) is not None:
+            files.write(folder / _WIDE, lambda file: np.save(file, wide, allow_pickle=False))
         files.write(folder / "groups.safetensors", _saved(arrays))
         files.write(folder / "baseline.json", json.dumps(about, indent=1))
 
@@ -142,7 +149,8 @@ class ReviewBaseline:
         exemplars = [arrays[f"exemplars{k}"] for k in range(len(about["classes"]))]
         rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}
         vectors, held_out = open_array(folder / "vectors.npy"), arrays["held_out"].tolist()
-        plain = cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out)
+        wide = open_array(folder / _WIDE) if (folder / _WIDE).exists() else None
+        plain = cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out, wide=wide)
         if about["format"] == _BY_ROWS:
             return plain
         pictures = [
@@ -176,8 +184,6 @@ class ReviewBaseline:
     def _at(self, places: NDArray[np.int64], pool: Pool) -> "ReviewBaseline":
         assert self.images is not None  # noqa: S101 - or nothing is known to follow
         there, groups = places >= 0, self.groups
-        vectors = np.zeros((len(places), self.vectors.shape[1]), np.float16)
-        vectors[there] = self.vectors[places[there]]
         scores = np.full((len(places), len(groups.classes)), np.nan, np.float32)
         scores[there] = groups.scores[places[there]]
         decision = np.where(there, groups.decision[places], "missing").astype(groups.decision.dtype)
@@ -188,7 +194,8 @@ class ReviewBaseline:
         held_out = np.flatnonzero(np.isin(places, np.asarray(self.held_out, np.int64))).tolist()
         return replace(
             self,
-            vectors=vectors,
+            vectors=_vectors_at(places, self.vectors),
+            wide=None if self.wide is None else _vectors_at(places, self.wide),
             names=[[renamed.get(name, name) for name in names] for names in self.names],
             groups=replace(
                 groups,
@@ -308,6 +315,12 @@ class ReviewBaseline:
         )
 
 
+def _vectors_at(places: NDArray[np.int64], vectors: NDArray[Any]) -> NDArray[np.float16]:
+    found = np.zeros((len(places), vectors.shape[1]), np.float16)
+    found[places >= 0] = vectors[places[places >= 0]]
+    return found
+
+
 def _copies_at(
     places: NDArray[np.int64], copy_of: NDArray[np.int64], exemplar_rows: Mapping[int, int]
 ) -> NDArray[np.int64]:
@@ -335,9 +348,9 @@ def make_baseline(
     space = groups.space or Space.plain(search.embeddings.dim)
     exemplars = [space.transform(vectors) for vectors in groups.anchors]
     names = names_of(search.exemplars, len(search.classes))
-    vectors = None
-    if before is not None and before.groups.space is groups.space:
-        vectors = before.vectors if share_space(before.groups.premises, groups.premises) else None
+    vectors = wide = None
+    if before is not None and share_space(before.groups.premises, groups.premises):
+        vectors, wide = before.vectors if before.groups.space is groups.space else None, before.wide
     return ReviewBaseline(
         _moved(search, space, exemplars[0].shape[1]) if vectors is None else vectors,
         exemplars,
@@ -348,7 +361,16 @@ def make_baseline(
         held_out,
         RowImages.of(pool),
         _pictures(search.exemplars, len(search.classes)),
+        wide=_widened(search) if wide is None else wide,
     )
+
+
+def _widened(search: Search) -> NDArray[np.float16]:
+    """(n, <= 512) the vectors of the pool in the strongest directions of its whitened space, zeros without one."""
+    space = fit_space(search.embeddings, "whitened")
+    if space.projection is not None:
+        space = replace(space, projection=np.ascontiguousarray(space.projection[:, -_DIRECTIONS:]))
+    return _moved(search, space, len(space.mean) if space.projection is None else space.projection.shape[1])
 
 
 def _moved(search: Search, space: Space, dim: int) -> NDArray[np.float16]:

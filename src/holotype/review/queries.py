@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from holotype.answers.audit import audit_order
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import Expectation, Logits, sigmoid
+from holotype.answers.opinion import second_opinion
 from holotype.answers.refine import Refined, expectation, on_one_core
 from holotype.grouping.space import Matrix
 
@@ -26,6 +27,7 @@ _DEEP = 400  # images that are looked at: the most likely
 _WIDE = 4.0  # logits from even odds count as much as ...
 _APART = 0.5  # ... this share of the way from nothing in common to the same image
 _CANDIDATES = 1000  # images that a page covers: the most likely
+_FIRST = 2.0  # logit of the first of those candidates, of which ranks are all that is known
 _NEARNESS = 4  # power of the cosine that says how far an image stands for another; `benchmarks.quality --seconds`
 _ROUND = 10  # questions of a class, from which on asking in rounds brings more
 _TINY = 10.0  # estimated images left of a class that is walked from the top ...
@@ -96,6 +98,7 @@ class QueryContext:
     seen       the exemplars, and what is known
     distinct   (n,) bool: no copy of another image, which is asked about in its place; None for all
     expect     gives what answers to come would make of some rows; None where several questions are chosen as if alone
+    opinion    gives (n,) scores of a second opinion, or None: where there is none (yet)
     """
 
     vectors: NDArray[Any]
@@ -104,6 +107,7 @@ class QueryContext:
     seen: Seen
     distinct: NDArray[np.bool_] | None = None
     expect: Callable[[Rows], Expectation] | None = None
+    opinion: Callable[[], NDArray[np.float32] | None] = lambda: None
 
     @classmethod
     def of(
@@ -126,7 +130,21 @@ class QueryContext:
         seen = seen or Seen(baseline.vectors, baseline.exemplars[k])
         seen.follow(known)
         logits, distinct = refined.untrusted_logits[:, k], baseline.groups.distinct
-        return cls(baseline.vectors, logits, free, seen, distinct, partial(expectation, baseline, refined, k, seed))
+        expect, opinion = (
+            partial(expectation, baseline, refined, k, seed),
+            partial(_opinion, baseline, refined, k, seed),
+        )
+        return cls(baseline.vectors, logits, free, seen, distinct, expect, opinion)
+
+
+def _opinion(baseline: ReviewBaseline, refined: Refined, k: int, seed: int) -> NDArray[np.float32] | None:
+    if baseline.wide is None:
+        return None
+    own = [row for row, label in baseline.exemplar_rows.items() if label == k]
+    positive = np.union1d(refined.index.positive[k], np.array(own, np.int64))
+    there = np.flatnonzero(~baseline.groups.missing & baseline.groups.distinct)
+    with on_one_core():
+        return second_opinion(baseline.wide, positive.tolist(), refined.index.negative[k].tolist(), there, seed)
 
 
 def choose_together(strategy: "Strategy", context: QueryContext, n: int, answered: int) -> list[int]:
@@ -243,18 +261,30 @@ class DiverseUncertainty:
 class PageOfBoth:
     """A page of thumbnails: half of it the most likely images, half what is unlike all that was seen.
 
-    The second half covers the candidates: facility location (Bilmes, Submodularity in machine learning and artificial
-    intelligence, 2022), in which an image weighs the more the likelier it is. So it shows a part of the class that
-    resembles none of what is known.
+    Likely is what either the estimate or the second opinion ranks high. The other half covers these candidates:
+    facility location (Bilmes, Submodularity in machine learning and artificial intelligence, 2022), in which an image
+    weighs the more the likelier it is. So it shows a part of the class that resembles none of what is known.
     """
 
     foresees: ClassVar[bool] = False
 
     def choose(self, context: QueryContext, n: int) -> list[int]:
+        opinion = context.opinion()
+        logits = context.logits if opinion is None else _of_ranks(context.logits, opinion, context.free)
+        context = replace(context, logits=logits)
         likely = MostLikely().choose(context, (n + 1) // 2)
         free = context.free.copy()
         free[likely] = False
         return likely + _cover(replace(context, free=free), context.seen.ahead(likely), n - len(likely))
+
+
+def _of_ranks(logits: Logits, opinion: NDArray[np.float32], free: NDArray[np.bool_]) -> Logits:
+    """Return logits by the better of a free row's two ranks: that of rank r falls as log(1 + r)."""
+    best = np.full(len(logits), np.inf)
+    for scores in (logits, opinion):
+        order = np.argsort(np.where(free, -scores.astype(np.float64), np.inf), kind="stable")
+        best[order] = np.minimum(best[order], np.arange(len(order)))
+    return np.asarray(_FIRST - np.log1p(best))
 
 
 def _cover(context: QueryContext, seen: Seen, n: int) -> list[int]:
