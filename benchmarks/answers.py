@@ -4,11 +4,7 @@
 `ANSWERS_PER_REFIT` at a time for each class, and everything is learnt anew after them, as on the page.
 """
 
-import multiprocessing
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -17,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import methods
-from benchmarks.episodes import CLASSES, Episode, episodes
+from benchmarks.episodes import CLASSES, Episode, episodes, on_every_core
 from benchmarks.figures import closed_figures, gap_closed, interval, judge, opening
 from benchmarks.methods import Exemplars, MethodAnswer, Spaces
 from benchmarks.pools import Truth
@@ -213,11 +209,7 @@ def measure(
         spaces.embeddings(space)
     best = methods.ceiling(spaces, sorted({name for episode in done for name in episode.names}))
     _SHARED.update(spaces=spaces, episodes=done, ceiling=best, reviewers=reviewers)
-    found = []
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as workers:
-        for number, one in enumerate(workers.map(_one, range(len(done)))):
-            found.append(one)
-            print(f"{truth.name}: episode {number + 1} of {len(done)}", file=sys.stderr, flush=True)
+    found = on_every_core(_one, len(done), truth.name)
     return {"pool": truth.name, "images": len(truth.vectors), "episodes": len(done)} | _summary(done, found, reviewers)
 
 

@@ -1,13 +1,20 @@
 """Episodes: three classes of a pool, some exemplars of each, drawn the same way every time."""
 
-from collections.abc import Iterator, Sequence
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.methods import Exemplars
 from benchmarks.pools import Truth
+
+Figures = TypeVar("Figures")
 
 CLASSES = 3
 SEED = 20261124
@@ -34,3 +41,13 @@ def episodes(truth: Truth, names: Sequence[str], triples: int, draws: int) -> It
         for _ in range(draws):
             rows = [rng.permutation(np.flatnonzero(truth.classes == name))[:5] for name in chosen]
             yield Episode(triple, chosen, rows)
+
+
+def on_every_core(work: Callable[[int], Figures], count: int, name: str) -> list[Figures]:
+    """Return what `work` makes of each of `count` episodes of pool `name`, in forks of this process."""
+    found = []
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as workers:
+        for number, one in enumerate(workers.map(work, range(count))):
+            found.append(one)
+            print(f"{name}: episode {number + 1} of {count}", file=sys.stderr, flush=True)
+    return found

@@ -5,12 +5,8 @@ grouped, a simulated reviewer answers about each class in one of several ways, a
 judges what was taken away. Every rival learns from the same answers.
 """
 
-import multiprocessing
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import answers, learners
-from benchmarks.episodes import CLASSES, Episode, episodes
+from benchmarks.episodes import CLASSES, Episode, episodes, on_every_core
 from benchmarks.figures import (
     calibration_error,
     closed_figures,
@@ -93,11 +89,7 @@ def measure(truth: Truth, names: Sequence[str], triples: int, draws: int) -> dic
     """Return all figures of one pool and encoder; episodes are shared among the cores."""
     prepared = _SHARED["prepared"] = Prepared.of(truth, names, triples, draws)
     done = prepared.episodes
-    found = []
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as workers:
-        for number, one in enumerate(workers.map(_one, range(len(done)))):
-            found.append(one)
-            print(f"{truth.name}: episode {number + 1} of {len(done)}", file=sys.stderr, flush=True)
+    found = on_every_core(_one, len(done), truth.name)
     return prepared.about | _summary(done, found)
 
 

@@ -5,11 +5,7 @@ thumbnails on which what shows the class is marked and the rest is "no". All lea
 Judged are the groups of the pool, and the saved model on images that were never in the pool (benchmarks.new_images).
 """
 
-import multiprocessing
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks import answers, learners, methods
 from benchmarks.answers import Record, RowsById
-from benchmarks.episodes import CLASSES, Episode
+from benchmarks.episodes import CLASSES, Episode, on_every_core
 from benchmarks.figures import interval, judge, opening
 from benchmarks.methods import Exemplars, MethodAnswer
 from benchmarks.new_images import NAIVE, Prepared, ceiling, judged, known_of, ours
@@ -188,11 +184,7 @@ def measure(truth: Truth, names: Sequence[str], triples: int, draws: int) -> dic
     done = prepared.episodes
     drawn = sorted({name for episode in done for name in episode.names})
     _SHARED["ceiling"] = methods.ceiling(prepared.spaces, drawn)
-    found = []
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")) as workers:
-        for number, one in enumerate(workers.map(_one, range(len(done)))):
-            found.append(one)
-            print(f"{truth.name}: episode {number + 1} of {len(done)}", file=sys.stderr, flush=True)
+    found = on_every_core(_one, len(done), truth.name)
     return prepared.about | _summary(done, found)
 
 
