@@ -118,7 +118,9 @@ def choices(out: Path) -> list[str]:
     with Review.open(out) as review:
         label, row = review.classes[0], next(iter(review.state.baseline.exemplar_rows))
         for count in SIZES:
-            lines.append(_said(f"choosing {count} images", _timed(lambda n=count: review.next(n, label)), "s"))
+            lines.append(
+                _said(f"choosing a page of {count}", _timed(lambda n=count: review.next(n, label, page=True)), "s")
+            )
         lines.append(_said("what is like an image", _timed(lambda: review.around(row, label, 60)), "s"))
         content = review.pool.read(row)
         lines.append(_said("what is like another picture", _timed(lambda: review.search(content, label, 60)), "s"))

@@ -15,9 +15,10 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from holotype import Settings, run
+from holotype.review.app import create_app
 from holotype.review.atlas import Atlas
 from holotype.review.review import Review
-from holotype.review.server import create_app, make_server
+from holotype.review.server import make_server
 
 RED, TAG, QUOTE = "red", "<img src=x onerror=alert(1)>", '"><script>alert(2)</script>'
 CLASSES = [RED, TAG, QUOTE]

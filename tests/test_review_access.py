@@ -13,8 +13,8 @@ from browser import CELL, RED, SHOWN, answered, look, press, served
 from client import Client, answers
 from playwright.sync_api import BrowserContext, expect
 
+from holotype.review.app import SERVED
 from holotype.review.review import Review
-from holotype.review.server import SERVED
 
 PATHS = [
     *(f"/static/{name}" for name in SERVED),

@@ -200,6 +200,14 @@ def test_sixty_images_fit_a_window_and_scroll_on_a_phone(open_page: Open) -> Non
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_an_address_that_names_no_view_of_the_header_opens_pages(open_page: Open) -> None:
+    for name in ("toString", "selected", "sample"):
+        page = open_page(f"#mode={name}")
+        page.wait_for_selector(CELL)
+        expect(page.locator("header [aria-pressed=true]")).to_have_attribute("data-mode", "pages")
+        page.close()
+
+
 def refuse(route: Route) -> None:
     route.fulfill(status=409, content_type="application/json", body=json.dumps({"error": "it is an exemplar"}))
 

@@ -9,9 +9,10 @@ import pytest
 from browser import RED
 from client import Client, answers, request_head, send
 
+from holotype.review.app import SERVED
 from holotype.review.guard import BODY, HEADERS
 from holotype.review.review import Review
-from holotype.review.server import SERVED, serve
+from holotype.review.server import serve
 
 
 def test_every_answer_has_the_headers_that_shut_others_out(client: Client) -> None:

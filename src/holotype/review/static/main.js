@@ -2,6 +2,7 @@
 
 import { Applying } from "./applying.js";
 import { Certify, Sample } from "./certify.js";
+import { chooseClass } from "./choose.js";
 import { AtlasView } from "./map.js";
 import { Around } from "./around.js";
 import { Drops } from "./drops.js";
@@ -24,6 +25,7 @@ const element = (id) => document.getElementById(id);
 
 const labels = JSON.parse(document.body.dataset.classes);
 const tabs = [...document.querySelectorAll(".tab")];
+const openers = [...document.querySelectorAll("header [data-mode]")];
 const session = new Session(labels);
 const viewer = new Viewer();
 new Exemplars(session, viewer);
@@ -84,8 +86,7 @@ function place() {
   element("pages").hidden = !onSheet();
   element("gallery").hidden = mode !== "gallery";
   element("map").hidden = mode !== "map";
-  for (const button of document.querySelectorAll("[data-mode]:is(button)"))
-    button.setAttribute("aria-pressed", String(button.dataset.mode === base()));
+  for (const button of openers) button.setAttribute("aria-pressed", String(button.dataset.mode === base()));
   tabs.forEach((tab, k) => {
     if (k === session.number) tab.setAttribute("aria-current", "true");
     else tab.removeAttribute("aria-current");
@@ -161,7 +162,7 @@ function tellUnsaved() {
 
 /** Make the image `row` an exemplar of the class at hand, or of one that is asked for. */
 async function makeExemplar(row, id, choose = false, wanted = null) {
-  const label = wanted ?? (choose ? await chooseClass() : session.label);
+  const label = wanted ?? (choose ? await chooseClass(labels) : session.label);
   if (label === null) return;
   const one = views.one;
   if (mode === "one" && one.card?.row === row && !viewer.dialog.open) return one.exemplar(label);
@@ -169,42 +170,6 @@ async function makeExemplar(row, id, choose = false, wanted = null) {
   const [image, name] = [isolated(id), isolated(label)];
   const entry = { kind: "other", label, answers, text: `${image} as exemplar of ${name}`, learn: true };
   if (await session.answer(entry)) session.say(`${image} is an exemplar of ${name}.`);
-}
-
-function chooseClass() {
-  const dialog = element("choose");
-  return new Promise((resolve) => {
-    let chosen = null;
-    const buttons = labels.map((label, k) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      if (k < 9) {
-        const key = document.createElement("kbd");
-        key.textContent = k + 1;
-        button.append(key, " ");
-      }
-      button.append(isolated(label));
-      button.addEventListener("click", () => {
-        chosen = label;
-        dialog.close();
-      });
-      return button;
-    });
-    element("choices").replaceChildren(...buttons);
-    const press = (event) => {
-      if (/^[1-9]$/.test(event.key) && !event.repeat) buttons[event.key - 1]?.click();
-    };
-    dialog.addEventListener("keydown", press);
-    dialog.addEventListener(
-      "close",
-      () => {
-        dialog.removeEventListener("keydown", press);
-        resolve(chosen);
-      },
-      { once: true },
-    );
-    dialog.showModal();
-  });
 }
 
 /** What holds the image that a key is about: the cell or thumbnail in focus, or the question. */
@@ -369,8 +334,7 @@ tabs.forEach((tab, k) => {
 });
 droppable(element("exemplars"), (row) => dropped(row, session.label));
 for (const id of ["question", "items", "joined", "left"]) draggable(element(id));
-for (const button of document.querySelectorAll("header [data-mode]"))
-  button.addEventListener("click", () => openMode(button.dataset.mode));
+for (const button of openers) button.addEventListener("click", () => openMode(button.dataset.mode));
 for (const button of element("answers").querySelectorAll("[data-verdict]")) {
   button.addEventListener("click", () => views.one.answer(button.dataset.verdict));
   keepFocus(button);
@@ -393,5 +357,5 @@ setInterval(look, LOOK);
 document.addEventListener("visibilitychange", look);
 
 const wanted = new URLSearchParams(location.hash.slice(1));
-if (wanted.get("mode") in views && wanted.get("mode") !== "around") mode = wanted.get("mode");
+if (openers.some((button) => button.dataset.mode === wanted.get("mode"))) mode = wanted.get("mode");
 session.open(labels.includes(wanted.get("class")) ? wanted.get("class") : labels[0]);
