@@ -118,6 +118,15 @@ def test_a_lasso_leads_to_a_page_and_answers_there_change_colours(open_page: Ope
     page.keyboard.press("z")
     answered(page, 0)
     expect(page.locator("#cells-about")).to_contain_text("1 yes")
+    page.keyboard.press("r")
+    page.keyboard.press("n")
+    page.keyboard.press("Enter")  # what else was chosen comes behind, as before
+    expect(page.locator("#cells .cell")).to_have_count(24)
+    following = [int(cell.get_attribute("data-row") or "") for cell in page.locator("#cells .cell").all()]
+    assert set(following).isdisjoint(rows)
+    answered(page, 1)
+    page.keyboard.press("z")
+    answered(page, 0)
     page.keyboard.press("Escape")
     stands(page, yes=0, no=0)
 

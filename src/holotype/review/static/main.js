@@ -323,7 +323,7 @@ session.hear("undone", (entry) => {
     openMode("pages");
     views.pages.back(entry.cells);
   } else if (entry.kind === "selected") {
-    openSelected([]);
+    openMode("selected");
     views.selected.again(entry);
   }
 });

@@ -81,11 +81,14 @@ export class Selected {
     if (answers.length && !(await saving)) this.again({ cells });
   }
 
-  /** Show a page again that was undone, or not taken, as it was marked. */
+  /** Show a page again that was undone, or not taken, as it was marked; what was chosen with it comes behind. */
   again({ cells }) {
+    const rows = cells.map(({ question }) => question.row);
+    const at = this.rows.indexOf(rows[0]);
+    const here = rows.every((row, k) => this.rows[at + k] === row);
     this.label = this.session.label;
-    this.rows = cells.map(({ question }) => question.row);
-    this.start = 0;
+    this.rows = here ? [...this.rows] : rows; // others than before: of those, a page may be on its way
+    this.start = here ? at : 0;
     this.place(cells.map(({ question, known, mark }) => new Cell(question, known, mark)));
   }
 
