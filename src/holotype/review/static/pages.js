@@ -94,7 +94,7 @@ export class Pages {
 
   async asked(label, n) {
     while (label === this.label) {
-      const exclude = [...this.here, ...this.out].slice(-TOLD).join(",");
+      const exclude = [...this.out, ...this.here].slice(-TOLD).join(","); // those on the screen in any case
       const passed = [...this.passed].slice(-TOLD).join(",");
       try {
         const { questions } = await get("/api/questions", { label, n, exclude, passed, page: true });
