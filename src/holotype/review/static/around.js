@@ -4,7 +4,7 @@ import { Cell, know } from "./cell.js";
 import { isolated } from "./names.js";
 import { pictureOf, tinyOf } from "./pictures.js";
 import { get, send } from "./server.js";
-import { summary } from "./sheet.js";
+import { EARLY, summary } from "./sheet.js";
 
 const element = (id) => document.getElementById(id);
 
@@ -155,11 +155,9 @@ export class Around {
 
   async submit() {
     const { sheet, session, step } = this;
-    const answers = sheet.answers(session.label);
-    const { unseen } = sheet;
-    if (!answers.length && unseen.length && !sheet.open.length)
-      return session.say("Nothing was on the screen for long enough to be answered.");
+    if (sheet.early) return session.say(EARLY);
     if (session.outbox.full) return undefined;
+    const answers = sheet.answers(session.label);
     const was = { number: step.number, start: step.start, cells: step.cells.map((cell) => cell.kept) };
     session.say(summary(answers, [], []) || "The next ones.");
     if (answers.length) this.save(answers, was);

@@ -1,12 +1,12 @@
 // All images of a class: found, doubtful, rejected; a page at a time, as far as one scrolls.
 
+import { SIGNS } from "./cell.js";
 import { isolated } from "./names.js";
 import { pictureOf, tinyOf } from "./pictures.js";
 import { get } from "./server.js";
 
 const PAGE = 60;
 const MOST = 200; // that the server gives at once
-const SIGNS = { yes: "Yes", no: "No", unsure: "Unsure", exemplar: "Exemplar", withdrawn: "Withdrawn" };
 const element = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
 

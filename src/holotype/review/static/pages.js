@@ -2,7 +2,7 @@
 
 import { Cell, know } from "./cell.js";
 import { coalesced, get, pause } from "./server.js";
-import { summary } from "./sheet.js";
+import { EARLY, summary } from "./sheet.js";
 
 const TOLD = 1000; // rows that the server is told to leave out; what it knows to be answered it leaves out itself
 
@@ -114,12 +114,11 @@ export class Pages {
 
   async submit() {
     const { sheet, session, label } = this;
+    if (sheet.early) return session.say(EARLY);
+    if (session.outbox.full) return undefined;
     const answers = sheet.answers(label);
     const aside = sheet.rest === "aside" ? sheet.open : [];
     const { unseen } = sheet;
-    if (!answers.length && !aside.length && unseen.length)
-      return session.say("Nothing was on the screen for long enough to be answered.");
-    if (session.outbox.full) return undefined;
     const cells = this.cells.map((cell) => cell.kept);
     for (const { question } of this.cells.filter((cell) => cell.broken)) this.out.add(question.row);
     for (const { question } of aside) this.passed.add(question.row);

@@ -2,6 +2,7 @@
 
 import { Cell, know } from "./cell.js";
 import { get, pause } from "./server.js";
+import { EARLY } from "./sheet.js";
 
 export class Selected {
   /** `back` leaves this view; `what` the images are called in notices. */
@@ -70,15 +71,17 @@ export class Selected {
 
   async submit() {
     const { sheet, session, label, start } = this;
-    if (session.outbox.full) return;
+    if (sheet.early) return session.say(EARLY);
+    if (session.outbox.full) return undefined;
     const answers = sheet.answers(label);
-    const cells = this.cells.map(({ question, known, mark }) => ({ question, known, mark }));
+    const cells = this.cells.map((cell) => cell.kept);
     const text = `${answers.length} ${answers.length === 1 ? "answer" : "answers"} about ${this.what}`;
     const saving = answers.length && session.answer({ kind: "selected", label, answers, text, cells });
     this.start = start + this.cells.length;
     if (this.start < this.rows.length) this.show();
     else this.back();
     if (answers.length && !(await saving)) this.again({ cells });
+    return undefined;
   }
 
   /** Show a page again that was undone, or not taken, as it was marked; what was chosen with it comes behind. */
@@ -89,7 +92,7 @@ export class Selected {
     this.label = this.session.label;
     this.rows = here ? [...this.rows] : rows; // others than before: of those, a page may be on its way
     this.start = here ? at : 0;
-    this.place(cells.map(({ question, known, mark }) => new Cell(question, known, mark)));
+    this.place(cells.map((kept) => Cell.from(kept)));
   }
 
   resize() {

@@ -4,6 +4,7 @@ import { painted } from "./pictures.js";
 
 const SEEN = 600; // milliseconds in view after which an image counts as looked at
 const GAP = 6; // pixels between thumbnails
+export const EARLY = "Nothing was on the screen for long enough to be answered.";
 const [LEAST, GREATEST, TO_SCROLL] = [64, 176, 84]; // pixels of a thumbnail: of a window, and where one scrolls
 const element = (id) => document.getElementById(id);
 
@@ -220,6 +221,11 @@ export class Sheet {
 
   get unseen() {
     return this.cells.filter((cell) => !cell.seen && !cell.mark && !cell.known && !cell.broken);
+  }
+
+  /** Nothing can be said of any image yet: none was looked at. */
+  get early() {
+    return !this.marked.length && !this.open.length && this.unseen.length > 0;
   }
 
   /** What is answered about `label` now: by marks, and by the choice for the rest. */
