@@ -206,7 +206,7 @@ def test_keys_alone_reach_everything(page: Page, review: Review) -> None:
     expect(cell).to_have_attribute("data-mark", "yes")
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")
-    expect(page.locator("#pages")).to_be_visible()
+    expect(page.locator("#cells .cell").first).to_be_focused()
     page.keyboard.press("q")
     page.wait_for_selector(SHOWN)
     page.keyboard.press("Tab")
