@@ -109,30 +109,30 @@ def test_an_answer_is_undone_and_everything_is_as_before(review: Review) -> None
     assert review.changes(RED).joined == [review.pool.rows[name]]
 
 
-def test_the_page_says_when_more_answers_will_not_help(review: Review) -> None:
+def test_the_page_says_when_other_ways_help_more(review: Review) -> None:
     assert "20 to go" in review.standing(RED).hint
     answer(review, RED, 30)
     assert review.standing(RED).left  # those that answers ruled out
     for _ in range(5):  # what is said of another class, and moves nothing here, is no sign
         answer(review, "green", 2)
-    assert "hardly help" not in review.standing(RED).hint
+    assert "changed almost nothing" not in review.standing(RED).hint
     assert review.standing(RED).joined == review.standing(RED).left == 0
     for _ in range(5):  # nor is what nobody could tell
         for one in review.next(2, RED):
             review.record([NewAnswer(one.id, RED, "unsure", "ann")])
         review.refit()
-    assert "hardly help" not in review.standing(RED).hint
+    assert "changed almost nothing" not in review.standing(RED).hint
     for _ in range(5):
         answer(review, RED, 2)
-    assert "hardly help" in review.standing(RED).hint
+    assert "changed almost nothing" in review.standing(RED).hint
     with Review.open(review.out) as again:
-        assert "hardly help" in again.standing(RED).hint
+        assert "changed almost nothing" in again.standing(RED).hint
     wrong = next(one.id for one in review.gallery(RED, "found")[0])
     review.record([NewAnswer(wrong, RED, "no", "ann")])
     review.refit()
-    assert "hardly help" not in review.standing(RED).hint
+    assert "changed almost nothing" not in review.standing(RED).hint
     with Review.open(review.out) as again:
-        assert "hardly help" not in again.standing(RED).hint
+        assert "changed almost nothing" not in again.standing(RED).hint
 
 
 def test_questions_follow_answers_that_the_groups_do_not_trust(review: Review) -> None:

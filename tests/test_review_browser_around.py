@@ -112,6 +112,9 @@ def test_what_was_answered_around_it_is_not_overruled_by_the_page(open_page: Ope
     page = open_page("")
     expect(page.locator(SEEN)).to_have_count(24)
     first = rows(page)
+    page.locator("#cells .cell").last.focus()
+    page.keyboard.press("n")  # it was begun, so it stays
+    page.locator("#cells .cell").first.focus()
     page.keyboard.press("a")
     steps(page, 1)
     both = [row for row in rows(page) if row in first]
@@ -131,6 +134,25 @@ def test_what_was_answered_around_it_is_not_overruled_by_the_page(open_page: Ope
     page.keyboard.press("Enter")
     answered(page, 24)
     assert verdict(review)[str(both[0]), RED] == "yes"
+
+
+def test_a_page_that_was_not_begun_is_chosen_anew_when_more_is_known(open_page: Open) -> None:
+    page = open_page("")
+    expect(page.locator(SEEN)).to_have_count(24)
+    first = rows(page)
+    page.keyboard.press("a")
+    steps(page, 1)
+    expect(page.locator(SEEN)).to_have_count(24)
+    around = rows(page)
+    with page.expect_response("**/api/refit"):
+        page.keyboard.press("Enter")
+    expect(page.locator("#st-answered")).not_to_have_text("0")
+    page.wait_for_load_state("networkidle")
+    page.keyboard.press("Escape")
+    expect(page.locator("#trail")).to_be_hidden()
+    expect(page.locator(SEEN)).to_have_count(24)
+    assert rows(page) != first
+    assert not set(rows(page)) & set(around)
 
 
 def test_around_an_image_from_every_view(open_page: Open) -> None:

@@ -39,6 +39,8 @@ def main() -> int:
         holotype(["predict", str(out), *write_pictures(data, settings), "--format", "table"])
     except subprocess.CalledProcessError as error:
         return error.returncode
+    print("\nOne exemplar finds what one artist drew. Two minutes of answers find the others (A looks around one):")
+    print(shlex.join(["holotype", "review", str(out), "--open"]), flush=True)
     return 0
 
 

@@ -23,7 +23,7 @@ Rows = NDArray[np.int64]
 
 _MOVED = 24  # images that are shown of those that joined or left
 _STILL = 0.02  # share of a class that may move while it counts as standing still;
-LONG = 10  # after so many answers about it meanwhile, more hardly help
+LONG = 10  # after so many answers about it meanwhile, other ways help more
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class ReviewState:
         if self.still[k] < LONG:
             return "A few more answers may still move this class."
         return (
-            "The last answers changed almost nothing: more will hardly help. If other images show it in another way, "
-            "make one of those an exemplar."
+            "The last answers changed almost nothing. Where other images show it in another way, one of them finds the "
+            "rest: look around it (A), search with a picture (F), or look at the map (M)."
         )
 
     def known(self, k: int, current: Sequence[Answer], rows: Mapping[str, int], undone: int) -> set[int]:

@@ -158,6 +158,7 @@ export class AtlasView {
 
   tell() {
     const { plot, total } = this;
+    if (total === undefined) return; // nothing is laid out yet
     const style = getComputedStyle(this.box);
     const counts = KINDS.map(() => 0);
     for (const state of plot.states) counts[state]++;

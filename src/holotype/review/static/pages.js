@@ -43,6 +43,10 @@ export class Pages {
       this.label = this.session.label;
       return this.next();
     }
+    if (this.stale && !this.cells.some((cell) => cell.mark)) {
+      this.waiting = null; // what was learnt in another view may have found better ones
+      return this.next();
+    }
     this.sheet.place(this, this.cells);
     return this.stale || !this.waiting ? this.fill() : undefined;
   }
