@@ -7,7 +7,10 @@ from browser import CLASSES, PHONE, RED, SEEN, SHOWN, Open, verdict
 from playwright.sync_api import Page, expect
 
 from holotype import Classifier
+from holotype.answers.records import NewAnswer
+from holotype.model.promises import PROMISES_FILE
 from holotype.review.review import Review
+from holotype.runs.certify import certify_run
 
 pytestmark = pytest.mark.browser
 
@@ -86,3 +89,83 @@ def test_all_classes_at_once_on_a_phone(open_page: Open, review: Review) -> None
     assert box["x"] + box["width"] <= PHONE[0]
     assert page.locator("#certify img[src=x], #certify script").count() == 0  # names with HTML are text
     assert review.version == 0
+
+
+def started(page: Page) -> int:
+    """Open the dialog, start with what it has, and return how many images it asks about."""
+    page.keyboard.press("c")
+    expect(page.locator("#certify-start")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#certify-answer")).to_be_focused()
+    return int(page.locator("#certify-answer").inner_text().split()[1])
+
+
+def promised(review: Review, precision: float = 0.95) -> None:
+    """Answer the sample of a class as another program would, until a command promises it."""
+    for _ in range(9):
+        _, form = certify_run(review.folder.path, RED, precision)
+        if not form:
+            return
+        rows = [review.pool.rows[line.split(",")[0]] for line in form[1:]]
+        review.take(
+            [NewAnswer(str(row), RED, "no" if row % 10 else "yes", digest=review.pool.digest(row)) for row in rows]
+        )
+    raise AssertionError("it never ends")
+
+
+def test_what_holds_is_said_when_the_dialog_opens_and_when_it_changes_underneath(page: Page, review: Review) -> None:
+    started(page)
+    promised(review)  # by a command, behind the open dialog
+    expect(page.locator("#certify-holding")).to_contain_text(f"{RED}: at least 95 % of 2")
+    expect(page.locator("#certify-ask")).to_be_visible()
+    expect(page.locator("#certify-end")).to_be_hidden()
+    page.keyboard.press("Escape")
+    page.click("#apply-open")
+    expect(page.locator("#apply-promised")).to_have_text(re.compile(rf"promised of {RED} ends with this"))
+    page.click("#apply-start")
+    expect(page.locator("#apply-verdict")).to_contain_text(f"What was promised of {RED} does not hold any more")
+    page.click("#apply-end .close")
+    assert not (review.folder.model / PROMISES_FILE).exists()
+    page.keyboard.press("c")
+    expect(page.locator("#certify-start")).to_be_focused()
+    expect(page.locator("#certify-now")).to_be_hidden()
+    expect(page.locator("#certify-end")).to_be_hidden()
+
+
+def test_the_keys_are_for_the_page_after_the_pointer_opened_something(page: Page) -> None:
+    page.click("[data-mode=pages]")
+    expect(page.locator("#cells .cell").first).to_be_focused()
+    page.locator(".tab").nth(1).click()
+    expect(page.locator("#cells .cell").first).to_be_focused()
+    page.locator(".tab").nth(0).click()
+    expect(page.locator("#cells .cell").first).to_be_focused()
+    page.click("#apply-open")
+    page.click("#apply-ask .close")
+    expect(page.locator("#cells .cell").first).to_be_focused()
+    page.click("#certify-open")
+    page.click("#certify-start")
+    page.click("#certify-answer")
+    expect(page.locator("#cells-about")).to_contain_text("1 to ")
+    expect(page.locator("#cells .cell").first).to_be_focused()
+    expect(page.locator(SEEN)).to_have_count(page.locator("#cells .cell").count())
+    page.keyboard.press("Enter")
+    expect(page.locator("#cells-about")).to_contain_text("25 to ")
+
+
+def test_a_sample_that_is_gone_on_with_asks_for_the_rest(page: Page) -> None:
+    page.click("[data-mode=pages]")
+    count = started(page)
+    page.keyboard.press("Enter")
+    expect(page.locator("#cells-about")).to_contain_text("1 to ")
+    expect(page.locator(SEEN)).to_have_count(page.locator("#cells .cell").count())
+    page.keyboard.press("y")
+    page.click("#certify-open")  # in between: the page stays as it is marked
+    page.click("#certify-answer")
+    expect(page.locator("#cells .cell[data-mark=yes]")).to_have_count(1)
+    page.keyboard.press("r")  # the others are put aside
+    page.keyboard.press("Enter")
+    expect(page.locator("#cells-about")).to_contain_text(f"25 to {count} of {count}")
+    page.keyboard.press("Escape")
+    expect(page.locator("#certify-answer")).to_have_text(f"Answer {count - 1} images")
+    page.keyboard.press("Enter")
+    expect(page.locator("#cells-about")).to_contain_text(f"of {count - 1} drawn at random")

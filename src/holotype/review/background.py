@@ -8,6 +8,7 @@ from threading import Lock, Thread
 from typing import Any, Literal
 
 from holotype.errors import HolotypeError
+from holotype.model.promises import read_promises
 from holotype.progress import Advance
 from holotype.review.review import Review
 
@@ -79,9 +80,24 @@ class Background(ABC):
 
 
 class Applying(Background):
-    """The answers going into the groups."""
+    """The answers going into the groups.
+
+    fell   classes of which something was promised until then: it was about the model before
+    """
+
+    def __init__(self, review: Review) -> None:
+        super().__init__(review)
+        self.fell: list[str] = []
 
     def work(self) -> str:
         """Do the run again; return where its report is."""
+        model, self.fell = self.review.folder.model, []
+        before = read_promises(model)
         self.review.apply(self)
+        after = read_promises(model)
+        self.fell = [one.label for one in before if one not in after]
         return str(self.review.folder.report)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        return super().to_json() | {"fell": self.fell}

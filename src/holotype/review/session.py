@@ -178,7 +178,7 @@ class Session:
     def version(self) -> str:
         """Another text whenever another tab has something new to show. Raises where the run is gone, or another."""
         self.review.check()
-        return f"{self.review.version} {self._learnt} {self.applying.state}"
+        return f"{self.review.version} {self._learnt} {self.applying.state} {self.certifying.stamp}"
 
     def state(self, label: str) -> dict[str, Any]:
         """Return what the page shows beside the questions of a class."""

@@ -1,5 +1,6 @@
 // The answers going into the groups: asked for, watched, and where the report is then.
 
+import { listed } from "./names.js";
 import { get, pause, post, Refused } from "./server.js";
 
 const LOOK = 500; // milliseconds
@@ -18,8 +19,17 @@ export class Applying {
     this.watch();
   }
 
-  open() {
+  /** What is promised ends with it, and that is said before. */
+  async open() {
     this.dialog.showModal();
+    let names = [];
+    try {
+      names = (await get("/api/certify")).holding.map(({ label }) => label);
+    } catch (error) {
+      this.session.tell("offline", error.message);
+    }
+    element("apply-promised").textContent = `What was promised of ${listed(names)} ends with this, as the model is another then.`;
+    element("apply-promised").hidden = !names.length;
   }
 
   turn(part) {
@@ -73,14 +83,17 @@ export class Applying {
     }
   }
 
-  end({ state, message }, ran) {
+  end({ state, message, fell }, ran) {
     this.turn("end");
     const done = state === "done";
-    element("apply-verdict").textContent = done ? "The answers are applied." : `It failed: ${message}`;
+    const ended = fell.length ? ` What was promised of ${listed(fell)} does not hold any more.` : "";
+    element("apply-verdict").textContent = done ? `The answers are applied.${ended}` : `It failed: ${message}`;
     element("apply-verdict").classList.toggle("bad", !done);
     element("apply-where").hidden = !done;
     if (ran && !this.dialog.open)
-      this.session.say(done ? "The answers are applied; Apply says where the report is." : `Applying failed: ${message}`);
+      this.session.say(
+        done ? `The answers are applied; Apply says where the report is.${ended}` : `Applying failed: ${message}`,
+      );
     if (ran) this.session.refresh();
   }
 }

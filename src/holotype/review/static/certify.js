@@ -20,6 +20,11 @@ export class Sample extends Selected {
     this.choose([...this.images.keys()]);
   }
 
+  /** Whether these are being answered already: then the page on the screen stays as it is marked. */
+  holds(label, images) {
+    return label === this.label && images.length === this.rows.length && images.every(({ row }) => this.images.has(row));
+  }
+
   enter() {
     if (this.label !== this.session.label) return this.quit(); // another class was opened
     return super.enter();
@@ -56,19 +61,63 @@ export class Certify {
     element("certify-start").addEventListener("click", () => this.begin());
     element("certify-answer").addEventListener("click", () => this.answer());
     element("certify-more").addEventListener("click", () => this.look({ ...this.goal, answers: this.found.enough }));
-    element("certify-again").addEventListener("click", () => this.turn("ask"));
+    element("certify-again").addEventListener("click", async () => {
+      await this.now();
+      this.turn("ask");
+    });
+    session.hear("state", () => this.renew());
     for (const button of this.dialog.querySelectorAll(".close"))
       button.addEventListener("click", () => this.dialog.close());
   }
 
-  open() {
-    if (element("certify-run").hidden && element("certify-end").hidden) element("certify-class").value = this.session.label;
+  /** What was found last is shown if it is about the class at hand, and holds: what changed since is looked at again. */
+  async open() {
+    const running = !element("certify-run").hidden;
+    if (!running) this.hide();
     this.dialog.showModal();
-    this.dialog.querySelector("#certify > div:not([hidden]) .chief:not([hidden])")?.focus();
+    if (running) return this.turn("run");
+    const { goal, found } = this;
+    const fits = found?.state === "done" && [null, this.session.label].includes(goal.label);
+    if (!fits) this.ask();
+    const now = await this.now();
+    if (!fits || !element("certify-run").hidden) return undefined;
+    if (now?.state !== "done") return this.ask();
+    if (now.answered || this.session.outbox.waiting.length) return this.look(goal);
+    return this.turn("end");
+  }
+
+  /** Say what holds now. */
+  async now() {
+    try {
+      const now = await get("/api/certify");
+      if (now.state !== "running") fillHolding(now.holding);
+      return now;
+    } catch (error) {
+      this.session.tell("offline", error.message);
+      return null;
+    }
+  }
+
+  /** The run changed underneath: a result that is none any more is not left on the screen. */
+  async renew() {
+    if (!this.dialog.open || !element("certify-run").hidden) return;
+    const now = await this.now();
+    if (now && now.state !== "done" && this.found?.state === "done" && !element("certify-end").hidden) this.ask();
+  }
+
+  ask() {
+    this.found = null;
+    element("certify-class").value = this.session.label;
+    this.turn("ask");
+  }
+
+  hide() {
+    for (const one of ["ask", "run", "end"]) element(`certify-${one}`).hidden = true;
   }
 
   turn(part) {
-    for (const one of ["ask", "run", "end"]) element(`certify-${one}`).hidden = one !== part;
+    this.hide();
+    element(`certify-${part}`).hidden = false;
     element("certify-open").textContent = part === "run" ? "Certifying…" : "Certify";
     this.dialog.querySelector(`#certify-${part} .chief:not([hidden])`)?.focus();
   }
@@ -151,4 +200,15 @@ export class Certify {
     this.dialog.showModal();
     return this.look(this.goal);
   }
+}
+
+/** What is promised now, by this page or a command. */
+function fillHolding(holding) {
+  const lines = holding.map(({ text }) => {
+    const line = document.createElement("li");
+    line.textContent = text;
+    return line;
+  });
+  element("certify-holding").replaceChildren(...lines);
+  element("certify-now").hidden = !lines.length;
 }

@@ -70,8 +70,11 @@ function openSelected(rows) {
 /** Have images answered that were drawn at random. */
 function openSample(label, images) {
   if (label !== session.label) session.open(label);
-  views.sample.draw(images);
-  openMode("sample");
+  if (!(mode === "sample" && views.sample.holds(label, images))) {
+    views.sample.draw(images);
+    if (mode === "sample") views.sample.enter();
+    else openMode("sample");
+  }
 }
 
 function leaveSample(then) {
@@ -141,6 +144,12 @@ function fillOthers() {
 function keepFocus(button) {
   button.addEventListener("pointerdown", (event) => event.preventDefault());
   button.addEventListener("mousedown", (event) => event.preventDefault());
+}
+
+/** After a pointer opened something else, or a dialog closed, the keys are for the page again: Enter submits it. */
+function takeKeys(event) {
+  const byKeys = event.type === "click" && event.detail === 0;
+  if (onSheet() && !byKeys && !document.querySelector("dialog[open]")) sheet.take();
 }
 
 /** One at a time, over the header: it covers nothing of what is asked. */
@@ -329,12 +338,21 @@ session.hear("undone", (entry) => {
 });
 
 tabs.forEach((tab, k) => {
-  tab.addEventListener("click", () => openClass(k));
+  tab.addEventListener("click", (event) => {
+    openClass(k);
+    takeKeys(event);
+  });
   droppable(tab, (row) => dropped(row, labels[k]));
 });
 droppable(element("exemplars"), (row) => dropped(row, session.label));
 for (const id of ["question", "items", "joined", "left"]) draggable(element(id));
-for (const button of openers) button.addEventListener("click", () => openMode(button.dataset.mode));
+for (const button of openers) {
+  button.addEventListener("click", (event) => {
+    openMode(button.dataset.mode);
+    takeKeys(event);
+  });
+}
+for (const id of ["apply", "certify", "help"]) element(id).addEventListener("close", takeKeys);
 for (const button of element("answers").querySelectorAll("[data-verdict]")) {
   button.addEventListener("click", () => views.one.answer(button.dataset.verdict));
   keepFocus(button);

@@ -4,3 +4,5 @@ const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\u{10800}-\u{10ff
 
 /** `text` between marks that keep its direction to itself, where it needs them: what has no markup can use it too. */
 export const isolated = (text) => (RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text);
+
+export const listed = (names) => names.map(isolated).join(", ");

@@ -241,6 +241,12 @@ export class Sheet {
     if (move) cell.button.focus({ preventScroll: cell === this.cells[0] });
   }
 
+  /** Take the keys: at the image in focus, or where the first will be. */
+  take() {
+    const here = this.cells.includes(this.current) ? this.current.button : this.box;
+    here.focus({ preventScroll: true });
+  }
+
   /** True when the key was for the sheet. */
   key(event) {
     const marks = { y: "yes", n: "no", u: "unsure" };
