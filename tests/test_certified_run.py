@@ -9,12 +9,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Holotype
+from conftest import Holotype, MakeTar
 
 from holotype import Classifier, HolotypeError, Settings, run
 from holotype.answers.log import AnswerLog
 from holotype.errors import ModelError
 from holotype.model.promises import Promise, Promises
+from holotype.pool.images import decode
+from holotype.pool.pool import open_pool
 from holotype.runs.certify import certify_run
 from holotype.runs.folder import RunFolder
 
@@ -100,12 +102,10 @@ def test_a_class_is_certified_and_it_is_written_wherever_it_is_looked_for(
     assert sum(shows(line["id"], "red") for line in listed) >= 0.95 * len(listed)
     assert {line["class"] for line in listed} == {"red"}
     assert all(float(line["probability"]) >= found.threshold - 1e-6 for line in listed)
-    table = list(csv.DictReader(io.StringIO((out / "predictions.csv").read_text())))
-    assert {line["certified"] for line in table} == {"red", ""}
-    assert list(table[0])[:3] == ["id", "label", "certified"]
-    assert all(line["certified"] in (line["label"], "") for line in table)
-    plain = list(csv.DictReader(io.StringIO(before["predictions.csv"])))
-    assert [{key: line[key] for key in plain[0]} for line in table] == plain
+    assert (out / "predictions.csv").read_text() == before["predictions.csv"]  # of the test set nothing is promised
+    _, told, _ = holotype("predict", out, RunFolder(out).read_settings().images)
+    certified = {one["id"] for one in map(json.loads, told.splitlines()) if one["certified"]}
+    assert certified == {line["id"] for line in listed}
     for name in ("report.html", "model/README.md"):
         text = re.sub(r"\\(.)", r"\1", (out / name).read_text())
         assert f"at least 95 % of {found.covered} images" not in before[name]
@@ -283,3 +283,34 @@ def test_where_there_is_no_run_none_is_made(tmp_path: Path) -> None:
     with pytest.raises(HolotypeError, match="expected the settings of a run"):
         certify_run(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_of_images_that_are_not_of_the_pool_nothing_is_certified(
+    holotype: Holotype, out: Path, tmp_path: Path, make_tar: MakeTar
+) -> None:
+    certify(holotype, out, "--class", "red")
+    name = next(iter(csv.DictReader(io.StringIO((out / "certified.csv").read_text()))))["id"]
+    pool = open_pool(RunFolder(out).read_settings().images)
+    own = pool.read(pool.rows[name])
+    other = own + b" "  # the same picture, and yet not an image of the pool
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / "own.jpg").write_bytes(own)
+    (folder / "other.jpg").write_bytes(other)
+    tar = make_tar([("a.jpg", own), ("b.jpg", other)])
+    model = shutil.copytree(out / "model", tmp_path / "elsewhere")
+    for where in (out, model):  # a copy of the model knows it as well
+        for sources in ([folder], [tar], [folder / "other.jpg", folder / "own.jpg"]):
+            code, lines, told = holotype("predict", where, *sources)
+            assert code == 0, told
+            found = {Path(one["id"]).stem: one for one in map(json.loads, lines.splitlines())}
+            certified = {key: one["certified"] for key, one in found.items()}
+            assert certified in ({"own": "red", "other": ""}, {"a": "red", "b": ""})
+            assert {one["label"] for one in found.values()} == {"red"}
+        _, table, _ = holotype("predict", where, folder, "--format", "csv")
+        assert [line["certified"] for line in csv.DictReader(io.StringIO(table))] == ["", "red"]
+        _, table, _ = holotype("predict", where, folder, "--format", "table")
+        assert ["certified red" in line for line in table.splitlines()] == [False, True]
+    classifier = Classifier.load(model)
+    given = (folder / "own.jpg", own, folder / "other.jpg", other, decode(own))
+    assert [classifier.predict_one(one).certified for one in given] == [["red"], ["red"], [""], [""], [""]]

@@ -27,7 +27,7 @@ from holotype.answers.recall import asked_of, estimate_recall, strata
 from holotype.answers.records import Answer
 from holotype.errors import AnswersError
 from holotype.model.classifier import Classifier
-from holotype.model.promises import Promise, RecallEstimate
+from holotype.model.promises import Promise, RecallEstimate, joined
 from holotype.names import counted
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import Embeddings
@@ -185,6 +185,7 @@ class ScoredPool:
                 pool=self.pool.source,
                 images=self.images,
                 date=datetime.now(UTC).date().isoformat(),
+                contents=joined(digests[row] for row in decision.reached.top.rows.tolist()),
                 recall=estimate,
             )
             decision = replace(decision, wanted=list(dict.fromkeys([*decision.wanted, *others])))

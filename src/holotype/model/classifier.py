@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
+from holotype.checksums import file_digest
 from holotype.encoders.encode import NO_VECTOR, encode_images, l2_normalize
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
@@ -34,7 +35,7 @@ from holotype.model.promises import PROMISES_FILE, Promise, Promises
 from holotype.model.rows import PoolLabels
 from holotype.model.splits import Split
 from holotype.pool.exemplars import resolve
-from holotype.pool.pool import Pool
+from holotype.pool.pool import Pool, digest_of
 from holotype.progress import Progress, Silent, in_steps
 from holotype.settings import Arithmetic, Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.vectors.embeddings import Embeddings
@@ -185,8 +186,12 @@ class Classifier:
         """The constructor's arguments, checked."""
         return FitSettings.parse(self.get_params())
 
-    def predict_features(self, ids: Sequence[str], features: NDArray[np.float32]) -> Predictions:
+    def predict_features(
+        self, ids: Sequence[str], features: NDArray[np.float32], digests: Sequence[str] = ()
+    ) -> Predictions:
         """Return predictions of `ids` from their features (n, dim) in the model space.
+
+        digests   (n,) SHA-256 of the images' contents: without them it is not known which of them are promised
 
         What is the same as an exemplar is of its class; only where two classes have it, the head decides.
         """
@@ -206,6 +211,7 @@ class Classifier:
             [self.exemplar_names_[i] for i in nearest],
             similarity_.max(axis=1).astype(np.float64) if len(ids) else np.zeros(0),
             self.promises_,
+            digests,
         )
 
     def predict_one(self, source: Any, name: str = "image") -> Predictions:
@@ -217,7 +223,7 @@ class Classifier:
         features = self.encoder_.encode(self.encoder_.prepare(source)[None])
         if not np.isfinite(features).all():
             raise UnreadableImage(NO_VECTOR)
-        return self.predict_features([name], features)
+        return self.predict_features([name], features, [_digest(source)])
 
     def predict(self, X: Any) -> Any:
         """Return the label of one image, or an array of labels of a list of images."""
@@ -339,13 +345,21 @@ class Classifier:
         wanted = {pool.ids[row]: row for row in rows}
         with (progress or Silent()).track("predict", len(wanted)) as advance:
             for encoded in encode_images(list(wanted), lambda name: pool.read(wanted[name]), self.encoder_):
-                yield self.predict_features(encoded.ids, encoded.vectors), encoded.unreadable
+                digests = [pool.digest(wanted[name]) for name in encoded.ids] if self.promises_ else ()
+                yield self.predict_features(encoded.ids, encoded.vectors, digests), encoded.unreadable
                 advance(len(encoded))
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+def _digest(source: Any) -> str:
+    """Return the SHA-256 of an image file, or of its bytes; "" for pixels, of which nothing is known to be promised."""
+    if isinstance(source, str | Path):
+        return file_digest(Path(source))
+    return digest_of(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else ""
 
 
 def _listed(X: Any) -> Sequence[Any]:

@@ -28,6 +28,7 @@ class Predictions:
     nearest        (n,) the exemplar most similar to the image
     similarity     (n,) its cosine in the model space
     promises       what is promised of classes, about the pool that each was drawn from
+    digests        (n,) SHA-256 of each image's content, by which it is known whether it is promised; "" where unknown
     """
 
     ids: Sequence[str]
@@ -37,6 +38,7 @@ class Predictions:
     nearest: Sequence[str]
     similarity: NDArray[np.float64]
     promises: Sequence[Promise] = ()
+    digests: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         n, k = len(self.ids), len(self.classes)
@@ -58,6 +60,7 @@ class Predictions:
             [self.nearest[i] for i in index],
             self.similarity[index],
             self.promises,
+            [self.digests[i] for i in index] if self.digests else (),
         )
 
     @property
@@ -83,9 +86,8 @@ class Predictions:
 
     @property
     def certified(self) -> list[str]:
-        """(n,) the class that is promised of each image by its probability; nothing where none is."""
-        names = [*self.classes, ""]
-        return [names[number] for number in certified(self.promises, self.classes, self.probabilities)]
+        """(n,) the class that is promised of each image; nothing where it is none of those that were promised."""
+        return certified(self.promises, self.digests or [""] * len(self))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield one plain dictionary per image, with the reason in words; "certified" where anything is promised."""

@@ -4,11 +4,10 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from holotype.checksums import digest_of_values
@@ -17,6 +16,7 @@ from holotype.filestate import regular
 from holotype.names import counted
 
 PROMISES_FILE = "promises.json"  # beside the model's own files
+_DIGITS = 16  # of a digest, by which an image that is promised is known
 _WIDE = 0.3  # an interval of which it is said
 CERTIFIED = "certified"  # what it is called in a file of predictions
 
@@ -60,6 +60,7 @@ class Promise(_Part):
     sample      the images that this rests on, by the SHA-256 of their content, and whether they were said to show it
     who         whose answers these are
     pool        what the images were called together, `images` a digest of their contents, `date` when (UTC)
+    contents    the images that are promised: the first 16 digits of each one's SHA-256, sorted, one after the other
     """
 
     label: str
@@ -76,6 +77,7 @@ class Promise(_Part):
     pool: str
     images: Digest
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    contents: Annotated[str, Field(pattern="^([0-9a-f]{16})*$")] = ""
     recall: RecallEstimate | None = None
 
     def __str__(self) -> str:
@@ -86,6 +88,11 @@ class Promise(_Part):
             f"probability of {self.threshold:.3g} or more ({self.yes:,} of {self.asked:,} drawn at random show it, by "
             f"the answers of {self.answered_by}, {self.date})"
         )
+
+    @cached_property
+    def promised(self) -> frozenset[str]:
+        """The images that it is about, as `contents` has them."""
+        return frozenset(self.contents[at : at + _DIGITS] for at in range(0, len(self.contents), _DIGITS))
 
     @property
     def answered_by(self) -> str:
@@ -136,20 +143,18 @@ def _place(where: str) -> str:
     return f"{where}/{PROMISES_FILE}"
 
 
-def certified(
-    promises: Iterable[Promise], classes: Sequence[str], probabilities: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Return (n,) number of the class that is promised of each image; K where none is.
+def joined(digests: Iterable[str]) -> str:
+    """Return the `contents` of a promise about the images with these digests."""
+    return "".join(sorted({digest[:_DIGITS] for digest in digests}))
 
-    probabilities   (n, K + 1), "none" last
+
+def certified(promises: Iterable[Promise], digests: Iterable[str]) -> list[str]:
+    """Return the class that is promised of each image by the digest of its content, "" where none is.
+
+    How probable a class is does not tell: of an image that was not in the pool nothing is promised.
     """
-    found = np.full(len(probabilities), len(classes))
-    if len(probabilities):
-        likeliest = probabilities[:, :-1].argmax(axis=1)
-        for one in promises:
-            k = list(classes).index(one.label)
-            found[(likeliest == k) & (probabilities[:, k] >= one.threshold)] = k
-    return found
+    promises = list(promises)
+    return [next((one.label for one in promises if digest[:_DIGITS] in one.promised), "") for digest in digests]
 
 
 def read_promises(model: Path) -> list[Promise]:

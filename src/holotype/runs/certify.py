@@ -1,7 +1,5 @@
 """A promise of a run's classes: what its model says of the pool, a random sample to answer, and where it is written."""
 
-import csv
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +16,6 @@ from holotype.answers.forms import form_lines
 from holotype.answers.log import AnswerLog
 from holotype.answers.scored import Certified, ScoredPool, still_holding
 from holotype.errors import AnswersError, HolotypeWarning, OutputError
-from holotype.filestate import regular
 from holotype.model.classifier import Classifier
 from holotype.model.predictions import csv_line
 from holotype.model.promises import CERTIFIED, PROMISES_FILE, Promise, Promises, certified
@@ -30,7 +27,6 @@ from holotype.runs.card import CARD, model_card
 from holotype.runs.folder import RunFolder
 from holotype.runs.places import find_inputs
 from holotype.runs.report.promised import with_promises
-from holotype.vectors.store import EmbeddingStore
 
 
 @dataclass(frozen=True)
@@ -38,14 +34,12 @@ class Certification:
     """The saved model of a run, and what it says of the pool. It is about this model: what was promised falls with it.
 
     scored   what the model says
-    store    the vectors that it says it of
     fallen   classes whose promise the last attempt took back, as answers or images are others now
     """
 
     folder: RunFolder
     classifier: Classifier
     scored: ScoredPool
-    store: EmbeddingStore
     fallen: list[str] = field(default_factory=list)
 
     @classmethod
@@ -65,7 +59,7 @@ class Certification:
         vectors = store.embed(progress)
         with in_steps(progress, "score the pool"):
             scored = ScoredPool.of(classifier, model, pool, vectors, baseline.exemplar_rows, baseline.held_out)
-        return cls(folder, classifier, scored, store)
+        return cls(folder, classifier, scored)
 
     def attempt(
         self,
@@ -111,10 +105,6 @@ class Certification:
         changed: dict[Path, str | None] = {folder.model / PROMISES_FILE: text if promises else None}
         changed[folder.model / CARD] = model_card(self.classifier, folder.metrics)
         changed[folder.certified] = "".join(map(csv_line, self._covered())) if promises else None
-        if (names := _ids(folder.predictions)) is not None:
-            features, _ = self.store.take([name for name in names if name in scored.pool.rows])
-            if len(features) == len(names):  # else images are gone, and the file is as it was
-                changed[folder.predictions] = self.classifier.predict_features(names, features).to_csv()
         with suppress(OSError):
             changed[folder.report] = with_promises(folder.report.read_text(encoding="utf-8"), promises)
         folder.change(changed)
@@ -123,10 +113,12 @@ class Certification:
         """The images that are promised, as lines of a table."""
         scored = self.scored
         yield "id", "class", "probability"
-        numbers = certified(self.classifier.promises_, scored.classes, scored.probabilities)
-        for row in np.flatnonzero((numbers < len(scored.classes)) & scored.eligible).tolist():
-            k = numbers[row]
-            yield scored.pool.ids[row], scored.classes[k], f"{scored.probabilities[row, k]:.6f}"
+        rows = np.flatnonzero(scored.eligible).tolist()
+        labels = certified(self.classifier.promises_, scored.pool.digests(rows))
+        for row, label in zip(rows, labels, strict=True):
+            if label:
+                probability = scored.probabilities[row, list(scored.classes).index(label)]
+                yield scored.pool.ids[row], label, f"{probability:.6f}"
 
     def lines(self, found: Sequence[Certified]) -> list[str]:
         """Return what a person is told of the last attempt."""
@@ -168,14 +160,6 @@ def _replaced(old: Promise, found: Sequence[Certified]) -> bool:
         one.label == old.label and (one.promise is not None or (one.precision, one.confidence, len(found)) == asked)
         for one in found
     )
-
-
-def _ids(predictions: Path) -> list[str] | None:
-    """The images of a file of predictions; None where there is none."""
-    with suppress(OSError):
-        lines = csv.DictReader(io.StringIO(regular(predictions).read_text(encoding="utf-8"), newline=""))
-        return [line["id"] for line in lines]
-    return None
 
 
 def certify_run(
