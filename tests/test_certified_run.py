@@ -8,11 +8,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Holotype, MakeTar
 
 from holotype import Classifier, HolotypeError, Settings, run
+from holotype.answers.certify import Finding, Look, TopSet
 from holotype.answers.log import AnswerLog
+from holotype.answers.scored import Certified
 from holotype.errors import ModelError
 from holotype.model.promises import Promise, Promises
 from holotype.pool.images import decode
@@ -63,15 +66,16 @@ def certify(holotype: Holotype, out: Path, *words: object, wrong: tuple[str, ...
     """Certify until nothing is asked any more; return what is said, and who was asked about."""
     asked = list[str]()
     for _ in range(9):
-        code, said, told = holotype("certify", out, *words)
+        form = out.parent / "form.csv"
+        form.unlink(missing_ok=True)
+        code, said, told = holotype("certify", out, *words, "--form", form)
         assert code == 0, told
-        if not said.startswith("id,class,answer"):
+        if not form.exists():
             return said, asked
-        filled = out.parent / "filled.csv"
-        filled.write_text(fill_in(said, wrong))
-        asked += [line["id"] for line in csv.DictReader(io.StringIO(said))]
-        assert "fill in the form" in told
-        assert holotype("answer", out, filled)[0] == 0
+        asked += [line["id"] for line in csv.DictReader(io.StringIO(form.read_text()))]
+        form.write_text(fill_in(form.read_text(), wrong))
+        assert re.search(r"to answer, in \S+: fill in yes, no or unsure \(.*key C, shows the pictures\)", said)
+        assert holotype("answer", out, form)[0] == 0
     raise AssertionError("it never ends")
 
 
@@ -194,8 +198,8 @@ def test_it_falls_when_answers_are_changed(holotype: Holotype, out: Path) -> Non
     assert code == 0
     assert "does not hold any more, as answers that it rests on were changed or are gone" in told
     assert "certified" not in lines
-    _, _, told = holotype("certify", out, "--class", "green")
-    assert "red: what was promised before does not hold any more" in told
+    _, said, _ = holotype("certify", out, "--class", "green")
+    assert "red: what was promised before does not hold any more" in said
     assert promises(out) == []
     said, _ = certify(holotype, out, "--class", "red", wrong=(one.id,))
     assert all(other.sample != found.sample for other in promises(out))
@@ -314,3 +318,50 @@ def test_of_images_that_are_not_of_the_pool_nothing_is_certified(
     classifier = Classifier.load(model)
     given = (folder / "own.jpg", own, folder / "other.jpg", other, decode(own))
     assert [classifier.predict_one(one).certified for one in given] == [["red"], ["red"], [""], [""], [""]]
+
+
+def test_the_same_command_again_loses_no_answer_and_no_result(holotype: Holotype, out: Path) -> None:
+    form = out.parent / "form.csv"
+    words = ("certify", out, "--class", "red", "--form", form)
+    assert "--form form.csv" in holotype(*words[:-2])[1]  # without a form it says how one gets it, and writes none
+    assert holotype(*words)[0] == 0
+    assert holotype(*words)[0] == 0  # nothing is filled in yet: as good as new
+    filled = fill_in(form.read_text())
+    form.write_text(filled)
+    before = form.read_bytes()
+    code, said, told = holotype(*words)
+    assert (code, said) == (1, "")
+    assert re.search(r"form\.csv has \d+ answers that the run has not: give it to .*answer.* first", told)
+    assert form.read_bytes() == before
+    while "to answer" in (said := holotype("answer", out, form) and holotype(*words)[1]):
+        form.write_text(fill_in(form.read_text()))
+    assert "red: at least 95 %" in said
+    assert form.read_text().startswith("id,class,answer")
+    form.write_text("something else")
+    code, _, told = holotype(*words)
+    assert code == 1
+    assert "is there already and is no form" in told
+    assert form.read_text() == "something else"
+
+
+def test_which_promise_another_takes_the_place_of_is_said_before_and_then(holotype: Holotype, out: Path) -> None:
+    certify(holotype, out)
+    assert promises(out)[0].goal == (0.95, 0.95, 3)
+    said, _ = certify(holotype, out, "--class", "red")
+    assert "red: this was promised before, and what follows takes its place: at least 95 % of" in said
+    assert said.count("takes its place") == 1
+    assert promises(out)[0].goal == (0.95, 0.95, 1)
+    assert "takes its place" not in certify(holotype, out, "--class", "red")[0]
+    _, said, _ = holotype("certify", out, "--precision", ".9")  # with fewer chances to err: more would have to be asked
+    assert "red: promised now, until what is asked for here can be and takes its place: at least 95 % of" in said
+    assert promises(out)[0].goal == (0.95, 0.95, 1)
+
+
+def test_the_card_says_what_people_answered_only_where_they_did(out: Path) -> None:
+    assert "from what people answered" not in (out / "model" / "README.md").read_text()
+
+
+def test_one_more_answer_is_one() -> None:
+    top = TopSet(0.9, np.arange(5))
+    found = Certified("red", 0.95, 0.95, Finding(None, [], Look(top, 4, 4), more=1, likely=3, enough=5), None)
+    assert "; 1 more answer would do" in " ".join(found.lines())

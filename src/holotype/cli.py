@@ -300,21 +300,19 @@ def certify(
         typer.Option(help="About a class, that it may rest on (else 60, or what the first threshold takes)."),
     ] = None,
     recall: Annotated[int, typer.Option(help="Estimate the recall as well, by so many answers about others.")] = 0,
+    form: Annotated[Path | None, typer.Option(help="Write what is to be answered there, as a CSV.")] = None,
     images: Moved = None,
 ) -> None:
     """Promise a precision: answer a random sample, and know from which probability on it holds in this pool.
 
-    What is to be answered comes as a CSV for `holotype answer`; give the same command again afterwards.
+    Answer on the page (`holotype review`, key C), or in a form for `holotype answer`, and give the same command again.
     """
     from holotype.progress import Terminal
     from holotype.runs.certify import certify_run
 
     _note_place(folder, images)
-    progress = Terminal()
-    lines, form = certify_run(folder, label, precision, confidence, answers, recall, progress)
-    for line in lines if form else ():
-        progress.say(line)
-    _print_lines(form or lines)
+    lines, _ = certify_run(folder, label, precision, confidence, answers, recall, Terminal(), form)
+    _print_lines(lines)
 
 
 def _note_place(folder: Path, images: str | None) -> None:

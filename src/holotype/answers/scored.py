@@ -70,9 +70,10 @@ class Certified:
             text = f"{goal} is not promised yet; the first that could be are {more}"
         if found.more is None:
             return f"{text}; more answers will hardly change that"
+        some = counted(found.more, "more answer")
         if found.likely is None or found.likely == found.more:
-            return f'{text}; {counted(found.more, "more answer")} would do, all of them "yes"'
-        return f'{text}; {found.more:,} more answers would do, all of them "yes", or about {found.likely:,} like those'
+            return f'{text}; {some} would do, all of them "yes"'
+        return f'{text}; {some} would do, all of them "yes", or about {found.likely:,} like those'
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,8 @@ class Promise(_Part):
     recall: RecallEstimate | None = None
 
     def __str__(self) -> str:
-        at_once = "" if self.together == 1 else f" for all {self.together} classes together"
         return (
-            f"{self.label}: at least {_percent(self.precision)} of {counted(self.covered, 'image')} show it, with "
-            f"{_percent(self.confidence)} confidence{at_once}: those of {self.pool} that the model gives it with a "
+            f"{self.label}: {self.brief}: those of {self.pool} that the model gives it with a "
             f"probability of {self.threshold:.3g} or more ({self.yes:,} of {self.asked:,} drawn at random show it, by "
             f"the answers of {self.answered_by}, {self.date})"
         )
@@ -93,6 +91,20 @@ class Promise(_Part):
     def promised(self) -> frozenset[str]:
         """The images that it is about, as `contents` has them."""
         return frozenset(self.contents[at : at + _DIGITS] for at in range(0, len(self.contents), _DIGITS))
+
+    @property
+    def goal(self) -> tuple[float, float, int]:
+        """What was asked for: precision, confidence, and how many classes together."""
+        return self.precision, self.confidence, self.together
+
+    @property
+    def brief(self) -> str:
+        """What it says, without the class and what it rests on."""
+        at_once = "" if self.together == 1 else f" for all {self.together} classes together"
+        return (
+            f"at least {_percent(self.precision)} of {counted(self.covered, 'image')} show it, with "
+            f"{_percent(self.confidence)} confidence{at_once}"
+        )
 
     @property
     def answered_by(self) -> str:

@@ -11,7 +11,7 @@ from holotype.encoders.registry import REGISTRY
 from holotype.filestate import regular
 from holotype.model.classifier import Classifier
 from holotype.model.predictions import NONE
-from holotype.names import shown
+from holotype.names import counted, shown
 
 CARD = "README.md"  # beside the files of the model
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|&~$-])")
@@ -20,7 +20,10 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|&~$-])")
 def model_card(classifier: Classifier, metrics: Path | dict[str, Any]) -> str:
     """Return the card in Markdown; `metrics` are those of the run, or the file that has them."""
     figures = metrics if isinstance(metrics, dict) else _read(metrics)
-    return "\n".join([*_about(classifier), *_learnt(classifier), *_measured(figures), *_promised(classifier)]) + "\n"
+    return (
+        "\n".join([*_about(classifier), *_learnt(classifier, figures), *_measured(figures), *_promised(classifier)])
+        + "\n"
+    )
 
 
 def _read(metrics: Path) -> dict[str, Any]:
@@ -48,11 +51,13 @@ def _about(classifier: Classifier) -> Iterator[str]:
         yield "- Its weights: a file of whoever made this model, who knows their licence"
 
 
-def _learnt(classifier: Classifier) -> Iterator[str]:
+def _learnt(classifier: Classifier, figures: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "## How it was learnt"
     yield ""
-    yield "From exemplars of each class and a pool of images without labels, and from what people answered about these."
+    answers = (figures.get("answers") or {}).get("applying", 0)
+    told = f", and from what people answered about these ({counted(answers, 'answer')})" if answers else ""
+    yield f"From exemplars of each class and a pool of images without labels{told}."
     yield f"Head: {classifier.head}. Rows that were learnt from:"
     yield ""
     yield from (f"- {_plain(name)}: {count:,}" for name, count in classifier.counts_.items())

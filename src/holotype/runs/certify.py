@@ -12,10 +12,12 @@ from holotype import files
 from holotype.answers.audit import CONFIDENCE
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.certify import PRECISION
+from holotype.answers.exchange import read_answers
 from holotype.answers.forms import form_lines
 from holotype.answers.log import AnswerLog
+from holotype.answers.records import Answer
 from holotype.answers.scored import Certified, ScoredPool, still_holding
-from holotype.errors import AnswersError, HolotypeWarning, OutputError
+from holotype.errors import AnswersError, HolotypeError, HolotypeWarning, OutputError
 from holotype.model.classifier import Classifier
 from holotype.model.predictions import csv_line
 from holotype.model.promises import CERTIFIED, PROMISES_FILE, Promise, Promises, certified
@@ -35,12 +37,14 @@ class Certification:
 
     scored   what the model says
     fallen   classes whose promise the last attempt took back, as answers or images are others now
+    others   what was promised, in another way, of the classes that the last attempt was about
     """
 
     folder: RunFolder
     classifier: Classifier
     scored: ScoredPool
     fallen: list[str] = field(default_factory=list)
+    others: list[Promise] = field(default_factory=list)
 
     @classmethod
     def open(cls, folder: RunFolder, pool: Pool, baseline: ReviewBaseline, progress: Progress) -> "Certification":
@@ -82,6 +86,8 @@ class Certification:
             if one.images == self.scored.images and not _replaced(one, found)
         ]
         before = {one.label: one for one in self.classifier.promises_}
+        goals = {one.label: (one.precision, one.confidence, len(found)) for one in found}
+        self.others[:] = [one for one in before.values() if one.goal != goals.get(one.label, one.goal)]
         new = [_following(one.promise, before.get(one.label)) for one in found if one.promise is not None]
         made = {one.label: one for one in [*kept, *new]}
         promises = [made[label] for label in self.scored.classes if label in made]
@@ -125,7 +131,16 @@ class Certification:
         fell = (
             "what was promised before does not hold any more, as its answers or the images of the pool are others now"
         )
-        return [f"{label}: {fell}" for label in self.fallen] + [line for one in found for line in one.lines()]
+        new = {one.label for one in found if one.promise is not None}
+        ended = [
+            f"{one.label}: this was promised before, and what follows takes its place: {one.brief}"
+            if one.label in new
+            else f"{one.label}: promised now, until what is asked for here can be and takes its place: {one.brief}"
+            for one in self.others
+            if one.label in new or one.label not in self.fallen
+        ]
+        fallen = [f"{label}: {fell}" for label in self.fallen]
+        return [*fallen, *ended, *(line for one in found for line in one.lines())]
 
     def form(self, found: Sequence[Certified]) -> list[str]:
         """Return the lines of a form of what is to be answered; nothing where that is nothing."""
@@ -155,9 +170,8 @@ def _following(new: Promise, old: Promise | None) -> Promise:
 
 def _replaced(old: Promise, found: Sequence[Certified]) -> bool:
     """Whether a promise gives way: to another one, or as it could not be made again."""
-    asked = old.precision, old.confidence, old.together
     return any(
-        one.label == old.label and (one.promise is not None or (one.precision, one.confidence, len(found)) == asked)
+        one.label == old.label and (one.promise is not None or (one.precision, one.confidence, len(found)) == old.goal)
         for one in found
     )
 
@@ -170,11 +184,13 @@ def certify_run(
     answers: int | None = None,
     recall: int = 0,
     progress: Progress | None = None,
+    form: Path | None = None,
 ) -> tuple[list[str], list[str]]:
     """Promise a precision of a class of the run in `out`, or of all its classes at once.
 
     Returns what is said, and the lines of a form with the images of the random sample that are to be answered first;
-    nothing where none are. What can be promised is written into the run. Raises `HolotypeError`.
+    nothing where none are. They are written to the file `form` as well; not over one with answers that were not taken
+    yet. What can be promised is written into the run. Raises `HolotypeError`.
     """
     progress, folder = progress or Silent(), RunFolder(out)
     folder.read_settings()  # where there is no run, no folder is made
@@ -184,27 +200,48 @@ def certify_run(
         settings = find_inputs(folder, needed=["images"])
         if label is not None and label not in settings.exemplars:
             raise AnswersError(f"expected one of the classes {', '.join(settings.exemplars)}, got {label!r}")
+        if form is not None and form.exists():
+            check_taken(form, list(settings.exemplars), folder.read_answers(), out)
         pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
         baseline = folder.read_baseline(list(settings.exemplars), pool)
         certification = Certification.open(folder, pool, baseline, progress)
         with folder.open_answers() as log:
             labels = [label] if label is not None else list(settings.exemplars)
             found = certification.attempt(log, labels, precision, confidence, answers, recall)
-    form = certification.form(found)
+    asked = certification.form(found)
     lines = certification.lines(found)
     again = ["certify", out, *(["--class", label] if label is not None else [])]
     again += ["--precision", f"{precision:g}"] if precision != PRECISION else []
     again += ["--confidence", f"{confidence:g}"] if confidence != CONFIDENCE else []
-    if form:
-        given = ["--answers", answers] if answers is not None else []
-        given += ["--recall", recall] if recall else []
-        lines.append(
-            f"{counted(len(form) - 1, 'image')} to answer: fill in the form, give it to "
-            f"{command('answer', out, 'FORM')}, and then: {command(*again, *given)}"
-        )
+    if asked:
+        again += ["--answers", answers] if answers is not None else []
+        again += ["--recall", recall] if recall else []
+        count, page = counted(len(asked) - 1, "image"), f"{command('review', out)}, key C, shows the pictures"
+        if form is None:
+            lines.append(f"{count} to answer: {page}; or as a form: {command(*again, '--form', 'form.csv')}")
+        else:
+            files.write(form, "".join(f"{line}\n" for line in asked))
+            lines.append(
+                f"{count} to answer, in {form}: fill in yes, no or unsure ({page}), give it to "
+                f"{command('answer', out, form)}, and then: {command(*again, '--form', form)}"
+            )
     elif enough := [one.decision.enough for one in found if one.decision.enough is not None]:
         lines.append(f"to go on: {command(*again, '--answers', max(enough))}")
-    return lines, form
+    return lines, asked
+
+
+def check_taken(form: Path, classes: Sequence[str], known: Sequence[Answer], out: Path) -> None:
+    """Raise `AnswersError` where the file `form` has answers that the run in `out` has not, or is no form."""
+    try:
+        given = read_answers(form, classes)
+    except HolotypeError as error:
+        raise AnswersError(f"{form} is there already and is no form, so it is not written over ({error})") from None
+    there = {(one.id, one.label, "yes" if one.verdict == "exemplar" else one.verdict) for one in known}
+    if new := sum((one.id, one.label, one.verdict) not in there for one in given):
+        raise AnswersError(
+            f"{form} has {counted(new, 'answer')} that the run has not: give it to {command('answer', out, form)} "
+            "first, or name another file"
+        )
 
 
 def keep_holding(folder: RunFolder, classifier: Classifier) -> None:
