@@ -13,6 +13,8 @@ from holotype.review.review import Review
 from holotype.runs.certify import certify_run
 
 pytestmark = pytest.mark.browser
+NUMBERS = re.compile(rf"{RED}: 2\d images, from .* At least 2\d of them show it \(95 %, with 95 % confidence\)")
+HEADING = "#sample-title"
 
 
 def answer_all(page: Page, k: int) -> list[str]:
@@ -43,7 +45,7 @@ def test_a_class_is_certified_by_keys_alone(page: Page, review: Review) -> None:
     expect(page.locator("#certify-answer")).to_have_text(re.compile(r"^Answer \d+ images$"))
     page.keyboard.press("Enter")
     asked = answer_all(page, 0)
-    expect(page.locator("#certify-lines")).to_contain_text("at least 95 % of 2")
+    expect(page.locator("#certify-lines")).to_contain_text(NUMBERS)
     (found,) = Classifier.load(review.folder.path).promises_
     assert (found.label, found.precision, found.who) == (RED, 0.95, ["tester"])
     assert len({*asked}) == len(asked)
@@ -116,7 +118,7 @@ def promised(review: Review, precision: float = 0.95) -> None:
 def test_what_holds_is_said_when_the_dialog_opens_and_when_it_changes_underneath(page: Page, review: Review) -> None:
     started(page)
     promised(review)  # by a command, behind the open dialog
-    expect(page.locator("#certify-holding")).to_contain_text(f"{RED}: at least 95 % of 2")
+    expect(page.locator("#certify-holding")).to_contain_text(NUMBERS)
     expect(page.locator("#certify-ask")).to_be_visible()
     expect(page.locator("#certify-end")).to_be_hidden()
     page.keyboard.press("Escape")
@@ -154,6 +156,7 @@ def test_the_keys_are_for_the_page_after_the_pointer_opened_something(page: Page
 
 def test_a_sample_that_is_gone_on_with_asks_for_the_rest(page: Page) -> None:
     page.click("[data-mode=pages]")
+    expect(page.locator(HEADING)).to_be_hidden()
     count = started(page)
     page.keyboard.press("Enter")
     expect(page.locator("#cells-about")).to_contain_text("1 to ")
@@ -169,3 +172,8 @@ def test_a_sample_that_is_gone_on_with_asks_for_the_rest(page: Page) -> None:
     expect(page.locator("#certify-answer")).to_have_text(f"Answer {count - 1} images")
     page.keyboard.press("Enter")
     expect(page.locator("#cells-about")).to_contain_text(f"of {count - 1} drawn at random")
+    expect(page.locator(HEADING)).to_have_text("A random sample: look closely, this is the test.")
+    page.keyboard.press("]")
+    expect(page.locator("#certify-class")).to_have_value(CLASSES[1])  # of the class at hand nothing was found yet
+    expect(page.locator("#certify-start")).to_be_focused()
+    expect(page.locator(HEADING)).to_be_hidden()

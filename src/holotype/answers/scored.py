@@ -1,7 +1,7 @@
 """What a saved model says of the images of a pool, and what can be promised of that by the answers."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -43,10 +43,10 @@ class Certified:
     decision: Finding
     promise: Promise | None
 
-    def lines(self) -> Iterator[str]:
-        """Yield what a person is told."""
+    def lines(self, say: Callable[[Promise], str] = str) -> Iterator[str]:
+        """Yield what a person is told; `say` puts the promise into words."""
         if self.promise is not None:
-            yield str(self.promise)
+            yield say(self.promise)
             if self.promise.recall is not None:
                 yield f"{self.label}: {self.promise.recall}"
         elif self.decision.next is None:

@@ -93,6 +93,18 @@ class Promise(_Part):
         return frozenset(self.contents[at : at + _DIGITS] for at in range(0, len(self.contents), _DIGITS))
 
     @property
+    def in_numbers(self) -> str:
+        """What it says, in numbers of images, as one reads it who answered about some of them."""
+        least = math.ceil(round(self.precision * self.covered, 9))
+        at_once = "" if self.together == 1 else f" for all {self.together} classes together"
+        did = "all" if self.yes == self.asked else f"{self.yes:,}"
+        return (
+            f"{self.label}: {counted(self.covered, 'image')}, from a probability of {self.threshold:.3g} on. At least "
+            f"{least:,} of them show it ({_percent(self.precision)}, with {_percent(self.confidence)} "
+            f"confidence{at_once}). {self.asked:,} of them were drawn at random and answered: {did} show it"
+        )
+
+    @property
     def goal(self) -> tuple[float, float, int]:
         """What was asked for: precision, confidence, and how many classes together."""
         return self.precision, self.confidence, self.together

@@ -1,6 +1,7 @@
 """A promise from the page: what is asked for it, and what came of it."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from holotype.answers.scored import Certified, still_holding
@@ -36,7 +37,7 @@ class Certifying(Background):
                 review.answers, labels, self.about["precision"], answers=self.about["answers"]
             )
             self._promised = self.stamp
-        return "\n".join(certification.lines(self._found))
+        return "\n".join(certification.lines(self._found, attrgetter("in_numbers")))
 
     def _opened(self) -> Certification:
         """What the model that is in the folder now says of the pool."""
@@ -91,5 +92,5 @@ class Certifying(Background):
             "answered": self.state == "done" and self.review.version != self._answers,
             "holding": []
             if self.state == "running"
-            else [{"label": one.label, "text": str(one)} for one in self.holding()],
+            else [{"label": one.label, "text": one.in_numbers} for one in self.holding()],
         }

@@ -1,7 +1,7 @@
 """A promise of a run's classes: what its model says of the pool, a random sample to answer, and where it is written."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,8 +126,8 @@ class Certification:
                 probability = scored.probabilities[row, list(scored.classes).index(label)]
                 yield scored.pool.ids[row], label, f"{probability:.6f}"
 
-    def lines(self, found: Sequence[Certified]) -> list[str]:
-        """Return what a person is told of the last attempt."""
+    def lines(self, found: Sequence[Certified], say: Callable[[Promise], str] = str) -> list[str]:
+        """Return what a person is told of the last attempt; `say` puts a promise into words."""
         fell = (
             "what was promised before does not hold any more, as its answers or the images of the pool are others now"
         )
@@ -140,7 +140,7 @@ class Certification:
             if one.label in new or one.label not in self.fallen
         ]
         fallen = [f"{label}: {fell}" for label in self.fallen]
-        return [*fallen, *ended, *(line for one in found for line in one.lines())]
+        return [*fallen, *ended, *(line for one in found for line in one.lines(say))]
 
     def form(self, found: Sequence[Certified]) -> list[str]:
         """Return the lines of a form of what is to be answered; nothing where that is nothing."""

@@ -87,6 +87,7 @@ function place() {
   element("main").dataset.mode = mode;
   element("one").hidden = element("answers").hidden = mode !== "one";
   element("pages").hidden = !onSheet();
+  element("sample-title").hidden = mode !== "sample";
   element("gallery").hidden = mode !== "gallery";
   element("map").hidden = mode !== "map";
   for (const button of openers) button.setAttribute("aria-pressed", String(button.dataset.mode === base()));
