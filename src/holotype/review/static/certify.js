@@ -102,7 +102,7 @@ export class Certify {
   async renew() {
     if (!this.dialog.open || !element("certify-run").hidden) return;
     const now = await this.now();
-    if (now && now.state !== "done" && this.found?.state === "done" && !element("certify-end").hidden) this.ask();
+    if (now?.state === "never" && this.found?.state === "done" && !element("certify-end").hidden) this.ask();
   }
 
   ask() {
