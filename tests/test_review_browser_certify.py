@@ -165,6 +165,7 @@ def test_a_sample_that_is_gone_on_with_asks_for_the_rest(page: Page) -> None:
     page.click("#certify-open")  # in between: the page stays as it is marked
     page.click("#certify-answer")
     expect(page.locator("#cells .cell[data-mark=yes]")).to_have_count(1)
+    expect(page.locator("#cells .cell:focus")).to_have_count(1)  # the keys are for the page again
     page.keyboard.press("r")  # the others are put aside
     page.keyboard.press("Enter")
     expect(page.locator("#cells-about")).to_contain_text(f"25 to {count} of {count}")
