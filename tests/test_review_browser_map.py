@@ -14,6 +14,7 @@ from holotype.review.review import Review
 pytestmark = pytest.mark.browser
 COLOURS = """() => {
     const { width, height } = document.querySelector("#points");
+    if (!width || !height) return {}; // not laid out yet
     const data = document.querySelector("#points").getContext("2d").getImageData(0, 0, width, height).data;
     const found = new Map();
     for (let i = 0; i < data.length; i += 4) {
