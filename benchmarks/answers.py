@@ -18,7 +18,7 @@ from benchmarks.figures import closed_figures, gap_closed, interval, judge, open
 from benchmarks.methods import Exemplars, MethodAnswer, Spaces
 from benchmarks.pools import Truth
 from holotype.answers.audit import permanent_random_numbers
-from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.baseline import WIDE_DIRECTIONS, ReviewBaseline
 from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined, refine
 from holotype.encoders.encode import l2_normalize
@@ -27,6 +27,7 @@ from holotype.review.queries import (
     AnswerTally,
     DiverseUncertainty,
     MostLikely,
+    Query,
     QueryContext,
     Random,
     Strategy,
@@ -103,7 +104,7 @@ def begin(spaces: Spaces, exemplars: Exemplars, key: str) -> ReviewBaseline:
     own = {int(row): k for k, rows in enumerate(exemplars) for row in rows}
     vectors = np.asarray(spaces.embeddings("neighbours").shards[0])
     names = [[_name(k)] for k in range(CLASSES)]
-    wide = l2_normalize(np.asarray(spaces.embeddings("whitened").shards[0])[:, -512:])
+    wide = l2_normalize(np.asarray(spaces.embeddings("whitened").shards[0])[:, -WIDE_DIRECTIONS:])
     return ReviewBaseline(vectors, [vectors[rows] for rows in exemplars], names, groups, own, key, wide=wide)
 
 
@@ -148,14 +149,29 @@ def _answer(
     rng: np.random.Generator,
     together: int,
 ) -> None:
+    for query in asked(start, refined, who.strategy, k, record, numbers, together, audits=who.audits):
+        yes = bool(positive[query.row]) ^ bool(rng.random() < who.error)
+        record.add(query.row, k, yes, query.audit)
+
+
+def asked(
+    start: ReviewBaseline,
+    refined: Refined,
+    strategy: Strategy,
+    k: int,
+    record: Record,
+    numbers: NDArray[np.float64],
+    together: int,
+    *,
+    audits: bool = True,
+) -> list[Query]:
+    """Return the next `together` questions about class `k`, as the page asks them."""
     about = record.about(k)
     known = {int(one.id) for one in about}
     context = QueryContext.of(start, refined, k, known, ())
     tally = AnswerTally(len(known), sum(one.audit for one in about))
-    sampled = refined.sampled[k] if who.audits else np.empty(0, np.int64)
-    for query in next_queries(context, who.strategy, together, tally, sampled, numbers, known):
-        yes = bool(positive[query.row]) ^ bool(rng.random() < who.error)
-        record.add(query.row, k, yes, query.audit)
+    sampled = refined.sampled[k] if audits else np.empty(0, np.int64)
+    return next_queries(context, strategy, together, tally, sampled, numbers, known)
 
 
 def figures(truth: Truth, episode: Episode, exemplars: Exemplars, refined: Refined) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import answers, learners, methods
-from benchmarks.answers import Record, RowsById
+from benchmarks.answers import Record, RowsById, asked
 from benchmarks.episodes import CLASSES, Episode, on_every_core
 from benchmarks.figures import interval, judge, opening
 from benchmarks.methods import Exemplars, MethodAnswer
@@ -24,14 +24,15 @@ from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.refine import Refined, refine
 from holotype.review.queries import (
     ANSWERS_PER_REFIT,
-    AnswerTally,
+    CANDIDATES,
     DiverseUncertainty,
     MostLikely,
     PageOfBoth,
+    Query,
     QueryContext,
     Random,
     Strategy,
-    next_queries,
+    cover,
 )
 from holotype.settings import FitSettings
 
@@ -93,16 +94,8 @@ class Cover:
 
     def choose(self, context: QueryContext, n: int) -> list[int]:
         """Return the rows that cover most."""
-        likely = np.array(MostLikely().choose(context, 1000))
-        vectors = np.asarray(context.vectors[likely], np.float32)
-        alike = np.clip(vectors @ vectors.T, 0, 1) ** 4
-        covered, chosen = context.seen.nearest(likely) ** 4, list[int]()
-        for _ in range(min(n, len(likely))):
-            gain = np.maximum(alike - covered, 0).sum(axis=1)
-            gain[chosen] = -1
-            chosen.append(int(gain.argmax()))
-            covered = np.maximum(covered, alike[chosen[-1]])
-        return [int(row) for row in likely[chosen]]
+        likely = np.array(MostLikely().choose(context, CANDIDATES), np.int64)
+        return cover(context.vectors, likely, context.seen, np.ones(len(likely), np.float32), n)
 
 
 SINGLE, PAGES = "single questions", "pages of 24"
@@ -130,14 +123,14 @@ class _Person:
     k: int
     positive: NDArray[np.bool_]
     clock: float = 0.0
-    waiting: list[tuple[int, bool]] = field(default_factory=list)
+    waiting: list[Query] = field(default_factory=list)
 
     def answer(self, way: Way, record: Record, until: float, rng: np.random.Generator) -> None:
         """Answer what waits, as far as it goes."""
         while self.waiting and self.clock < until:
-            row, audit = self.waiting.pop(0)
-            yes = rng.random() >= way.missed if self.positive[row] else rng.random() < way.wrong
-            record.add(row, self.k, bool(yes), audit)
+            query = self.waiting.pop(0)
+            yes = rng.random() >= way.missed if self.positive[query.row] else rng.random() < way.wrong
+            record.add(query.row, self.k, bool(yes), query.audit)
             self.clock += way.seconds(bool(yes))
 
 
@@ -156,26 +149,15 @@ def review(
     for budget in budgets:
         while busy := [one for one in people if one.clock < budget]:
             for person in busy:
-                person.waiting = person.waiting or _asked(
-                    start, before if way.paged else refined, way, person.k, record, numbers
+                learnt = before if way.paged else refined
+                person.waiting = person.waiting or asked(
+                    start, learnt, way.strategy, person.k, record, numbers, way.size, audits=way.audits
                 )
                 if not person.waiting:
                     person.clock = float("inf")  # all was asked
                 person.answer(way, record, budget, rng)
             before, refined = refined, refine(start, record.answers, rows, FitSettings())
         yield budget, refined
-
-
-def _asked(
-    start: ReviewBaseline, refined: Refined, way: Way, k: int, record: Record, numbers: NDArray[np.float64]
-) -> list[tuple[int, bool]]:
-    about = record.about(k)
-    known = {int(one.id) for one in about}
-    context = QueryContext.of(start, refined, k, known, ())
-    tally = AnswerTally(len(known), sum(one.audit for one in about))
-    sampled = refined.sampled[k] if way.audits else np.empty(0, np.int64)
-    found = next_queries(context, way.strategy, way.size, tally, sampled, numbers, known)
-    return [(one.row, one.audit) for one in found]
 
 
 def measure(truth: Truth, names: Sequence[str], triples: int, draws: int) -> dict[str, Any]:

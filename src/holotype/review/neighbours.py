@@ -22,10 +22,10 @@ from holotype.pool.pool import Pool, spread
 from holotype.runs.folder import RunFolder
 from holotype.settings import Settings
 from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.identity import LEAST_COSINE
 from holotype.vectors.shards import MANIFEST, read_manifest
 
 _SAMPLED = 8  # images of the pool that tell whether an encoder made its vectors
-_LEAST_COSINE = 0.9  # of the median one
 
 Likest = Sequence[tuple[int, float]]
 
@@ -50,7 +50,7 @@ class _Comparison:
         for row in rows[spread(len(rows), _SAMPLED)].tolist():
             with suppress(UnreadableImage):
                 cosines.append(float(self.embeddings.take([row])[0] @ self.vector(pool.read(row))))
-        return bool(cosines) and float(np.median(cosines)) >= _LEAST_COSINE
+        return bool(cosines) and float(np.median(cosines)) >= LEAST_COSINE
 
 
 class Neighbours:

@@ -26,7 +26,7 @@ _AUDITED = 3  # one answer of so many is an audit, in the end
 _DEEP = 400  # images that are looked at: the most likely
 _WIDE = 4.0  # logits from even odds count as much as ...
 _APART = 0.5  # ... this share of the way from nothing in common to the same image
-_CANDIDATES = 1000  # images that a page covers: the most likely
+CANDIDATES = 1000  # images that a page covers: the most likely
 _FIRST = 2.0  # logit of the first of those candidates, of which ranks are all that is known
 _NEARNESS = 4  # power of the cosine that says how far an image stands for another; `benchmarks.quality --seconds`
 _ROUND = 10  # questions of a class, from which on asking in rounds brings more
@@ -288,12 +288,19 @@ def _of_ranks(logits: Logits, opinion: NDArray[np.float32], free: NDArray[np.boo
 
 
 def _cover(context: QueryContext, seen: Seen, n: int) -> list[int]:
-    """Return `n` of the likelier free rows, to which these are nearest that are far from all that was `seen`."""
-    rows = _least(np.where(context.free, -context.logits, np.inf), max(_CANDIDATES, n))
-    vectors = np.asarray(context.vectors[rows], np.float32)
-    alike = np.clip(vectors @ vectors.T, 0, 1) ** _NEARNESS
-    covered, weights = seen.nearest(rows) ** _NEARNESS, np.sqrt(sigmoid(context.logits[rows])).astype(np.float32)
-    open_, chosen = np.ones(len(rows), bool), list[int]()
+    """Return `n` of the likelier free rows that cover them, each weighed by the root of its probability."""
+    rows = _least(np.where(context.free, -context.logits, np.inf), max(CANDIDATES, n))
+    return cover(context.vectors, rows, seen, np.sqrt(sigmoid(context.logits[rows])).astype(np.float32), n)
+
+
+def cover(vectors: NDArray[Any], rows: Rows, seen: Seen, weights: NDArray[np.float32], n: int) -> list[int]:
+    """Return `n` of `rows` to which the others are nearest that are far from all that was `seen`.
+
+    weights   (rows,) how much it counts that something is near to each
+    """
+    some = np.asarray(vectors[rows], np.float32)
+    alike = np.clip(some @ some.T, 0, 1) ** _NEARNESS
+    covered, open_, chosen = seen.nearest(rows) ** _NEARNESS, np.ones(len(rows), bool), list[int]()
     for _ in range(min(n, len(rows))):
         gain = np.maximum(alike - covered, 0) @ weights
         best = int(np.where(open_, gain, -1).argmax())

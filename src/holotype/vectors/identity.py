@@ -20,7 +20,7 @@ from holotype.vectors.embeddings import Embeddings
 
 _FORMAT = 1  # of what is kept; raise it when the check changes
 _NOTES = r"[0-9a-f]{64}\.json"
-_LEAST_COSINE = 0.9
+LEAST_COSINE = 0.9
 _NOISE = 1e-3  # of a cosine, between two computations of one vector
 _STRANGERS = 1 / 8
 _SHIFT = 200  # rows; where as many are shifted, one of them is in the sample
@@ -62,10 +62,10 @@ def check_identity(embeddings: Embeddings, pool: Pool, encoder: Encoder, progres
     own = cosines[np.arange(len(places)), np.searchsorted(around, places)]
     median, is_stranger = float(np.median(own)), cosines.max(axis=1) > own + _NOISE
     strangers = int(is_stranger.sum())
-    if not median >= _LEAST_COSINE or strangers > _STRANGERS * len(places):
+    if not median >= LEAST_COSINE or strangers > _STRANGERS * len(places):
         raise EmbeddingsError(
             f"re-encoding {len(places)} images with {encoder.name} gives a median cosine of {median:.2f} to their rows "
-            f"(expected above {_LEAST_COSINE}), and for {strangers} of them another row is closer than their own: the "
+            f"(expected above {LEAST_COSINE}), and for {strangers} of them another row is closer than their own: the "
             "rows belong to other images, or another encoder or preprocessing made them"
         )
     gains = np.where(is_stranger, cosines.max(axis=1) - own, 0)
@@ -99,7 +99,7 @@ def _noted(note: Path | None) -> float | None:
     except (OSError, RecursionError, ValueError, TypeError, KeyError):
         return None
     mark_used(note)
-    return found if isinstance(found, float) and found >= _LEAST_COSINE else None
+    return found if isinstance(found, float) and found >= LEAST_COSINE else None
 
 
 def _sample(count: int) -> tuple[NDArray[np.int64], int]:

@@ -1,7 +1,7 @@
 // What is like an image, or like another picture: looked at and marked as a page is; from there one looks on, and back.
 
 import { Cell, know } from "./cell.js";
-import { isolated } from "./names.js";
+import { counted, isolated } from "./names.js";
 import { pictureOf, tinyOf } from "./pictures.js";
 import { get, send } from "./server.js";
 import { EARLY, summary } from "./sheet.js";
@@ -165,7 +165,7 @@ export class Around {
   }
 
   async save(answers, was) {
-    const text = `${answers.length} ${answers.length === 1 ? "answer" : "answers"} about what is like an image`;
+    const text = `${counted(answers.length, "answer")} about what is like an image`;
     const { label } = this.session;
     const saved = await this.session.answer({ kind: "other", label, answers, text, learn: true, was });
     if (!saved) this.again(was, label);

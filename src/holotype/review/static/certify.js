@@ -1,6 +1,6 @@
 // A precision that is certified: what is to be, the random sample that is answered for it, and what came of it.
 
-import { isolated } from "./names.js";
+import { counted, isolated } from "./names.js";
 import { Selected } from "./selected.js";
 import { get, pause, post, Refused } from "./server.js";
 
@@ -179,7 +179,7 @@ export class Certify {
     element("certify-lines").classList.toggle("bad", failed);
     const count = found.asked.reduce((sum, { images }) => sum + images.length, 0);
     element("certify-answer").hidden = !count;
-    element("certify-answer").textContent = count === 1 ? "Answer 1 image" : `Answer ${count} images`;
+    element("certify-answer").textContent = `Answer ${counted(count, "image")}`;
     element("certify-more").hidden = Boolean(count) || !found.enough;
     element("certify-more").textContent = `Go on, to ${found.enough} answers`;
     this.turn("end");

@@ -1,6 +1,7 @@
 // Pages of questions: one looks over a page, marks what shows the class, and the next is there already.
 
 import { Cell, know } from "./cell.js";
+import { counted } from "./names.js";
 import { coalesced, get, pause } from "./server.js";
 import { EARLY, summary } from "./sheet.js";
 
@@ -127,7 +128,7 @@ export class Pages {
     for (const { question } of this.cells.filter((cell) => cell.broken)) this.out.add(question.row);
     for (const { question } of aside) this.passed.add(question.row);
     session.say(summary(answers, aside, unseen) || "The next page.");
-    const text = `a page of ${answers.length} ${answers.length === 1 ? "answer" : "answers"}`;
+    const text = `a page of ${counted(answers.length, "answer")}`;
     const saving = answers.length && session.answer({ kind: "page", label, answers, text, cells });
     this.next();
     if (answers.length && !(await saving) && label === this.label) this.back(cells);

@@ -1,6 +1,7 @@
 // Images that were chosen on the map, a page at a time: marked as on the pages, and then back to the map.
 
 import { Cell, know } from "./cell.js";
+import { counted } from "./names.js";
 import { get, pause } from "./server.js";
 import { EARLY } from "./sheet.js";
 
@@ -75,7 +76,7 @@ export class Selected {
     if (session.outbox.full) return undefined;
     const answers = sheet.answers(label);
     const cells = this.cells.map((cell) => cell.kept);
-    const text = `${answers.length} ${answers.length === 1 ? "answer" : "answers"} about ${this.what}`;
+    const text = `${counted(answers.length, "answer")} about ${this.what}`;
     const saving = answers.length && session.answer({ kind: "selected", label, answers, text, cells });
     this.start = start + this.cells.length;
     if (this.start < this.rows.length) this.show();
