@@ -241,7 +241,8 @@ def test_extremes_are_answered(holotype: Holotype, out: Path, words: tuple[str, 
     if words[1] in ("1", ".9999") and words[0] == "--precision":
         assert "at least 100 %" in said or "at least 99.99 %" in said
         (found,) = promises(out)
-        assert found.asked == found.covered == found.yes  # all of it was looked at
+        assert found.asked == found.yes
+        assert (found.covered - found.asked) / found.covered <= 0.05  # the chance that the one wrong image is not seen
 
 
 def test_a_damaged_promise_is_refused_and_one_of_another_model_too(out: Path) -> None:
