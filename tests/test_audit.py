@@ -153,7 +153,10 @@ def test_audits_behind_a_gap_wait_and_say_for_how_many() -> None:
     known = dict.fromkeys((0, 1, 4, 5, 7), True)
     assert audit(rows, numbers, known, {0, 1, 4, 5}) == Audit(2, 2, 8, waiting=2, missing=2)
     assert audit(rows, numbers, known, {0, 1, 4, 5, 7}) == Audit(2, 2, 8, waiting=3, missing=3)
-    assert audit(rows, numbers, known, {0, 1, 4, 5, 7}).needs == "3 answered, 3 more unlock them"
+    assert (
+        audit(rows, numbers, known, {0, 1, 4, 5, 7}).needs
+        == "3 answered, which count once 3 images before them have an answer too"
+    )
     closed = audit(rows, numbers, known | dict.fromkeys((2, 3, 6), False), {0, 1, 4, 5, 7})
     assert (closed, closed.needs, closed.whole) == (Audit(8, 5, 8), "", True)
 

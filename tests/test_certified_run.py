@@ -193,6 +193,7 @@ def test_it_falls_when_answers_are_changed(holotype: Holotype, out: Path) -> Non
     with AnswerLog(out / "answers.db") as log:
         one = next(answer for answer in log.current() if answer.digest in found.sample)
         log.add(one.id, "red", "no")
+    assert "red: what was promised does not hold any more" in holotype("answer", out)[1]
     images = RunFolder(out).read_settings().images
     code, lines, told = holotype("predict", out, images)
     assert code == 0

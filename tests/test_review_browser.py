@@ -260,6 +260,15 @@ def test_apply_writes_the_report(page: Page, review: Review) -> None:
     popup.value.wait_for_load_state()
     assert popup.value.locator("h1").count() == 1
     assert popup.value.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth)")
+    expect(page.locator("#apply-summary li").first).to_contain_text("member")
+    page.click("#apply-end .close")
+    page.click("#apply-open")
+    expect(page.locator("#apply-verdict")).to_be_visible()  # nothing was answered since
+    page.click("#apply-end .close")
+    press(page, "n")
+    answered(page, 3)
+    page.click("#apply-open")
+    expect(page.locator("#apply-start")).to_be_visible()
 
 
 def test_apply_that_fails_says_why(page: Page, review: Review, monkeypatch: pytest.MonkeyPatch) -> None:

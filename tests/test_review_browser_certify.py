@@ -55,6 +55,102 @@ def test_a_class_is_certified_by_keys_alone(page: Page, review: Review) -> None:
     expect(page.locator("#pages")).to_be_visible()
 
 
+def test_a_page_of_the_sample_that_is_undone_is_of_the_sample_again(page: Page, review: Review) -> None:
+    page.keyboard.press("c")
+    page.keyboard.press("Enter")
+    expect(page.locator("#certify-answer")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#cells .cell").first).to_be_focused()
+    first = page.locator("#cells .cell").first.get_attribute("data-id")
+    count = page.locator("#cells .cell").count()
+    expect(page.locator(SEEN)).to_have_count(count)
+    page.keyboard.press("y")
+    page.keyboard.press("Enter")
+    expect(page.locator("#st-answered")).to_have_text(str(count))
+    if page.locator("#certify[open]").count():
+        page.keyboard.press("Escape")
+    page.keyboard.press("z")
+    expect(page.locator("#cells .cell").first).to_have_attribute("data-id", first or "")
+    expect(page.locator("#cells .cell").first).to_have_attribute("title", re.compile("Drawn at random"))
+    expect(page.locator("#cells-about")).to_contain_text("drawn at random")
+    assert page.evaluate("location.hash").endswith("mode=pages")
+    assert not verdict(review)
+
+
+def test_a_page_of_the_sample_is_undone_after_a_reload_and_from_another_class(page: Page, review: Review) -> None:
+    page.keyboard.press("c")
+    page.select_option("#certify-class", "")
+    page.focus("#certify-start")
+    page.keyboard.press("Enter")
+    expect(page.locator("#certify-answer")).to_be_focused()
+    page.keyboard.press("Enter")
+    asked = dict[str, list[str]]()
+    while (named := page.evaluate("new URLSearchParams(location.hash.slice(1)).get('class')")) == RED:
+        expect(page.locator("#cells .cell").first).to_be_focused()
+        names = [cell.get_attribute("data-id") or "" for cell in page.locator("#cells .cell").all()]
+        asked.setdefault(named, []).append(names[0])
+        expect(page.locator(SEEN)).to_have_count(len(names))
+        page.keyboard.press("y")
+        with page.expect_response("**/api/refit"):  # what a page of the sample says is learnt at once
+            page.keyboard.press("Enter")
+        expect(page.locator(f"#cells .cell[data-id='{names[0]}']")).to_have_count(0)
+        expect(page.locator("#cells .cell").first).to_be_visible()
+    for reload in (False, True):
+        if reload:
+            page.reload()
+            expect(page.locator("#cells .cell").first).to_be_visible()
+        before = len(review.answers.current())
+        page.keyboard.press("z")
+        expect(page.locator("#cells .cell").first).to_have_attribute("data-id", asked[RED].pop())
+        expect(page.locator("#cells-about")).to_contain_text(re.compile("drawn at random, .*1 yes"))
+        expect(page.locator("#certify")).not_to_be_visible()
+        expect(page.locator("#st-answered")).to_have_text(str(len(review.answers.current())))
+        assert len(review.answers.current()) < before
+        if not asked[RED]:
+            break
+
+
+def test_what_another_tab_found_out_is_what_is_shown(page: Page, open_page: Open, review: Review) -> None:
+    page.keyboard.press("c")
+    page.keyboard.press("Enter")
+    expect(page.locator("#certify-answer")).to_be_focused()
+    page.keyboard.press("Escape")
+    other = open_page()
+    other.keyboard.press("c")
+    expect(other.locator("#certify-answer")).to_be_focused()
+    other.keyboard.press("Enter")
+    answer_all(other, 0)
+    expect(other.locator("#certify-lines")).to_contain_text(NUMBERS)
+    said = other.locator("#certify-lines li").all_inner_texts()
+    other.close()
+    page.keyboard.press("c")
+    expect(page.locator("#certify-lines li")).to_have_text(said)
+
+
+def test_a_page_that_is_loaded_anew_knows_what_was_asked_for(page: Page) -> None:
+    page.keyboard.press("c")
+    page.select_option("#certify-precision", "0.9")
+    page.focus("#certify-start")
+    page.keyboard.press("Enter")
+    expect(page.locator("#certify-answer")).to_be_focused()
+    said = page.locator("#certify-lines").inner_text()
+    page.reload()
+    expect(page.locator("#certify")).not_to_be_visible()
+    page.keyboard.press("c")
+    expect(page.locator("#certify-answer")).to_be_focused()
+    expect(page.locator("#certify-lines")).to_have_text(said)
+    page.keyboard.press("Escape")
+    with page.expect_response(lambda one: one.url.endswith("/api/certify") and one.request.method == "POST"):
+        page.evaluate("""() => {
+            const body = JSON.stringify({ label: null, precision: 0.8, answers: null });
+            const headers = { "content-type": "application/json" };
+            fetch("/api/certify", { method: "POST", body, headers });
+        }""")
+    page.reload()  # while it runs, or just after
+    page.keyboard.press("c")
+    expect(page.locator("#certify-lines")).to_contain_text(f"{CLASSES[1]}: 0.8 with 95 % confidence")
+
+
 def test_what_the_model_makes_of_an_image_is_not_said_meanwhile(page: Page) -> None:
     page.keyboard.press("c")
     page.keyboard.press("Enter")

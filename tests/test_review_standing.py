@@ -40,7 +40,7 @@ def test_audits_that_wait_say_for_how_many(review: Review) -> None:
     drawn = [one for one in review.next(24, RED) if one.audit]
     review.record([NewAnswer(one.id, RED, "yes" if int(one.id) % 10 == 0 else "no", audit=True) for one in drawn[2:]])
     review.refit()
-    needs = f"{len(drawn) - 2} answered, 2 more unlock them"
+    needs = f"{len(drawn) - 2} answered, which count once 2 images before them have an answer too"
     assert review.standing(RED).audit_needs == needs
     assert next(review.summary()).endswith(f"; audits: {needs}")
     passed = {one.row for one in drawn[:2]}

@@ -30,8 +30,8 @@ class Audit:
     @property
     def needs(self) -> str:
         """Say what answered audits wait for; nothing where all count."""
-        more = "1 more unlocks them" if self.missing == 1 else f"{self.missing:,} more unlock them"
-        return f"{self.waiting:,} answered, {more}" if self.missing else ""
+        more = "1 image before them has" if self.missing == 1 else f"{self.missing:,} images before them have"
+        return f"{self.waiting:,} answered, which count once {more} an answer too" if self.missing else ""
 
     @property
     def whole(self) -> bool:

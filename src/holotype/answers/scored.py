@@ -241,6 +241,15 @@ def said(answers: Iterable[Answer], classes: Sequence[str]) -> list[dict[str, bo
     return found
 
 
+def fallen(promises: Sequence[Promise], answers: Sequence[Answer]) -> Iterator[str]:
+    """Yield a line for each of `promises` that does not hold any more."""
+    holding = still_holding(promises, answers)
+    for one in promises:
+        if one not in holding:
+            why = "as answers that it rests on were changed or are gone"
+            yield f"{one.label}: what was promised does not hold any more, {why}"
+
+
 def still_holding(promises: Sequence[Promise], answers: Sequence[Answer]) -> list[Promise]:
     """Return those of `promises` whose answers are still as they were, by all `answers` that hold now."""
     classes = list(dict.fromkeys([*(one.label for one in promises), *(one.label for one in answers)]))

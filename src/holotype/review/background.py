@@ -82,22 +82,26 @@ class Background(ABC):
 class Applying(Background):
     """The answers going into the groups.
 
-    fell   classes of which something was promised until then: it was about the model before
+    fell      classes of which something was promised until then: it was about the model before
+    summary   what was found of each class, and what the predictions are worth
     """
 
     def __init__(self, review: Review) -> None:
         super().__init__(review)
         self.fell: list[str] = []
+        self.summary: list[str] = []
+        self._of = 0  # the version of the answers that were applied
 
     def work(self) -> str:
         """Do the run again; return where its report is."""
-        model, self.fell = self.review.folder.model, []
-        before = read_promises(model)
-        self.review.apply(self)
+        model, self.fell, self.summary = self.review.folder.model, [], []
+        before, self._of = read_promises(model), self.review.version
+        self.summary = list(self.review.apply(self).summary())
         after = read_promises(model)
         self.fell = [one.label for one in before if one not in after]
         return str(self.review.folder.report)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page shows."""
-        return super().to_json() | {"fell": self.fell}
+        later = self.state == "done" and self.review.version != self._of
+        return super().to_json() | {"fell": self.fell, "summary": self.summary, "later": later}

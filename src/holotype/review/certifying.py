@@ -74,7 +74,7 @@ class Certifying(Background):
         """Return what the page shows: also what is to be answered, of each class in the order in which it is drawn.
 
         What came of the last look is none any more where the model or a promise is another since; `answered`: it does
-        not know all answers. `holding`: what is promised now; not told while it runs.
+        not know all answers. `holding`: what is promised now; not told while it runs. `goal`: what was asked for.
         """
         if self.state == "done" and self._promised != self.stamp:
             self.state, self._found = "never", ()
@@ -86,6 +86,7 @@ class Certifying(Background):
             images.setdefault(label, []).append({"row": row, "id": ids[row]})
         enough = [one.decision.enough for one in found if one.decision.enough is not None]
         return super().to_json() | {
+            "goal": self.about or None,
             "asked": [{"label": label, "images": some} for label, some in images.items()],
             "enough": max(enough, default=None),
             "promised": [one.label for one in found if one.promise is not None],

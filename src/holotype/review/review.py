@@ -16,7 +16,9 @@ from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported, NewAnswer, Verdict
 from holotype.answers.refine import refine
 from holotype.answers.rules import AnswerRules
+from holotype.answers.scored import fallen
 from holotype.errors import AnswersError
+from holotype.model.promises import read_promises
 from holotype.names import command, counted
 from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.images import Source, decode, thumbnail
@@ -243,6 +245,7 @@ class Review:
             yield f"new since the run: {counted(new, 'image')}; {takes_in}"
         for label in self.classes:
             yield f"{label}: {self.standing(label)}"
+        yield from fallen(read_promises(self.folder.model), self.answers.current())
 
     def undo(self, act: str, who: str = "") -> bool:
         """Take an act back; False when it was taken back before."""

@@ -24,6 +24,8 @@ export class Applying {
     this.dialog.showModal();
     let names = [];
     try {
+      const { later } = await get("/api/apply");
+      if (later || (this.session.outbox.waiting.length && !element("apply-end").hidden)) this.turn("ask");
       names = (await get("/api/certify")).holding.map(({ label }) => label);
     } catch (error) {
       this.session.tell("offline", error.message);
@@ -83,13 +85,16 @@ export class Applying {
     }
   }
 
-  end({ state, message, fell }, ran) {
+  end({ state, message, fell, summary }, ran) {
     this.turn("end");
     const done = state === "done";
     const ended = fell.length ? ` What was promised of ${listed(fell)} does not hold any more.` : "";
     element("apply-verdict").textContent = done ? `The answers are applied.${ended}` : `It failed: ${message}`;
     element("apply-verdict").classList.toggle("bad", !done);
     element("apply-where").hidden = !done;
+    element("apply-summary").replaceChildren(
+      ...summary.map((line) => Object.assign(document.createElement("li"), { textContent: line })),
+    );
     if (ran && !this.dialog.open)
       this.session.say(
         done ? `The answers are applied; Apply says where the report is.${ended}` : `Applying failed: ${message}`,

@@ -11,8 +11,9 @@ const element = (id) => document.getElementById(id);
 export class Sample extends Selected {
   /** `quit` leaves them before the end. */
   constructor(session, sheet, back, quit) {
-    super(session, sheet, back, "images that were drawn at random");
+    super(session, sheet, back, "sample", "images that were drawn at random");
     this.quit = quit;
+    this.images = new Map();
   }
 
   draw(images) {
@@ -26,8 +27,15 @@ export class Sample extends Selected {
   }
 
   enter() {
+    const waits = this.session.undoing?.kind === "sample" && this.label !== this.session.label;
+    if (waits) return undefined; // what comes back is on its way
     if (this.label !== this.session.label) return this.quit(); // another class was opened
     return super.enter();
+  }
+
+  again(entry) {
+    for (const { question } of entry.cells) this.images.set(question.row, { ...question, verdict: "" });
+    super.again(entry);
   }
 
   /** How far one is, in words. */
@@ -68,22 +76,53 @@ export class Certify {
     session.hear("state", () => this.renew());
     for (const button of this.dialog.querySelectorAll(".close"))
       button.addEventListener("click", () => this.dialog.close());
+    this.resume();
   }
 
-  /** What was found last is shown if it is about the class at hand, and holds: what changed since is looked at again. */
+  /** Take up what was asked for before the page was opened anew. */
+  async resume() {
+    const now = await this.now();
+    if (this.goal || !now?.goal) return;
+    if (now.state === "running") await this.follow(now.goal, false);
+    else if (now.state === "done") {
+      this.goal = now.goal;
+      this.fill(now);
+    }
+  }
+
+  /** Wait for what this page or another asked for; the dialog opens then, unless it is not to `rise`. */
+  async follow(goal, rise = true) {
+    this.goal = goal;
+    this.turn("run");
+    try {
+      this.end(await this.watch(), rise);
+    } catch (error) {
+      this.end({ state: "failed", message: error.message, asked: [], enough: null }, rise);
+    }
+  }
+
+  /** What was found last, here or in another tab, is shown if it is about the class at hand: what changed is looked at again. */
   async open() {
     const running = !element("certify-run").hidden;
     if (!running) this.hide();
     this.dialog.showModal();
     if (running) return this.turn("run");
-    const { goal, found } = this;
-    const fits = found?.state === "done" && [null, this.session.label].includes(goal.label);
-    if (!fits) this.ask();
+    if (!(this.found?.state === "done" && this.fits(this.goal))) this.ask();
     const now = await this.now();
-    if (!fits || !element("certify-run").hidden) return undefined;
-    if (now?.state !== "done") return this.ask();
-    if (now.answered || this.session.outbox.waiting.length) return this.look(goal);
-    return this.turn("end");
+    if (!element("certify-run").hidden) return undefined; // it was begun meanwhile
+    if (now?.state === "running") return this.follow(now.goal);
+    if (now?.state === "done" && this.fits(now.goal)) {
+      if (now.answered || this.session.outbox.waiting.length) return this.look(now.goal);
+      this.goal = now.goal;
+      this.fill(now);
+      return this.turn("end");
+    }
+    return element("certify-ask").hidden ? this.ask() : undefined;
+  }
+
+  /** Whether a goal is about the class at hand, or about all. */
+  fits({ label }) {
+    return [null, this.session.label].includes(label);
   }
 
   /** Say what holds now. */
@@ -135,11 +174,11 @@ export class Certify {
     element("certify-bar").removeAttribute("value");
     while (this.session.outbox.waiting.length) await pause(LOOK);
     try {
-      await post("/api/certify", goal);
-      this.end(await this.watch());
+      while (!same((await post("/api/certify", goal)).goal, goal)) await this.watch(); // another tab's goes first
     } catch (error) {
-      this.end({ state: "failed", message: error.message, asked: [], enough: null });
+      return this.end({ state: "failed", message: error.message, asked: [], enough: null });
     }
+    return this.follow(goal);
   }
 
   async watch() {
@@ -167,7 +206,14 @@ export class Certify {
     }
   }
 
-  end(found) {
+  end(found, rise = true) {
+    this.fill(found);
+    this.turn("end");
+    if (rise && !this.dialog.open) this.dialog.showModal();
+    this.session.refresh();
+  }
+
+  fill(found) {
     this.found = found;
     const failed = found.state !== "done";
     const lines = (failed ? `It failed: ${found.message}` : found.message).split("\n").map((text) => {
@@ -182,9 +228,6 @@ export class Certify {
     element("certify-answer").textContent = `Answer ${counted(count, "image")}`;
     element("certify-more").hidden = Boolean(count) || !found.enough;
     element("certify-more").textContent = `Go on, to ${found.enough} answers`;
-    this.turn("end");
-    if (!this.dialog.open) this.dialog.showModal();
-    this.session.refresh();
   }
 
   answer() {
@@ -197,9 +240,14 @@ export class Certify {
   next() {
     const one = this.left.shift();
     if (one) return this.show(one.label, one.images);
+    if (!this.goal) return this.open();
     this.dialog.showModal();
     return this.look(this.goal);
   }
+}
+
+function same(one, other) {
+  return ["label", "precision", "answers"].every((part) => one[part] === other[part]);
 }
 
 /** What is promised now, by this page or a command. */

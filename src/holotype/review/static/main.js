@@ -332,9 +332,10 @@ session.hear("undone", (entry) => {
   } else if (entry.kind === "page") {
     openMode("pages");
     views.pages.back(entry.cells);
-  } else if (entry.kind === "selected") {
-    openMode("selected");
-    views.selected.again(entry);
+  } else if (["selected", "sample"].includes(entry.kind)) {
+    views[entry.kind].again(entry);
+    if (mode === entry.kind) views[mode].enter();
+    else openMode(entry.kind);
   }
 });
 

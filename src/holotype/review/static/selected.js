@@ -6,8 +6,9 @@ import { get, pause } from "./server.js";
 import { EARLY } from "./sheet.js";
 
 export class Selected {
-  /** `back` leaves this view; `what` the images are called in notices. */
-  constructor(session, sheet, back, what = "images of the map") {
+  /** `back` leaves this view; `kind` is what it is called, and `what` the images are called in notices. */
+  constructor(session, sheet, back, kind = "selected", what = "images of the map") {
+    this.kind = kind;
     this.what = what;
     this.session = session;
     this.sheet = sheet;
@@ -77,7 +78,7 @@ export class Selected {
     const answers = sheet.answers(label);
     const cells = this.cells.map((cell) => cell.kept);
     const text = `${counted(answers.length, "answer")} about ${this.what}`;
-    const saving = answers.length && session.answer({ kind: "selected", label, answers, text, cells });
+    const saving = answers.length && session.answer({ kind: this.kind, label, answers, text, cells });
     this.start = start + this.cells.length;
     if (this.start < this.rows.length) this.show();
     else this.back();

@@ -45,7 +45,7 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Save what was said, as one act. `entry`: kind (one, page, other), label, answers, text (for the notice of an
+   * Save what was said, as one act. `entry`: kind (one, page, selected, sample, other), label, answers, text (for the notice of an
    * undo), and what is needed to ask again. True when the server has it.
    */
   answer(entry) {
@@ -81,9 +81,11 @@ export class Session extends EventTarget {
     if (!entry) return this.say("There is nothing to undo in this tab.");
     this.remember();
     const undone = this.outbox.add(entry.act, "/api/undo", { act: entry.act });
+    this.undoing = entry; // a view that is entered meanwhile will have the question that comes back
     if (entry.label !== this.label && entry.kind !== "other") this.open(entry.label);
     this.say(`Undone: ${entry.text}.`);
     this.tell("undone", entry);
+    this.undoing = null;
     try {
       await undone;
       this.saved(weight(entry));
@@ -142,7 +144,7 @@ export class Session extends EventTarget {
 
 /** As how many answers an act counts, done or undone: of a page, or of an exemplar, the ranking learns at once. */
 function weight(entry) {
-  return entry.learn || ["page", "selected"].includes(entry.kind) ? BATCH : 1;
+  return entry.learn || ["page", "selected", "sample"].includes(entry.kind) ? BATCH : 1;
 }
 
 function remembered() {
