@@ -61,6 +61,17 @@ def test_a_system_that_starts_no_more_threads(
     assert (code, error.splitlines()[-1]) == (1, f"error: {NO_THREADS}")
 
 
+def test_a_cache_where_the_system_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HOLOTYPE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "holotype"
+    for nothing in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", nothing)
+        assert cache_folder() == Path(os.environ["HOME"]) / ".cache" / "holotype"
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+
+
 def test_a_cache_in_the_home_folder_as_a_service_may_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLOTYPE_CACHE", "~/kept")
     assert cache_folder() == Path(os.environ["HOME"]) / "kept"

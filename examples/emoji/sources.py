@@ -1,6 +1,5 @@
 """Where the drawings come from: eight npm packages at pinned versions, kept in a cache folder."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from holotype import files
 
 from .errors import EmojiError
 
@@ -46,8 +47,8 @@ SOURCES = (
 
 
 def cache_folder() -> Path:
-    """Return `$HOLOTYPE_CACHE/emoji`, or `~/.cache/holotype/emoji`."""
-    return Path(os.environ.get("HOLOTYPE_CACHE") or Path.home() / ".cache" / "holotype") / "emoji"
+    """Return the folder `emoji` of holotype's cache."""
+    return files.cache_folder() / "emoji"
 
 
 def fetch(sources: Sequence[Source], cache: Path) -> list[Path]:

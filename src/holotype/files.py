@@ -35,12 +35,14 @@ _REASONS = {
 
 
 def cache_folder() -> Path:
-    """What can be computed again is kept here: $HOLOTYPE_CACHE, or ~/.cache/holotype.
+    """What can be computed again is kept here: $HOLOTYPE_CACHE, $XDG_CACHE_HOME/holotype, or ~/.cache/holotype.
 
-    Raises `OutputError` where neither is known.
+    Raises `OutputError` where none is known.
     """
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    usual = f"{shared}/holotype" if Path(shared).is_absolute() else "~/.cache/holotype"  # as its specification has it
     with suppress(RuntimeError):  # "~" may be nobody's home
-        return Path(os.environ.get("HOLOTYPE_CACHE") or "~/.cache/holotype").expanduser()
+        return Path(os.environ.get("HOLOTYPE_CACHE") or usual).expanduser()
     raise OutputError("expected a home folder to keep a cache in, found none; set HOLOTYPE_CACHE to a folder")
 
 
