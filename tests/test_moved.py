@@ -106,6 +106,24 @@ def test_an_encoder_that_was_moved(project: Path, data: Path, holotype: Holotype
     assert "report" in holotype("run", out, "--encoder", data / "c.onnx")
 
 
+def test_an_encoder_of_several_views_that_was_moved(project: Path, data: Path, holotype: Holotype) -> None:
+    given = project / "given"
+    words = ["--images", given / "images.tar", "--exemplar", "red=0", "--exemplar", "green=1", "--exemplar", "blue=2"]
+    assert "report" in holotype("run", *words, "--encoder", given / "c.onnx", "--views", 2, "--out", project / "two")
+    assert Settings.load(project / "two" / "holotype.toml").encoders == [f"views2:{given / 'c.onnx'}"]
+    assert "2 views of an image" in (project / "two" / "model" / "README.md").read_text()
+    moved = project.rename(data / "renamed")
+    assert "report" in holotype("run", moved / "two")
+    assert Settings.load(moved / "two" / "holotype.toml").encoders == [f"views2:{moved / 'given' / 'c.onnx'}"]
+    for name in ("c.onnx", "c.json"):
+        (moved / "given" / name).rename(data / name)
+    said = holotype("run", moved / "two")
+    assert f"nothing is at {moved / 'given' / 'c.onnx'}" in said
+    assert "--encoder views2:PATH" in said
+    assert "for that one do a run of its own" in holotype("run", moved / "two", "--encoder", data / "c.onnx")
+    assert "report" in holotype("run", moved / "two", "--encoder", f"views2:{data / 'c.onnx'}")
+
+
 def test_images_that_were_not_in_the_run_are_refused(
     project: Path, data: Path, make_tar: MakeTar, holotype: Holotype
 ) -> None:

@@ -117,14 +117,14 @@ def test_encoders_of_older_formats_go_and_what_the_hub_gave_stays_known(
     encoders = cache / "encoders"
     load_encoder(network)
     now = {unused(path, 400).name for path in encoders.iterdir()}
-    monkeypatch.setattr(registry, "_FORMAT", 2)
+    monkeypatch.setattr(registry, "_FORMAT", 3)
     source = unused(encoders / "owner--net-v1.onnx.source.json", 400)
     used = unused(encoders / "other-v1.onnx", 10)
     load_encoder(network)
     there = {path.name for path in encoders.iterdir()}
     assert not now & there
     assert {source.name, used.name} < there
-    monkeypatch.setattr(registry, "_FORMAT", 1)
+    monkeypatch.setattr(registry, "_FORMAT", 2)
     load_encoder(network)
     assert {path.name for path in encoders.iterdir()} == there | now  # those of a later version are not ours to remove
 

@@ -46,6 +46,7 @@ def holotype(
     """One picture of each class and a pile of unlabelled pictures become a classifier: which of these, or none."""
 
 
+Views = Annotated[int | None, typer.Option(help="Views of each image: 2 find more, and take twice as long; or 3.")]
 EncoderName = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
 Moved = Annotated[str | None, typer.Option("--images", help="Where the images of the run are now.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
@@ -69,6 +70,7 @@ def run(
     threshold: Annotated[str | None, typer.Option(help="auto, a cosine, or several: 0.7,0.75,0.8.")] = None,
     head: Annotated[str | None, typer.Option(help="linear, mlp, or both: linear,mlp.")] = None,
     encoder: Annotated[str | None, typer.Option(help="One or several of `holotype encoders`.")] = None,
+    views: Views = None,
     balance: Annotated[str | None, typer.Option(help="weights, effective, augment or none.")] = None,
     tune: Annotated[int | None, typer.Option(help="Tune the chosen head with this many trials.")] = None,
     tune_threshold: Annotated[bool, typer.Option(help="Search over the thresholds given as well.")] = False,
@@ -82,12 +84,13 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> None:
     """The whole job: from a pool and one exemplar per class to a model, predictions and a report."""
+    from holotype.encoders.views import join_views
     from holotype.progress import Terminal
     from holotype.runs.folder import RunFolder
     from holotype.runs.places import find_inputs, repoint
     from holotype.runs.sweep import repeat
     from holotype.runs.sweep import run as run_settings
-    from holotype.settings import Settings, as_option
+    from holotype.settings import ENCODER, Settings, as_option
 
     terminal = Terminal()
     given = {
@@ -99,7 +102,7 @@ def run(
         "test_set": None if test_set is None else str(test_set),
         "thresholds": None if threshold is None else read_thresholds(threshold),
         "heads": head and head.split(","),
-        "encoders": encoder and encoder.split(","),
+        "encoders": (encoder or views) and [join_views(views, one) for one in (encoder or ENCODER).split(",")],
         "trials": tune,
         "tune_threshold": tune_threshold,
         "allow_truncated": allow_truncated,
@@ -135,20 +138,21 @@ def embed(
     images: str,
     out: Annotated[Path, typer.Option(help="Folder for the vectors; give it again to go on after a stop.")],
     encoder: EncoderName = None,
+    views: Views = None,
     precision: Annotated[
         ArithmeticName | None, typer.Option(help="auto (default): the fastest that gives nearly the same.")
     ] = None,
     allow_truncated: AllowTruncated = False,
 ) -> None:
     """Compute the vectors of a pool; a run takes them back with --embeddings."""
+    from holotype.encoders.views import join_views
     from holotype.progress import Terminal
     from holotype.runs.commands import embed_pool
     from holotype.settings import ARITHMETIC, ENCODER
 
     arithmetic = precision.value if precision else ARITHMETIC
-    embeddings = embed_pool(
-        images, encoder or ENCODER, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal()
-    )
+    network = join_views(views, encoder or ENCODER)
+    embeddings = embed_pool(images, network, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal())
     found, lost = counted(len(embeddings.rows), "vector"), counted(len(embeddings.unreadable), "image")
     _print_lines([f"{found} in {out}, {lost} unreadable"])
     _print_lines(f"unreadable  {name}  {reason}" for name, reason in embeddings.unreadable.items())

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holotype.encoders.graph import check_sizes, first_line, load_with_weights, read_graph
+from holotype.encoders.nodes import OURS
+from holotype.encoders.pooling import add_pooling
 from holotype.encoders.preprocessing import Preprocessing, find_preprocessing
 from holotype.errors import EncoderError
 from holotype.files import write
@@ -29,17 +31,17 @@ def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
-    class PooledLite(torch.nn.Module):
+    class Map(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = EfficientNet.from_name(name)
             self.network.load_state_dict(torch.load(weights, weights_only=True))
 
         def forward(self, x: "torch.Tensor") -> "torch.Tensor":
-            pooled: torch.Tensor = self.network.extract_features(x).mean((2, 3))
-            return pooled
+            found: torch.Tensor = self.network.extract_features(x)
+            return found
 
-    module = PooledLite()
+    module = Map()
     side = module.network.input_image_size
     export(module, Preprocessing((side, side), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), target)
 
@@ -125,15 +127,13 @@ def _vision_module(folder: Path) -> "torch.nn.Module":
             dtype=torch.float32,
             output_loading_info=True,
         )
-    if isinstance(getattr(network, "pooler", None), torch.nn.AvgPool2d):
-        # EfficientNet's has a window of 1280 x 1280 over a map of 7 x 7, which OpenVINO refuses; the mean is the same.
-        network.pooler = torch.nn.AdaptiveAvgPool2d(1)
+    averages = isinstance(getattr(network, "pooler", None), torch.nn.AvgPool2d | torch.nn.AdaptiveAvgPool2d)
     missing = sorted(loaded["missing_keys"])
     if any(not key.startswith("pooler.") for key in missing):
         raise EncoderError(f"the weights lack {', '.join(missing[:3])}")
     project = getattr(network, "get_image_features", None)
     # A classifier's checkpoint has no pooler; transformers then invents a random one.
-    has_pooler = not missing
+    has_pooler = not missing and not averages  # the mean is taken here, of where the image is
 
     class PooledVision(torch.nn.Module):
         def __init__(self) -> None:
@@ -198,20 +198,25 @@ def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target
     import onnx
 
     output = _feature_output(model.graph, preprocessing.output)
-    if {"pixels", "features"} & _tensor_names(model):
+    if any(name in ("pixels", "features") or name.startswith(OURS) for name in _names(model)):
         onnx.compose.add_prefix(model, "network_", inplace=True)
     channels_last = _add_normalisation(model, preprocessing)
-    _add_pooling(model, output, channels_last)
+    add_pooling(model, output, preprocessing.size, channels_last)
     _strip(model)
-    content = model.SerializeToString(deterministic=True)
+    write_tried(model.SerializeToString(deterministic=True), preprocessing.size, target)
+
+
+def write_tried(content: bytes, size: tuple[int, int], target: Path) -> None:
+    """Write a finished ONNX file to `target`. Raises `EncoderError` where it does not make two rows of two images."""
     check_sizes(read_graph(content))
-    _try_two_images(content, preprocessing.size)
+    _try_two_images(content, size)
     write(target, content)
 
 
-def _tensor_names(model: "onnx.ModelProto") -> set[str]:
+def _names(model: "onnx.ModelProto") -> set[str]:
+    """What nodes and tensors are called."""
     graph = model.graph
-    made = {name for node in graph.node for name in node.output}
+    made = {name for node in graph.node for name in (node.name, *node.output)}
     return made | {value.name for value in (*graph.input, *graph.initializer)}
 
 
@@ -321,41 +326,6 @@ def _advice_on_size(shape: list[int]) -> str:
         return "; only networks for images of red, green and blue are supported"
     height, width = shape[2:] if shape[1] == 3 else shape[1:3]
     return f'; set "size" in its preprocessing file to [{height}, {width}], and "crop_size" if it has one'
-
-
-def _add_pooling(model: "onnx.ModelProto", output: "onnx.ValueInfoProto", channels_last: bool) -> None:
-    """Features of rank 2 stay; of rank 4 they are averaged over space; of rank 3 the first token is taken."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    graph = model.graph
-    rank = len(output.type.tensor_type.shape.dim)
-    kind = output.type.tensor_type.elem_type
-    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-        raise EncoderError(f"expected features that are floats, got {TensorProto.DataType.Name(kind)} in {output.name}")
-    other = kind != TensorProto.FLOAT
-    pooled = "holotype_pooled" if other else "features"
-    axes = [1, 2] if channels_last else [2, 3]
-    if rank == 4 and _opset(model) < 18:
-        graph.node.append(helper.make_node("ReduceMean", [output.name], [pooled], axes=axes, keepdims=0))
-    elif rank == 4:
-        graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), "holotype_axes"))
-        graph.node.append(helper.make_node("ReduceMean", [output.name, "holotype_axes"], [pooled], keepdims=0))
-    elif rank == 3:
-        graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "holotype_first"))
-        graph.node.append(helper.make_node("Gather", [output.name, "holotype_first"], [pooled], axis=1))
-    elif rank == 2:
-        graph.node.append(helper.make_node("Identity", [output.name], [pooled]))
-    else:
-        raise EncoderError(f"expected features of rank 2, 3 or 4, got an output {output.name} of rank {rank}")
-    if other:
-        graph.node.append(helper.make_node("Cast", [pooled], ["features"], to=TensorProto.FLOAT))
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", None]))
-
-
-def _opset(model: "onnx.ModelProto") -> int:
-    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
 def _strip(model: "onnx.ModelProto") -> None:

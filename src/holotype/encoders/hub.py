@@ -15,6 +15,7 @@ from holotype.files import write
 
 _REPOSITORY = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
+_VERSION, _FIRST = re.compile(r"-v\d+\.onnx$"), "-v1.onnx"
 
 
 class NotFetched(EncoderError):
@@ -53,8 +54,11 @@ def is_in_snapshot(path: Path, place: Path) -> bool:
 
 
 def snapshot_beside(path: Path) -> Path:
-    """Where it is kept of which snapshot the network in the cache at `path` was made."""
-    return path.with_name(f"{path.name}.source.json")
+    """Where it is kept of which snapshot the network in the cache at `path` was made.
+
+    It is for the network of every format, `-v1.onnx` and those that follow it.
+    """
+    return path.with_name(f"{_VERSION.sub(_FIRST, path.name)}.source.json")
 
 
 def read_snapshot(path: Path) -> Snapshot | None:

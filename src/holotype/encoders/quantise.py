@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from holotype import files
 from holotype.encoders.cached import kept
 from holotype.encoders.encode import in_order, l2_normalize
+from holotype.encoders.pooling import COVERED
 from holotype.encoders.runtimes import BATCH, OnnxEncoder, identity, runs_bf16
 from holotype.errors import EncoderError, OutputError, UnreadableImage
 from holotype.pool.images import Pixels
@@ -275,7 +276,9 @@ def _left_alone(model: "onnx.ModelProto") -> list[str]:
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     grouped = [node for node in convolutions for one in node.attribute if one.name == "group" and one.i > 1]
     first = convolutions[:1] if len(convolutions) > 1 else []
-    return [node.name for node in [*first, *grouped]]
+    again = [node for node in convolutions if first and node.name == f"again_{first[0].name}"]  # in a closer view
+    margins = [node for node in model.graph.node if node.name.endswith(COVERED)]
+    return [node.name for node in [*first, *again, *grouped, *margins] if node.name]
 
 
 @contextmanager

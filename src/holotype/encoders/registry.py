@@ -1,6 +1,7 @@
 """Encoders by name: what each is, where it comes from, and how it becomes one ONNX file in the cache."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from holotype.encoders.cached import kept
 from holotype.encoders.graph import external_files
 from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessing, find_preprocessing
 from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
+from holotype.encoders.views import join_views, split_views, with_views
 from holotype.errors import EncoderError
 from holotype.files import cache_folder
 from holotype.names import on_any_disk
@@ -19,8 +21,9 @@ from holotype.pointers import refuse_pointer, why_pointer_at
 from holotype.progress import Progress, long
 from holotype.stale import remove_stale
 
-_FORMAT = 1  # of the cached file; raise it when `export` changes what it writes
+_FORMAT = 2  # of the cached file; raise it when `export` changes what it writes
 _ONNX = "model.onnx"  # the one file of a repository of the hub that holds a finished network
+_VERSION = re.compile(r"-v\d+$")
 _WRAPPED = b"output by name"  # what is new for files of users alone since then
 
 
@@ -112,13 +115,24 @@ def load_encoder(name: str, runtime: str = "openvino", progress: Progress | None
 
     `name` is one of `REGISTRY`, a path of an .onnx file or of a folder with a transformers model (each with its
     preprocessor_config.json beside it), or `hf:owner/model`, better with `@` and a commit, for a transformers vision
-    model on the hub. It is exported once and cached. Raises `EncoderError`.
+    model on the hub. It is exported once and cached. With `views2:` or `views3:` before it, it looks at an image in so
+    many views (`views.with_views`). Raises `EncoderError`.
     """
     if runtime not in RUNTIMES:
         raise EncoderError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
     with long(progress, f"prepare the encoder {name}: some seconds, or about a minute where it was never used here"):
-        path = _file_of(name)
-        return OnnxEncoder(name, path, runtime, source=hub.read_snapshot(hub.snapshot_beside(path)))
+        views, alone = split_views(name)
+        path = _file_of(alone)
+        source = hub.read_snapshot(hub.snapshot_beside(path))
+        path = path if views == 1 else _with_views(path, views)
+        return OnnxEncoder(join_views(views, alone), path, runtime, source=source)
+
+
+def _with_views(path: Path, views: int) -> Path:
+    content = path.read_bytes()
+    stem = f"views{views}-{_VERSION.sub('', path.stem)}-{hashlib.sha256(content).hexdigest()[:16]}"
+    size = OnnxEncoder(path.stem, path, "onnxruntime", content=content).size
+    return _cached(stem, lambda target: export.write_tried(with_views(content, views), size, target))
 
 
 def _file_of(name: str) -> Path:

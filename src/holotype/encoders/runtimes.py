@@ -17,7 +17,7 @@ from holotype import forks
 from holotype.errors import EncoderError
 from holotype.files import NO_THREADS
 from holotype.names import on_any_disk
-from holotype.pool.images import Pixels, decode, letterbox
+from holotype.pool.images import MARGIN, Pixels, decode, letterbox
 
 if TYPE_CHECKING:
     from holotype.encoders.hub import Snapshot
@@ -72,7 +72,7 @@ class OnnxEncoder:
     Raises `EncoderError` where the runtime cannot load it, or it is no network from pixels to features.
     """
 
-    fill = (127, 127, 127)  # of the letterbox's margins: close to every network's mean
+    fill = MARGIN
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ Source = str | Path | bytes | bytearray | memoryview | Image.Image | NDArray[np.
 
 _PICTURES = ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .jp2 .avif .heic .heif"
 SUFFIXES = frozenset(_PICTURES.split())
+MARGIN = (127, 127, 127)  # what a letterbox is filled with for a network: close to the mean of each
 _room = Room()
 
 

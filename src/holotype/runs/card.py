@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holotype.encoders.registry import REGISTRY
+from holotype.encoders.views import split_views
 from holotype.filestate import regular
 from holotype.model.classifier import Classifier
 from holotype.model.predictions import NONE
@@ -35,13 +36,15 @@ def _read(metrics: Path) -> dict[str, Any]:
 
 def _about(classifier: Classifier) -> Iterator[str]:
     encoder, classes = classifier.encoder_, [_plain(name) for name in classifier.classes_[:-1]]
-    origin = REGISTRY.get(encoder.name)
+    views, name = split_views(encoder.name)
+    origin = REGISTRY.get(name)
     yield f"# {', '.join(classes)}, or {NONE}"
     yield ""
     yield "A classifier of images, made with holotype: `holotype predict MODEL IMAGES` says which class each shows."
     yield ""
     yield f"- Classes: {', '.join(classes)}, and {NONE} for all else"
-    yield f"- Encoder: {_plain(origin.about if origin else encoder.name)}, in {encoder.precision}"
+    looks = f", {views} views of an image" if views > 1 else ""
+    yield f"- Encoder: {_plain(origin.about if origin else name)}{looks}, in {encoder.precision}"
     if origin is not None:
         yield f"- Its weights: {_plain(origin.where)}; their licence is the one given there"
     elif encoder.source is not None:

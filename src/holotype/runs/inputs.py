@@ -10,6 +10,7 @@ from holotype.answers.index import current_exemplars
 from holotype.answers.records import Answer
 from holotype.encoders.registry import REGISTRY, load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
+from holotype.encoders.views import join_views, split_views
 from holotype.errors import EmbeddingsError, EncoderError
 from holotype.evaluation.test_set import TestSet, read_test_set
 from holotype.pool.exemplars import Exemplar, resolve
@@ -137,4 +138,6 @@ def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:
 
 
 def _absolute_encoder(name: str) -> str:
-    return name if name in REGISTRY or name.startswith("hf:") else str(Path(name).absolute())
+    views, alone = split_views(name)
+    named = alone in REGISTRY or alone.startswith("hf:")
+    return name if named else join_views(views, str(Path(alone).absolute()))

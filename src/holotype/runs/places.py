@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from holotype.encoders.registry import load_encoder
+from holotype.encoders.views import join_views, split_views
 from holotype.errors import AnswersError, EncoderError, HolotypeError
 from holotype.evaluation.test_set import read_test_set
 from holotype.names import OWN_RUN, command
@@ -50,10 +51,16 @@ def find_inputs(folder: RunFolder, *, stopped: bool = False, needed: Iterable[st
 def _gone(folder: RunFolder, key: str, path: str, beside: str | None, found: Settings) -> str:
     what, option = _INPUTS[key], as_option(key)
     looked = f", nor at {beside}, which lies to the folder as it did" if beside not in (None, path) else ""
-    given = found.encoders if key == "encoders" else [path]  # the option takes all of them
-    places = ",".join("PATH" if _is_path(one) and not is_there(one) else one for one in given)
+    value = getattr(found, key)
+    given = value if isinstance(value, list) else [value]  # the option takes all of them
+    places = ",".join(_to_give(one) for one in given)
     how = f"with {option}" if key == "images" else f"with {command('run', folder.path, option, places)}"
     return f"{what} of the run in {folder.path} cannot be found: nothing is at {path}{looked}; say where it is {how}"
+
+
+def _to_give(path: str) -> str:
+    views, alone = split_views(path)
+    return join_views(views, "PATH") if _is_path(path) and not is_there(alone) else path
 
 
 def _beside(path: str, before: str | None, now: Path) -> str | None:
@@ -66,19 +73,22 @@ def _places(settings: Settings) -> Iterator[tuple[str, str]]:
         given = getattr(settings, key)
         for path in given if isinstance(given, list) else [given]:
             if path is not None and _is_path(path):
-                yield key, path
+                yield key, split_views(path)[1]
 
 
 def _is_path(text: str) -> bool:
     """Paths in the settings of a run are absolute; encoders may have names."""
-    return Path(text).is_absolute()
+    return Path(split_views(text)[1]).is_absolute()
 
 
 def _with_places(settings: Settings, place: Callable[[str], str]) -> Settings:
     def moved(given: Any) -> Any:
         if isinstance(given, list):
             return [moved(one) for one in given]
-        return place(given) if given is not None and _is_path(given) else given
+        if given is None or not _is_path(given):
+            return given
+        views, path = split_views(given)
+        return join_views(views, place(path))
 
     return settings.model_copy(update={key: moved(getattr(settings, key)) for key in _INPUTS})
 
