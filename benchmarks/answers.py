@@ -18,10 +18,9 @@ from benchmarks.figures import closed_figures, gap_closed, interval, judge, open
 from benchmarks.methods import Exemplars, MethodAnswer, Spaces
 from benchmarks.pools import Truth
 from holotype.answers.audit import permanent_random_numbers
-from holotype.answers.baseline import WIDE_DIRECTIONS, ReviewBaseline
+from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.records import Answer, Verdict
 from holotype.answers.refine import Refined, refine
-from holotype.encoders.encode import l2_normalize
 from holotype.review.queries import (
     ANSWERS_PER_REFIT,
     AnswerTally,
@@ -104,7 +103,7 @@ def begin(spaces: Spaces, exemplars: Exemplars, key: str) -> ReviewBaseline:
     own = {int(row): k for k, rows in enumerate(exemplars) for row in rows}
     vectors = np.asarray(spaces.embeddings("neighbours").shards[0])
     names = [[_name(k)] for k in range(CLASSES)]
-    wide = l2_normalize(np.asarray(spaces.embeddings("whitened").shards[0])[:, -WIDE_DIRECTIONS:])
+    wide = np.asarray(spaces.embeddings("wide").shards[0])
     return ReviewBaseline(vectors, [vectors[rows] for rows in exemplars], names, groups, own, key, wide=wide)
 
 

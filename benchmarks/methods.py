@@ -14,7 +14,7 @@ from holotype.grouping.assign import group_pool
 from holotype.grouping.graph import Ranking
 from holotype.grouping.groups import Groups, thresholds_for
 from holotype.grouping.search import Search
-from holotype.grouping.space import Space, fit_space
+from holotype.grouping.space import Space, fit_space, fit_wide_space
 from holotype.pool.exemplars import Exemplar
 from holotype.settings import FitSettings, RankSettings
 from holotype.vectors.embeddings import Embeddings
@@ -56,7 +56,7 @@ class Spaces:
         """Return the space `name`, and the pool in it."""
         if name not in self._found:
             plain = Embeddings([self.truth.vectors], np.arange(len(self.truth.vectors)), len(self.truth.vectors))
-            space = fit_space(plain, name)  # type: ignore[arg-type]
+            space = fit_wide_space(plain) if name == "wide" else fit_space(plain, name)  # type: ignore[arg-type]
             moved = np.concatenate([space.transform(block) for _, block in plain.blocks()])
             self._found[name] = space, Embeddings([moved], plain.rows, plain.size)
         return self._found[name]

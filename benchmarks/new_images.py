@@ -73,7 +73,7 @@ class Prepared:
         spaces = Spaces(pool)
         done = list(episodes(pool, eligible, triples, draws))
         pool.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
-        for space in ("raw", "whitened", "neighbours"):
+        for space in ("raw", "whitened", "wide", "neighbours"):
             spaces.embeddings(space)
         return cls(spaces, new, done, eligible)
 
@@ -140,6 +140,7 @@ def ours(spaces: Spaces, start: ReviewBaseline, refined: Refined, episode: Episo
         for row in rows
     ]
     searched = Search(start.groups.classes, given, plain, cosine(plain, queries), 0.0, queries, truth.encoder)
+    vars(searched)["wide"] = spaces.fitted("wide")[0]  # fitted once for all episodes
     labels = refined.labels if refined.index.words else replace(refined.labels, groups=start.groups)
     labels = replace(labels, groups=replace(labels.groups, space=space))
     settings = FitSettings(encoder=truth.encoder.name)

@@ -6,18 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import Picture
+from numpy.typing import NDArray
 from training import BROKEN, DOUBTFUL, SETTINGS, A, B, N, exemplars, find, groups_at, supplied, train, write
 
 from holotype.encoders.encode import l2_normalize
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import GroupError
 from holotype.grouping.search import Search, search
+from holotype.grouping.space import Space
 from holotype.model.crossfit import cross_fit
 from holotype.model.rows import PoolLabels, agreed, build, plan
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool
 from holotype.progress import Silent
-from holotype.settings import FitSettings, HeadName, HeadSettings
+from holotype.settings import Balance, FitSettings, HeadName, HeadSettings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
@@ -307,3 +309,49 @@ def test_an_exemplar_from_outside_is_learnt_from(pool: Pool, store: EmbeddingSto
     assert np.allclose(training.X[place], encoder.encode(encoder.prepare(pool.read(80))[None])[0], atol=1e-2)
     assert training.told[place]
     assert training.fold[place] == -1
+
+
+def test_what_people_say_is_learnt_in_the_wide_space(pool: Pool, store: EmbeddingStore, encoder: OnnxEncoder) -> None:
+    """And what the ranking says, in the ranking's: a "no" alone says nothing of what shows a class."""
+    ranking = Space.plain(256)
+    unknown = find(pool)
+    known = replace(unknown, encoder=encoder)
+    groups = replace(groups_at(unknown), space=ranking)
+    no, yes = np.array([80]), np.array([20, 80])
+
+    def space(searched: Search, answered: NDArray[np.int64], **more: object) -> Space | None:
+        labels = PoolLabels(groups, answered)
+        settings = FitSettings.parse({"negatives": 50} | more)
+        parts = plan(searched, [labels], [], settings)
+        return build(parts, labels, searched, pool, store, settings, Silent()).space
+
+    assert space(known, np.empty(0, np.int64)) is ranking
+    assert space(known, no) is ranking
+    assert space(known, yes) is known.wide
+    assert space(known, yes, rank={"space": "raw"}) is None
+    of_features = space(unknown, yes)  # what made the vectors is not known, so new images cannot be taken there
+    assert of_features is not None
+    assert len(of_features.mean) == encoder.dim
+
+
+@pytest.mark.parametrize("balance", ["weights", "effective", "none"])
+def test_a_head_is_held_back_less_the_more_is_known(pool: Pool, store: EmbeddingStore, balance: Balance) -> None:
+    """All rows count more against the penalty, and as much more of each class."""
+    searched = find(pool)
+    settings = FitSettings(negatives=50, balance=balance)
+    groups = groups_at(searched)
+    summed = []
+    for answered in (np.empty(0, np.int64), np.array([*range(1, 30), *range(31, 45)])):
+        labels = PoolLabels(groups, answered)
+        parts = plan(searched, [labels], [], settings)
+        rows = build(parts, labels, searched, pool, store, settings, Silent()).without(0)
+        summed.append(np.bincount(rows.y, rows.weights))
+    few, many = summed
+    known = (len(A) - 1 + len(B)) / 2  # one of A cannot be read
+    firm = 1 + (known / 12) ** 2
+    assert many.sum() > 2 * few.sum()
+    if balance == "none":
+        assert many[2] / few[2] == pytest.approx(firm / (1 + 1 / 144), rel=0.01)
+    if balance == "weights":
+        assert many[0] == pytest.approx(many[1])
+        assert many[0] == pytest.approx(many[2])

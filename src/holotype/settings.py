@@ -97,7 +97,7 @@ class TrainSettings(Strict):
     doubtful_band     width of the band below a threshold, in robust standard deviations of the class's cosines; of an
                       automatic one, how often the estimated probability may halve
     ambiguity         an image above two thresholds is doubtful when its margins differ by less than this
-    rank              how an automatic threshold finds a class; heads learn in its space too
+    rank              how an automatic threshold finds a class; with its space "raw", heads learn in plain vectors too
     balance           how imbalance is met: class weights (inverse frequency, or effective number), or augmentation
     views             most augmented views of one training image
     negatives         background images sampled as the class "none"

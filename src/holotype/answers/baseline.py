@@ -19,7 +19,7 @@ from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
 from holotype.grouping.premises import share_space
 from holotype.grouping.search import Search, cosine
-from holotype.grouping.space import Matrix, Space, fit_space
+from holotype.grouping.space import Matrix, Space
 from holotype.names import OWN_RUN
 from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.pool import Pool
@@ -28,7 +28,6 @@ from holotype.vectors.embeddings import Embeddings, open_array
 
 _FORMAT = 3
 _BY_ROWS = 2  # the last format that did not know which images its rows are
-WIDE_DIRECTIONS = 512  # of the whitened space are as good as all 1,280: docs/tried.md
 _WIDE = "wide.npy"
 FOUND_BY = "ranking.safetensors"  # what groups were found by: a review does not read it, a run that is done again does
 _DECISIONS = np.array(sorted(["exemplar", "member", "doubtful", "background", "missing"]), dtype="<U10")
@@ -366,10 +365,8 @@ def make_baseline(
 
 
 def _widened(search: Search) -> NDArray[np.float16]:
-    """(n, <= 512) the vectors of the pool in the strongest directions of its whitened space, zeros without one."""
-    space = fit_space(search.embeddings, "whitened")
-    if space.projection is not None:
-        space = replace(space, projection=np.ascontiguousarray(space.projection[:, -WIDE_DIRECTIONS:]))
+    """(n, <= 512) the vectors of the pool in its wide space, zeros without one."""
+    space = search.wide
     return _moved(search, space, len(space.mean) if space.projection is None else space.projection.shape[1])
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numkong
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from holotype.encoders.encode import in_order, l2_normalize
 from holotype.encoders.runtimes import Encoder, cores
 from holotype.errors import ExemplarError
-from holotype.grouping.space import Space
+from holotype.grouping.space import Space, fit_wide_space
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import Source, decode, middle
 from holotype.vectors.embeddings import Embeddings
@@ -45,6 +46,11 @@ class Search:
     def exemplar_rows(self) -> dict[int, int]:
         """The exemplars that are in the pool: row -> class."""
         return {e.row: e.label for e in self.exemplars if e.row is not None}
+
+    @cached_property
+    def wide(self) -> Space:
+        """The space in which what people say of these images is learnt."""
+        return fit_wide_space(self.embeddings)
 
     def anchors(self, views: bool) -> Sequence[NDArray[np.float32]]:
         """Return what ranking starts from: `queries`; with `views` each averaged with the middle of its exemplar.

@@ -1,7 +1,7 @@
 """The space that a pool is ranked in: what tells its images apart counts, what varies between near twins does not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ _PAIRED, _PAIRED_AGAIN = 5, 10  # neighbours that are pairs, in the first round 
 _AVERAGED, _PER = 2, 8192  # before the second round an image is averaged with one neighbour for every 8,192, 1 or 2
 _SHARPNESS = 3  # they weigh cosine ** 3
 _DIRECTIONS = 256  # at most so many are kept
+_WIDE = 512  # of the whitened space, where people's answers are learnt; docs/tried.md has the figures
 _SHRINKAGE = 0.05  # of the scatter within pairs towards its mean eigenvalue, where pairs abound
 _WIDEST, _STRONGEST = 2048, 1024  # of more dimensions only those of the greatest variance are fitted: a limit of time
 _MORE = 64  # directions that are looked for besides
@@ -94,6 +95,17 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
         step()
         return Space(power, mean, np.ascontiguousarray(axes @ _projection(vectors @ axes, name, step)))
     return Space(power, mean, _projection(vectors, name, step))
+
+
+def fit_wide_space(embeddings: Embeddings) -> Space:
+    """Fit the whitened space, of which the strongest directions are kept, at most 512.
+
+    What people say of a class may hang on what the ranking's space leaves out, so their answers are learnt here.
+    """
+    space = fit_space(embeddings, "whitened")
+    if space.projection is None:
+        return space
+    return replace(space, projection=np.ascontiguousarray(space.projection[:, -_WIDE:]))
 
 
 def _strongest(vectors: Matrix, seed: int) -> Matrix:

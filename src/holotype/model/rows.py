@@ -11,7 +11,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import GroupError
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search
-from holotype.grouping.space import Space, fit_space
+from holotype.grouping.space import Space, fit_wide_space
 from holotype.model.augment import EncodedViews
 from holotype.model.heads import TrainingRows, class_weights
 from holotype.model.predictions import NONE
@@ -25,6 +25,7 @@ from holotype.vectors.store import EmbeddingStore
 COPY = "a copy of another image"  # why a row is not learnt from
 
 # `python -m benchmarks.quality --new --development` is what they were chosen with; docs/tried.md has its figures.
+_FIRM = 12  # rows count 1 + (what is known of a class, in the mean, by this) ** 2 against a linear head's penalty
 _UNLIKELY = 0.02  # estimated probability up to which a row counts as showing none of the classes
 _FADING = 0.3  # what nobody answered weighs 1 / (1 + this x what is known of the class), what people said 1
 
@@ -138,7 +139,8 @@ class Training:
         rows, y = np.nonzero((self.targets > _UNLIKELY) & learnt[:, None])
         weights = self.targets[rows, y] * self._weights[rows]
         weights *= class_weights(y, self.targets.shape[1], self.balance, weights)[y]
-        return TrainingRows(self.X[rows], y, weights, self.space)
+        firm = 1 + (self._known.mean() / _FIRM) ** 2
+        return TrainingRows(self.X[rows], y, firm * weights, self.space)
 
     def watched(self, fold: int) -> tuple[TrainingRows, TrainingRows]:
         """Return what a head learns from while `fold` is held out, and rows that tell it when to stop.
@@ -179,8 +181,12 @@ class Training:
     @cached_property
     def trust(self) -> NDArray[np.float64]:
         """(n, K) how far what a row is taken for is trusted: of what nobody answered the less, the more is known."""
-        known = self.targets[: len(self.ids)][self.told[: len(self.ids)], :-1].sum(axis=0)
-        return np.where(self.told[:, None], 1.0, 1 / (1 + _FADING * known))
+        return np.where(self.told[:, None], 1.0, 1 / (1 + _FADING * self._known))
+
+    @cached_property
+    def _known(self) -> NDArray[np.float64]:
+        """(K,) images that are known to show each class: exemplars, and what people said."""
+        return np.asarray(self.targets[: len(self.ids)][self.told[: len(self.ids)], :-1].sum(axis=0))
 
     @cached_property
     def _weights(self) -> NDArray[np.float64]:
@@ -270,7 +276,7 @@ def build(
     warnings = _missing(classes, (targets > _UNLIKELY).any(axis=0), labelling, parts)
     counts = {name: round(float(shown[k])) for k, name in enumerate(classes)}
     with in_steps(progress, "fit the model's space"):
-        space = _space(labelling.groups, search, X, store.encoder, settings)
+        space = _space(labelling, search, X, store.encoder, settings)
     if settings.balance == "augment":
         views = EncodedViews(store, load, settings.seed)
         X_more, origin = views.encode(ids, y, len(classes), settings.views, progress)
@@ -343,15 +349,19 @@ def _stands(labelling: PoolLabels, rows: NDArray[np.int64]) -> NDArray[np.float6
 
 
 def _space(
-    groups: Groups, search: Search, X: NDArray[np.float32], encoder: Encoder, settings: TrainSettings
+    labelling: PoolLabels, search: Search, X: NDArray[np.float32], encoder: Encoder, settings: TrainSettings
 ) -> Space | None:
-    """The space that the pool was ranked in, where `encoder` made its vectors; else one fitted on features X."""
+    """The wide space of the pool, where `encoder` made its vectors; else that of features X.
+
+    Where no person said "yes" yet, all that is learnt of a class comes from the ranking, and is learnt in its space.
+    """
     if settings.rank.space == "raw":
         return None
     same = search.encoder is not None and search.encoder.fingerprint == encoder.fingerprint
-    if groups.space is not None and same:
-        return groups.space
-    return fit_space(Embeddings([X], np.arange(len(X)), len(X)), settings.rank.space, settings.seed)
+    decided = labelling.groups.decision[labelling.answered]
+    if same and labelling.groups.space is not None and not (decided == "member").any():
+        return labelling.groups.space
+    return search.wide if same else fit_wide_space(Embeddings([X], np.arange(len(X)), len(X)))
 
 
 def _missing(classes: Sequence[str], there: NDArray[np.bool_], labelling: PoolLabels, parts: Split) -> list[str]:
