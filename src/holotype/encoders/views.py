@@ -13,13 +13,13 @@ import numpy as np
 
 from holotype.encoders.graph import read_graph
 from holotype.encoders.nodes import Nodes
-from holotype.encoders.pooling import COLUMNS, ROWS, WEIGHTED
+from holotype.encoders.pooling import MAP_COLUMNS, MAP_ROWS, WEIGHTED
 from holotype.errors import EncoderError
 
 if TYPE_CHECKING:
     import onnx
 
-MOST = 3
+MOST_VIEWS = 3
 _MIDDLE = 0.75  # share of width and height, as `pool.images.middle` has it
 _STRONG = 0.5  # of the greatest: what cells of a map have at least that a closer view is about; docs/tried.md
 _LEAST, _HALF = 11, 16  # versions of ONNX's operators: that are needed, and from which on pixels have middles
@@ -37,7 +37,7 @@ def split_views(name: str) -> tuple[int, str]:
     count, alone = found.groups()
     if not alone or _NAME.fullmatch(alone):
         raise EncoderError(f"expected the name of one encoder behind views{count}: in {name!r}")
-    return _checked(int(count) if len(count) == 1 else MOST + 1, count), alone
+    return _checked(int(count) if len(count) == 1 else MOST_VIEWS + 1, count), alone
 
 
 def join_views(count: int | None, name: str) -> str:
@@ -51,8 +51,8 @@ def join_views(count: int | None, name: str) -> str:
 
 
 def _checked(count: int, given: str) -> int:
-    if not 1 <= count <= MOST:
-        raise EncoderError(f"expected 1 to {MOST} views of an image, got {given[:20]}")
+    if not 1 <= count <= MOST_VIEWS:
+        raise EncoderError(f"expected 1 to {MOST_VIEWS} views of an image, got {given[:20]}")
     return count
 
 
@@ -116,10 +116,10 @@ def _find_map(model: "onnx.ModelProto") -> _Map | None:
     nested = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
     if any(attribute.type in nested for node in model.graph.node for attribute in node.attribute):
         return None
-    shapes = {one.name: one for one in model.graph.initializer if one.name in (f"one_{ROWS}", f"one_{COLUMNS}")}
+    shapes = {one.name: one for one in model.graph.initializer if one.name in (f"one_{MAP_ROWS}", f"one_{MAP_COLUMNS}")}
     for node in model.graph.node:
         if node.output[0] == f"one_{WEIGHTED}" and len(shapes) == 2:
-            rows, columns = (numpy_helper.to_array(shapes[f"one_{name}"]) for name in (ROWS, COLUMNS))
+            rows, columns = (numpy_helper.to_array(shapes[f"one_{name}"]) for name in (MAP_ROWS, MAP_COLUMNS))
             last = bool(rows[1] > 1 or columns[2] > 1)  # where rows and columns come before the channels
             return _Map(node.input[0], node.input[1], (int(rows[1:].max()), int(columns[1:].max())), 3 if last else 1)
     return None

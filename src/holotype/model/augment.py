@@ -38,7 +38,7 @@ def views(pixels: Pixels, count: int, seed: int) -> NDArray[np.uint8]:
         import kornia.augmentation as ka
         import torch
     except ImportError as error:
-        raise EncoderError(f"augmentation needs {error.name}: pip install 'holotype[train]'") from None
+        raise EncoderError(f"augmentation needs {error.name}: pip install 'holotype[augment]'") from None
     height, width = pixels.shape[:2]
     with _GENERATOR.turn, torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)

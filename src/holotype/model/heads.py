@@ -190,7 +190,7 @@ def _fit_mlp(
     try:
         import torch
     except ImportError:
-        raise ModelError("the mlp head needs torch to train: pip install 'holotype[train]', or use linear") from None
+        raise ModelError("the mlp head needs torch to train: pip install 'holotype[mlp]', or use linear") from None
     from torch import nn
 
     with torch.random.fork_rng():

@@ -351,17 +351,18 @@ def _stands(labelling: PoolLabels, rows: NDArray[np.int64]) -> NDArray[np.float6
 def _space(
     labelling: PoolLabels, search: Search, X: NDArray[np.float32], encoder: Encoder, settings: TrainSettings
 ) -> Space | None:
-    """The wide space of the pool, where `encoder` made its vectors; else that of features X.
+    """The wide space of the pool that was ranked, where `encoder` made its vectors; else that of features X.
 
     Where no person said "yes" yet, all that is learnt of a class comes from the ranking, and is learnt in its space.
+    Where a cosine decides there is no ranking, and no space that knows test rows.
     """
     if settings.rank.space == "raw":
         return None
     same = search.encoder is not None and search.encoder.fingerprint == encoder.fingerprint
+    if not same or labelling.groups.space is None:
+        return fit_wide_space(Embeddings([X], np.arange(len(X)), len(X)))
     decided = labelling.groups.decision[labelling.answered]
-    if same and labelling.groups.space is not None and not (decided == "member").any():
-        return labelling.groups.space
-    return search.wide if same else fit_wide_space(Embeddings([X], np.arange(len(X)), len(X)))
+    return search.wide if (decided == "member").any() else labelling.groups.space
 
 
 def _missing(classes: Sequence[str], there: NDArray[np.bool_], labelling: PoolLabels, parts: Split) -> list[str]:
