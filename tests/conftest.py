@@ -60,7 +60,7 @@ def jpeg() -> Jpeg:
 @pytest.fixture
 def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Holotype:
     """`holotype("run", ...)` does a command in this process and returns (exit code, stdout, stderr)."""
-    from holotype.cli import main
+    from holotype.cli.main import main
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["holotype", *map(str, words)])

@@ -40,7 +40,7 @@ def plain_environment() -> dict[str, str]:
 
 _COMMANDS = """
 import io, json, sys
-from holotype.cli import main
+from holotype.cli.main import main
 
 true, ends = sys.stdout, []
 for words in json.load(sys.stdin):

@@ -19,15 +19,15 @@ from typer.main import get_command
 
 from holotype import Settings
 from holotype.answers.log import AnswerLog
-from holotype.arguments import advise
-from holotype.cli import app
+from holotype.cli.arguments import advise
+from holotype.cli.main import app
 from holotype.runs.folder import RunFolder
 
 OPTIONS = {
     name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
 }
-KNOWN = {"--debug", "--version"}.union(*OPTIONS.values())
+KNOWN = {"--debug", "--version", "--help"}.union(*OPTIONS.values())
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -262,4 +262,4 @@ def test_rows_that_were_learnt_from_count_once_the_run_knows_of_them(out: Path, 
     assert holotype(*advised[1].split())[0] == 0
     code, found, error = holotype(*evaluate)
     assert (code, json.loads(found)["rows"], "do not count" in error) == (0, 3, False)
-    assert "run OUT --test-set CSV" in holotype("evaluate", "--help")[1]
+    assert "run OUT --test-set CSV" in " ".join(holotype("evaluate", "--help")[1].split())

@@ -21,7 +21,7 @@ from holotype.review.session import Session
 from holotype.runs.folder import RunFolder
 
 RED = "red"
-CLI = [sys.executable, "-c", "from holotype.cli import main; main()"]
+CLI = [sys.executable, "-c", "from holotype.cli.main import main; main()"]
 Rename = Callable[[str], str]
 
 

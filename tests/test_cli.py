@@ -131,7 +131,7 @@ def test_a_threshold_that_leaves_a_class_empty_is_told_and_the_others_are_traine
         (["--exemplar", "cyan"], 2, "expected NAME=ID"),
         (["--exemplar", "none=5"], 1, '"none" is the name of the rejected class'),
         (["--threshold", "high"], 2, "expected numbers or auto"),
-        (["--threshold", "7"], 1, "--threshold: Input should be less than or equal to 1"),
+        (["--threshold", "7"], 1, "--threshold: expected at most 1 or 'auto', got 7.0"),
         (["--set", "negatives=many"], 1, "--set negatives: "),
         (["--set", "no_such=1"], 1, "--set no_such: "),
         (["--set", "threshold=0.5"], 1, "--set threshold: "),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from holotype.cli import app
+from holotype.cli.main import app
 from holotype.settings import Strict, TrainSettings
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holotype import Review, Settings, open_pool
-from holotype.cli import main
+from holotype.cli.main import main
 from holotype.errors import OutputError, UnreadableImage
 from holotype.pool.images import decode
 from holotype.runs.folder import RunFolder

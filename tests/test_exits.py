@@ -15,7 +15,7 @@ from conftest import Holotype
 from holotype import Settings
 from holotype.errors import HolotypeWarning
 
-COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from holotype.cli.main import main; main()"]
 
 
 @pytest.mark.parametrize(

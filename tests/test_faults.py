@@ -318,7 +318,7 @@ def test_9_a_run_that_was_stopped_before_it_replaced_another_is_what_goes_on(
         with pytest.raises(SystemExit):
             run(job(test_set=None, thresholds=[0.8]), data / "out", force=True)
     monkeypatch.setattr("sys.argv", ["holotype", "run", str(data / "out"), "--resume"])
-    from holotype.cli import main
+    from holotype.cli.main import main
 
     with pytest.raises(SystemExit, match="0"):
         main()

@@ -152,10 +152,10 @@ def learnt(found: PoolLabels, fold: Sequence[int] | None = None) -> Training:
 
 
 def weights(training: Training, fold: int | None = None) -> dict[tuple[int, int], float]:
-    """(row, class) -> what it weighs."""
+    """(row, class) -> what it weighs, of what is certain."""
     rows = training.without(*([] if fold is None else [fold]))
     pairs = zip(rows.X[:, 0].astype(int).tolist(), rows.y.tolist(), strict=True)
-    return dict(zip(pairs, rows.weights.tolist(), strict=True))
+    return dict(zip(pairs, (rows.weights / rows.weights.max()).tolist(), strict=True))
 
 
 def test_a_no_is_an_example_of_none_and_a_member_that_nobody_answered_hardly_is() -> None:

@@ -61,7 +61,7 @@ def python(code: str) -> str:
     ("module", "unwanted"),
     [
         ("holotype", "torch openvino onnxruntime matplotlib fastapi sklearn pandas optuna"),
-        ("holotype.cli", "torch openvino onnxruntime matplotlib fastapi sklearn pandas optuna numpy PIL pydantic"),
+        ("holotype.cli.main", "torch openvino onnxruntime matplotlib fastapi sklearn pandas optuna numpy PIL pydantic"),
         ("holotype.model.classifier", "sklearn torch fastapi optuna matplotlib pyarrow jinja2 uvicorn"),
         ("holotype.review.review", "fastapi uvicorn matplotlib optuna"),
         ("holotype.runs.sweep", "optuna matplotlib fastapi jinja2"),

@@ -10,7 +10,7 @@ from conftest import Job, MakeTar
 from networks import convolution
 
 from holotype import Review, Settings, open_pool, run
-from holotype.cli import main
+from holotype.cli.main import main
 from holotype.errors import OutputError
 from holotype.runs.commands import evaluate_run
 from holotype.runs.folder import RunFolder

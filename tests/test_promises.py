@@ -27,6 +27,7 @@ PACKAGES = [
     "forks",
     "locks",
     "progress",
+    "faults",
     "settings",
     "pool",
     "encoders",
@@ -38,7 +39,6 @@ PACKAGES = [
     "runs",
     "review",
     "exits",
-    "arguments",
     "cli",
 ]
 LONGEST = 400

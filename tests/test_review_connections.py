@@ -112,7 +112,9 @@ def send_and_wait(client: Client, content: bytes) -> bytes:
 @pytest.fixture
 def small_server(reviewed_run: Path) -> "Iterator[tuple[subprocess.Popen[str], Client]]":
     """`holotype review` where a process may open 256 files."""
-    command = f"ulimit -n 256; exec {sys.executable} -c 'from holotype.cli import main; main()' review {reviewed_run}"
+    command = (
+        f"ulimit -n 256; exec {sys.executable} -c 'from holotype.cli.main import main; main()' review {reviewed_run}"
+    )
     pipe = subprocess.PIPE
     with subprocess.Popen(["bash", "-c", command], stdout=pipe, stderr=pipe, text=True) as child:
         assert child.stdout is not None

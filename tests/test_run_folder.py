@@ -89,7 +89,14 @@ def test_a_run_that_fails_leaves_the_one_before_it_whole(data: Path, job: Job, m
 def test_two_commands_at_once_leave_one_run_and_one_clear_error(data: Path, network: str) -> None:
     exemplars = [word for name in ("red=0", "green=1", "blue=2") for word in ("--exemplar", name)]
     arguments = ["run", "--images", str(data / "images.tar"), "--encoder", network, "--threshold", "0.9", *exemplars]
-    command = [sys.executable, "-c", "from holotype.cli import main; main()", *arguments, "--out", str(data / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        "from holotype.cli.main import main; main()",
+        *arguments,
+        "--out",
+        str(data / "out"),
+    ]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
         for _ in range(2)

@@ -14,7 +14,7 @@ from conftest import Holotype, Jpeg, MakeTar
 from system import commands, gnu_tar
 from test_pointers import LFS
 
-COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from holotype.cli.main import main; main()"]
 LATIN = os.fsdecode(b"caf\xe9.jpg")
 ODD = {LATIN: r"caf\xe9", "図.jpg": "図", "a\x1b[2Jb.jpg": r"a\x1b[2Jb", "gpj.\u202egnp.jpg": r"gpj.\u202egnp"}
 Said = tuple[int, bytes, str]

@@ -12,7 +12,7 @@ from conftest import Holotype
 from holotype import Settings
 from holotype.files import NO_THREADS, cache_folder
 
-COMMAND = [sys.executable, "-c", "from holotype.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from holotype.cli.main import main; main()"]
 
 
 @pytest.mark.parametrize(

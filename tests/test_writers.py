@@ -37,7 +37,7 @@ COMMANDS = {
 
 def start(words: list[str], places: dict[str, Path]) -> "subprocess.Popen[str]":
     arguments = [str(places.get(word, word)) for word in words]
-    command = [sys.executable, "-c", "from holotype.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from holotype.cli.main import main; main()", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
 

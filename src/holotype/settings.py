@@ -9,6 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from holotype.errors import HolotypeError
+from holotype.faults import describe
 from holotype.files import reason
 from holotype.filestate import regular
 
@@ -54,8 +55,7 @@ class Strict(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = [f"{called('.'.join(map(str, one['loc'])))}: {one['msg']}" for one in error.errors()]
-            raise HolotypeError(f"these settings cannot be used: {'; '.join(faults)}") from None
+            raise HolotypeError(f"these settings cannot be used: {describe(error, cls, called)}") from None
 
 
 class HeadSettings(Strict):
@@ -173,7 +173,7 @@ class Settings(Strict):
             raise HolotypeError(f"expected the settings of a run in {path}, and there is no such file") from None
         except OSError as error:
             raise HolotypeError(reason(error)) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (RecursionError, ValueError) as error:  # TOML's own errors, of text and of what is too deep or too long
             raise HolotypeError(f"{path} is not valid TOML: {error}") from None
         return cls.parse(values)
 

@@ -15,6 +15,7 @@ from holotype.errors import HolotypeError
 from holotype.exits import standard_output
 from holotype.names import command, printable
 
+_ORDER = ["run", "review", "suggest", "answer", "certify", "predict", "evaluate", "tune", "embed", "search", "encoders"]
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # a command of its own, options and all; a name of a file in it may be quoted, or hold what else ends a sentence
 _WHOLE = re.compile(r"""holotype [a-z]+(?: (?:'[^']*'|"[^"]*"|[^\s'";,)]*[^\s'";,.:)])+)*""")
@@ -45,13 +46,25 @@ class ArithmeticName(StrEnum):
 class _Help:
     """Help is written as all output is: where it cannot be, one sentence says so."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]  # of the class that this is mixed into
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(ctx: Any, _option: Any, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
         with standard_output():
-            super().format_help(ctx, formatter)  # type: ignore[misc]  # of the class that this is mixed into
+            print(ctx.get_help(), flush=True)  # noqa: T201
+        ctx.exit()
 
 
 class _Group(_Help, TyperGroup):
-    """The commands together."""
+    """The commands together, in the order in which they are met."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
 
 
 class _Command(_Help, TyperCommand):
@@ -196,7 +209,7 @@ def read_options(given: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"expected --set NAME=VALUE, got {one!r}")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (RecursionError, ValueError):  # no TOML, or too deep or too long for its reader
             value = text
         *outer, last = name.split(".")
         inside = found

@@ -1,0 +1,89 @@
+"""What is done with a model: predict, evaluate, tune."""
+
+import json
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holotype.cli.app import AllowTruncated, Moved, app, note_place, print_lines
+from holotype.cli.arguments import OutputFormat, read_thresholds
+from holotype.errors import HolotypeError
+from holotype.exits import standard_output
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A saved model, or the folder of a run.")],
+    images: list[str],
+    format: Annotated[  # noqa: A002
+        OutputFormat | None, typer.Option(help="jsonl, csv or table (else by the name of --out, or jsonl).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+    allow_truncated: AllowTruncated = False,
+) -> None:
+    """Classify images, tars or folders.
+
+    One line per image: id, label, vector, probabilities and the reason.
+    """
+    from holotype.files import atomic, text_file
+    from holotype.model.predictions import lines
+    from holotype.progress import Terminal
+    from holotype.runs.commands import load_classifier, predict_sources
+
+    classifier = load_classifier(model)
+    count, unreadable = 0, 0
+
+    def counted() -> Iterable[dict[str, Any]]:
+        nonlocal count, unreadable
+        for record in predict_sources(classifier, images, Terminal(), allow_truncated=allow_truncated):
+            count += 1
+            unreadable += "error" in record
+            yield record
+
+    with atomic(out) if out else nullcontext() as part, text_file(part) if part else standard_output() as file:
+        promised = bool(classifier.promises_)
+        layout = format or (OutputFormat.CSV if out and out.suffix.lower() == ".csv" else OutputFormat.JSONL)
+        file.writelines(lines(counted(), classifier.classes_[:-1], layout.value, file.encoding, promised=promised))
+    if count == unreadable:
+        raise HolotypeError(f"none of the {count} images could be read; each line says why")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    test_set: Annotated[Path, typer.Option(help="CSV: index and a 0/1 column per class.")],
+    images: Moved = None,
+) -> None:
+    """Evaluate the model of a run on labelled rows.
+
+    Those that it learnt from do not count, unless the run knows of them (run OUT --test-set CSV).
+    """
+    from holotype.progress import Terminal
+    from holotype.runs.commands import evaluate_run
+
+    note_place(folder, images)
+    print_lines([json.dumps(evaluate_run(folder, test_set, Terminal()).to_json(), indent=1)])
+
+
+@app.command()
+def tune(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try, those of earlier calls included.")],
+    threshold: Annotated[str | None, typer.Option(help="Search over these as well: 0.7,0.75,0.8.")] = None,
+    images: Moved = None,
+) -> None:
+    """Search for better settings of a run's head.
+
+    Then the run is done again with the best.
+    """
+    from holotype.progress import Terminal
+    from holotype.runs.commands import tune_run
+
+    note_place(folder, images)
+    tuned = tune_run(folder, trials, read_thresholds(threshold) if threshold else (), Terminal()).tuned
+    assert tuned is not None  # noqa: S101 - trials is at least 1
+    print_lines([f"validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f} after {tuned.trials} trials"])
+    print_lines([json.dumps(tuned.to_json(), indent=1)])

@@ -1,0 +1,85 @@
+"""What is done with a pool alone: vectors, and what is similar."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holotype.cli.app import AllowTruncated, EncoderName, Views, app, print_lines
+from holotype.cli.arguments import ArithmeticName
+from holotype.names import counted
+
+
+@app.command()
+def embed(
+    images: str,
+    out: Annotated[Path, typer.Option(help="Folder for the vectors; give it again to go on after a stop.")],
+    encoder: EncoderName = None,
+    views: Views = None,
+    precision: Annotated[
+        ArithmeticName | None, typer.Option(help="auto (default): the fastest that gives nearly the same.")
+    ] = None,
+    allow_truncated: AllowTruncated = False,
+) -> None:
+    """Compute the vectors of a pool.
+
+    A run takes them back with --embeddings.
+    """
+    from holotype.encoders.views import join_views
+    from holotype.progress import Terminal
+    from holotype.runs.commands import embed_pool
+    from holotype.settings import ARITHMETIC, ENCODER
+
+    arithmetic = precision.value if precision else ARITHMETIC
+    network = join_views(views, encoder or ENCODER)
+    embeddings = embed_pool(images, network, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal())
+    found, lost = counted(len(embeddings.rows), "vector"), counted(len(embeddings.unreadable), "image")
+    print_lines([f"{found} in {out}, {lost} unreadable"])
+    print_lines(f"unreadable  {name}  {reason}" for name, reason in embeddings.unreadable.items())
+
+
+@app.command()
+def search(
+    images: str,
+    exemplar: Annotated[list[str], typer.Option(help="ID or path/to.jpg; repeatable.")],
+    embeddings: Annotated[Path | None, typer.Option(help="Search in these vectors: .npy, or a folder.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Folder for the encoder's vectors (else the cache).")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many images.")] = 50,
+    encoder: EncoderName = None,
+    sheet: Annotated[Path | None, typer.Option(help="A PNG of the images found.")] = None,
+    allow_truncated: AllowTruncated = False,
+) -> None:
+    """List the images most similar to exemplars."""
+    from holotype.progress import Terminal
+    from holotype.runs.commands import search_pool
+    from holotype.settings import ENCODER
+
+    found = search_pool(
+        images,
+        exemplar,
+        encoder or ENCODER,
+        vectors=vectors,
+        embeddings=embeddings,
+        sheet=sheet,
+        allow_truncated=allow_truncated,
+        progress=Terminal(),
+    )
+    print_lines(f"{rank:4}  {score:.4f}  {name}" for rank, (name, score) in enumerate(found.best(k), start=1))
+    if sheet is not None:
+        found.sheet(k, sheet)
+
+
+@app.command()
+def encoders() -> None:
+    """List the encoders, and which work offline."""
+    from holotype.encoders.registry import REGISTRY
+
+    works = {name: "offline" if one.offline else one.needs for name, one in REGISTRY.items()}
+    print_lines(f"{name:20} {works[name]:14} {origin.about:38} {origin.where}" for name, origin in REGISTRY.items())
+    print_lines(
+        [
+            "path/to/model.onnx   offline        with its preprocessor_config.json beside it",
+            "path/to/model/       offline        a folder with a transformers vision model",
+            "hf:owner/model       needs the hub  any transformers vision model; with @commit always the same",
+        ]
+    )

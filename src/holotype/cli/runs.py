@@ -1,0 +1,96 @@
+"""The whole job."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from holotype.cli.app import AllowTruncated, Views, app, print_lines
+from holotype.cli.arguments import read_exemplars, read_options, read_thresholds, refuse_expanded, refuse_settings
+from holotype.names import command
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Repeat the run in this folder.")] = None,
+    images: Annotated[str | None, typer.Option(help="Tar, folder, or shards such as pool-{000..150}.tar.")] = None,
+    exemplar: Annotated[
+        list[str] | None, typer.Option(help="NAME=ID or NAME=path/to.jpg; repeatable, also for one class.")
+    ] = None,
+    exemplars: Annotated[Path | None, typer.Option(help="Folder with <class>/<image>.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help=".npy, or a folder in clip-retrieval's layout.")] = None,
+    embeddings_encoder: Annotated[str | None, typer.Option(help="What made the embeddings; it is checked.")] = None,
+    search: Annotated[
+        str | None, typer.Option(help="auto (the embeddings, if given), embeddings, encoder, or both (compared).")
+    ] = None,
+    test_set: Annotated[Path | None, typer.Option(help="CSV: index and one 0/1 column per class.")] = None,
+    threshold: Annotated[str | None, typer.Option(help="auto, a cosine, or several: 0.7,0.75,0.8.")] = None,
+    head: Annotated[str | None, typer.Option(help="linear, mlp, or both: linear,mlp.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="One or several of `holotype encoders`.")] = None,
+    views: Views = None,
+    balance: Annotated[str | None, typer.Option(help="weights, effective, augment or none.")] = None,
+    tune: Annotated[int | None, typer.Option(help="Tune the chosen head with this many trials.")] = None,
+    tune_threshold: Annotated[bool, typer.Option(help="Search over the thresholds given as well.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting: negatives=5000, head_settings.units=128; repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
+    allow_truncated: AllowTruncated = False,
+    force: Annotated[bool, typer.Option(help="Write over a run.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+) -> None:
+    """Find classes and train a model.
+
+    From a pool and one exemplar per class to a model, predictions and a report.
+    """
+    from holotype.encoders.views import join_views
+    from holotype.progress import Terminal
+    from holotype.runs.folder import RunFolder
+    from holotype.runs.places import find_inputs, repoint
+    from holotype.runs.sweep import repeat
+    from holotype.runs.sweep import run as run_settings
+    from holotype.settings import ENCODER, Settings, as_option
+
+    terminal = Terminal()
+    given = {
+        "images": images,
+        "exemplars": read_exemplars(exemplar or [], exemplars, terminal.say),
+        "embeddings": None if embeddings is None else str(embeddings),
+        "embeddings_encoder": embeddings_encoder,
+        "search": search,
+        "test_set": None if test_set is None else str(test_set),
+        "thresholds": None if threshold is None else read_thresholds(threshold),
+        "heads": head and head.split(","),
+        "encoders": (encoder or views) and [join_views(views, one) for one in (encoder or ENCODER).split(",")],
+        "trials": tune,
+        "tune_threshold": tune_threshold,
+        "allow_truncated": allow_truncated,
+        "fit": read_options(option or []) | ({} if balance is None else {"balance": balance}),
+    }
+    given = {key: value for key, value in given.items() if value}
+    if folder is not None:
+        refuse_expanded(folder, images)
+        refuse_settings(context, RunFolder(folder).settings)
+        repoint(folder, given, terminal)
+    elif images is None or out is None:
+        raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")
+    elif "exemplars" not in given:
+        raise typer.BadParameter("give at least one --exemplar NAME=ID, or a folder with --exemplars")
+    target = out or folder
+    assert target is not None  # noqa: S101 - one of them was given
+    if out is None:
+        result = repeat(target, stopped=resume, progress=terminal)
+    else:
+        called = str if folder else as_option
+        settings = find_inputs(RunFolder(folder), stopped=resume) if folder else Settings.parse(given, called)
+        how: dict[str, Any] = {"force": force, "resume": resume, "called": called}
+        result = run_settings(settings, target, answers_of=folder, progress=terminal, **how)
+    left = RunFolder(target)
+    print_lines(result.summary())
+    print_lines([f"report       {left.report}", f"model        {left.model}"])
+    if result.predictions is not None:
+        print_lines([f"predictions  {left.predictions}"])
+    print_lines([f"review       {command('review', target, '--open')}"])
+    print_lines([f"predict      {command('predict', target)} IMAGES"])
