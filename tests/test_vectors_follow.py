@@ -289,7 +289,7 @@ def test_what_could_not_be_read_for_a_moment_is_read_again(
 INTERRUPT = """
 import sys
 from pathlib import Path
-from holotype import cli
+from holotype.cli import main as cli
 from holotype.pool import pool
 read, count = pool.Pool.read, 0
 def counted(self, row):
