@@ -255,8 +255,9 @@ class AnswerDatabase:
             self.writer.execute("PRAGMA synchronous = FULL")
             if self._about() == (0, 0, 0):
                 self._create()
+            of_schema = self._is_of_schema()  # before the head is read: another process may upgrade both just now
             application, schema, _ = self._about()
-            if self._is_of_schema() and (application, schema) != (APPLICATION, SCHEMA):
+            if of_schema and (application, schema) != (APPLICATION, SCHEMA):
                 raise _damaged(self.path, "its head")
             faults = [text for (text,) in self.writer.execute("PRAGMA quick_check(1)") if text != "ok"]
         if application != APPLICATION:
