@@ -155,6 +155,17 @@ def check_sizes(model: "onnx.ModelProto") -> None:
             raise EncoderError(f"one image would make a tensor of shape {shape}, more than {_LARGEST} numbers")
 
 
+def shape_of_two(content: bytes, size: tuple[int, int], output: str) -> tuple[int, ...]:
+    """Return the shape of an `output` of a network for `pixels` of two blank images of `size` (height, width)."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised; no need to print it as well
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return tuple(session.run([output], {"pixels": np.zeros((2, *size, 3), np.uint8)})[0].shape)
+
+
 def first_line(error: Exception) -> str:
     """What an error of a library says, in a line."""
     return (str(error) or type(error).__name__).strip().splitlines()[0]

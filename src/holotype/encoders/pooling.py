@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.encoders.graph import shape_of_two
 from holotype.encoders.nodes import Nodes
 from holotype.errors import EncoderError
 from holotype.pool.images import MARGIN
@@ -64,20 +65,16 @@ def _cells(
 ) -> list[int]:
     """How long the map of a blank image is along `axes`, whatever the file says; 0 where it cannot be run."""
     import onnx
-    import onnxruntime
 
     trial = onnx.ModelProto()
     trial.CopyFrom(model)
     for value in trial.graph.output:
         value.type.tensor_type.ClearField("shape")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(trial.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        shape = session.run([output.name], {"pixels": np.zeros((2, *size, 3), np.uint8)})[0].shape
+        shape = shape_of_two(trial.SerializeToString(), size, output.name)
     except Exception:  # it raises all kinds; what is wrong with the file is said when it is checked
         return [0, 0]
-    return [int(shape[axis]) for axis in axes]
+    return [shape[axis] for axis in axes]
 
 
 def _add_mean(graph: Nodes, floats: str, axes: list[int], cells: list[int], size: tuple[int, int]) -> None:

@@ -138,8 +138,12 @@ def load_encoder(name: str, runtime: str = "openvino", progress: Progress | None
 def _with_views(path: Path, views: int) -> Path:
     content = path.read_bytes()
     stem = f"views{views}-{_VERSION.sub('', path.stem)}-{hashlib.sha256(content).hexdigest()[:16]}"
-    size = OnnxEncoder(path.stem, path, "onnxruntime", content=content).size
-    return _cached(stem, lambda target: export.write_tried(with_views(content, views), size, target))
+
+    def make(target: Path) -> None:
+        size = OnnxEncoder(path.stem, path, "onnxruntime", content=content).size
+        export.write_tried(with_views(content, views), size, target)
+
+    return _cached(stem, make)
 
 
 def _file_of(name: str) -> Path:
