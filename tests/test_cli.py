@@ -228,7 +228,7 @@ def test_test_rows_that_are_exemplars_or_copies_of_one_do_not_count(
     from holotype import open_pool
 
     pool = open_pool(data / "images.tar")
-    (data / "copy.jpg").write_bytes(pool.read(pool.row("31")))
+    (data / "copy.jpg").write_bytes(pool.read(pool.row("31")) + b"another file of the same picture")
     with (data / "test.csv").open("a") as file:
         file.write("0,1,0,0\n")
     assert holotype(*reference_job(data, network, "--exemplar", f"green={data / 'copy.jpg'}"))[0] == 0

@@ -202,7 +202,7 @@ def test_suggest_does_not_say_which_question_is_of_the_audit_and_the_log_knows(r
     drawn = {one.id for one in review.next(12, RED) if one.audit}
     assert drawn
     lines = list(review.form(12, [RED]))
-    assert lines[0] == "id,class,answer,digest"
+    assert lines[0] == "id,class,answer,path,digest"
     assert "audit" not in "".join(lines)
     filled = [dict(row, answer="yes") for row in csv.DictReader(lines)]
     path = tmp_path / "filled.csv"

@@ -37,13 +37,13 @@ class Table:
 
 
 def read_table(
-    source: TextSource, fits: Callable[[Sequence[str]], bool], error: type[HolotypeError], *, spare: str = ""
+    source: TextSource, fits: Callable[[Sequence[str]], bool], error: type[HolotypeError], *, spare: Sequence[str] = ()
 ) -> Table:
     """Read a table whose cells are separated by commas, semicolons, tabs or bars, in UTF-8 or UTF-16.
 
     fits    whether a header is the one that is expected: the first separator that leads to such is taken, else a comma
     error   what is raised where the file cannot be read
-    spare   a last column of this name may be missing from a line
+    spare   last columns of these names may be missing from a line
     """
     name, text = read_text(source, error)
     tables = (_parse(name, text, separator, spare) for separator in SEPARATORS)
@@ -79,7 +79,7 @@ def _encoding(content: bytes) -> str:
     return "utf-16-be" if zeros == [True, False] * 2 else "utf-8"
 
 
-def _parse(name: str, text: str, separator: str, spare: str) -> Table:
+def _parse(name: str, text: str, separator: str, spare: Sequence[str]) -> Table:
     skipped = 0
     if text[:5].lower() == f"sep={separator}":  # as a spreadsheet notes its separator, in a line before the header
         skipped, text = 1, text.partition("\n")[2]
@@ -107,7 +107,7 @@ def _numbered(reader: Any) -> Iterator[tuple[int, list[str]]]:
         begin = reader.line_num + 1
 
 
-def _without_empty(table: Table, spare: str) -> Table:
+def _without_empty(table: Table, spare: Sequence[str]) -> Table:
     """Leave out columns without a name, which spreadsheets leave behind; a value in one is a fault of its line."""
     named = [place for place, title in enumerate(table.header) if title]
     header = [table.header[place] for place in named]
@@ -115,8 +115,8 @@ def _without_empty(table: Table, spare: str) -> Table:
     for number, cells in table.lines:
         kept = [cells[place] for place in named if place < len(cells)]
         extra = [cell for place, cell in enumerate(cells) if place not in named and cell.strip()]
-        if len(kept) == len(header) - 1 and header[-1] == spare:
-            kept.append("")
+        if all(title in spare for title in header[len(kept) :]):
+            kept += [""] * (len(header) - len(kept))
         if len(kept) == len(header) and not extra:
             lines.append((number, kept))
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from holotype.answers.forms import is_form, parse_csv
+from holotype.answers.forms import SPARE_COLUMNS, is_form, parse_csv
 from holotype.answers.label_studio import is_label_studio, parse_label_studio, read_label_studio
 from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError
@@ -17,5 +17,7 @@ def read_answers(path: Path, classes: Sequence[str]) -> list[NewAnswer]:
     """
     if path.suffix.lower() == ".json":
         return read_label_studio(path, classes)
-    table = read_table(path, lambda header: is_form(header) or is_label_studio(header), AnswersError, spare="digest")
+    table = read_table(
+        path, lambda header: is_form(header) or is_label_studio(header), AnswersError, spare=SPARE_COLUMNS
+    )
     return parse_label_studio(table, classes) if is_label_studio(table.header) else parse_csv(table)

@@ -7,11 +7,13 @@ from typing import cast
 from holotype.answers.records import Answer, NewAnswer, Verdict, utc
 from holotype.errors import AnswersError
 from holotype.model.predictions import csv_line
+from holotype.pool.pool import Pool
 from holotype.tables import Table, TextSource, read_table
 
 CSV_COLUMNS = ("id", "class", "answer", "when", "who", "audit", "digest")
-FORM_COLUMNS = ("id", "class", "answer", "digest")
 NEEDED_COLUMNS = ("id", "class", "answer")
+SPARE_COLUMNS = ("path", "digest")  # of a form; who adds a line may leave them out
+FORM_COLUMNS = NEEDED_COLUMNS + SPARE_COLUMNS
 FAULTS_NAMED = 5  # faults of a file that are told at once
 
 # the keys of the page, and what spreadsheets make of yes and no
@@ -22,11 +24,13 @@ _WORDS |= dict.fromkeys(("0", "0.0", "false"), "no")
 def read_csv(source: TextSource) -> list[NewAnswer]:
     """Read answers from a CSV: the columns id, class, answer and, where known, when, who, audit, digest, in any order.
 
+    A column `path`, as a form has it, helps who fills it in, and is not read.
+
     A line without an answer says nothing, as in a form that is filled in half. Commas, semicolons or tabs separate.
 
     Raises `AnswersError` with the first faults when a single line cannot be understood.
     """
-    return parse_csv(read_table(source, is_form, AnswersError, spare=FORM_COLUMNS[-1]))
+    return parse_csv(read_table(source, is_form, AnswersError, spare=SPARE_COLUMNS))
 
 
 def is_form(header: Sequence[str]) -> bool:
@@ -71,11 +75,11 @@ def write_csv(answers: Iterable[Answer | NewAnswer]) -> str:
     return "".join(csv_line(row) for row in [CSV_COLUMNS, *rows])
 
 
-def form_lines(asked: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield the lines of a form that is to be filled in; `asked`: the id of an image, a class, the image's digest."""
+def form_lines(asked: Iterable[tuple[int, str]], pool: Pool) -> Iterator[str]:
+    """Yield the lines of a form that is to be filled in; `asked`: rows of `pool`, each with a class."""
     yield ",".join(FORM_COLUMNS)
-    for name, label, digest in asked:
-        yield csv_line([name, label, "", digest]).rstrip("\r\n")
+    for row, label in asked:
+        yield csv_line([pool.ids[row], label, "", pool.path(row), pool.digest(row)]).rstrip("\r\n")
 
 
 def refuse(name: str, faults: Sequence[str]) -> None:
@@ -103,7 +107,7 @@ def parse_time(text: str) -> datetime | None:
 
 def _checked_header(table: Table) -> list[str]:
     header = [title.casefold() for title in table.header]
-    if len({*header}) != len(header) or not {*NEEDED_COLUMNS} <= {*header} <= {*CSV_COLUMNS}:
+    if len({*header}) != len(header) or not {*NEEDED_COLUMNS} <= {*header} <= {*CSV_COLUMNS, *FORM_COLUMNS}:
         raise AnswersError(
             f"{table.name}: expected the columns {', '.join(NEEDED_COLUMNS)} and, where known, when, who, audit, "
             f"digest; got {', '.join(table.header) or 'an empty file'}. Name them so, with commas between"

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import PoolError, TestSetError
+from holotype.model.predictions import NONE
 from holotype.names import composed
 from holotype.pool.pool import Pool
 from holotype.tables import read_table
 
-ID_COLUMNS = ("index", "id")
+ID_COLUMNS = ("index", "id", "path", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "class")
 VALUES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # the last as spreadsheets write them, in capitals
 IDS_NAMED = 10  # unknown ids that an error names
 
@@ -34,9 +36,11 @@ class TestSet:
 
 
 def read_test_set(path: Path, classes: Sequence[str], pool: Pool) -> TestSet:
-    """Read a CSV with a column `index` (or `id`) and one column of 0 and 1 for each class, in any order.
+    """Read a CSV of labelled images of `pool`.
 
-    It may come from a spreadsheet (`tables.read_table`). A row of zeros is "none". Raises `TestSetError`.
+    It has a column that names the image (`index`, `id`, `path`, `file`, `filename` or `image`) and either one column of
+    0 and 1 for each class, a row of zeros being "none", or a column `label` (or `class`) with a class or "none"; the
+    columns in any order. It may come from a spreadsheet (`tables.read_table`). Raises `TestSetError`.
     """
     table = read_table(path, lambda header: _places(header, classes) is not None, TestSetError)
     if not table.lines and not table.faults:
@@ -46,8 +50,10 @@ def read_test_set(path: Path, classes: Sequence[str], pool: Pool) -> TestSet:
     if table.faults:
         raise TestSetError(f"{path}, {table.faults[0]}")
     codes = [(number, cells[key]) for number, cells in table.lines]
+    one_hot = composed(table.header[columns[0]]) in map(composed, classes)
+    values = _values if one_hot else _values_of_label
     truth = [
-        _values(f"{path}, line {number}", [cells[column].strip() for column in columns], classes)
+        values(f"{path}, line {number}", [cells[column].strip() for column in columns], classes)
         for number, cells in table.lines
     ]
     rows = _rows(path, codes, pool)
@@ -55,12 +61,13 @@ def read_test_set(path: Path, classes: Sequence[str], pool: Pool) -> TestSet:
 
 
 def _columns(path: Path, header: list[str], classes: Sequence[str]) -> tuple[int, list[int]]:
-    """Return the place of the id column, and of each class's column. Raises `TestSetError`."""
+    """Return the place of the id column, and of each class's column, or of that of labels. Raises `TestSetError`."""
     places = _places(header, classes)
     if places is None:
         raise TestSetError(
             f"{path}: expected the columns index (or id), {', '.join(classes)}; got {', '.join(header)}. "
-            "Name one column for each class, exactly as the class is named, with commas between"
+            "Name one column for each class, exactly as the class is named, with commas between; or two columns, "
+            "filename and label, with a class or none as label"
         )
     return places
 
@@ -70,9 +77,12 @@ def _places(header: Sequence[str], classes: Sequence[str]) -> tuple[int, list[in
     forms = [composed(name) for name in header]  # a class may be there in another form of Unicode
     wanted = [composed(name) for name in classes]
     keys = [name for name in forms if name in ID_COLUMNS and name not in wanted]
-    if len(keys) != 1 or sorted(forms) != sorted([*keys, *wanted]):
-        return None
-    return forms.index(keys[0]), [forms.index(name) for name in wanted]
+    if len(keys) == 1 and sorted(forms) == sorted([*keys, *wanted]):
+        return forms.index(keys[0]), [forms.index(name) for name in wanted]
+    labels = [name for name in forms if name in LABEL_COLUMNS and name not in wanted]
+    if len(keys) == len(labels) == 1 and len(forms) == 2:
+        return forms.index(keys[0]), [forms.index(labels[0])]
+    return None
 
 
 def _values(where: str, cells: list[str], classes: Sequence[str]) -> list[int]:
@@ -84,6 +94,14 @@ def _values(where: str, cells: list[str], classes: Sequence[str]) -> list[int]:
         ones = ", ".join(name for name, value in zip(classes, values, strict=True) if value)
         raise TestSetError(f'{where}: expected at most one 1 in a row (all 0 is "none"), got 1 for {ones}')
     return values
+
+
+def _values_of_label(where: str, cells: list[str], classes: Sequence[str]) -> list[int]:
+    label = composed(cells[0])
+    names = [composed(name) for name in classes]
+    if label not in names and label.casefold() != NONE:
+        raise TestSetError(f"{where}: expected one of {', '.join(classes)}, or none, as label; got {cells[0]!r}")
+    return [int(label == name) for name in names]
 
 
 def _rows(path: Path, codes: list[tuple[int, str]], pool: Pool) -> list[int]:

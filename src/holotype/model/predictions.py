@@ -29,6 +29,7 @@ class Predictions:
     similarity     (n,) its cosine in the model space
     promises       what is promised of classes, about the pool that each was drawn from
     digests        (n,) SHA-256 of each image's content, by which it is known whether it is promised; "" where unknown
+    paths          (n,) where each image lies; "" where unknown
     """
 
     ids: Sequence[str]
@@ -39,6 +40,7 @@ class Predictions:
     similarity: NDArray[np.float64]
     promises: Sequence[Promise] = ()
     digests: Sequence[str] = ()
+    paths: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         n, k = len(self.ids), len(self.classes)
@@ -61,6 +63,7 @@ class Predictions:
             self.similarity[index],
             self.promises,
             [self.digests[i] for i in index] if self.digests else (),
+            [self.paths[i] for i in index] if self.paths else (),
         )
 
     @property
@@ -108,6 +111,7 @@ class Predictions:
                 "similarity": float(self.similarity[i]),
                 "reason": f"p({self.classes[best]}) = {self.probabilities[i, best]:.3f} {verb} its threshold "
                 f"{self.thresholds[best]:.3f}; nearest exemplar {self.nearest[i]}, cosine {self.similarity[i]:.3f}",
+                "path": self.paths[i] if self.paths else "",
             }
 
     def to_csv(self) -> str:
@@ -138,13 +142,13 @@ def lines(
 
     `encoding`: what the lines are written in; JSON escapes in its own way what another than UTF-8 may not have.
 
-    "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason;
-    with `promised`, certified behind the label.
+    "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason,
+    path; with `promised`, certified behind the label.
     "table" is for the eye: a control character is escaped, as `\\n` is.
     """
     if layout == "csv":
         names = [*classes, *(f"p_{name}" for name in [*classes, NONE])]
-        yield csv_line(["id", "label", *([CERTIFIED] if promised else []), *names, "margin", "reason"])
+        yield csv_line(["id", "label", *([CERTIFIED] if promised else []), *names, "margin", "reason", "path"])
     for record in records:
         if layout == "jsonl":
             yield json.dumps(record, ensure_ascii=encoding.lower().replace("-", "") != "utf8") + "\n"
@@ -165,7 +169,8 @@ def _table_line(record: Mapping[str, Any]) -> str:
 
 def _cells(record: Mapping[str, Any], count: int, *, promised: bool) -> list[Any]:
     if "error" in record:
-        return [record["id"], *[""] * (2 * count + 3 + promised), f"unreadable: {record['error']}"]
+        why = f"unreadable: {record['error']}"
+        return [record["id"], *[""] * (2 * count + 3 + promised), why, record.get("path", "")]
     probabilities = [f"{value:.6f}" for value in record["probabilities"].values()]
     return [
         record["id"],
@@ -175,6 +180,7 @@ def _cells(record: Mapping[str, Any], count: int, *, promised: bool) -> list[Any
         *probabilities,
         f"{record['margin']:.6f}",
         record["reason"],
+        record["path"],
     ]
 
 

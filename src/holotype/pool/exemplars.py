@@ -11,7 +11,7 @@ from holotype.pool.images import SUFFIXES, decode, read_file
 from holotype.pool.members import split_suffix, why_ignored, why_junk
 from holotype.pool.pool import Pool, digest_of
 
-RESERVED_COLUMNS = frozenset(["id", "index", "label", "margin", "reason"])  # of a test set and of predictions.csv
+RESERVED_COLUMNS = frozenset(["id", "index", "label", "certified", "margin", "reason", "path"])  # of our tables
 OUTSIDE = "file:"  # and a digest: the id of an image that is in no pool
 _PATHS = ("/", "./", "../", "~")
 
@@ -35,7 +35,8 @@ def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar
     """Find each exemplar by pool id or path, in the order of the classes.
 
     A code that begins with `/`, `./`, `../` or `~` is a path, and an id only where it is no file and the very id of an
-    image, as a tar may have them; any other is an id, and a path only where it is no id.
+    image, as a tar may have them; any other is an id, and a path only where it is no id. A file of which the pool has a
+    copy is that image of the pool.
     Raises `ExemplarError` for one that is unknown, unreadable, means two images, or is given for two classes, and
     for a name that no class can have.
     """
@@ -155,7 +156,9 @@ def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
     try:
         row = _row(pool, code)
         data = pool.read(row) if row is not None else read_file(_path(code))
-        if row is not None:
+        if row is None:
+            row = pool.row_of(data)  # a copy of it is in the pool: that is the exemplar, and no member to be found
+        else:
             _refuse_other_file(code, pool.ids[row], data)
         decode(data, fit=64)
     except PoolError as error:

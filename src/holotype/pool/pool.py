@@ -48,6 +48,9 @@ class PieceReader(Reader, Protocol):
 class FileReader(Reader, Protocol):
     """A reader that knows the files which the images lie in."""
 
+    def path(self, row: int, name: str) -> Path:
+        """Return where the image of `row`, which is called `name` there, lies: its file, or its tar and its name."""
+
     def states(self) -> States:
         """Return (n, 5) what the bytes of each row rest on, see `digests.STATE`; as it was when the pool was opened."""
 
@@ -86,6 +89,16 @@ class Pool:
         limits().check_size(self.sizes[row])
         return self._patience.read(lambda: self.reader.read(row))
 
+    def path(self, row: int) -> str:
+        """Return where the image of `row` lies, by which it is joined to other tables: its file's whole path.
+
+        In a tar that is the tar's whole path, a slash, and the member's. It is `printable`, so a name that is no UTF-8
+        is escaped. Where no file is known, it is the image's name alone.
+        """
+        name = self.ids[row] + (self.suffixes[row] if self.suffixes else "")
+        found = self.reader.path(row, name).absolute() if isinstance(self.reader, FileReader) else name
+        return printable(str(found))
+
     @cached_property
     def _patience(self) -> Patience:
         return Patience()
@@ -108,6 +121,14 @@ class Pool:
     def keep_digests(self) -> None:
         """Keep the digests that are known for the next time that the pool is opened."""
         self._digests.keep()
+
+    def row_of(self, content: bytes) -> int | None:
+        """Return the first row of the image with the bytes `content`; None where the pool has no such image.
+
+        Only images of as many bytes are read.
+        """
+        wanted, alike = digest_of(content), [row for row, size in enumerate(self.sizes) if size == len(content)]
+        return next((row for row in alike if self.digest(row) == wanted), None)
 
     @cached_property
     def by_digest(self) -> dict[str, int]:
@@ -244,6 +265,9 @@ class _Files:
     def __init__(self, paths: list[Path], found: Sequence[os.stat_result]) -> None:
         self._paths = paths
         self._states = states_of([FileState.of(one) for one in found])
+
+    def path(self, row: int, name: str) -> Path:  # noqa: ARG002 - a file knows its own
+        return self._paths[row]
 
     def states(self) -> States:
         return self._states

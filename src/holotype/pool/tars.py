@@ -91,6 +91,9 @@ class Tars:
         self.sizes.extend(listing.sizes)
         return listing
 
+    def path(self, row: int, name: str) -> Path:
+        return self._paths[bisect_right(self._starts, row) - 1] / name
+
     def states(self) -> States:
         counts = np.diff([*self._starts, len(self.sizes)])
         states = states_of(self._states).repeat(counts, axis=0)

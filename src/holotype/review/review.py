@@ -228,13 +228,13 @@ class Review:
         """
         for label in labels:
             self._number(label)
-        yield from form_lines(self._asked(n, labels))
+        yield from form_lines(self._asked(n, labels), self.pool)
 
-    def _asked(self, n: int, labels: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    def _asked(self, n: int, labels: Sequence[str]) -> Iterator[tuple[int, str]]:
         for label in labels:
             questions = self.next(n, label)
             self.answers.draw((one.id, label) for one in questions if one.audit)
-            yield from ((one.id, one.label, self.pool.digest(one.row)) for one in questions)
+            yield from ((one.row, one.label) for one in questions)
 
     def summary(self) -> Iterator[str]:
         """Yield a line per class: what was answered and found, what that is worth, and what the audit waits for."""

@@ -118,13 +118,13 @@ class Certification:
     def _covered(self) -> Iterator[Sequence[object]]:
         """The images that are promised, as lines of a table."""
         scored = self.scored
-        yield "id", "class", "probability"
+        yield "id", "class", "probability", "path"
         rows = np.flatnonzero(scored.eligible).tolist()
         labels = certified(self.classifier.promises_, scored.pool.digests(rows))
         for row, label in zip(rows, labels, strict=True):
             if label:
                 probability = scored.probabilities[row, list(scored.classes).index(label)]
-                yield scored.pool.ids[row], label, f"{probability:.6f}"
+                yield scored.pool.ids[row], label, f"{probability:.6f}", scored.pool.path(row)
 
     def lines(self, found: Sequence[Certified], say: Callable[[Promise], str] = str) -> list[str]:
         """Return what a person is told of the last attempt; `say` puts a promise into words."""
@@ -144,8 +144,8 @@ class Certification:
 
     def form(self, found: Sequence[Certified]) -> list[str]:
         """Return the lines of a form of what is to be answered; nothing where that is nothing."""
-        pool, asked = self.scored.pool, self.asked(found)
-        return list(form_lines((pool.ids[row], label, pool.digest(row)) for row, label in asked)) if asked else []
+        asked = self.asked(found)
+        return list(form_lines(asked, self.scored.pool)) if asked else []
 
     def asked(self, found: Sequence[Certified]) -> list[tuple[int, str]]:
         """Return the rows and classes that are to be answered.

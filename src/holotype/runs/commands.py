@@ -171,7 +171,8 @@ def predict_sources(
             continue
         say_left_out(pools[source], progress)
         for record in _predict_pool(classifier, pools[source], progress):
-            yield record | {"id": f"{printable(source)}/{record['id']}"} if several else record
+            where = {"path": pools[source].path(pools[source].rows[record["id"]])}
+            yield record | where | ({"id": f"{printable(source)}/{record['id']}"} if several else {})
 
 
 def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None) -> Iterator[dict[str, Any]]:
@@ -181,11 +182,11 @@ def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None)
 
 
 def _predict_file(classifier: Classifier, path: str) -> Iterator[dict[str, Any]]:
-    name = printable(path)
+    name, where = printable(path), {"path": printable(str(Path(path).absolute()))}
     try:
-        yield from classifier.predict_one(path, name).records()
+        yield from (record | where for record in classifier.predict_one(path, name).records())
     except UnreadableImage as error:
-        yield {"id": name, "error": printable(str(error))}
+        yield {"id": name, "error": printable(str(error))} | where
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class RunFolder:
     settings      every setting, resolved; it comes last, and says that the folder holds a finished run
     unfinished    the settings of a run that has no results yet
     groups        what each image of the pool was taken for, and why
+    found         the members of each class, the surest first
     unreadable    images without a vector, and why
     model         the classifier
     predictions   of the test set; `certified`: the images of the pool that are promised
@@ -55,6 +56,7 @@ class RunFolder:
         self.settings = self.path / SETTINGS
         self.unfinished = self.path / UNFINISHED
         self.groups = self.path / "groups.parquet"
+        self.found = self.path / "found.csv"
         self.unreadable = self.path / "unreadable.csv"
         self.model = self.path / MODEL
         self.predictions = self.path / "predictions.csv"
@@ -77,6 +79,7 @@ class RunFolder:
         """What is of one run, in the order in which it takes its place: without settings a run is not finished."""
         return [
             self.groups,
+            self.found,
             self.unreadable,
             self.model,
             self.predictions,
@@ -115,18 +118,13 @@ class RunFolder:
                 yield
 
     def check(
-        self,
-        settings: Settings,
-        *,
-        force: bool = False,
-        resume: bool = False,
-        called: Callable[[str], str] = str,
+        self, settings: Settings, *, force: bool = False, resume: bool = False, called: Callable[[str], str] = str
     ) -> None:
         """Raise `OutputError` when a run of `settings` may not go here: a finished one is there, or anything else.
 
         called   how a setting is called where it was given
         """
-        given = (one for one in (settings.images, settings.embeddings, settings.test_set) if one is not None)
+        given = filter(None, (settings.images, settings.embeddings, settings.test_set))
         if ours := next((one for one in given if self._is_result(Path(one))), None):
             raise OutputError(
                 f"{ours} is of the results in {self.path}, which new ones replace: copy it elsewhere, or give another "

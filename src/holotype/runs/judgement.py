@@ -1,6 +1,7 @@
 """What a classifier is worth: on a test set, and beside what the groups took rows for that it had not learnt from."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,6 +58,7 @@ def judge(
     features, unreadable = store.take(test_set.ids)
     kept = [place for place, name in enumerate(test_set.ids) if name not in unreadable]
     predictions = classifier.predict_features([test_set.ids[place] for place in kept], features)
+    predictions = replace(predictions, paths=[pool.path(pool.rows[name]) for name in predictions.ids])
     counted = np.array([name not in not_counted for name in predictions.ids], dtype=bool)
     truth = test_set.truth[kept][counted]
     return predictions, evaluate(predictions[counted], truth) if counted.any() else None, unreadable

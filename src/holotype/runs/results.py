@@ -31,6 +31,7 @@ from holotype.settings import HeadName, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
+FOUND_COLUMNS = ("path", "id", "class", "score", "probability", "reason")
 _NAMED = 10  # test rows that are named of those that do not count
 
 
@@ -69,13 +70,13 @@ class Candidate:
             return estimates(self.groups)
         return estimates(self.groups, self.refined.decided)
 
-    def reasons(self) -> list[str]:
-        """Return why each row of the pool was taken for what it was."""
-        found = self.groups.reasons()
-        if self.refined is not None:
-            for row, text in self.refined.words.items():
-                found[row] = text
-        return found
+    def reasons(self, rows: Sequence[int] | None = None) -> list[str]:
+        """Return why `rows`, or each of the pool, were taken for what they were."""
+        found = self.groups.reasons(rows)
+        if self.refined is None:
+            return found
+        places = range(len(found)) if rows is None else rows
+        return [self.refined.words.get(row, text) for row, text in zip(places, found, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -193,20 +194,24 @@ def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
 
 def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
     """Write what a run found into `folder`, but for the report. Raises `OutputError` when it cannot be written."""
-    chosen, rows = result.chosen, result.sweep_rows()
-    _write_groups(folder.groups, pool, result)
-    files.write(folder.unreadable, csv_table(["id", "reason"], unreadable(pool, chosen)))
+    chosen, sweep = result.chosen, result.sweep_rows()
+    probabilities = _probabilities(result)
+    _write_groups(folder.groups, pool, result, probabilities)
+    files.write(folder.found, csv_table(FOUND_COLUMNS, list(_found(pool, result, probabilities))))
+    rows = pool.rows
+    skipped = [(name, why, pool.path(rows[name]) if name in rows else "") for name, why in unreadable(pool, chosen)]
+    files.write(folder.unreadable, csv_table(["id", "reason", "path"], skipped))
     chosen.classifier.save(folder.model)
     if chosen.predictions is not None:
         files.write(folder.predictions, chosen.predictions.to_csv())
     if chosen.tuned is not None:
         files.write(folder.tuning, json.dumps(chosen.tuned.to_json(), indent=1))
-    files.write(folder.sweep, csv_table(list(rows[0]), [list(row.values()) for row in rows]))
+    files.write(folder.sweep, csv_table(list(sweep[0]), [list(row.values()) for row in sweep]))
     metrics = {
         "evaluation": chosen.evaluation.to_json() if chosen.evaluation else None,
         "not_counted": result.not_counted,
         "answers": result.answers.to_json(),
-        "sweep": rows,
+        "sweep": sweep,
         "search": result.search_table(),
         "counts": chosen.classifier.training_.counts,
         "answered": [asdict(one) for one in chosen.classifier.cross_fit_.answered],
@@ -232,8 +237,9 @@ def unreadable(pool: Pool, chosen: Candidate) -> list[tuple[str, str]]:
     return sorted(reasons.items())
 
 
-def _write_groups(path: Path, pool: Pool, result: RunResult) -> None:
-    """Write every pool row: id, class, score, cosine (to the nearest exemplar), probability, decision, reason, part.
+def _write_groups(path: Path, pool: Pool, result: RunResult, probabilities: NDArray[np.float64]) -> None:
+    """Write every pool row: id, class, score, cosine (to the nearest exemplar), probability, decision, reason, part,
+    path.
 
     The score is what was grouped by: an estimated probability, or the cosine. The class is null where nothing was
     decided (doubtful, or without a vector), the probability where the run had no need of the image in the space of its
@@ -258,13 +264,29 @@ def _write_groups(path: Path, pool: Pool, result: RunResult) -> None:
             "nearest_class": pa.array(nearest.tolist(), pa.string()),
             "score": pa.array(groups.scores[own], from_pandas=True),
             "cosine": pa.array(np.where(cosine < -1.5, np.nan, cosine), from_pandas=True),
-            "probability": pa.array(_probabilities(result), from_pandas=True),
+            "probability": pa.array(probabilities, from_pandas=True),
             "decision": groups.decision.tolist(),
             "reason": chosen.reasons(),
             "part": pa.array(_parts(pool, chosen).tolist(), pa.string()),
+            "path": [pool.path(row) for row in range(len(pool))],
         }
     )
     files.write(path, lambda file: pq.write_table(table, file))
+
+
+def _found(pool: Pool, result: RunResult, probabilities: NDArray[np.float64]) -> Iterator[Sequence[Any]]:
+    """The members of each class, the surest first: what `summary` counts."""
+    groups = result.chosen.groups
+    for k, name in enumerate(groups.classes):
+        rows = groups.found(k)
+        rows = rows[np.argsort(-groups.scores[rows, k], kind="stable")]
+        for row, reason in zip(rows.tolist(), result.chosen.reasons(rows.tolist()), strict=True):
+            score, probability = (_digits(value) for value in (groups.scores[row, k], probabilities[row]))
+            yield pool.path(row), pool.ids[row], name, score, probability, reason
+
+
+def _digits(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"
 
 
 def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:
