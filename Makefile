@@ -34,8 +34,8 @@ browser:
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
 
 demo: setup
-	$(VENV)/bin/python -m examples.emoji --variant small --out $(DEMO)/emoji
-	$(VENV)/bin/python -m examples.emoji.job $(DEMO)/emoji $(DEMO)/run
+	$(VENV)/bin/python -m examples.emoji --variant small --no-embeddings --out $(DEMO)/emoji
+	$(VENV)/bin/python -m examples.emoji.story $(DEMO)/emoji $(DEMO)
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache

@@ -20,7 +20,7 @@ from emoji.drawings import Drawing, load
 from emoji.errors import EmojiError
 from emoji.naming import class_of
 from emoji.rendering import Sitting, render
-from emoji.tables import LOOK_ALIKES, choose_exemplars
+from emoji.tables import EXEMPLAR_ARTIST, LOOK_ALIKES, MORE_ARTISTS, choose_exemplars
 
 CIRCLE = '<circle cx="4" cy="4" r="4" fill="red"/>'
 SETTINGS = build.Settings("full", seed=0, sides=(16, 32))
@@ -33,16 +33,17 @@ def drawing(name: str, artist: str = "noto", body: str = CIRCLE) -> Drawing:
 
 
 def few_drawings() -> list[Drawing]:
-    """Just enough for the exemplars and the 100 test rows."""
-    plain = [drawing(name) for name in plan.CLASSES]
+    """Just enough for the exemplars and the 200 test rows."""
+    plain = [drawing(name, artist) for name in plan.CLASSES for artist in (EXEMPLAR_ARTIST, *MORE_ARTISTS)]
     toned = [
-        drawing(f"{who}-{name}-{tone}", "fluent-emoji")
+        drawing(f"{who}-{name}-{tone}", artist)
         for name in plan.CLASSES
+        for artist in ("fluent-emoji", "fluent-emoji-flat", "noto")
         for who in ("man", "woman")
         for tone in TONES
     ]
-    alike = [drawing(name, f"artist-{i}") for name in LOOK_ALIKES for i in range(4)]
-    return [*plain, *toned, *alike, *(drawing(f"thing-{i}x") for i in range(60))]
+    alike = [drawing(name, f"artist-{i}") for name in LOOK_ALIKES for i in range(6)]
+    return [*plain, *toned, *alike, *(drawing(f"thing-{i}x") for i in range(100))]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -163,11 +164,16 @@ def test_a_build_has_the_reference_shape_and_a_failed_drawing_shifts_no_row(tmp_
         name: ("noto", name) for name in plan.CLASSES
     }
     test_rows = rows(tmp_path / "test_set.csv")
-    assert len({row["index"] for row in test_rows}) == 100
-    assert not {int(row["index"]) for row in test_rows} & set(exemplars.values())
+    assert len({row["index"] for row in test_rows}) == 200
+    more = rows(tmp_path / "more_exemplars.csv")
+    assert {
+        (row["class"], labels[int(row["index"])]["artist"], labels[int(row["index"])]["drawing"]) for row in more
+    } == {(name, artist, name) for name in plan.CLASSES for artist in MORE_ARTISTS}
+    given = {*exemplars.values(), *(int(row["index"]) for row in more)}
+    assert not {int(row["index"]) for row in test_rows} & given
     assert {name: sum(int(row[name]) for row in test_rows) for name in plan.CLASSES} == {
-        "mage": 10,
-        "vampire": 8,
+        "mage": 30,
+        "vampire": 25,
         "superhero": 0,
     }
     for row in test_rows:
@@ -178,15 +184,15 @@ def test_a_build_has_the_reference_shape_and_a_failed_drawing_shifts_no_row(tmp_
 
 def test_variants(monkeypatch: pytest.MonkeyPatch) -> None:
     drawings = few_drawings()
-    monkeypatch.setattr(plan, "SMALL_COUNT", 50)
-    monkeypatch.setattr(plan, "REFERENCE_COUNT", 300)
+    monkeypatch.setattr(plan, "SMALL_COUNT", 150)
+    monkeypatch.setattr(plan, "REFERENCE_COUNT", 700)
     small = plan.choose(drawings, "small", seed=0)
-    assert len(small) == len(set(small)) == 50
+    assert len(small) == len(set(small)) == 150
     assert {d for d in drawings if d.class_name in plan.CLASSES} <= set(small)
     assert small == plan.choose(drawings, "small", seed=0) != plan.choose(drawings, "small", seed=1)
     reference = plan.choose(drawings, "reference", seed=0)
-    assert len(reference) == 300
-    assert {reference.count(d) for d in drawings} == {300 // len(drawings), 300 // len(drawings) + 1}
+    assert len(reference) == 700
+    assert {reference.count(d) for d in drawings} == {700 // len(drawings), 700 // len(drawings) + 1}
 
 
 def test_without_its_plain_drawing_a_class_has_no_exemplar() -> None:

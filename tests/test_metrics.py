@@ -126,6 +126,21 @@ def test_intervals_hold_the_value_and_repeat() -> None:
             assert score.low < score.high
 
 
+def test_the_mean_over_classes_has_an_interval_where_each_of_them_has_one() -> None:
+    predictions, truth = make_random(100)
+    found = evaluate(predictions, truth)
+    for metric in ("f1", "average_precision", "roc_auc"):
+        mean, parts = found.macro[metric], [one.score(metric) for one in found.classes[:-1]]
+        assert mean.low < mean.value < mean.high
+        assert mean.high - mean.low < np.mean([one.high - one.low for one in parts])  # their errors are not all one way
+    assert math.isnan(found.macro["precision"].low)
+    truth[np.flatnonzero(truth[:, 0])[3:], 0] = 0  # too few of one class
+    assert math.isnan(evaluate(predictions, truth).macro["f1"].low)
+    truth[:, 0] = 0  # none at all: the mean is over the others, and so is its interval
+    assert evaluate(predictions, truth).macro["f1"].low > 0
+    assert evaluate(predictions, truth).to_json()["macro"]["f1_interval"]
+
+
 def test_intervals_cover_the_true_auc() -> None:
     """Two normals one apart have AUC Phi(1 / sqrt 2) = 0.7602; 95% intervals mostly hold it."""
     held = 0

@@ -207,7 +207,7 @@ def test_suggest_does_not_say_which_question_is_of_the_audit_and_the_log_knows(r
     filled = [dict(row, answer="yes") for row in csv.DictReader(lines)]
     path = tmp_path / "filled.csv"
     with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, ["id", "class", "answer", "digest"])
+        table = csv.DictWriter(file, lines[0].split(","))
         table.writeheader()
         table.writerows(filled)
     assert review.read(path) == 12

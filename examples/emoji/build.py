@@ -27,10 +27,10 @@ from .plan import choose
 from .rendering import Picture, Sitting, render_all
 from .sources import SOURCES, Source, cache_folder, fetch
 
-RECIPE = 1  # raise it when the same settings would give other files
+RECIPE = 2  # raise it when the same settings would give other files
 MARK = "build.json"  # written last: without it a folder is not finished
 # A new build removes all of these first; embeddings.npy belongs to the images that it was made from.
-OUTPUTS = (MARK, "images.tar", "labels.csv", "exemplars.csv", "test_set.csv", "embeddings.npy")
+OUTPUTS = (MARK, "images.tar", "labels.csv", "exemplars.csv", "more_exemplars.csv", "test_set.csv", "embeddings.npy")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,13 @@ def is_built(out: Path, settings: Settings) -> bool:
 def build_from(chosen: Sequence[Drawing], out: Path, settings: Settings) -> Gallery:
     """Render `chosen` in order and write every file of the reference shape to `out`."""
     gallery = render_to(out, chosen, settings)
-    exemplars = tables.choose_exemplars(gallery.drawings)
-    tables.write_exemplars(out / "exemplars.csv", exemplars)
-    rows = tables.choose_test_rows(gallery.drawings, exemplars, settings.seed)
+    first, *more = (
+        tables.choose_exemplars(gallery.drawings, artist) for artist in (tables.EXEMPLAR_ARTIST, *tables.MORE_ARTISTS)
+    )
+    tables.write_exemplars(out / "exemplars.csv", first)
+    tables.write_exemplars(out / "more_exemplars.csv", *more)
+    given = [row for each in (first, *more) for row in each.values()]
+    rows = tables.choose_test_rows(gallery.drawings, given, settings.seed)
     tables.write_test_set(out / "test_set.csv", gallery.drawings, rows)
     write_mark(out, gallery, settings)
     return gallery

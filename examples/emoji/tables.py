@@ -11,9 +11,10 @@ from .errors import EmojiError
 from .plan import CLASSES
 
 EXEMPLAR_ARTIST = "noto"
-TEST_ROWS = 100
-POSITIVES = {"mage": 10, "vampire": 8, "superhero": 0}  # one class has none, as in the reference job
-LOOK_ALIKE_ROWS = 30
+MORE_ARTISTS = ("openmoji", "twemoji")  # whose plain drawings are two more exemplars of each class
+TEST_ROWS = 200
+POSITIVES = {"mage": 30, "vampire": 25, "superhero": 0}  # one class has none, as in the reference job
+LOOK_ALIKE_ROWS = 50
 LOOK_ALIKES = ("elf", "fairy", "genie", "guard", "merperson", "ninja", "prince", "supervillain", "zombie")
 
 
@@ -23,33 +24,33 @@ def write_labels(path: Path, drawings: Sequence[Drawing]) -> None:
     _write_csv(path, ("index", "class", "artist", "drawing"), rows)
 
 
-def choose_exemplars(drawings: Sequence[Drawing]) -> dict[str, int]:
-    """Return the first image of each class's plain drawing (noto's `mage`, `vampire`, `superhero`).
+def choose_exemplars(drawings: Sequence[Drawing], artist: str = EXEMPLAR_ARTIST) -> dict[str, int]:
+    """Return the first image of each class's plain drawing (the artist's `mage`, `vampire`, `superhero`).
 
     Raises `EmojiError` when a class has no such drawing.
     """
     first = {(drawing.artist, drawing.name): i for i, drawing in reversed(list(enumerate(drawings)))}
-    missing = [name for name in CLASSES if (EXEMPLAR_ARTIST, name) not in first]
+    missing = [name for name in CLASSES if (artist, name) not in first]
     if missing:
         raise EmojiError(
-            f"expected {EXEMPLAR_ARTIST}'s drawings of {', '.join(CLASSES)} as exemplars, but there is no "
+            f"expected {artist}'s drawings of {', '.join(CLASSES)} as exemplars, but there is no "
             f"{', '.join(missing)} among the {len(drawings)} rendered ones"
         )
-    return {name: first[EXEMPLAR_ARTIST, name] for name in CLASSES}
+    return {name: first[artist, name] for name in CLASSES}
 
 
-def write_exemplars(path: Path, exemplars: dict[str, int]) -> None:
-    """Write `class,index`, one row for each class."""
-    _write_csv(path, ("class", "index"), exemplars.items())
+def write_exemplars(path: Path, *exemplars: dict[str, int]) -> None:
+    """Write `class,index`, a row for each exemplar of each class."""
+    _write_csv(path, ("class", "index"), [row for each in exemplars for row in each.items()])
 
 
-def choose_test_rows(drawings: Sequence[Drawing], exemplars: dict[str, int], seed: int) -> list[int]:
-    """Return 100 images: positives of two classes, look-alikes, and any others; the third class is left out.
+def choose_test_rows(drawings: Sequence[Drawing], exemplars: Iterable[int], seed: int) -> list[int]:
+    """Return 200 images: positives of two classes, look-alikes, and any others; the third class is left out.
 
-    No image shows the same drawing as an exemplar.
+    No image shows the same drawing as one of the `exemplars`.
     """
     rng = np.random.default_rng([seed, len(drawings)])
-    taken = {drawings[i] for i in exemplars.values()}
+    taken = {drawings[i] for i in exemplars}
     classes = {i: drawing.class_name for i, drawing in enumerate(drawings) if drawing not in taken}
     rows: list[int] = []
     for name, count in POSITIVES.items():

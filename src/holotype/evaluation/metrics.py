@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from holotype.model.predictions import NONE, Predictions
 
 METRICS = ("precision", "recall", "f1", "average_precision", "roc_auc")
+BOOTSTRAPPED = ("f1", "average_precision", "roc_auc")  # what intervals are given for
 NO_POSITIVE = "no positive row in the test set"
 NO_NEGATIVE = "no negative row in the test set"
 NOT_PREDICTED = "no row was given this class"
@@ -148,13 +149,14 @@ def evaluate(predictions: Predictions, truth: NDArray[Any], *, seed: int = 0) ->
         raise ValueError(f"expected truth of shape {shape} with at least one row, got {truth.shape}")
     actual, given = _with_none(truth), _with_none(predictions.vectors)
     names = [*predictions.classes, NONE]
-    spreads = _bootstrap(actual, given, predictions.probabilities, seed)
+    draws = _bootstrap(actual, given, predictions.probabilities, seed)
+    spreads = [_ends(draws[:, k]) for k in range(len(names))]
     results = tuple(
         _class_result(name, actual[:, k], given[:, k], predictions.probabilities[:, k], spreads[k])
         for k, name in enumerate(names)
     )
     confusion = actual.astype(np.int64).T @ given.astype(np.int64)
-    macro = {metric: _macro(results[:-1], metric) for metric in METRICS}
+    macro = {metric: _macro(results[:-1], metric, draws) for metric in METRICS}
     return Evaluation(
         rows=len(truth),
         classes=results,
@@ -223,7 +225,7 @@ def _interval(score: Score, ends: Floats, weak: str) -> Score:
 
 
 def _bootstrap(actual: NDArray[np.bool_], given: NDArray[np.bool_], chances: Floats, seed: int) -> Floats:
-    """Return (K + 1, 3, 2): the 2.5% and 97.5% points of F1, average precision and ROC AUC of each class."""
+    """Return (B, K + 1, 3) of `BOOTSTRAPPED` for each class in each draw; nan where it has no interval."""
     n, width = actual.shape
     rng, draws = np.random.default_rng(seed), np.full((DRAWS, width, 3), np.nan)
     step = max(1, CELLS // n)
@@ -233,10 +235,14 @@ def _bootstrap(actual: NDArray[np.bool_], given: NDArray[np.bool_], chances: Flo
         for k in range(width):
             if not _too_few(int(actual[:, k].sum()), n):
                 draws[block, k] = _resampled(counts, actual[:, k], given[:, k], chances[:, k])
-    ends = np.full((width, 3, 2), np.nan)
-    for k in np.flatnonzero(np.isfinite(draws).any(axis=(0, 2))).tolist():
-        ends[k] = np.nanquantile(draws[:, k], [0.025, 0.975], axis=0).T
-    return ends
+    return draws
+
+
+def _ends(draws: Floats) -> Floats:
+    """Return (..., 2): the 2.5% and 97.5% points of (B, ...) draws; nan where none is defined."""
+    if not np.isfinite(draws).any():
+        return np.full((*draws.shape[1:], 2), np.nan)
+    return np.moveaxis(np.nanquantile(draws, [0.025, 0.975], axis=0), 0, -1)
 
 
 def _resampled(counts: Floats, actual: NDArray[np.bool_], given: NDArray[np.bool_], chances: Floats) -> Floats:
@@ -257,13 +263,17 @@ def _resampled(counts: Floats, actual: NDArray[np.bool_], given: NDArray[np.bool
     return np.column_stack([f1, average, area])
 
 
-def _macro(results: Iterable[ClassResult], metric: str) -> tuple[Score, int]:
-    """Return the mean over the defined cells, and how many these are."""
+def _macro(results: Iterable[ClassResult], metric: str, draws: Floats) -> tuple[Score, int]:
+    """Return the mean over the defined cells, and how many these are; with an interval where each of them has one."""
     scores = [result.score(metric) for result in results]
-    defined = [score.value for score in scores if not score.reason]
+    defined = [k for k, score in enumerate(scores) if not score.reason]
     if not defined:
         return Score(math.nan, "undefined for every class"), 0
-    return Score(float(np.mean(defined))), len(defined)
+    mean = Score(float(np.mean([scores[k].value for k in defined])))
+    if metric in BOOTSTRAPPED and all(math.isfinite(scores[k].low) for k in defined):
+        low, high = _ends(draws[:, defined, BOOTSTRAPPED.index(metric)].mean(axis=1))
+        mean = replace(mean, low=float(low), high=float(high))
+    return mean, len(defined)
 
 
 def _micro(confusion: Integers) -> dict[str, Score]:
