@@ -31,4 +31,5 @@ html_static_path = ["_site/static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = False  # a summary is fetched, and a browser fetches nothing from a disk
 html_theme_options = {"navigation_with_keys": True}

@@ -60,7 +60,7 @@ def reference() -> Iterator[str]:
     for name in group.list_commands(typer.Context(group)):
         command = group.commands[name]
         context = typer.Context(command, info_name=f"holotype {name}")
-        yield from ["", f"## {name}", "", *command.help.strip().splitlines(), ""]
+        yield from ["", f"## {name}", "", *escaped(command.help.strip()).splitlines(), ""]
         yield from [
             f"```{{program}} holotype {name}",
             "```",
@@ -72,4 +72,10 @@ def reference() -> Iterator[str]:
         for parameter in command.params:
             called, text = parameter.get_help_record(context)
             called = re.sub(r"<list\[(\w+)\]>", r"<\1>", called).replace(" / ", ", ").strip()
-            yield from [f"````{{option}} {called}", text.strip(), "````", ""]
+            yield from [f"````{{option}} {called}", escaped(text.strip()), "````", ""]
+
+
+def escaped(text: str) -> str:
+    """Return plain text as Markdown; what is in backticks is code in both."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([\\<*_\[{])", r"\\\1", part) for part in parts)
