@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 NAMED = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")  # of the aligned lines the first: `ids   (n,) str`
+_ARRAY = re.compile(r"~?[\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[([~\w.]+)\]\]")  # as types print it
 DRAWN = ("├", "└", "│")  # a tree of text
 
 
@@ -32,17 +33,22 @@ def process(_: Sphinx, what: str, _name: str, documented: Any, _options: Any, li
 def signature(
     _: Sphinx, _what: str, _name: str, documented: Any, _options: Any, arguments: str | None, result: str | None
 ) -> tuple[str | None, str | None]:
-    """Return a signature as it is read; that of settings is in their list."""
-    if isinstance(documented, type) and issubclass(documented, BaseModel | Exception):
+    """Return a signature as it is read: of a class the names and defaults, as its docstring says what each is."""
+    if not isinstance(documented, type):
+        return arguments and plain(arguments), result and plain(result)
+    if issubclass(documented, BaseModel | Exception) or getattr(documented, "_is_protocol", False):
         return "", None
-    return arguments and plain(arguments), result and plain(result)
+    names = [
+        one.name if one.default is one.empty else f"{one.name}={shown(one.default)}"
+        for one in inspect.signature(documented).parameters.values()
+    ]
+    keyword = any(one.kind is one.KEYWORD_ONLY for one in inspect.signature(documented).parameters.values())
+    return f"({', '.join(['*', *names] if keyword else names)})", None
 
 
 def plain(types: str) -> str:
-    """Return types without what only a validator needs."""
-    types = re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", types)
-    types = re.sub(r"(?:ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\])", r"NDArray[\1]", types)
-    return re.sub(r"Sequence\[int\] \| NDArray\[signedinteger\[_64Bit\]\]", "Sequence[int] | NDArray[int64]", types)
+    """Return types with the short name of an array."""
+    return _ARRAY.sub(r"NDArray[\1]", types)
 
 
 def converted(lines: Sequence[str]) -> Iterator[str]:
@@ -91,7 +97,9 @@ def settings(model: type[BaseModel], lines: Sequence[str]) -> Iterator[str]:
 
 def shown(default: Any) -> str:
     """Return a default as it is read."""
-    return f"{type(default).__name__}()" if isinstance(default, BaseModel) else repr(default)
+    if isinstance(default, BaseModel):
+        return f"{type(default).__name__}()"
+    return "..." if callable(default) or "<" in repr(default) else repr(default)
 
 
 def drawn(lines: Sequence[str]) -> Iterator[str]:
