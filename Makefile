@@ -1,5 +1,6 @@
 # make demo   sets up everything and runs the main job on real drawings
 # make test   sets up everything and passes lint, types and tests
+# make docs   sets up everything and builds the documentation as a site: build/docs/index.html
 # make setup  prepares .venv; quick when nothing changed
 # make browser  installs Debian's chromium, which the tests of the review page drive, where it is missing
 
@@ -8,8 +9,9 @@ VENV := .venv
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 DEMO := demo
+SITE := build/docs
 
-.PHONY: setup test demo browser clean
+.PHONY: setup test docs demo browser clean
 
 setup: $(STAMP)
 
@@ -23,6 +25,10 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt
 
 test: setup browser
 	scripts/check
+
+# Anew each time, as pages are made of the code too; a warning is an error.
+docs: setup
+	$(VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs $(SITE)
 
 # The tests drive the distribution's browser, so that none is downloaded.
 browser:
@@ -38,4 +44,4 @@ demo: setup
 	$(VENV)/bin/python -m examples.emoji.story $(DEMO)/emoji $(DEMO)
 
 clean:
-	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) build .mypy_cache .pytest_cache .ruff_cache
