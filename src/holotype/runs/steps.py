@@ -1,0 +1,55 @@
+"""What to do with a finished run: the same commands on the terminal and in the report."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holotype.names import command
+from holotype.runs.findings import Finding
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A command as a shell takes it, and what it is good for; what is in capitals is to be put in."""
+
+    name: str
+    command: str
+    purpose: str
+
+
+def next_steps(out: Path | str, *, tested: bool) -> Iterator[NextStep]:
+    """Yield what to do with the run in `out`: look at it, then use it; `tested`: whether it has a test set."""
+    yield NextStep(
+        "review",
+        command("review", out, "--open"),
+        "Look the groups over, page by page: two minutes of answers per class find more images, put right what is "
+        "wrong, and say how good the groups are.",
+    )
+    yield NextStep("predict", f"{command('predict', out)} IMAGES", "Have the model say what other images show.")
+    yield NextStep(
+        "certify",
+        f"{command('certify', out)} --class NAME",
+        "Have a precision promised that holds with 95 % confidence; about 60 answers.",
+    )
+    if not tested:
+        yield NextStep(
+            "test set",
+            f"{command('run', out)} --test-set FILE.csv",
+            "Measure the model: a CSV with a column index and a column of 0 and 1 for each class. Without one, "
+            "nothing here says how often the model is right.",
+        )
+
+
+def advice(finding: Finding) -> str:
+    """Return what would help a class most, in a sentence."""
+    if not finding.found:
+        return "Give another exemplar: one that looks more like what the pool has of it."
+    if finding.audit is not None and finding.audit.whole:
+        return "Nothing is left to look at; another exemplar may find what is missing."
+    if finding.audit is not None and finding.audit.low is not None:
+        return "More answers raise what is proven; certify promises it."
+    if finding.estimate is not None and finding.estimate.strength == "weak":
+        return "Look at these first: another exemplar or a few answers help most here."
+    if finding.doubtful:
+        return "Look through them, and decide on the doubtful: review asks about both."
+    return "Look through them: review asks about the surest and the likeliest others."
