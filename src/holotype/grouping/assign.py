@@ -104,8 +104,8 @@ def loose_classes(groups: Groups) -> list[str]:
     if groups.ranking is None:
         return []
     return [
-        f"the pool may hold nothing like the exemplars of {name!r}: {said_of_connections(groups.ranking, k)}, so most of "
-        "what it found may well be wrong; look at that, and at the exemplars"
+        f"the pool may hold nothing like the exemplars of {name!r}: {said_of_connections(groups.ranking, k)}, so most "
+        "of what it found may well be wrong; look at that, and at the exemplars"
         for k, name in enumerate(groups.classes)
         if groups.ranking.loose[k] and len(groups.found(k))
     ]

@@ -7,6 +7,8 @@ from pathlib import Path
 from holotype.names import command
 from holotype.runs.findings import Finding
 
+_POOR = 0.5  # F1 on a test set below which it is said
+
 
 @dataclass(frozen=True)
 class NextStep:
@@ -42,14 +44,18 @@ def next_steps(out: Path | str, *, tested: bool) -> Iterator[NextStep]:
 
 def advice(finding: Finding) -> str:
     """Return what would help a class most, in a sentence."""
-    if not finding.found:
-        return "Give another exemplar: one that looks more like what the pool has of it."
-    if finding.audit is not None and finding.audit.whole:
-        return "Nothing is left to look at; another exemplar may find what is missing."
-    if finding.audit is not None and finding.audit.low is not None:
-        return "More answers raise what is proven; certify promises it."
-    if finding.estimate is not None and finding.estimate.strength == "weak":
-        return "Look at these first: another exemplar or a few answers help most here."
-    if finding.doubtful:
-        return "Look through them, and decide on the doubtful: review asks about both."
-    return "Look through them: review asks about the surest and the likeliest others."
+    audit, tested, estimate = finding.audit, finding.tested, finding.estimate
+    advised = {
+        "Give another exemplar: one that looks more like what the pool has of it.": not finding.found,
+        "The test set shows it in other ways than were found: exemplars of those, or answers, help most.": (
+            tested is not None and not tested.f1.reason and tested.f1.value < _POOR
+        ),
+        "Nothing is left to look at; another exemplar may find what is missing.": audit is not None and audit.whole,
+        "More answers raise what is proven; certify promises it.": audit is not None and audit.low is not None,
+        "Look at these first: another exemplar or a few answers help most here.": (
+            estimate is not None and estimate.strength == "weak"
+        ),
+        "Look through them, and decide on the doubtful: review asks about both.": finding.doubtful > 0,
+    }
+    others = "Look through them: review asks about the surest and the likeliest others."
+    return next((sentence for sentence, holds in advised.items() if holds), others)

@@ -152,7 +152,9 @@ def _facts(settings: Settings, chosen: Candidate) -> Iterator[Fact]:
         "found for each class" if automatic else f"cosine {chosen.threshold}",
         "where each class stands apart best" if automatic else "as it was given",
     )
-    yield Fact("Imbalance", f"met by {met[settings.fit.balance]}", "so that a rare class counts as much as a common one")
+    yield Fact(
+        "Imbalance", f"met by {met[settings.fit.balance]}", "so that a rare class counts as much as a common one"
+    )
     copies = sum(why == COPY for why in training.dropped.values())
     if tested := len(training.dropped) - copies:
         yield Fact("Kept out of training", tested, "images of the test set, and what is nearly the same")

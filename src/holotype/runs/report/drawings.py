@@ -30,7 +30,7 @@ def draw_scores(scores: NDArray[np.float64], threshold: float, *, estimated: boo
     if not len(shown):
         return _markup("")
     ends = [float(shown.min()), float(shown.max()), *([threshold] if 0 <= threshold <= 1 else [])]
-    low, high = min(ends), max(max(ends), min(ends) + 1e-3)
+    low, high = min(ends), max(*ends, min(ends) + 1e-3)
     counts, edges = np.histogram(shown, np.linspace(low, high, _BARS + 1))
     top = math.log1p(int(counts.max()))
     heights = [_HIGH * math.log1p(count) / top for count in counts.tolist()]
@@ -87,7 +87,9 @@ def look(k: int, count: int) -> str:
 
 def draw_sample(style: str) -> "Markup":
     """Return a piece of a line, for a legend."""
-    return _markup(f'<svg class="sample" viewBox="0 0 24 8" aria-hidden="true"><path class="{style}" d="M0 4H24"/></svg>')
+    return _markup(
+        f'<svg class="sample" viewBox="0 0 24 8" aria-hidden="true"><path class="{style}" d="M0 4H24"/></svg>'
+    )
 
 
 def _curve(points: NDArray[np.float64], style: str, *, steps: bool) -> str:
@@ -96,7 +98,7 @@ def _curve(points: NDArray[np.float64], style: str, *, steps: bool) -> str:
     kept = points[np.unique(np.linspace(0, len(points) - 1, _POINTS).round().astype(int))]
     places = [(_n(x * _SIDE), _n((1 - y) * _SIDE)) for x, y in kept.tolist()]
     (x, y), *rest = places
-    path = f"M{x} {y}" + "".join(f"V{down}H{across}" if steps else f"L{across} {down}" for across, down in rest)
+    path = f"M{x} {y}" + "".join(f"H{across}V{down}" if steps else f"L{across} {down}" for across, down in rest)
     return f'<path class="{style}" d="{path}"/>'
 
 

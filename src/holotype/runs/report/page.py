@@ -54,7 +54,9 @@ def render(content: ReportContent, figures: list[str] | None = None) -> str:
         "isolated": isolating(content.classes),
     }
     environment.globals |= {"advice": advice, "first_few": first_few, "sample": draw_sample, "look": look}
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(
+        "report.html.j2"
+    ).render(
         content=content,
         style=Markup(style),  # noqa: S704 - it is a file of this package
         policy=_policy(style),
@@ -77,6 +79,7 @@ def render(content: ReportContent, figures: list[str] | None = None) -> str:
         folded=len(content.classes) > FOLDED,
         cards=len(content.classes) <= CARDS,
         listed=LISTED,
+        compared=[run for i, run in enumerate(content.sweep) if i < LISTED or run.get("chosen")],
         sweep_columns=sweep_columns(content.sweep),
         overlaps=_overlaps(content.search),
     )
