@@ -22,6 +22,7 @@ from holotype.runs.steps import NextStep, next_steps
 from holotype.settings import Settings
 
 _POOR = 0.1  # estimated precision below which the report warns of a group
+_TITLED = 6  # classes that the title names
 _LONGEST = 40_000  # characters of the settings that are shown
 
 
@@ -88,8 +89,9 @@ class ReportContent:
 
     @property
     def title(self) -> str:
-        """The classes, or the first of many."""
-        return f"{first_few(self.classes)}, or none"
+        """The classes, or how many there are."""
+        few = len(self.classes) <= _TITLED
+        return f"{first_few(self.classes, _TITLED) if few else f'{len(self.classes):,} classes'}, or none"
 
 
 def report_content(settings: Settings, pool: Pool, result: RunResult) -> ReportContent:

@@ -43,7 +43,7 @@ def render(content: ReportContent, figures: list[str] | None = None) -> str:
     from markupsafe import Markup
 
     style = resources.files(_PACKAGE).joinpath("report.css").read_text(encoding="utf-8")
-    environment, evaluation = templates(_PACKAGE), content.evaluation
+    environment, evaluation, layout = templates(_PACKAGE), content.evaluation, layout_for(len(content.classes))
     environment.filters |= {
         "cell": table_cell,
         "score": said_of_score,
@@ -72,10 +72,10 @@ def render(content: ReportContent, figures: list[str] | None = None) -> str:
         curves={what: draw_curves(evaluation.classes, what) for what in ("roc", "pr")} if evaluation else {},
         histograms=[
             draw_scores(content.scores[:, k], limit, estimated=content.measure != "Cosine")
-            for k, limit in enumerate(content.thresholds.tolist()[:SECTIONS])
+            for k, limit in enumerate(content.thresholds.tolist()[: SECTIONS if layout.zoom else 0])
         ],
         numbered=class_names(content.classes) != [plain_name(name) for name in content.classes],
-        layout=layout_for(len(content.classes)),
+        layout=layout,
         folded=len(content.classes) > FOLDED,
         cards=len(content.classes) <= CARDS,
         listed=LISTED,
