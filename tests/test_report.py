@@ -17,13 +17,13 @@ from PIL import Image
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.grouping.groups import ClassThreshold
 from holotype.model.predictions import Predictions
-from holotype.runs.findings import Finding
+from holotype.runs.findings import ClassFinding
 from holotype.runs.folder import RunFolder
 from holotype.runs.report.content import Fact, ReportContent, Trained
 from holotype.runs.report.drawings import draw_curves, draw_scores
 from holotype.runs.report.figures import class_names, draw_figures
 from holotype.runs.report.page import render, write_report
-from holotype.runs.report.sheets import ClassSheet, Picture
+from holotype.runs.report.sheets import ClassSheet, SheetPicture
 from holotype.runs.steps import next_steps
 
 FIGURES = ["confusion", "precision_recall", "roc", "score_histogram", "sweep"]
@@ -58,16 +58,16 @@ def make_jpeg(colour: str) -> bytes:
     return buffer.getvalue()
 
 
-def make_finding(name: str, evaluation: Evaluation | None = None) -> Finding:
+def make_finding(name: str, evaluation: Evaluation | None = None) -> ClassFinding:
     threshold = ClassThreshold(0.61, 0.5, "the valley of the scores", provisional=True)
     tested = next((one for one in evaluation.classes if one.name == name), None) if evaluation else None
-    return Finding(name, 1234, 56, "cosine", threshold, tested=tested)
+    return ClassFinding(name, 1234, 56, "cosine", threshold, tested=tested)
 
 
-def make_sheet(one: Finding) -> ClassSheet:
+def make_sheet(one: ClassFinding) -> ClassSheet:
     colours = ("red", "green", "blue")
-    images = [Picture(f"id{i}", f"cosine 0.{i}", make_jpeg(colour)) for i, colour in enumerate(colours)]
-    first, strip = [Picture("first", "exemplar", make_jpeg("black"))], [make_jpeg("red")]
+    images = [SheetPicture(f"id{i}", f"cosine 0.{i}", make_jpeg(colour)) for i, colour in enumerate(colours)]
+    first, strip = [SheetPicture("first", "exemplar", make_jpeg("black"))], [make_jpeg("red")]
     return ClassSheet(one, first, 1, make_jpeg("black"), strip, images, images, [], ["The group is fair."])
 
 
@@ -335,7 +335,7 @@ HEBREW = "\u05e8\u05e2 12"
 def test_names_from_right_to_left_keep_their_direction_to_themselves() -> None:
     """Without `bdi` the figure behind such a name is read as a part of it, and stands on its other side."""
     picture = make_jpeg("red")
-    one = Picture(HEBREW, f"0.9 found as {HEBREW}", picture, f"/a/{HEBREW}.jpg", "file:///a/x.jpg")
+    one = SheetPicture(HEBREW, f"0.9 found as {HEBREW}", picture, f"/a/{HEBREW}.jpg", "file:///a/x.jpg")
     found = make_finding(HEBREW)
     sheet = dataclasses.replace(make_sheet(found), best=[one], exemplars=[one], explained=[f"{HEBREW}, 34 images"])
     content = dataclasses.replace(

@@ -12,7 +12,7 @@ from holotype.grouping.groups import ClassThreshold, Estimate, Groups, ScoreKind
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClassFinding:
     """What was found of one class.
 
     found       images, without the exemplars
@@ -81,10 +81,10 @@ class Finding:
 
 def findings(
     groups: Groups, stated: Sequence[Estimate], refined: Refined | None, evaluation: Evaluation | None
-) -> Iterator[Finding]:
+) -> Iterator[ClassFinding]:
     """Yield what was found of each class; `stated`: what is estimated about them, nothing where nothing is."""
     for k, name in enumerate(groups.classes):
-        yield Finding(
+        yield ClassFinding(
             name,
             len(groups.found(k)),
             int(((groups.label == k) & (groups.decision == "doubtful")).sum()),

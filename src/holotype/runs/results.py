@@ -26,7 +26,7 @@ from holotype.names import command
 from holotype.pool.pool import Pool
 from holotype.runs.card import CARD, model_card
 from holotype.runs.comparison import SearchComparison
-from holotype.runs.findings import Finding, findings
+from holotype.runs.findings import ClassFinding, findings
 from holotype.runs.folder import RunFolder
 from holotype.settings import HeadName, Threshold
 from holotype.vectors.embeddings import Embeddings
@@ -129,7 +129,7 @@ class RunResult:
         if uncounted := self.uncounted():
             yield uncounted
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[ClassFinding]:
         """Return what was found of each class."""
         chosen = self.chosen
         return list(findings(chosen.groups, chosen.estimates, chosen.refined, chosen.evaluation))

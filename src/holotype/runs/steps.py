@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holotype.names import command
-from holotype.runs.findings import Finding
+from holotype.runs.findings import ClassFinding
 
 _POOR = 0.5  # F1 on a test set below which it is said
 
@@ -42,7 +42,7 @@ def next_steps(out: Path | str, *, tested: bool) -> Iterator[NextStep]:
         )
 
 
-def advice(finding: Finding) -> str:
+def advice(finding: ClassFinding) -> str:
     """Return what would help a class most, in a sentence."""
     audit, tested, estimate = finding.audit, finding.tested, finding.estimate
     advised = {

@@ -13,7 +13,7 @@ from holotype.model.classifier import versions
 from holotype.model.rows import COPY
 from holotype.names import counted
 from holotype.pool.pool import Pool
-from holotype.runs.findings import Finding
+from holotype.runs.findings import ClassFinding
 from holotype.runs.remarks import said_of_answered
 from holotype.runs.report.layout import LISTED, SECTIONS, clipped, first_few, layout_for
 from holotype.runs.report.sheets import ClassSheet, class_sheet
@@ -70,7 +70,7 @@ class ReportContent:
 
     classes: list[str]
     source: str
-    findings: list[Finding]
+    findings: list[ClassFinding]
     sheets: list[ClassSheet]
     evaluation: Evaluation | None
     scores: NDArray[np.float64]
@@ -140,7 +140,7 @@ def _facts(settings: Settings, chosen: Candidate) -> Iterator[Fact]:
     yield Fact("Images", len(classifier.groups_.decision), "in the pool")
     yield Fact(
         "Searched by",
-        f"the vectors of {search.encoder}" if search.encoder else "the vectors that were given",
+        f"the vectors of {search.encoder.name}" if search.encoder else "the vectors that were given",
         "a vector is what a network makes of an image: similar images have similar vectors",
     )
     yield Fact("Encoder", f"{chosen.encoder}, {classifier.encoder_.dim} dimensions", "the network of the model")
@@ -178,7 +178,7 @@ def _trained(chosen: Candidate) -> Iterator[Trained]:
         yield Trained(name, training.counts[name], training.counts_held_out[name], threshold)
 
 
-def _notes(pool: Pool, result: RunResult, found: Sequence[Finding]) -> Iterator[str]:
+def _notes(pool: Pool, result: RunResult, found: Sequence[ClassFinding]) -> Iterator[str]:
     yield from pool.notes
     yield from (f"{why[0].upper()}{why[1:]}." for why in result.warnings)
     trusting = [one.name for one in found if one.trusted]

@@ -12,7 +12,7 @@ from holotype.evaluation.metrics import ClassResult
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-COLOURS = 8  # classes of the page's style, c0 to c7; then they begin again, with other dashes
+_HUES = 8  # classes of the page's style, c0 to c7; then they begin again, with other dashes
 CURVES = 12  # classes whose curves are told apart in one figure
 _POINTS = 200  # of a curve, at the most
 _BARS = 40
@@ -82,7 +82,7 @@ def draw_curves(results: Sequence[ClassResult], what: str) -> "Markup":
 
 def look(k: int, count: int) -> str:
     """Return the style of class `k` of `count` in a figure; of "none", the last, another."""
-    return "line none" if k == count - 1 else f"line c{k % COLOURS}{' dashed' if k >= COLOURS else ''}"
+    return "line none" if k == count - 1 else f"line c{k % _HUES}{' dashed' if k >= _HUES else ''}"
 
 
 def draw_sample(style: str) -> "Markup":

@@ -26,7 +26,7 @@ SWEEP_LABELS = ("encoder", "head", "threshold")
 PANELS = 4
 RUNS = 40
 MANY = 13  # classes, none included, above which a figure is laid out for many
-MOST = 60  # classes above which tables say it better
+_MOST = 60  # classes above which tables say it better
 DPI = 130
 
 
@@ -37,7 +37,7 @@ def draw_figures(content: ReportContent) -> dict[str, bytes]:
 
 
 def _draw(content: ReportContent) -> Iterator[tuple[str, "Figure"]]:
-    few = len(content.classes) <= MOST
+    few = len(content.classes) <= _MOST
     if few and content.evaluation is not None:
         yield "roc", _draw_roc(content.evaluation)
         yield "precision_recall", _draw_precision_recall(content.evaluation)

@@ -6,13 +6,13 @@ PICTURES = 8_500_000  # bytes of all pictures together; as text of the page they
 FOLDED = 12  # classes above which tables that have a row for each are folded
 CARDS = 60  # classes above which the summary is a table, without pictures
 SECTIONS = 1000  # classes that have a section of their own
-LONGEST = 60  # characters of a class's name, but where it is the heading
+LONGEST_NAME = 60  # characters of a class's name, but where it is the heading
 LONGEST_ID = 80  # characters of an image's id in a caption
 LISTED = 100  # lines of a list that may have one for each class or image
 
 
 @dataclass(frozen=True)
-class Layout:
+class SheetLayout:
     """What is shown of one class, as pictures.
 
     side       pixels of the long side
@@ -35,21 +35,21 @@ class Layout:
         return self.side >= self.small * 4 / 3
 
 
-def layout_for(classes: int) -> Layout:
+def layout_for(classes: int) -> SheetLayout:
     """Return how much is shown of each of so many classes."""
     share = PICTURES // max(classes, 1)
     if classes <= 6:
-        return Layout(256, 10, 12, 24, 12, share)
+        return SheetLayout(256, 10, 12, 24, 12, share)
     if classes <= 20:
-        return Layout(192, 8, 8, 18, 8, share)
+        return SheetLayout(192, 8, 8, 18, 8, share)
     if classes <= CARDS:
-        return Layout(144, 6, 6, 12, 6, share)
+        return SheetLayout(144, 6, 6, 12, 6, share)
     if classes <= 200:
-        return Layout(112, 0, 4, 8, 3, share)
-    return Layout(64, 0, 1, 4, 1, share)
+        return SheetLayout(112, 0, 4, 8, 3, share)
+    return SheetLayout(64, 0, 1, 4, 1, share)
 
 
-def clipped(text: str, longest: int = LONGEST) -> str:
+def clipped(text: str, longest: int = LONGEST_NAME) -> str:
     """Return `text` with its middle left out where it is too long: names of files differ at their ends."""
     if len(text) <= longest:
         return text

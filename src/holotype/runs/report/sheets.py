@@ -17,14 +17,14 @@ from holotype.grouping.search import top_k
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import decode, thumbnail
 from holotype.pool.pool import Pool
-from holotype.runs.findings import Finding
-from holotype.runs.report.layout import Layout, clipped
+from holotype.runs.findings import ClassFinding
+from holotype.runs.report.layout import SheetLayout, clipped
 
 _WORDS = {"member": "found", "background": "left out"}  # what a decision is called here
 
 
 @dataclass(frozen=True)
-class Picture:
+class SheetPicture:
     """An image as it is shown: `place` is where it lies, `link` the URL of its file where it is one of its own."""
 
     name: str
@@ -44,32 +44,32 @@ class ClassSheet:
     explained   sentences
     """
 
-    finding: Finding
-    exemplars: Sequence[Picture]
+    finding: ClassFinding
+    exemplars: Sequence[SheetPicture]
     exemplar_count: int
     face: bytes
     strip: Sequence[bytes]
-    best: Sequence[Picture]
-    borderline: Sequence[Picture]
-    rejected: Sequence[Picture]
+    best: Sequence[SheetPicture]
+    borderline: Sequence[SheetPicture]
+    rejected: Sequence[SheetPicture]
     explained: Sequence[str]
 
 
 class Album:
     """Takes the pictures of one class out of `pool`, as long as there is room for them."""
 
-    def __init__(self, pool: Pool, groups: Groups, k: int, layout: Layout) -> None:
+    def __init__(self, pool: Pool, groups: Groups, k: int, layout: SheetLayout) -> None:
         self.pool, self.groups, self.k, self.layout = pool, groups, k, layout
         self.left = layout.share
 
-    def exemplars(self, given: Sequence[Exemplar]) -> Iterator[Picture]:
+    def exemplars(self, given: Sequence[Exemplar]) -> Iterator[SheetPicture]:
         """Yield the first of the exemplars that are given; of one that is a file of its own, its path."""
         for one in given[: self.layout.exemplars]:
             place, link = (one.name, "") if one.row is None else _place(self.pool, one.row)
             if one.row is None and Path(one.name).is_absolute():
                 link = _file_url(one.name)
             if jpeg := self._fitting(decode(one.data, fit=self.layout.side), self.layout.side):
-                yield Picture(clipped(one.name), "exemplar", jpeg, place, link)
+                yield SheetPicture(clipped(one.name), "exemplar", jpeg, place, link)
 
     def face(self, given: Sequence[Exemplar]) -> bytes:
         """Return a small picture of the first exemplar, where there is a strip beside which it stands."""
@@ -83,13 +83,13 @@ class Album:
             if (image := self._decoded(row)) and (jpeg := self._fitting(image, self.layout.small)):
                 yield jpeg
 
-    def pictures(self, rows: Iterable[int]) -> Iterator[Picture]:
+    def pictures(self, rows: Iterable[int]) -> Iterator[SheetPicture]:
         """Yield the pictures of `rows`, each with its score and what it was taken for."""
         for row in rows:
             image = self._decoded(row)
             if image and (jpeg := self._fitting(image, self.layout.side)):
                 caption = f"{self.groups.scores[row, self.k]:.3f} {_decided(self.groups, row, self.k)}"
-                yield Picture(clipped(self.pool.ids[row]), caption, jpeg, *_place(self.pool, row))
+                yield SheetPicture(clipped(self.pool.ids[row]), caption, jpeg, *_place(self.pool, row))
 
     def _decoded(self, row: int) -> Image.Image | None:
         """The image; none where it cannot be read, as unreadable.csv says, or where there is no room for any."""
@@ -105,7 +105,9 @@ class Album:
         return jpeg if self.left >= 0 else b""
 
 
-def class_sheet(pool: Pool, groups: Groups, given: Sequence[Exemplar], k: int, one: Finding, lay: Layout) -> ClassSheet:
+def class_sheet(
+    pool: Pool, groups: Groups, given: Sequence[Exemplar], k: int, one: ClassFinding, lay: SheetLayout
+) -> ClassSheet:
     """Return what is shown of class `k`, which `one` counts: what matters most is taken first, while there is room."""
     column, own = groups.scores[:, k], groups.found(k)
     reached = column if groups.score_kind == "cosine" else np.where(column > 0, column, np.nan)
