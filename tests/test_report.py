@@ -17,12 +17,14 @@ from PIL import Image
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.grouping.groups import ClassThreshold
 from holotype.model.predictions import Predictions
+from holotype.model.promises import Promise
 from holotype.runs.findings import ClassFinding
 from holotype.runs.folder import RunFolder
 from holotype.runs.report.content import Fact, ReportContent, Trained
 from holotype.runs.report.drawings import draw_curves, draw_scores
 from holotype.runs.report.figures import class_names, draw_figures
 from holotype.runs.report.page import render, write_report
+from holotype.runs.report.promised import with_promises
 from holotype.runs.report.sheets import ClassSheet, SheetPicture
 from holotype.runs.steps import next_steps
 
@@ -363,3 +365,20 @@ def test_what_a_report_prints_can_be_shown() -> None:
     text = render(content)
     assert r"images = &#34;a\u202egpj&#34;" in text
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", text)
+
+
+OLD = "<body><h1>a</h1><!-- promises -->\n<h2>Promised</h2> of before <!-- end of promises --><h2>Test set</h2></body>"
+
+
+def test_a_promise_is_put_into_a_report_of_this_or_an_earlier_version_and_taken_out_again() -> None:
+    given: dict[str, Any] = {"sample": {}, "who": ["ann"], "pool": "a.tar", "images": "0" * 64, "date": "2026-01-02"}
+    counts = {"together": 1, "covered": 22, "among": 26, "asked": 20, "yes": 20}
+    one = Promise(label=HEBREW, precision=0.95, confidence=0.95, threshold=0.4, **given, **counts)
+    now = render(make_content())
+    for before in (now, OLD):
+        after = with_promises(before, [one])
+        assert f"<bdi>{HEBREW}</bdi>: at least 95 % of 22 images" in after
+        assert after.index("Promised") < after.index("<h2>Test set")
+        assert "of before" not in after
+    assert with_promises(with_promises(now, [one]), []).replace("\n", "") == now.replace("\n", "")
+    assert with_promises("<h1>older still</h1>", [one]) == "<h1>older still</h1>"

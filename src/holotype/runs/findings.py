@@ -55,10 +55,10 @@ class ClassFinding:
         if audit is not None and audit.low is not None:
             return f"proven with 95 % confidence: {audit.yes:,} of {audit.asked:,} drawn at random were right"
         if self.estimate is None:
-            return "the threshold was given, and nobody looked yet"
+            return "the threshold was given, and nothing is estimated"
         if self.trusted:
             return "estimated by a model that learnt from the answers"
-        return "estimated from how its images are connected; nobody checked it yet"
+        return "estimated from how its images are connected, not from answers"
 
     def measured(self) -> str:
         """Return the F1 on the test set with its interval, or why there is none; nothing without a test set."""
