@@ -1,8 +1,13 @@
 """The report of very many classes: it stays one file of a bounded size, whatever is in the pool."""
 
+import dataclasses
 import html
 import re
+import tarfile
 from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -13,7 +18,7 @@ from holotype.evaluation.metrics import evaluate
 from holotype.grouping.groups import ClassThreshold, Groups, group
 from holotype.model.predictions import Predictions
 from holotype.pool.exemplars import Exemplar
-from holotype.pool.pool import Pool
+from holotype.pool.pool import Pool, open_pool
 from holotype.runs.findings import findings
 from holotype.runs.report.content import Fact, ReportContent, Trained
 from holotype.runs.report.figures import draw_figures
@@ -154,3 +159,27 @@ def test_names_are_cut_in_their_middle_and_lists_at_their_end() -> None:
     assert len(clipped("x" * 1000)) == len(clipped("x" * 60)) == 60
     assert first_few(["a", "b"]) == "a, b"
     assert first_few(list("abcdefg"), 5) == "a, b, c, d, e and 2 more"
+
+
+def test_captions_lead_to_files_where_each_image_is_one(tmp_path: Path) -> None:
+    names = ["a b#c?%41.jpg", 'quote"<i>&.jpg', "猫.jpg", "plain.jpg"]
+    for number, name in enumerate(names):
+        (tmp_path / "p" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "p" / name).write_bytes(encoded(Image.new("RGB", (20, 20), (60 * number, 90, 90))))
+    with tarfile.open(tmp_path / "p.tar", "w") as archive:
+        archive.add(tmp_path / "p", "p")
+    for place, linked in ((tmp_path / "p", True), (tmp_path / "p.tar", False)):
+        pool = open_pool(place)
+        scores = np.full((4, 1), 0.9, np.float32)
+        groups = group(["x"], scores, [ClassThreshold(0.5, 0.4, "given", False)], {}, 0.01)
+        (one,) = findings(groups, [], None, None)
+        sheet = class_sheet(pool, groups, [], 0, one, layout_for(1))
+        assert {picture.place for picture in sheet.best} == {pool.path(row) for row in range(4)}
+        content = dataclasses.replace(make_content(1, 1, 1), classes=["x"], findings=[one], sheets=[sheet])
+        page = render(content)
+        links = [html.unescape(link) for link in re.findall(r'href="(file:[^"]*)"', page)]
+        found = {Path(url2pathname(urlsplit(link).path)) for link in links}
+        assert found == ({tmp_path / "p" / name for name in names} if linked else set())
+        assert "<i>" not in page
+        titles = {html.unescape(title) for title in re.findall(r'figcaption title="([^"]*)"', page)}
+        assert {pool.path(row) for row in range(4)} == titles

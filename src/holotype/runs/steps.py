@@ -47,7 +47,7 @@ def advice(finding: ClassFinding) -> str:
     audit, tested, estimate = finding.audit, finding.tested, finding.estimate
     advised = {
         "Give another exemplar: one that looks more like what the pool has of it.": not finding.found,
-        "The test set shows it in other ways than were found: exemplars of those, or answers, help most.": (
+        "The test set shows it in ways that were not found: exemplars of those, or answers, help most.": (
             tested is not None and not tested.f1.reason and tested.f1.value < _POOR
         ),
         "Nothing is left to look at; another exemplar may find what is missing.": audit is not None and audit.whole,

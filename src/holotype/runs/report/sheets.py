@@ -1,8 +1,8 @@
 """What the report shows of each class: its pictures, and in words what is estimated without labels."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -65,9 +65,7 @@ class Album:
     def exemplars(self, given: Sequence[Exemplar]) -> Iterator[SheetPicture]:
         """Yield the first of the exemplars that are given; of one that is a file of its own, its path."""
         for one in given[: self.layout.exemplars]:
-            place, link = (one.name, "") if one.row is None else _place(self.pool, one.row)
-            if one.row is None and Path(one.name).is_absolute():
-                link = _file_url(one.name)
+            place, link = (one.name, _file_url(one.name)) if one.row is None else _place(self.pool, one.row)
             if jpeg := self._fitting(decode(one.data, fit=self.layout.side), self.layout.side):
                 yield SheetPicture(clipped(one.name), "exemplar", jpeg, place, link)
 
@@ -134,12 +132,14 @@ def _rows(rows: NDArray[np.int64]) -> list[int]:
 
 def _place(pool: Pool, row: int) -> tuple[str, str]:
     """Where the image of `row` lies, and the URL of its file; nothing for one inside a tar."""
-    return pool.ids[row], ""
+    place = pool.path(row)
+    return place, _file_url(place)
 
 
-def _file_url(path: str) -> str:
-    """Return the URL of an absolute `path`, whatever is in its name; bytes that are no UTF-8 are kept."""
-    return f"file://{quote(path, errors='surrogateescape')}"
+def _file_url(place: str) -> str:
+    """Return the URL of the file at `place`, whatever is in its name; nothing where that is none."""
+    own = place.startswith("/") and os.path.isfile(place)  # noqa: PTH113 - a `Path` raises where a name is too long
+    return f"file://{quote(place)}" if own else ""
 
 
 def explain_class(
