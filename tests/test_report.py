@@ -372,7 +372,7 @@ OLD = "<body><h1>a</h1><!-- promises -->\n<h2>Promised</h2> of before <!-- end o
 
 def test_a_promise_is_put_into_a_report_of_this_or_an_earlier_version_and_taken_out_again() -> None:
     given: dict[str, Any] = {"sample": {}, "who": ["ann"], "pool": "a.tar", "images": "0" * 64, "date": "2026-01-02"}
-    counts = {"together": 1, "covered": 22, "among": 26, "asked": 20, "yes": 20}
+    counts: dict[str, Any] = {"together": 1, "covered": 22, "among": 26, "asked": 20, "yes": 20}
     one = Promise(label=HEBREW, precision=0.95, confidence=0.95, threshold=0.4, **given, **counts)
     now = render(make_content())
     for before in (now, OLD):
