@@ -101,8 +101,8 @@ def test_the_report_says_what_people_said_and_what_a_part_of_the_audit_proves(ou
     assert f"Answers about red: {asked + 2} ({yes} yes, {asked - yes + 1} no, 1 unsure)." in page
     assert f"by {asked + 1} answers and the groups" in page  # those that were yes or no
     assert page.count("by the groups alone") == 2  # of the classes that nobody was asked about
-    assert "so they decide on their own images only" in page
-    assert "so the group follows them" not in page
+    assert "They decide on their own images only" in page
+    assert "The group follows them" not in page
     assert f"Audit: {yes} of {asked} images drawn at random from the {asked + 5} that were found show red." in page
     assert f"at least {int(100 * audit['low'])} % of what was found do" in page
     assert "Nobody was asked about green yet." in page
@@ -126,7 +126,7 @@ def test_the_report_says_which_thresholds_follow_answers_and_that_all_was_looked
     assert standing.whole
     assert audit["asked"] == audit["yes"] == audit["among"] == 12 + len(order)
     page = (out / "report.html").read_text()
-    assert "so the group follows them" in page
+    assert "The group follows them" in page
     assert f"Of {audit['among']} images {audit['among']} show red, the others are out." in page
     assert "The thresholds of red come from a model that learnt from answers." in page
     assert "drawn at random from" not in page
@@ -136,7 +136,7 @@ def test_a_bound_is_put_into_words_and_never_rounded_up() -> None:
     said = AnswerCounts(25, 4, 1, trusted=True)
     words = list(explain_class("red", None, said, Audit(20, 20, 300)))
     assert words[0] == "Answers about red: 30 (25 yes, 4 no, 1 unsure)."
-    assert words[1].endswith("so the group follows them.")
+    assert words[1].startswith("The group follows them: ")
     assert words[2] == (
         "Audit: 20 of 20 images drawn at random from the 300 that were found show red. So with 95 % confidence at "
         "least 86 % of what was found do."

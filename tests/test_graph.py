@@ -128,7 +128,7 @@ def test_groups_hold_what_the_ranking_found_and_say_why() -> None:
         assert np.array_equal(np.setdiff1d(groups.members(k), [row]), np.sort(ranking.members(k)))
     member = int(groups.members(0)[1])
     assert "estimate" in groups.reason(member)
-    assert "reached in round" in groups.reason(member)
+    assert ", found from the " in groups.reason(member)
     unreached = int(np.flatnonzero((len(SIZES) == LABELS) & (groups.scores.max(axis=1) == 0))[0])
     assert groups.decision[unreached] == "background"
     assert groups.label[unreached] == ranking.cosine[unreached].argmax()

@@ -55,7 +55,7 @@ def test_the_report_says_without_labels_how_strong_a_group_is(data: Path, job: J
     page = (data / "out" / "report.html").read_text()
     for k, row in enumerate(stated):
         assert row["found"] == (groups.decision[groups.members(k)] == "member").sum()
-        assert f"Found of {row['name']}: {row['found']:,}; others may be missing." in page
+        assert f"<b>{row['found']:,}</b> found" in page
         assert f"The group is {row['strength']}, by how its images are connected with each other" in page
         assert (row["strength"], row["basis"]) in {(word, "connections") for word in ("strong", "fair", "weak")}
         assert f"{100 * row['estimated_precision']:.0f} %" not in page.split("Left out as doubtful")[k][-400:]
@@ -75,13 +75,14 @@ def test_the_numbers_of_a_class_are_the_same_wherever_they_stand(data: Path, job
     found, counts = 0, json.loads((data / "out" / "metrics.json").read_text())["counts"]
     for k, line in enumerate(result.summary()):
         name, members = line.split(": ")[0], int(line.split()[1])
-        assert f"<p>{members} members, " in page.split(f"<h3><bdi>{name}</bdi></h3>")[1][:40]
+        assert f"<p><b>{members:,} found</b>, " in page.split(f"<h3><bdi>{name}</bdi> ")[1][:100]
+        assert f"<b>{members:,}</b> found" in page.split(f"<bdi>{name}</bdi></a></h3>")[1][:100]
         assert members == len(result.classifier.groups_.members(k)) - 1
         found += members
-        learnt, held = re.findall(rf"Learnt from as {name}</th><td>(\d+), of which (\d+) are held out", page)[0]
+        learnt, held = re.findall(rf"<bdi>{name}</bdi></td><td>(\d+)</td><td>(\d+)</td><td>0\.", page)[0]
         assert int(learnt) == counts[name] > 20
         assert (int(held) > 0) == (alike == 0.99999)
-        note = f"No image of {name} could be held out (Training, Learnt from as {name}: {learnt}): nothing here checks"
+        note = f"No image of {name} could be held out ({learnt} to learn from): nothing here checks"
         assert (note in page) == (held == "0")
     assert int(sweep[0]["members"]) == found
 

@@ -1,4 +1,7 @@
+import base64
 import dataclasses
+import hashlib
+import html
 import io
 import re
 import subprocess
@@ -12,12 +15,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype.evaluation.metrics import Evaluation, evaluate
+from holotype.grouping.groups import ClassThreshold
 from holotype.model.predictions import Predictions
+from holotype.model.promises import Promise
+from holotype.runs.findings import ClassFinding
 from holotype.runs.folder import RunFolder
-from holotype.runs.report.content import ReportContent
+from holotype.runs.report.content import Fact, ReportContent, Trained
+from holotype.runs.report.drawings import draw_curves, draw_scores
 from holotype.runs.report.figures import class_names, draw_figures
 from holotype.runs.report.page import render, write_report
+from holotype.runs.report.promised import with_promises
+from holotype.runs.report.sheets import ClassSheet, SheetPicture
+from holotype.runs.steps import next_steps
 
+FIGURES = ["confusion", "precision_recall", "roc", "score_histogram", "sweep"]
 CLASSES = ["<b>cat</b> $x$", "_dog", "owl"]
 
 
@@ -49,20 +60,17 @@ def make_jpeg(colour: str) -> bytes:
     return buffer.getvalue()
 
 
-def make_group(name: str) -> dict[str, Any]:
-    images = [(f"id{i}", f"cosine 0.{i}", make_jpeg(colour)) for i, colour in enumerate(("red", "green", "blue"))]
-    return {
-        "name": name,
-        "exemplars": [("first", make_jpeg("black"))],
-        "threshold": 0.61,
-        "threshold_basis": "the valley of the scores",
-        "members": 1234,
-        "doubtful": 56,
-        "best": images,
-        "borderline": images,
-        "rejected": [],
-        "explained": ["The group is fair."],
-    }
+def make_finding(name: str, evaluation: Evaluation | None = None) -> ClassFinding:
+    threshold = ClassThreshold(0.61, 0.5, "the valley of the scores", provisional=True)
+    tested = next((one for one in evaluation.classes if one.name == name), None) if evaluation else None
+    return ClassFinding(name, 1234, 56, "cosine", threshold, tested=tested)
+
+
+def make_sheet(one: ClassFinding) -> ClassSheet:
+    colours = ("red", "green", "blue")
+    images = [SheetPicture(f"id{i}", f"cosine 0.{i}", make_jpeg(colour)) for i, colour in enumerate(colours)]
+    first, strip = [SheetPicture("first", "exemplar", make_jpeg("black"))], [make_jpeg("red")]
+    return ClassSheet(one, first, 1, make_jpeg("black"), strip, images, images, [], ["The group is fair."])
 
 
 def make_content() -> ReportContent:
@@ -80,11 +88,14 @@ def make_content() -> ReportContent:
         "images": 1000,
         "seconds": {"one by one": 1.5, "all at once": 0.25},
     }
+    evaluation = make_evaluation()
+    found = [make_finding(name, evaluation) for name in CLASSES]
     return ReportContent(
-        title="Cats & dogs",
         classes=CLASSES,
-        evaluation=make_evaluation(),
-        groups=[make_group(name) for name in CLASSES],
+        source="/pools/cats & dogs.tar",
+        findings=found,
+        sheets=[make_sheet(one) for one in found],
+        evaluation=evaluation,
         scores=scores,
         measure="Cosine",
         thresholds=np.array([0.61, 0.55, np.nan]),
@@ -93,7 +104,9 @@ def make_content() -> ReportContent:
         skipped=[("broken<i>", "cut off")],
         ignored={".txt": 3},
         notes=["owl has few members"],
-        facts=[("imbalance", 0.02), ("split", "80/20")],
+        steps=list(next_steps("/runs/cats & dogs", tested=True)),
+        facts=[Fact("imbalance", 0.02, "so that it counts"), Fact("split", "80/20")],
+        trained=[Trained(name, 20, 15, "0.35") for name in CLASSES] + [Trained("none", 200, 150)],
         settings='title = "<script>"\n',
         versions={"holotype": "0.1.0"},
     )
@@ -107,16 +120,29 @@ def report(out: Path, **changes: Any) -> str:
 def test_the_report_is_one_file_with_nothing_from_outside(tmp_path: Path) -> None:
     page = report(tmp_path)
     assert not re.search(r"https?://|<script|@import|url\(", page)
-    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) > 20
-    assert all(source.startswith("data:") for source in sources)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    anchors = {link for link in re.findall(r'href="([^"]*)"', page) if link != "data:,"}
+    assert {f"#{name}" for name in re.findall(r' id="([^"]*)"', page)} >= anchors
     assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+
+
+def test_a_browser_runs_nothing_in_the_report_and_fetches_nothing_for_it(tmp_path: Path) -> None:
+    page = report(tmp_path)
+    policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', page)[0])
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    style = re.findall("<style>(.*?)</style>", page, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(style[0].encode()).digest()).decode() in policy
+    assert len(style) == 1
+    assert " style=" not in page
 
 
 def test_each_figure_is_a_real_png(tmp_path: Path) -> None:
     report(tmp_path)
     names = sorted(path.stem for path in (tmp_path / "figures").iterdir())
-    assert names == ["confusion", "precision_recall", "roc", "score_histogram", "sweep"]
+    assert names == FIGURES
     for path in (tmp_path / "figures").iterdir():
         with Image.open(path) as image:
             assert image.format == "PNG"
@@ -128,7 +154,8 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert "<b>cat" not in page
     assert "&lt;b&gt;cat&lt;/b&gt; $x$" in page
     assert "broken<i>" not in page
-    assert "Cats &amp; dogs" in page
+    assert "cats &amp; dogs.tar" in page
+    assert "holotype review &#39;/runs/cats &amp; dogs&#39; --open" in page
 
 
 def test_undefined_is_a_word_and_a_reason(tmp_path: Path) -> None:
@@ -139,21 +166,32 @@ def test_undefined_is_a_word_and_a_reason(tmp_path: Path) -> None:
     assert not re.search(r">\s*nan\s*<", page)
 
 
-def test_the_chosen_run_is_marked_and_notes_come_first(tmp_path: Path) -> None:
+def test_what_was_found_comes_first_then_the_test_set_then_the_method(tmp_path: Path) -> None:
     page = report(tmp_path)
     assert page.count('class="chosen"') == 1
-    assert page.index("owl has few members") < page.index("<h2>")
+    order = ["1,234</b> found", "holotype review ", "owl has few members", "<h2>Test set", "<h2>Class by class"]
+    order += ["<h2>How it was made", "Runs that were compared", "not against the truth", "All settings"]
+    assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
 
 
 def test_a_report_without_test_set_sweep_or_search(tmp_path: Path) -> None:
-    page = report(tmp_path, evaluation=None, sweep=[], search=None, skipped=[], ignored={}, notes=[], facts=[])
-    assert "No test set was given" in page
+    sweep, steps = make_content().sweep[-1:], list(next_steps("/runs/a", tested=False))
+    given: dict[str, Any] = {"evaluation": None, "sweep": sweep, "search": None, "skipped": [], "ignored": {}}
+    page = report(tmp_path, **given, notes=[], facts=[], trained=[], steps=steps)
+    assert "<h2>Test set" not in page
+    assert 'href="#tested"' not in page
+    assert page.count("No test set was given") == 1
+    assert page.count("holotype run /runs/a --test-set FILE.csv") == 1
     assert [path.stem for path in (tmp_path / "figures").iterdir()] == ["score_histogram"]
     assert "Two ways to search" not in page
+    assert "Runs that were compared" not in page
+    assert "agree" not in page  # with its own groups: of a single run that says nothing
 
 
 def test_scores_that_are_all_missing_still_give_a_report(tmp_path: Path) -> None:
-    assert "Groups" in report(tmp_path, scores=np.full((4, 3), np.nan), classes=["猫", "b", "c"])
+    page = report(tmp_path, scores=np.full((4, 3), np.nan), classes=["猫", "b", "c"])
+    assert "Class by class" in page
+    assert 'class="scores"' not in page
 
 
 HARD = [
@@ -175,7 +213,13 @@ def make_many(count: int) -> ReportContent:
     scores = np.clip(np.random.default_rng(1).normal(0.3, 0.1, (500, count)), -1, 1)
     thresholds, evaluation = np.full(count, 0.6), make_evaluation_of(names)
     return dataclasses.replace(
-        make_content(), classes=names, evaluation=evaluation, groups=[], scores=scores, thresholds=thresholds
+        make_content(),
+        classes=names,
+        evaluation=evaluation,
+        findings=[make_finding(name, evaluation) for name in names],
+        sheets=[make_sheet(make_finding(name, evaluation)) for name in names],
+        scores=scores,
+        thresholds=thresholds,
     )
 
 
@@ -203,10 +247,37 @@ def test_no_count_of_classes_shrinks_a_plot_or_cuts_a_name(count: int) -> None:
         assert longest_line(drawn[name]) >= 4 * 130, name
         assert drawn[name].shape[1] < 1800
     assert min(drawn["confusion"].shape) >= 0.33 * 130 * (count + 1)  # a cell holds its number
-    shown = re.findall(r'class="figure scrolled" width="(\d+)"', render(content, figures))
-    assert [int(width) > 0.33 * 96 * (count + 1) for width in shown] == [True] * (
-        count > 12
-    )  # nor does a page shrink it
+
+
+@pytest.mark.parametrize("count", [1, 12, 30])
+def test_the_page_draws_each_class_and_names_them_in_their_own_script(count: int) -> None:
+    content = make_many(count)
+    page = render(content)
+    assert page.count('class="scores"') == count
+    assert page.count('class="curves"') == (2 if count <= 12 else 0)
+    assert "Truth in lines, answer in columns" in page if count < 24 else "most frequent mistakes" in page
+    for name in content.classes:
+        assert html.escape(name) in page
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", page.partition("<main>")[2])
+
+
+def test_a_curve_of_many_rows_has_few_points_and_ends_where_it_ends() -> None:
+    evaluation = make_evaluation()
+    many = np.column_stack([np.linspace(0, 1, 90_000), np.linspace(0, 1, 90_000) ** 0.5])
+    drawn = draw_curves([dataclasses.replace(one, roc=many) for one in evaluation.classes], "roc")
+    assert len(drawn) < 20_000
+    assert drawn.count("L240 0") == len(evaluation.classes) + 1  # and that of chance
+
+
+def test_scores_are_drawn_on_both_sides_of_the_threshold() -> None:
+    scores = np.array([0, 0, 0.1, 0.2, 0.2, 0.4, 0.5, np.nan])
+    drawn = draw_scores(scores, 0.3, estimated=True)
+    assert [drawn.split(f'class="{side}" d="')[1].split('"')[0].count("M") for side in ("out", "in")] == [2, 2]
+    assert "from 0.300" in drawn
+    assert 'class="in" d=""' in draw_scores(scores, np.nan, estimated=True)
+    assert "limit" not in draw_scores(scores, np.nan, estimated=False)
+    assert draw_scores(np.full(3, np.nan), 0.3, estimated=True) == ""
+    assert draw_scores(np.full(3, 0.5), 0.5, estimated=False)  # all the same
 
 
 def test_a_name_that_the_font_lacks_or_that_looks_like_another_has_its_number() -> None:
@@ -218,8 +289,8 @@ def test_a_name_that_the_font_lacks_or_that_looks_like_another_has_its_number() 
 
 def test_the_report_says_what_a_number_before_a_class_is() -> None:
     note = "A number before a class in a figure is its place in this report"
-    assert note not in render(make_content(), {})
-    assert note in render(dataclasses.replace(make_content(), classes=["猫", "犬", "owl"]), {})
+    assert note not in render(make_content(), list(FIGURES))
+    assert note in render(dataclasses.replace(make_content(), classes=["猫", "犬", "owl"]), list(FIGURES))
 
 
 QUIET = """
@@ -239,7 +310,7 @@ def test_figures_write_nothing_to_the_terminal(tmp_path: Path) -> None:
 
 
 def test_means_over_some_classes_are_one_sentence_per_count() -> None:
-    page = render(make_content(), {})
+    page = render(make_content(), list(FIGURES))
     assert "macro over" not in page
     assert page.count("as the rest is undefined") == 1
     metrics = "Recall, F1, Average precision and ROC AUC"
@@ -255,9 +326,9 @@ def test_means_over_no_class_and_over_all() -> None:
     )
     titles = "Precision, Recall, F1, Average precision and ROC AUC"
     whole = f"The macro figure of {titles} is undefined: it is over 0 of 1 classes, as the rest is undefined."
-    assert whole in render(dataclasses.replace(make_content(), evaluation=nothing), {})
+    assert whole in render(dataclasses.replace(make_content(), evaluation=nothing))
     complete = dataclasses.replace(make_content(), evaluation=make_evaluation_of(["x", "y"]))
-    assert "The macro figure" not in render(complete, {})
+    assert "The macro figure" not in render(complete)
 
 
 HEBREW = "\u05e8\u05e2 12"
@@ -266,29 +337,48 @@ HEBREW = "\u05e8\u05e2 12"
 def test_names_from_right_to_left_keep_their_direction_to_themselves() -> None:
     """Without `bdi` the figure behind such a name is read as a part of it, and stands on its other side."""
     picture = make_jpeg("red")
-    group = make_group(HEBREW) | {"best": [(HEBREW, f"0.9 member of {HEBREW}", picture)]}
-    group |= {"exemplars": [(HEBREW, picture)], "explained": [f"{HEBREW}, 34 images"]}
+    one = SheetPicture(HEBREW, f"0.9 found as {HEBREW}", picture, f"/a/{HEBREW}.jpg", "file:///a/x.jpg")
+    found = make_finding(HEBREW)
+    sheet = dataclasses.replace(make_sheet(found), best=[one], exemplars=[one], explained=[f"{HEBREW}, 34 images"])
     content = dataclasses.replace(
         make_content(),
         classes=["<b>", HEBREW],
         evaluation=make_evaluation_of(["<b>", HEBREW]),
-        groups=[group],
+        findings=[found],
+        sheets=[sheet],
         skipped=[(HEBREW, f"no {HEBREW}")],
         notes=[f"{HEBREW}, 56 images; \u05d0\u05d1, 7 & <b>"],
-        facts=[(f"Threshold of {HEBREW}", f"{HEBREW}, 8")],
+        facts=[Fact(f"Threshold of {HEBREW}", f"{HEBREW}, 8")],
+        trained=[Trained(HEBREW, 9, 8, "0.4")],
         settings=f'"{HEBREW}" = [9]',
-        title=f"{HEBREW}, or none",
     )
-    body = render(content, {}).partition("<body>")[2]
+    body = render(content).partition("<body>")[2]
     assert f"<bdi>{HEBREW}</bdi>, 56 images; <bdi>\u05d0\u05d1</bdi>, 7 &amp; &lt;b&gt;" in body
-    outside = re.sub(r"<bdi>.*?</bdi>|alt=\"[^\"]*\"", "", body)
+    outside = re.sub(r"<bdi>.*?</bdi>|(alt|title)=\"[^\"]*\"", "", body)
     assert not re.search("[\u0590-\u05ff]", outside)
 
 
 def test_what_a_report_prints_can_be_shown() -> None:
     content = dataclasses.replace(
-        make_content(), settings='images = "a\u202egpj"\n', title="a\x1b[2Jb", skipped=[("x", "\ud800\u2028")]
+        make_content(), settings='images = "a\u202egpj"\n', source="a\x1b[2Jb", skipped=[("x", "\ud800\u2028")]
     )
-    text = render(content, {})
+    text = render(content)
     assert r"images = &#34;a\u202egpj&#34;" in text
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", text)
+
+
+OLD = "<body><h1>a</h1><!-- promises -->\n<h2>Promised</h2> of before <!-- end of promises --><h2>Test set</h2></body>"
+
+
+def test_a_promise_is_put_into_a_report_of_this_or_an_earlier_version_and_taken_out_again() -> None:
+    given: dict[str, Any] = {"sample": {}, "who": ["ann"], "pool": "a.tar", "images": "0" * 64, "date": "2026-01-02"}
+    counts: dict[str, Any] = {"together": 1, "covered": 22, "among": 26, "asked": 20, "yes": 20}
+    one = Promise(label=HEBREW, precision=0.95, confidence=0.95, threshold=0.4, **given, **counts)
+    now = render(make_content())
+    for before in (now, OLD):
+        after = with_promises(before, [one])
+        assert f"<bdi>{HEBREW}</bdi>: at least 95 % of 22 images" in after
+        assert after.index("Promised") < after.index("<h2>Test set")
+        assert "of before" not in after
+    assert with_promises(with_promises(now, [one]), []).replace("\n", "") == now.replace("\n", "")
+    assert with_promises("<h1>older still</h1>", [one]) == "<h1>older still</h1>"

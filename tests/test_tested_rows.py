@@ -48,7 +48,7 @@ def by_id(data: Path) -> str:
 
 def by_file(data: Path) -> str:
     pool = open_pool(data / "images.tar")
-    (data / "copy.jpg").write_bytes(pool.read(pool.rows["30"]))
+    (data / "copy.jpg").write_bytes(pool.read(pool.rows["30"]) + b"of the same picture, another file")
     return str(data / "copy.jpg")
 
 

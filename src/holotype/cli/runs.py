@@ -7,7 +7,6 @@ import typer
 
 from holotype.cli.app import AllowTruncated, Views, app, print_lines
 from holotype.cli.arguments import read_exemplars, read_options, read_thresholds, refuse_expanded, refuse_settings
-from holotype.names import command
 
 
 @app.command()
@@ -49,6 +48,7 @@ def run(
     from holotype.progress import Terminal
     from holotype.runs.folder import RunFolder
     from holotype.runs.places import find_inputs, repoint
+    from holotype.runs.steps import next_steps
     from holotype.runs.sweep import repeat
     from holotype.runs.sweep import run as run_settings
     from holotype.settings import ENCODER, Settings, as_option
@@ -92,5 +92,4 @@ def run(
     print_lines([f"report       {left.report}", f"model        {left.model}"])
     if result.predictions is not None:
         print_lines([f"predictions  {left.predictions}"])
-    print_lines([f"review       {command('review', target, '--open')}"])
-    print_lines([f"predict      {command('predict', target)} IMAGES"])
+    print_lines(f"{step.name:<12} {step.command}" for step in next_steps(target, tested=result.evaluation is not None))

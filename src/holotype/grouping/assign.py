@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from holotype.errors import GroupError
 from holotype.grouping.copies import find_copies
 from holotype.grouping.graph import rank
-from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, thresholds_for
+from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, said_of_connections, thresholds_for
 from holotype.grouping.premises import premises_of, share_space
 from holotype.grouping.search import Search, cosine
 from holotype.grouping.space import Space, fit_space
@@ -104,10 +104,9 @@ def loose_classes(groups: Groups) -> list[str]:
     if groups.ranking is None:
         return []
     return [
-        f"the pool may hold nothing like the exemplars of {name!r}: {100 * cut.conductance:.0f} % of the edges among "
-        "similar images lead out of its group, so most of what it found may well be wrong; look at that, and at the "
-        "exemplars"
-        for k, (name, cut) in enumerate(zip(groups.classes, groups.ranking.cuts, strict=True))
+        f"the pool may hold nothing like the exemplars of {name!r}: {said_of_connections(groups.ranking, k)}, so most "
+        "of what it found may well be wrong; look at that, and at the exemplars"
+        for k, name in enumerate(groups.classes)
         if groups.ranking.loose[k] and len(groups.found(k))
     ]
 

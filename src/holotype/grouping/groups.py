@@ -29,6 +29,7 @@ NO_VECTORS = (
     "programs show, or copy these again"
 )
 _BLOCK = 10_000  # rows that are put into words at a time
+_FOUND_FROM = ("", ", found from the exemplars", ", found from the surest images")  # by the round of the ranking
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Groups:
                 yield f"given as an exemplar of {self.classes[k]}"
             else:
                 here = f"{self.classes[k]}: {self.score_kind} {scores[k]:.3f}, threshold {values[k]:.3f}"
-                turned = f", reached in round {turn}" if turn else ""
+                turned = _FOUND_FROM[turn] if turn else ""
                 yield f"{here}{turned}{self._doubt(k, tie, scores, values) if what == 'doubtful' else ''}"
 
     def _doubt(self, k: int, tie: bool, scores: list[float], values: list[float]) -> str:
@@ -307,9 +308,14 @@ def group_ranked(
 
 
 def _basis(ranking: Ranking, k: int) -> str:
-    cut = ranking.cuts[k]
-    again = ", after self-training" if ranking.rounds[k] > 1 else ""
-    return f"where {100 * cut.conductance:.0f} % of the edges among similar images lead out of the class{again}"
+    again = ", after a second search from the surest images found" if ranking.rounds[k] > 1 else ""
+    return f"the group ends where it stands apart best: {said_of_connections(ranking, k)}{again}"
+
+
+def said_of_connections(ranking: Ranking, k: int) -> str:
+    """Say how far the images of class `k` are connected with others."""
+    outside = 100 * ranking.cuts[k].conductance
+    return f"{outside:.0f} % of the connections of its images to similar ones lead outside"
 
 
 def _rounds(ranking: Ranking, label: NDArray[np.int64]) -> NDArray[np.int8]:

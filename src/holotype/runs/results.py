@@ -22,10 +22,11 @@ from holotype.grouping.search import Search
 from holotype.model.classifier import Classifier, versions
 from holotype.model.predictions import NONE, Predictions, csv_line
 from holotype.model.tuning import Tuned
-from holotype.names import command, counted
+from holotype.names import command
 from holotype.pool.pool import Pool
 from holotype.runs.card import CARD, model_card
 from holotype.runs.comparison import SearchComparison
+from holotype.runs.findings import ClassFinding, findings
 from holotype.runs.folder import RunFolder
 from holotype.settings import HeadName, Threshold
 from holotype.vectors.embeddings import Embeddings
@@ -123,20 +124,15 @@ class RunResult:
         return self.chosen.tuned
 
     def summary(self) -> Iterator[str]:
-        """Yield a line per class: how many were found, at which threshold, and what the predictions are worth."""
-        groups, stated = self.chosen.groups, self.chosen.estimates
-        for k, (name, threshold) in enumerate(zip(groups.classes, groups.thresholds, strict=True)):
-            count = counted(len(groups.found(k)), "member")
-            found = f"{count} at {groups.score_kind} {threshold.value:.3f} ({threshold.basis})"
-            found += f", {stated[k].strength}" if stated else ""
-            worth = ""
-            if self.evaluation is not None:
-                f1, area = self.evaluation.classes[k].f1, self.evaluation.classes[k].roc_auc
-                numbers = f"F1 {f1.value:.3f}, AUC {area.value:.3f}"
-                worth = f"; test set: {f'undefined, {f1.reason}' if f1.reason else numbers}"
-            yield f"{name}: {found}{worth}"
+        """Yield a line per class: how many were found, how sure that is, and what the predictions are worth."""
+        yield from map(str, self.findings())
         if uncounted := self.uncounted():
             yield uncounted
+
+    def findings(self) -> list[ClassFinding]:
+        """Return what was found of each class."""
+        chosen = self.chosen
+        return list(findings(chosen.groups, chosen.estimates, chosen.refined, chosen.evaluation))
 
     def uncounted(self) -> str:
         """Say which test rows do not count, and why; nothing where all do."""
@@ -177,7 +173,7 @@ def _sweep_row(one: Candidate, *, chosen: bool) -> dict[str, Any]:
         "encoder": one.encoder,
         "head": f"{one.head}, tuned" if one.tuned else one.head,
         "threshold": one.threshold,
-        "members": sum(len(one.groups.found(k)) for k in range(len(one.search.classes))),
+        "members": int((one.groups.decision == "member").sum()),
         "agreement with the groups": round(one.agreement, 4),
         "test macro-F1": _rounded(one.evaluation, "f1"),
         "test macro AUC": _rounded(one.evaluation, "roc_auc"),

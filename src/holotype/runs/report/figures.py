@@ -1,4 +1,4 @@
-"""The figures of the report."""
+"""The figures of a run as PNG, for slides and papers; the report draws its own."""
 
 import logging
 import math
@@ -22,35 +22,29 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c564b")
 GREY = "#767676"
 DASHES = ("-", "--", "-.", ":")
-FIGURES = {
-    "roc": "ROC curves, each class against the rest",
-    "precision_recall": "Precision against recall, each class against the rest",
-    "confusion": "Confusion matrix: truth in lines, answer in columns",
-    "sweep": "Runs of the sweep (the first 40 and the chosen); the chosen run is orange",
-    "score_histogram": "Score of the pool's images for each class, with the threshold",
-}
 SWEEP_LABELS = ("encoder", "head", "threshold")
 PANELS = 4
 RUNS = 40
 MANY = 13  # classes, none included, above which a figure is laid out for many
+_MOST = 60  # classes above which tables say it better
 DPI = 130
-CSS_DPI = 96
 
 
 def draw_figures(content: ReportContent) -> dict[str, bytes]:
-    """Return the PNG of each figure that `content` has numbers for, by name."""
+    """Return the PNG of each figure that `content` has numbers for, by name; none of very many classes."""
     with _quiet_matplotlib():
         return {name: _png(figure) for name, figure in _draw(content)}
 
 
 def _draw(content: ReportContent) -> Iterator[tuple[str, "Figure"]]:
-    if content.evaluation is not None:
+    few = len(content.classes) <= _MOST
+    if few and content.evaluation is not None:
         yield "roc", _draw_roc(content.evaluation)
         yield "precision_recall", _draw_precision_recall(content.evaluation)
         yield "confusion", _draw_confusion(content.evaluation)
     if len(content.sweep) > 1 and _numeric(content.sweep):
         yield "sweep", _draw_sweep(content.sweep)
-    if content.scores.size:
+    if few and content.scores.size:
         yield "score_histogram", _draw_histogram(content)
 
 

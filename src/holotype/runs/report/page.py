@@ -1,34 +1,30 @@
 """The report: one HTML file that opens offline, and its figures as PNG."""
 
 import base64
-import math
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
-from holotype.evaluation.metrics import METRICS, Evaluation, Score
 from holotype.files import write
 from holotype.runs.folder import RunFolder
-from holotype.runs.report.content import ReportContent
-from holotype.runs.report.figures import (
-    CSS_DPI,
-    DPI,
-    FIGURES,
-    MANY,
-    class_names,
-    draw_figures,
-    plain_name,
-    sweep_columns,
-    table_cell,
-)
+from holotype.runs.report.content import ReportContent, name_of
+from holotype.runs.report.drawings import draw_curves, draw_sample, draw_scores, levels, look
+from holotype.runs.report.figures import class_names, draw_figures, plain_name, sweep_columns, table_cell
+from holotype.runs.report.layout import CARDS, FOLDED, LISTED, LONGEST_ID, SECTIONS, clipped, first_few, layout_for
 from holotype.runs.report.template import isolating, templates
+from holotype.runs.report.tested import (
+    MATRIX,
+    TITLES,
+    mistakes,
+    said_of_interval,
+    said_of_score,
+    undefined_cells,
+    weak_figures,
+)
+from holotype.runs.steps import advice
 
-TITLES = {
-    "precision": "Precision",
-    "recall": "Recall",
-    "f1": "F1",
-    "average_precision": "Average precision",
-    "roc_auc": "ROC AUC",
-}
+_PACKAGE = "holotype.runs.report"
 
 
 def write_report(folder: RunFolder, content: ReportContent) -> None:
@@ -39,81 +35,64 @@ def write_report(folder: RunFolder, content: ReportContent) -> None:
     figures = draw_figures(content)
     for name, png in figures.items():
         write(folder.figures / f"{name}.png", png)
-    write(folder.report, render(content, figures))
+    write(folder.report, render(content, figures=list(figures)))
 
 
-def render(content: ReportContent, figures: Mapping[str, bytes]) -> str:
-    """Return the report as HTML; `figures` are PNGs by name."""
-    environment = templates("holotype.runs.report")
-    environment.filters |= {"cell": table_cell, "score": _score, "interval": _interval, "data": _data, "width": _width}
-    environment.filters["isolated"] = isolating(content.classes)
-    return environment.get_template("report.html.j2").render(
+def render(content: ReportContent, figures: list[str] | None = None) -> str:
+    """Return the report as HTML; `figures` are the names of those that lie beside it as PNG."""
+    from markupsafe import Markup
+
+    style = resources.files(_PACKAGE).joinpath("report.css").read_text(encoding="utf-8")
+    environment, evaluation, layout = templates(_PACKAGE), content.evaluation, layout_for(len(content.classes))
+    environment.filters |= {
+        "cell": table_cell,
+        "score": said_of_score,
+        "interval": said_of_interval,
+        "data": _data,
+        "clip": clipped,
+        "clip_id": lambda name: clipped(name, LONGEST_ID),
+        "isolated": isolating(content.classes),
+    }
+    environment.globals |= {"advice": advice, "first_few": first_few, "sample": draw_sample, "look": look}
+    return environment.get_template(
+        "report.html.j2"
+    ).render(
         content=content,
-        evaluation=content.evaluation,
-        figures=figures,
-        captions=FIGURES,
+        style=Markup(style),  # noqa: S704 - it is a file of this package
+        policy=_policy(style),
+        evaluation=evaluation,
+        figures=figures or [],
+        folder_name=name_of(content.source),
         titles=TITLES,
-        undefined_cells=_undefined_cells(content.evaluation),
-        warnings=_warnings(content.evaluation),
+        undefined_cells=undefined_cells(evaluation),
+        warnings=weak_figures(evaluation),
+        mistakes=mistakes(evaluation),
+        matrix=evaluation is not None and len(evaluation.classes) <= MATRIX,
+        levels=levels(evaluation.confusion) if evaluation else [],
+        curves={what: draw_curves(evaluation.classes, what) for what in ("roc", "pr")} if evaluation else {},
+        histograms=[
+            draw_scores(content.scores[:, k], limit, estimated=content.measure != "Cosine")
+            for k, limit in enumerate(content.thresholds.tolist()[: SECTIONS if layout.zoom else 0])
+        ],
         numbered=class_names(content.classes) != [plain_name(name) for name in content.classes],
-        scrolled={"confusion"} if len(content.classes) + 1 > MANY else set(),
+        layout=layout,
+        folded=len(content.classes) > FOLDED,
+        cards=len(content.classes) <= CARDS,
+        listed=LISTED,
+        compared=[run for i, run in enumerate(content.sweep) if i < LISTED or run.get("chosen")],
         sweep_columns=sweep_columns(content.sweep),
         overlaps=_overlaps(content.search),
     )
 
 
-def _score(score: Score) -> str:
-    return table_cell(score.value)
-
-
-def _interval(score: Score) -> str:
-    return f"{score.low:.2f} to {score.high:.2f}" if math.isfinite(score.low) else ""
+def _policy(style: str) -> str:
+    """Return the policy by which a browser runs nothing in the page and fetches nothing for it."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _data(image: bytes) -> str:
-    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-
-
-def _width(png: bytes) -> int:
-    """Return the width in CSS pixels at which the figure's text has the size that it was drawn for."""
-    return round(int.from_bytes(png[16:20]) * CSS_DPI / DPI)
-
-
-def _warnings(evaluation: Evaluation | None) -> list[str]:
-    """Return what makes the figures weak; of the means over some of the classes a sentence per number of classes."""
-    if evaluation is None:
-        return []
-    sentences = list(evaluation.weak)
-    classes, by_count = len(evaluation.classes) - 1, dict[int, list[str]]()
-    for metric in METRICS:
-        by_count.setdefault(evaluation.macro_over[metric], []).append(TITLES[metric])
-    by_count.pop(classes, None)
-    for count, titles in by_count.items():
-        over = f"over {count} of {classes} classes, as the rest is undefined"
-        what = f"the mean {over}" if count else f"undefined: it is {over}"
-        sentences.append(f"The macro figure of {_and(titles)} is {what}.")
-    return sentences
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _undefined_cells(evaluation: Evaluation | None) -> list[str]:
-    """Return a sentence for each class and reason: which cells are undefined, and why."""
-    if evaluation is None:
-        return []
-    sentences = []
-    for result in evaluation.classes:
-        by_reason: dict[str, list[str]] = {}
-        for metric in METRICS:
-            if reason := result.score(metric).reason:
-                by_reason.setdefault(reason, []).append(TITLES[metric])
-        for reason, titles in by_reason.items():
-            verb = "is" if len(titles) == 1 else "are"
-            sentences.append(f"{result.name}: {', '.join(titles)} {verb} undefined ({reason}).")
-    return sentences
+    return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
 
 
 def _overlaps(search: Mapping[str, Any] | None) -> list[Any]:

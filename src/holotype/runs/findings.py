@@ -1,0 +1,97 @@
+"""What a run found of each class: counted once, for the terminal and for the report."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from holotype.answers.audit import Audit, in_percent
+from holotype.answers.index import AnswerCounts
+from holotype.answers.refine import Refined
+from holotype.evaluation.metrics import ClassResult, Evaluation
+from holotype.grouping.groups import ClassThreshold, Estimate, Groups, ScoreKind
+
+
+@dataclass(frozen=True)
+class ClassFinding:
+    """What was found of one class.
+
+    found       images, without the exemplars
+    doubtful    images that may show it, and are left out
+    estimate    None where the group comes from a cosine that was given
+    counts      answers about it, and `audit`: what those of the random sample prove; None without any answer
+    tested      what the model is worth on the test set; None without one
+    """
+
+    name: str
+    found: int
+    doubtful: int
+    score_kind: ScoreKind
+    threshold: ClassThreshold
+    estimate: Estimate | None = None
+    counts: AnswerCounts | None = None
+    audit: Audit | None = None
+    tested: ClassResult | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it follows answers beyond the images that were answered."""
+        return self.counts is not None and self.counts.trusted
+
+    @property
+    def known(self) -> str:
+        """How good it is known to be, in two or three words: what is proven, else how strong it looks."""
+        if self.audit is not None and self.audit.whole:
+            return "all looked at"
+        if self.audit is not None and self.audit.low is not None:
+            return f"at least {in_percent(self.audit.low)} % right"
+        return self.estimate.strength if self.estimate else "not known"
+
+    @property
+    def basis(self) -> str:
+        """What that rests on."""
+        audit = self.audit
+        if audit is not None and audit.whole:
+            return f"a person looked at each: {audit.yes:,} of {audit.among:,} were right, the others are out"
+        if audit is not None and audit.low is not None:
+            return f"proven with 95 % confidence: {audit.yes:,} of {audit.asked:,} drawn at random were right"
+        if self.estimate is None:
+            return "the threshold was given, and nothing is estimated"
+        if self.trusted:
+            return "estimated by a model that learnt from the answers"
+        return "estimated from how its images are connected, not from answers"
+
+    def measured(self) -> str:
+        """Return the F1 on the test set with its interval, or why there is none; nothing without a test set."""
+        if self.tested is None:
+            return ""
+        f1 = self.tested.f1
+        if f1.reason:
+            return f"F1 undefined, {f1.reason}"
+        return f"F1 {f1.value:.2f}" + (f" ({f1.low:.2f} to {f1.high:.2f})" if math.isfinite(f1.low) else "")
+
+    def __str__(self) -> str:
+        kind = "cosine" if self.score_kind == "cosine" else "score"
+        said = f"{self.name}: {self.found:,} found, {self.doubtful:,} doubtful; {self.known}"
+        said += f"; {kind} from {self.threshold.value:.3f} ({self.threshold.basis})"
+        if self.tested is None:
+            return said
+        area = "" if self.tested.roc_auc.reason else f", AUC {self.tested.roc_auc.value:.2f}"
+        return f"{said}; test set: {self.measured()}{area}"
+
+
+def findings(
+    groups: Groups, stated: Sequence[Estimate], refined: Refined | None, evaluation: Evaluation | None
+) -> Iterator[ClassFinding]:
+    """Yield what was found of each class; `stated`: what is estimated about them, nothing where nothing is."""
+    for k, name in enumerate(groups.classes):
+        yield ClassFinding(
+            name,
+            len(groups.found(k)),
+            int(((groups.label == k) & (groups.decision == "doubtful")).sum()),
+            groups.score_kind,
+            groups.thresholds[k],
+            stated[k] if stated else None,
+            refined.counts[k] if refined else None,
+            refined.audits[k] if refined else None,
+            evaluation.classes[k] if evaluation else None,
+        )
