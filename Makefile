@@ -6,7 +6,9 @@
 
 PYTHON ?= python3
 VENV := .venv
-INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# uv, where it is there, is faster; not for torch, of which only pip takes the build for processors that is at hand.
+INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(VENV)/bin/python,$(PIP))
 STAMP := $(VENV)/.installed
 DEMO := demo
 SITE := build/docs
@@ -19,7 +21,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt requirements-dev.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --no-deps --only-binary :all: --require-hashes -r requirements-dev.txt
-	$(INSTALL) -c constraints.txt torch
+	$(PIP) -c constraints.txt torch
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 

@@ -121,8 +121,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     tested = data.rows("test_set.csv")
-    counts = ", ".join(f"{sum(int(row[name]) for row in tested)} {name}s" for name in CLASSES)
-    print(f"\nF1 on {len(tested)} labelled drawings that nothing was learnt from ({counts}); 95 % interval:\n")
+    counts = ", ".join(f"{sum(int(row[name]) for row in tested)} of a {name}" for name in CLASSES)
+    print(f"\nF1 on {len(tested)} labelled drawings that nothing was learnt from ({counts}), and its 95 % interval:\n")
     for way, figures in found.items():
         low, high = figures["f1_interval"]
         print(f"    {figures['f1']:.2f}  ({low:.2f} to {high:.2f})  {way}")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from holotype.errors import HolotypeError
@@ -191,4 +190,6 @@ class Settings(Strict):
 
     def to_toml(self) -> str:
         """Every setting, resolved, as TOML."""
+        import tomli_w
+
         return tomli_w.dumps(self.model_dump(exclude_none=True))

@@ -7,6 +7,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -201,9 +202,16 @@ def cores() -> int:
 
 def runs_bf16(runtime: str) -> bool:
     """Whether `runtime` can compute in bfloat16 on this CPU."""
-    if runtime != "openvino" or _process.replaced:
+    if _at_hand(runtime) != "openvino":
         return False
     return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _at_hand(runtime: str) -> str:
+    """Return `runtime`, or ONNX Runtime where OpenVINO is not installed, or cannot be used in this process any more."""
+    if runtime == "openvino" and (_process.replaced or find_spec("openvino") is None):
+        return "onnxruntime"
+    return runtime
 
 
 def _openvino() -> Any:
@@ -235,7 +243,7 @@ def _open(content: bytes, path: Path, runtime: str, precision: str, *, alone: bo
     if runtime not in RUNTIMES:
         raise EncoderError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
     try:
-        return RUNTIMES["onnxruntime" if _process.replaced else runtime](content, precision, alone)
+        return RUNTIMES[_at_hand(runtime)](content, precision, alone)
     except EncoderError as error:
         raise EncoderError(f"{path}: {error}") from error
     except Exception as error:  # each runtime raises types of its own

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numkong
 import numpy as np
 from numpy.typing import NDArray
 
@@ -133,6 +132,8 @@ def _comparison(queries: NDArray[np.float32], space: Space | None) -> Callable[[
 
     Float16 vectors are compared as they are, with queries rounded to float16 too.
     """
+    import numkong
+
     half = numkong.dots_pack(queries.astype(np.float16))
 
     def compare(vectors: NDArray[Any]) -> NDArray[np.float32]:
