@@ -4,7 +4,7 @@ import re
 
 import pytest
 from browser import RED, SHOWN, TAG, answered, press, question, verdict
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from holotype.review.review import Review
 
@@ -48,14 +48,32 @@ def test_the_gallery_sorts_filters_and_answers(page: Page, review: Review) -> No
     expect(cells.nth(1)).to_have_attribute("data-mark", "")
 
 
+def test_the_exemplars_are_there_before_anything_is_learnt(page: Page, context: BrowserContext, review: Review) -> None:
+    """What comes of another exemplar takes a while on a large pool; that there is one is said at once."""
+    context.route("**/api/refit", lambda _: None)  # it never ends
+    name = question(page)
+    page.drag_and_drop("#question", "#exemplars")
+    expect(page.locator("#exemplar-strip button")).to_have_count(2)
+    expect(page.locator("#exemplar-name")).to_have_text(name)
+    expect(page.locator("#withdraw-why")).to_be_hidden()
+    page.click("#withdraw")
+    expect(page.locator("#exemplar-strip button")).to_have_count(0)
+    expect(page.locator("#exemplar-name")).to_have_text("0")
+    assert [one.name for one in review.exemplars(RED)] == ["0"]
+    page.keyboard.press("z")
+    expect(page.locator("#exemplar-strip button")).to_have_count(2)
+
+
 def exemplars(page: Page) -> list[str]:
     strip = page.locator("#exemplar-strip button")
     return [str(one.get_attribute("aria-label")).removeprefix("Exemplar ") for one in strip.all()]
 
 
 def test_an_exemplar_is_dragged_there_and_withdrawn(page: Page, review: Review) -> None:
-    page.click("#withdraw")
-    expect(page.locator("#notices")).to_contain_text("red has no other exemplar")
+    expect(page.locator("#withdraw")).to_have_attribute("aria-disabled", "true")
+    expect(page.locator("#withdraw-why")).to_contain_text("It is the only one, so it stays")
+    page.click("#withdraw", force=True)
+    expect(page.locator("#notices")).to_contain_text("It is the only one, so it stays")
     name = question(page)
     page.drag_and_drop("#question", "#exemplars")
     expect(page.locator("#exemplar-strip button")).to_have_count(2)

@@ -5,7 +5,7 @@ import { painted } from "./pictures.js";
 const SEEN = 600; // milliseconds in view after which an image counts as looked at
 const GAP = 6; // pixels between thumbnails
 export const EARLY = "Nothing was on the screen for long enough to be answered.";
-const [LEAST, GREATEST, TO_SCROLL] = [64, 176, 84]; // pixels of a thumbnail: of a window, and where one scrolls
+const [LEAST, GREATEST, TO_SCROLL] = [64, 320, 84]; // pixels of a thumbnail: of a window, and where one scrolls
 const element = (id) => document.getElementById(id);
 
 export class Sheet {
