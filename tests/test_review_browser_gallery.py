@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser import RED, SHOWN, TAG, answered, press, question, verdict
+from browser import RED, SHOWN, TAG, Open, answered, press, question, verdict
 from playwright.sync_api import BrowserContext, Page, expect
 
 from holotype.review.review import Review
@@ -46,6 +46,21 @@ def test_the_gallery_sorts_filters_and_answers(page: Page, review: Review) -> No
     page.click("#viewer-close")
     page.keyboard.press("z")
     expect(cells.nth(1)).to_have_attribute("data-mark", "")
+
+
+def test_the_path_of_an_image_is_shown_and_copied(open_page: Open, context: BrowserContext, review: Review) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = open_page("#mode=gallery")
+    page.locator("#items .cell").nth(1).click()
+    for _ in range(2):
+        page.wait_for_selector("#viewer[data-shown=true]")
+        path = review.pool.path(review.pool.rows[page.inner_text("#viewer-name")])
+        expect(page.locator("#viewer-path")).to_have_text(path)
+        page.click("#viewer-copy")
+        expect(page.locator("#viewer-copy")).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == path
+        page.click("#viewer-next")
+        expect(page.locator("#viewer-copy")).to_have_text("Copy path")
 
 
 def test_the_exemplars_are_there_before_anything_is_learnt(page: Page, context: BrowserContext, review: Review) -> None:

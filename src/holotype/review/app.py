@@ -148,6 +148,7 @@ def _page(session: Session) -> str:
         "nonce": session.nonce,
         "batch": ANSWERS_PER_REFIT,
         "most": limits().size,
+        "modules": [name for name, kind in SERVED.items() if kind == "text/javascript"],  # fetched at once, not in turn
     }
     template = templates("holotype.review").get_template("page.html.j2")
     return template.render(given, out=session.review.out, report=session.review.folder.report)

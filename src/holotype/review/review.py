@@ -142,13 +142,7 @@ class Review:
         return Queue(self, label)
 
     def next(
-        self,
-        n: int,
-        label: str,
-        exclude: Collection[int] = (),
-        passed: Collection[int] = (),
-        *,
-        page: bool = False,
+        self, n: int, label: str, exclude: Collection[int] = (), passed: Collection[int] = (), *, page: bool = False
     ) -> list[Question]:
         """Return the next `n` questions about the class `label`, without the rows to `exclude`.
 

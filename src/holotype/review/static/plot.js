@@ -289,7 +289,11 @@ export class Plot {
   landmarks(points) {
     const side = 2 ** Math.ceil(Math.log2(FIELD / this.view.scale));
     const best = new Map();
-    for (const i of points) best.set(`${Math.floor(this.places[2 * i] / side)} ${Math.floor(this.places[2 * i + 1] / side)}`, i);
+    for (const i of points) {
+      const square = `${Math.floor(this.places[2 * i] / side)} ${Math.floor(this.places[2 * i + 1] / side)}`;
+      best.delete(square); // the last of all has the last point
+      best.set(square, i);
+    }
     return [...best.values()].toReversed();
   }
 
