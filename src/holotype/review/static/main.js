@@ -60,6 +60,8 @@ function openMode(wanted) {
   mode = wanted;
   place();
   views[mode].enter();
+  const lost = document.activeElement.closest("[hidden]") ?? document.activeElement === document.body;
+  if (lost && mode === "one") element("main").focus(); // so that Tab goes on from its start
   if (session.unlearnt) session.refit();
 }
 

@@ -41,7 +41,8 @@ export class Sheet {
     this.watchAll();
     for (const cell of cells) this.reveal(cell);
     const here = cells.includes(view.current) ? view.current : cells[0];
-    if (here) this.focus(here, document.activeElement === document.body || document.activeElement === this.box);
+    const free = [document.body, element("main"), this.box].includes(document.activeElement);
+    if (here) this.focus(here, free);
     this.tell();
   }
 
