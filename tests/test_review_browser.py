@@ -260,7 +260,7 @@ def test_apply_writes_the_report(page: Page, review: Review) -> None:
     assert popup.value.locator("h1").count() == 1
     assert popup.value.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth)")
     page.click("#apply-more summary")
-    expect(page.locator("#apply-summary li").first).to_contain_text("member")
+    expect(page.locator("#apply-summary li").first).to_contain_text(" found, ")
     page.click("#apply-end .close")
     page.click("#apply-open")
     expect(page.locator("#apply-verdict")).to_be_visible()  # nothing was answered since
