@@ -12,7 +12,7 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from holotype import Settings, run
 from holotype.review.app import create_app
@@ -95,6 +95,26 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+class Held:
+    """Requests to `pattern` wait until they are let go."""
+
+    def __init__(self, context: BrowserContext, pattern: str) -> None:
+        self._waiting: list[Route] = []
+        self._free = False
+        context.route(pattern, self._hold)
+
+    def _hold(self, route: Route) -> None:
+        if self._free:
+            route.continue_()
+        else:
+            self._waiting.append(route)
+
+    def let_go(self) -> None:
+        self._free = True
+        while self._waiting:
+            self._waiting.pop().continue_()
 
 
 def question(page: Page) -> str:

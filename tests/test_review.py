@@ -45,7 +45,7 @@ def test_questions_are_about_images_that_nobody_was_asked_about(review: Review) 
     for one in review.next(3, RED):
         assert 0 <= one.score <= 1
         assert one.id == review.ids[one.row]
-        assert one.why
+        assert one.why in ("found so far", "")
 
 
 def test_a_page_is_chosen_as_a_whole(review: Review) -> None:

@@ -13,6 +13,7 @@ from browser import RED
 from client import Client, Headers, answers, request_head, send
 
 GET_ONLY = ["/", "/api/state?label=red", "/api/version", "/api/questions?label=red&n=1", "/answers.csv", "/report"]
+GET_ONLY += ["/found.csv", "/api/path?row=0"]
 POST_ONLY = ["/api/answers", "/api/undo", "/api/withdraw", "/api/refit"]
 METHODS = ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD", "PROPFIND", "get", "X"]
 UPWARDS = [
@@ -169,6 +170,14 @@ def test_no_other_form_of_the_origin_is_heard(refusing: Client, origin: str) -> 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_question_that_makes_no_sense_is_refused(refusing: Client, query: str) -> None:
     answer = refusing.get(f"/api/questions?{query}")
+    check(refusing, answer.status, answer.text)
+
+
+@pytest.mark.parametrize(
+    "query", ["", "row=240", "row=-1", "row=1e3", "row=9" + "9" * 5000, "row=../../etc/passwd", "path=/etc/passwd"]
+)
+def test_no_path_is_told_but_that_of_an_image_of_the_pool(refusing: Client, query: str) -> None:
+    answer = refusing.get(f"/api/path?{query}")
     check(refusing, answer.status, answer.text)
 
 

@@ -3,9 +3,12 @@
 import json
 
 import pytest
-from browser import QUOTE, RED, SHOWN, TAG, Open, answered, look, press, question, verdict
+from browser import CLASSES, QUOTE, RED, SHOWN, TAG, Held, Open, answered, look, press, question, verdict
 from playwright.sync_api import BrowserContext, Page, Request, Route, expect
 
+from holotype.answers.records import NewAnswer
+from holotype.names import counted
+from holotype.review.outcome import changes, held_images
 from holotype.review.review import Review
 
 pytestmark = pytest.mark.browser
@@ -58,18 +61,8 @@ def test_answers_are_learnt_while_one_goes_on(page: Page, review: Review) -> Non
 
 
 def test_nothing_is_answered_before_it_is_shown(open_page: Open, context: BrowserContext, review: Review) -> None:
-    held: list[Route] = []
     posts: list[Request] = []
-
-    free: list[bool] = []
-
-    def hold(route: Route) -> None:
-        if free:
-            route.continue_()
-        else:
-            held.append(route)
-
-    context.route("**/image/*/large*", hold)
+    held = Held(context, "**/image/*/large*")
     page = open_page()
     page.on("request", lambda request: posts.append(request) if request.method == "POST" else None)
     with page.expect_request("**/image/*/large*"):
@@ -78,9 +71,7 @@ def test_nothing_is_answered_before_it_is_shown(open_page: Open, context: Browse
         page.keyboard.press(key)
     page.get_by_role("region", name="Answer").get_by_role("button", name="Yes").click(force=True)
     assert page.locator(SHOWN).count() == 0
-    free.append(True)
-    while held:
-        held.pop().continue_()
+    held.let_go()
     name = question(page)
     assert posts == []
     assert review.version == 0
@@ -246,13 +237,21 @@ def test_two_tabs_see_each_other(page: Page, open_page: Open, review: Review) ->
 
 
 def test_apply_writes_the_report(page: Page, review: Review) -> None:
-    for _ in range(2):
-        press(page, "n")
+    found = review.pool.rows[review.gallery(RED, "found")[0][0].id]
+    press(page, "n")
+    review.record([NewAnswer(review.ids[found], RED, "no")])  # of what was found, so that something changes
+    look(page)
     answered(page, 2)
-    before = (review.out / "report.html").stat().st_mtime_ns
+    before, held = (review.out / "report.html").stat().st_mtime_ns, held_images(review.folder.groups)
     page.click("#apply-open")
     page.click("#apply-start")
     expect(page.locator("#apply-verdict")).to_have_text("The answers are applied.")
+    said = page.locator("#apply-changes .change").all_inner_texts()
+    for one, text in zip(changes(held, held_images(review.folder.groups), CLASSES), said, strict=True):
+        assert text.startswith(f"{one.label}: {counted(one.now, 'image')} found")
+        assert (f"Added +{len(one.added)}" in text) == bool(one.added)
+        assert (f"Gone \u2212{len(one.gone)}" in text) == bool(one.gone)
+    assert any("Gone" in text or "Added" in text for text in said)
     expect(page.locator("#apply-where")).to_contain_text(str(review.out / "report.html"))
     assert (review.out / "report.html").stat().st_mtime_ns > before
     with page.expect_popup() as popup:
@@ -260,7 +259,8 @@ def test_apply_writes_the_report(page: Page, review: Review) -> None:
     popup.value.wait_for_load_state()
     assert popup.value.locator("h1").count() == 1
     assert popup.value.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth)")
-    expect(page.locator("#apply-summary li").first).to_contain_text("member")
+    page.click("#apply-more summary")
+    expect(page.locator("#apply-summary li").first).to_contain_text(" found, ")
     page.click("#apply-end .close")
     page.click("#apply-open")
     expect(page.locator("#apply-verdict")).to_be_visible()  # nothing was answered since

@@ -170,6 +170,7 @@ def test_what_the_model_makes_of_an_image_is_not_said_meanwhile(page: Page) -> N
 def test_all_classes_at_once_on_a_phone(open_page: Open, review: Review) -> None:
     page = open_page(size=PHONE)
     page.wait_for_selector(SHOWN, state="attached")
+    page.click("#menu-open")
     page.click("#certify-open")
     page.select_option("#certify-class", "")
     with review.folder.lock("another command"):

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from browser import RED, SHOWN, TAG, answered, press, question, verdict
-from playwright.sync_api import Page, expect
+from browser import RED, SHOWN, TAG, Open, answered, press, question, verdict
+from playwright.sync_api import BrowserContext, Page, expect
 
 from holotype.review.review import Review
 
@@ -48,14 +48,47 @@ def test_the_gallery_sorts_filters_and_answers(page: Page, review: Review) -> No
     expect(cells.nth(1)).to_have_attribute("data-mark", "")
 
 
+def test_the_path_of_an_image_is_shown_and_copied(open_page: Open, context: BrowserContext, review: Review) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = open_page("#mode=gallery")
+    page.locator("#items .cell").nth(1).click()
+    for _ in range(2):
+        page.wait_for_selector("#viewer[data-shown=true]")
+        path = review.pool.path(review.pool.rows[page.inner_text("#viewer-name")])
+        expect(page.locator("#viewer-path")).to_have_text(path)
+        page.click("#viewer-copy")
+        expect(page.locator("#viewer-copy")).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == path
+        page.click("#viewer-next")
+        expect(page.locator("#viewer-copy")).to_have_text("Copy path")
+
+
+def test_the_exemplars_are_there_before_anything_is_learnt(page: Page, context: BrowserContext, review: Review) -> None:
+    """What comes of another exemplar takes a while on a large pool; that there is one is said at once."""
+    context.route("**/api/refit", lambda _: None)  # it never ends
+    name = question(page)
+    page.drag_and_drop("#question", "#exemplars")
+    expect(page.locator("#exemplar-strip button")).to_have_count(2)
+    expect(page.locator("#exemplar-name")).to_have_text(name)
+    expect(page.locator("#withdraw-why")).to_be_hidden()
+    page.click("#withdraw")
+    expect(page.locator("#exemplar-strip button")).to_have_count(0)
+    expect(page.locator("#exemplar-name")).to_have_text("0")
+    assert [one.name for one in review.exemplars(RED)] == ["0"]
+    page.keyboard.press("z")
+    expect(page.locator("#exemplar-strip button")).to_have_count(2)
+
+
 def exemplars(page: Page) -> list[str]:
     strip = page.locator("#exemplar-strip button")
     return [str(one.get_attribute("aria-label")).removeprefix("Exemplar ") for one in strip.all()]
 
 
 def test_an_exemplar_is_dragged_there_and_withdrawn(page: Page, review: Review) -> None:
-    page.click("#withdraw")
-    expect(page.locator("#notices")).to_contain_text("red has no other exemplar")
+    expect(page.locator("#withdraw")).to_have_attribute("aria-disabled", "true")
+    expect(page.locator("#withdraw-why")).to_contain_text("It is the only one, so it stays")
+    page.click("#withdraw", force=True)
+    expect(page.locator("#notices")).to_contain_text("It is the only one, so it stays")
     name = question(page)
     page.drag_and_drop("#question", "#exemplars")
     expect(page.locator("#exemplar-strip button")).to_have_count(2)

@@ -1,8 +1,10 @@
 """What the review page looks like, and is read aloud as, in a real browser."""
 
 import pytest
-from browser import CELL, CLASSES, PHONE, SHOWN, Open, press, question
-from playwright.sync_api import Page, expect
+from browser import CELL, CLASSES, LAPTOP, PHONE, SHOWN, Open, press, question
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from holotype.review.review import Review
 
 pytestmark = pytest.mark.browser
 
@@ -85,8 +87,77 @@ def test_a_phone_shows_all_of_it_in_one_column(open_page: Open) -> None:
         page.click(f"header [data-mode={mode}]")
         page.wait_for_selector(there)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), mode
+    page.click("#menu-open")
     page.click("#help-open")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("size", [LAPTOP, (1920, 1080), (2560, 1440)])
+def test_a_page_of_images_fills_a_window_of_any_width(open_page: Open, size: tuple[int, int]) -> None:
+    page = open_page("", size)
+    expect(page.locator(CELL)).to_have_count(24)
+    box, right, bottom = page.evaluate(
+        """() => {
+        const box = document.getElementById("cells").getBoundingClientRect();
+        const places = [...document.querySelectorAll("#cells .cell")].map((cell) => cell.getBoundingClientRect());
+        const end = (side) => Math.max(...places.map((one) => one[side]));
+        return [box.toJSON(), end("right"), end("bottom")];
+        }"""
+    )
+    assert box["width"] > 0.6 * size[0]
+    assert right > box["right"] - 12
+    assert 0.7 * box["height"] < bottom - box["top"] <= box["height"]
+
+
+def test_little_stands_above_the_images_of_a_phone(open_page: Open) -> None:
+    page = open_page("", PHONE)
+    page.wait_for_selector(CELL)
+    first = page.locator("#cells .cell").first.bounding_box()
+    assert first
+    assert first["y"] < 0.25 * PHONE[1]
+    expect(page.locator("#apply-open")).to_be_hidden()
+    page.click("#menu-open")
+    for name in ("Search", "Help", "Apply", "Certify"):
+        expect(page.locator("#menu").get_by_role("button", name=name)).to_be_visible()
+    page.locator("#cells").click(position={"x": 5, "y": 5})
+    expect(page.locator("#apply-open")).to_be_hidden()
+
+
+def test_the_menu_has_what_was_found_and_keys_reach_it(page: Page) -> None:
+    menu = page.locator("#menu")
+    expect(menu.get_by_role("link", name="What was found (CSV)")).to_be_hidden()
+    page.focus("#menu-open")
+    page.keyboard.press("Enter")
+    links = {"What was found (CSV)": "/found.csv", "Report": "/report", "Answers (CSV)": "/answers.csv"}
+    for name, address in links.items():
+        expect(menu.get_by_role("link", name=name)).to_have_attribute("href", address)
+    page.keyboard.press("l")  # the keys are for the menu
+    page.keyboard.press("Escape")
+    expect(menu.get_by_role("link", name="Report")).to_be_hidden()
+    expect(page.locator("#one")).to_be_visible()
+    page.click("#menu-open")
+    with page.expect_download() as download:
+        menu.get_by_role("link", name="What was found (CSV)").click()
+    assert download.value.suggested_filename == "found.csv"
+
+
+def test_help_shows_keys_where_there_are_keys_and_gestures_where_there_are_fingers(
+    page: Page, browser: Browser, served_review: tuple[Review, str]
+) -> None:
+    page.get_by_role("button", name="Help").click()
+    expect(page.get_by_role("dialog", name="Help")).to_be_visible()
+    expect(page.locator("#help .typed")).to_be_visible()
+    expect(page.locator("#help .touch")).to_be_hidden()
+    size: ViewportSize = {"width": PHONE[0], "height": PHONE[1]}
+    context = browser.new_context(viewport=size, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    phone.goto(served_review[1])
+    phone.tap("#menu-open")
+    phone.tap("#help-open")
+    expect(phone.locator("#help .touch")).to_be_visible()
+    expect(phone.locator("#help .touch")).to_contain_text("Tap")
+    assert phone.locator("kbd").evaluate_all("(keys) => keys.filter((one) => one.checkVisibility()).length") == 0
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -105,6 +105,13 @@ def test_a_lasso_leads_to_a_page_and_answers_there_change_colours(open_page: Ope
     expect(page.locator(CELL)).to_have_count(24)
     rows = [int(cell.get_attribute("data-row") or "") for cell in page.locator("#cells .cell").all()]
     assert {*rows} <= set(mapped.state.refined.groups.found(0).tolist())
+    expect(page.locator("#trail-from")).to_have_text(f"Chosen on the map: 1 to 24 of {N}")
+    page.click("#trail-back")
+    expect(page.locator("#map")).to_be_visible()
+    page.keyboard.down("Shift")
+    around(page, *ALL)
+    page.keyboard.up("Shift")
+    expect(page.locator(CELL)).to_have_count(24)
     page.keyboard.press("y")
     expect(page.locator("#cells-about")).to_have_text("1 yes, the other 23 no")
     page.keyboard.press("Enter")
@@ -147,6 +154,31 @@ def test_what_is_near_on_the_map_is_near_on_the_page(open_page: Open) -> None:
         }"""
     )
     assert set(steps) == {4096}
+
+
+def test_a_map_of_many_shows_pictures_in_its_overview_the_same_while_it_moves(open_page: Open) -> None:
+    shown, moved, closer = open_page().evaluate(
+        """async () => {
+        const { Plot } = await import("/static/plot.js");
+        const plot = new Plot(document.createElement("canvas"));
+        const places = [...Array(2500).keys()].map((k) => [1300 * (k % 50), 1300 * Math.floor(k / 50)]);
+        plot.add(Uint32Array.from(places.keys()), new Uint16Array(places.flat()));
+        plot.states = new Uint8Array(2500);
+        plot.states[1234] = 6;
+        plot.size = { width: 900, height: 600 };
+        plot.whole();
+        const pictured = () => [...plot.placePictures(plot.inView)];
+        const shown = pictured();
+        plot.pan(3, 2);
+        const moved = pictured();
+        plot.zoom(8);
+        return [shown, moved, pictured()];
+        }"""
+    )
+    assert 8 <= len(shown) <= 60
+    assert shown[0] == 1234  # what matters most has a place
+    assert set(moved) == set(shown)
+    assert set(closer) - set(shown)
 
 
 AT_ONCE = """async () => {

@@ -96,6 +96,28 @@ def test_a_page_with_keys_alone_where_the_rest_is_put_aside(page: Page, review: 
     expect(page.locator("[data-rest=aside]")).to_have_attribute("aria-pressed", "true")
 
 
+def test_enter_submits_whatever_button_was_clicked_before(page: Page, review: Review) -> None:
+    """A button that was clicked with a pointer does not keep the keys, nor does a dialog that it opened."""
+    buttons = [
+        "#exemplar",
+        "#withdraw",
+        "#menu-open",
+        "#apply-open",
+        "#help-open",
+        "header [data-mode=pages]",
+        ".tab >> nth=0",
+    ]
+    for button in [*buttons, ".sheet-bar .undo", "[data-rest=aside]", "[data-rest=no]", "#rest-yes"]:
+        page.evaluate("document.activeElement.blur()")
+        page.click(button, force=button == "#withdraw")  # which is disabled
+        if page.locator("dialog[open]").count() or page.locator("#menu-open[aria-expanded=true]").count():
+            page.keyboard.press("Escape")
+        expect(page.locator("#cells .cell:focus"), button).to_have_count(1)
+    page.keyboard.press("Enter")
+    answered(page, 24)
+    assert {*verdict(review).values()} == {"yes"}
+
+
 def test_only_what_was_seen_is_answered_and_the_others_come_again(
     open_page: Open, context: BrowserContext, review: Review
 ) -> None:

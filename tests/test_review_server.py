@@ -42,6 +42,29 @@ def test_only_an_image_that_was_served_since_the_start_is_answered(client: Clien
         assert Client(address).answer(3).status == 409
 
 
+def test_what_was_found_is_a_table_that_names_the_files(refusing: Client, shared_review: tuple[Review, Client]) -> None:
+    """The table of the run is given as it is, and whatever is asked for besides is not looked at."""
+    review, _ = shared_review
+    table = refusing.get("/found.csv?path=/etc/passwd&name=../holotype.toml")
+    assert table.headers["content-disposition"] == 'attachment; filename="found.csv"'
+    assert table.headers["content-type"].startswith("text/csv")
+    assert table.text.encode() == review.folder.found.read_bytes()
+    path = json.loads(refusing.get("/api/path?row=3").text)["path"]
+    assert path == review.pool.path(3)
+    assert path.endswith("images.tar/3.jpg")
+    assert refusing.ask("GET", "/found.csv", {"Cookie": None}).status == 401
+    assert refusing.ask("GET", "/api/path?row=3", {"Cookie": None}).status == 401
+
+
+def test_a_table_that_is_not_there_is_said_so(client: Client, review: Review) -> None:
+    review.folder.found.unlink()
+    answer = client.get("/found.csv")
+    assert (answer.status, json.loads(answer.text)) == (
+        404,
+        {"error": "there is no table of what was found yet; apply the answers first"},
+    )
+
+
 def test_html_in_a_name_stays_text(client: Client, review: Review) -> None:
     page = client.get("/").text
     assert TAG not in page

@@ -50,6 +50,9 @@ SERVED = {
             "sheet",
             "cell",
             "choose",
+            "following",
+            "menu",
+            "selection",
             "map",
             "plot",
             "gestures",
@@ -145,6 +148,7 @@ def _page(session: Session) -> str:
         "nonce": session.nonce,
         "batch": ANSWERS_PER_REFIT,
         "most": limits().size,
+        "modules": [name for name, kind in SERVED.items() if kind == "text/javascript"],  # fetched at once, not in turn
     }
     template = templates("holotype.review").get_template("page.html.j2")
     return template.render(given, out=session.review.out, report=session.review.folder.report)
@@ -162,6 +166,10 @@ def _add_pictures(app: FastAPI, session: Session) -> None:
         if picture is None:
             picture = await run_sync(session.picture, row, size, v, limiter=at_once)
         return jpeg(picture)
+
+    @app.get("/api/path")
+    async def path(row: Row) -> Response:
+        return Json({"path": session.path(row)})
 
     @app.get("/exemplar/{number}/{size}")
     async def exemplar(number: Row, size: Size, v: str, name: str) -> Response:
@@ -214,8 +222,8 @@ def _add_results(app: FastAPI, session: Session) -> None:
     review = session.review
 
     @app.get("/api/state")
-    def state(label: Label) -> Response:
-        return Json(session.state(label))
+    def state(label: Label, *, wait: bool = True) -> Response:
+        return Json(session.state(label, wait=wait))
 
     @app.get("/api/version")
     def version() -> Response:
@@ -258,6 +266,12 @@ def _add_results(app: FastAPI, session: Session) -> None:
             content = (review.folder.report).read_bytes()
             return Response(content, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
         raise HTTPException(404, "there is no report yet; apply the answers first")
+
+    @app.get("/found.csv")
+    def found() -> Response:
+        with review.folder.reading(), suppress(OSError):
+            return _download("found.csv", "text/csv", review.folder.found.read_bytes())
+        raise HTTPException(404, "there is no table of what was found yet; apply the answers first")
 
     @app.get("/answers.csv")
     def answers_csv() -> Response:
@@ -305,6 +319,6 @@ def _add_map(app: FastAPI, session: Session) -> None:
         return Json({"images": session.images(label, _rows("rows", rows, MOST))})
 
 
-def _download(name: str, kind: str, content: str) -> Response:
+def _download(name: str, kind: str, content: str | bytes) -> Response:
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     return Response(content, media_type=kind, headers=headers)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from holotype.errors import HolotypeError
 from holotype.model.promises import read_promises
 from holotype.progress import Advance
+from holotype.review.outcome import Change, changes, held_images
 from holotype.review.review import Review
 
 
@@ -83,25 +84,33 @@ class Applying(Background):
     """The answers going into the groups.
 
     fell      classes of which something was promised until then: it was about the model before
+    changes   what each class holds now, and did not before
     summary   what was found of each class, and what the predictions are worth
     """
 
     def __init__(self, review: Review) -> None:
         super().__init__(review)
         self.fell: list[str] = []
+        self.changes: list[Change] = []
         self.summary: list[str] = []
         self._of = 0  # the version of the answers that were applied
 
     def work(self) -> str:
         """Do the run again; return where its report is."""
-        model, self.fell, self.summary = self.review.folder.model, [], []
+        folder, model = self.review.folder, self.review.folder.model
+        self.fell, self.changes, self.summary = [], [], []
         before, self._of = read_promises(model), self.review.version
+        with folder.reading():
+            held = held_images(folder.groups)
         self.summary = list(self.review.apply(self).summary())
+        with folder.reading():
+            self.changes = changes(held, held_images(folder.groups), self.review.classes)
         after = read_promises(model)
         self.fell = [one.label for one in before if one not in after]
-        return str(self.review.folder.report)
+        return str(folder.report)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page shows."""
         later = self.state == "done" and self.review.version != self._of
-        return super().to_json() | {"fell": self.fell, "summary": self.summary, "later": later}
+        changed = [one.to_json(self.review.pool.rows) for one in self.changes]
+        return super().to_json() | {"fell": self.fell, "changes": changed, "summary": self.summary, "later": later}

@@ -11,7 +11,7 @@ class Question:
 
     audit   asked as part of the random audit; who answers is not to be told
     score   the estimated probability
-    why     where the image stands, in words
+    why     that the image is found so far, in words; "" where it is not, as most are
     """
 
     row: int

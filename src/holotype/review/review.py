@@ -142,13 +142,7 @@ class Review:
         return Queue(self, label)
 
     def next(
-        self,
-        n: int,
-        label: str,
-        exclude: Collection[int] = (),
-        passed: Collection[int] = (),
-        *,
-        page: bool = False,
+        self, n: int, label: str, exclude: Collection[int] = (), passed: Collection[int] = (), *, page: bool = False
     ) -> list[Question]:
         """Return the next `n` questions about the class `label`, without the rows to `exclude`.
 
@@ -177,7 +171,7 @@ class Review:
     def _question(self, state: ReviewState, asked: Query, k: int) -> Question:
         logit, cut = float(state.refined.logits[asked.row, k]), float(state.refined.cuts[k])
         score = float(sigmoid(np.array(logit)))
-        why = "found so far" if logit >= cut else "outside so far"  # the same of an audit: it must not sway the answer
+        why = "found so far" if logit >= cut else ""  # the same of an audit: it must not sway the answer
         return Question(asked.row, self.ids[asked.row], self.classes[k], asked.audit, score, why)
 
     def known(self, label: str) -> dict[str, Verdict]:
@@ -280,9 +274,15 @@ class Review:
         same = (one for one in baselines if [list(of_class) for of_class in one.names] == names)
         return next(same, None) or self._baseline.with_exemplars(exemplars, self.settings.fit)
 
-    def standing(self, label: str) -> ClassStatus:
-        """Return where the class `label` stands."""
-        self._look_back()
+    @property
+    def compared(self) -> bool:
+        """Whether what the last answers of an earlier sitting changed is found out, or need not be."""
+        return self._earlier is None
+
+    def standing(self, label: str, *, compare: bool = True) -> ClassStatus:
+        """Return where the class `label` stands; without `compare` at once, even where it is not known what moved."""
+        if compare:
+            self._look_back()
         verdicts = [one.verdict for one in self._answers.current() if one.label == label]
         return self._state.status(self._number(label), verdicts)
 

@@ -119,6 +119,11 @@ class Session:
             raise HTTPException(404, "there is no such exemplar any more")
         return self.review.exemplar_picture(number, SIDES[size])
 
+    def path(self, row: int) -> str:
+        """Return which file the image in `row` is."""
+        self._check_row(row)
+        return self.review.pool.path(row)
+
     def questions(
         self, label: str, n: int, exclude: Sequence[int], passed: Sequence[int] = (), *, page: bool = False
     ) -> list[dict[str, Any]]:
@@ -180,16 +185,20 @@ class Session:
         self.review.check()
         return f"{self.review.version} {self._learnt} {self.applying.state} {self.certifying.stamp}"
 
-    def state(self, label: str) -> dict[str, Any]:
-        """Return what the page shows beside the questions of a class."""
+    def state(self, label: str, *, wait: bool = True) -> dict[str, Any]:
+        """Return what the page shows beside the questions of a class.
+
+        wait   for what the last answers changed; else `changes` are None where that takes learning once more
+        """
         self.check_label(label)
-        changes = self.review.changes(label)
+        known = wait or self.review.compared
+        changes = self.review.changes(label) if known else None
         return {
             "version": self.version,
-            "status": asdict(self.review.standing(label)),
+            "status": asdict(self.review.standing(label, compare=known)),
             "aside": self.review.matched.explain(),
             "exemplars": [asdict(one) for one in self.review.exemplars(label)],
-            "changes": {"joined": self._named(changes.joined), "left": self._named(changes.left)},
+            "changes": changes and {"joined": self._named(changes.joined), "left": self._named(changes.left)},
         }
 
     def images(self, label: str, rows: Sequence[int]) -> list[dict[str, Any]]:

@@ -1,15 +1,18 @@
-// The answers going into the groups: asked for, watched, and where the report is then.
+// The answers going into the groups: asked for, watched, and then what changed and where the report is.
 
-import { listed } from "./names.js";
-import { get, pause, post, Refused } from "./server.js";
+import { Following } from "./following.js";
+import { counted, isolated, listed } from "./names.js";
+import { pictureOf, tinyOf } from "./pictures.js";
+import { get, post } from "./server.js";
 
-const LOOK = 500; // milliseconds
 const element = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat("en");
 
 export class Applying {
   constructor(session) {
     this.session = session;
     this.dialog = element("apply");
+    this.following = new Following("/api/apply", "apply");
     this.watching = false;
     element("apply-open").addEventListener("click", () => this.open());
     element("apply-start").addEventListener("click", () => this.start());
@@ -48,57 +51,75 @@ export class Applying {
       return this.session.say(`Not applied: ${error.message}`);
     }
     this.turn("run");
-    return this.watch();
+    return this.watch(true);
   }
 
-  /** Show how far it is until it is at an end. */
-  async watch() {
+  /** Show how far it is until it is at an end; `ran`: it was started from here. */
+  async watch(ran = false) {
     if (this.watching) return;
     this.watching = true;
-    for (let ran = false; ; ran = true) {
-      try {
-        const now = await get("/api/apply");
-        if (now.state !== "running") {
-          if (ran || now.state === "failed" || now.state === "done") this.end(now, ran);
-          break;
-        }
+    try {
+      const now = await this.following.end(() => {
         if (!ran) this.turn("run");
-        this.tell(now);
-      } catch (error) {
-        if (error instanceof Refused) break;
-        element("apply-stage").textContent = error.message;
-      }
-      await pause(LOOK);
+        ran = true;
+      });
+      if (ran || now.state === "failed" || now.state === "done") this.end(now, ran);
+    } catch {
+      // refused: there is nothing to show
     }
     this.watching = false;
   }
 
-  tell({ stage, done, total }) {
-    const bar = element("apply-bar");
-    const text = stage || "Starting";
-    if (element("apply-stage").textContent !== text) element("apply-stage").textContent = text;
-    if (total) {
-      bar.max = total;
-      bar.value = done;
-    } else {
-      bar.removeAttribute("value");
-    }
-  }
-
-  end({ state, message, fell, summary }, ran) {
+  end({ state, message, fell, changes, summary }, ran) {
     this.turn("end");
     const done = state === "done";
     const ended = fell.length ? ` What was promised of ${listed(fell)} does not hold any more.` : "";
     element("apply-verdict").textContent = done ? `The answers are applied.${ended}` : `It failed: ${message}`;
     element("apply-verdict").classList.toggle("bad", !done);
-    element("apply-where").hidden = !done;
+    for (const id of ["apply-where", "apply-more"]) element(id).hidden = !done;
+    element("apply-changes").replaceChildren(...(done ? changes.map(changeOf) : []));
     element("apply-summary").replaceChildren(
       ...summary.map((line) => Object.assign(document.createElement("li"), { textContent: line })),
     );
     if (ran && !this.dialog.open)
       this.session.say(
-        done ? `The answers are applied; Apply says where the report is.${ended}` : `Applying failed: ${message}`,
+        done ? `The answers are applied; Apply says what changed.${ended}` : `Applying failed: ${message}`,
       );
     if (ran) this.session.refresh();
   }
+}
+
+/** What became of a class: how many images it holds, and which were added or are gone. */
+function changeOf({ label, before, now, added, gone }) {
+  const box = document.createElement("section");
+  box.className = "change";
+  const title = document.createElement("h3");
+  const name = document.createElement("b");
+  name.dir = "auto";
+  name.textContent = label;
+  const same = !added.count && !gone.count;
+  const from = before === now ? "" : `, ${number.format(before)} before`;
+  title.append(name, `: ${counted(now, "image")} found${from}${same ? ": nothing changed" : ""}`);
+  box.append(title);
+  for (const [word, part, sign] of [["Added", added, "+"], ["Gone", gone, "−"]])
+    if (part.count) box.append(strip(word, part, sign, label));
+  return box;
+}
+
+function strip(word, { count, images }, sign, label) {
+  const line = document.createElement("div");
+  line.className = "strip";
+  line.setAttribute("role", "group");
+  line.setAttribute("aria-label", `${word}, ${isolated(label)}`);
+  const title = document.createElement("span");
+  title.textContent = `${word} ${sign}${number.format(count)}`;
+  line.append(title);
+  for (const { row, id } of images) {
+    const image = tinyOf(pictureOf(row, "thumb"), isolated(id));
+    image.title = id;
+    image.className = "tiny";
+    line.append(image);
+  }
+  if (count > images.length) line.append(`and ${number.format(count - images.length)} more`);
+  return line;
 }

@@ -20,7 +20,6 @@ export class Around {
     this.none = "";
     session.hear("answered", ({ answers }) => this.answered(answers));
     session.hear("undone", (entry) => this.undone(entry));
-    element("trail-back").addEventListener("click", () => this.back());
   }
 
   get step() {
@@ -117,6 +116,8 @@ export class Around {
     const { step } = this;
     this.none = "There are no more images to compare.";
     element("trail").hidden = false;
+    element("trail-about").hidden = false;
+    element("trail-from").hidden = true;
     element("trail-name").textContent = step.name;
     element("trail-strip").replaceChildren(...this.trail.map((one) => this.stop(one)));
     element("trail-strip").scrollLeft = element("trail-strip").scrollWidth;

@@ -73,7 +73,7 @@ export class Cell {
     this.button.classList.toggle("known", Boolean(this.known && !this.mark));
     this.sign.textContent = this.broken ? "Not readable" : SIGNS[this.mark || this.known];
     this.button.setAttribute("aria-label", `${isolated(this.question.id)}: ${verdict}`);
-    this.button.title = `${isolated(this.question.id)}. ${isolated(this.question.why)}`;
+    this.button.title = [this.question.id, this.question.why].filter(Boolean).map(isolated).join(". ");
   }
 }
 

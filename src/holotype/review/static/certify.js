@@ -1,10 +1,11 @@
 // A precision that is certified: what is to be, the random sample that is answered for it, and what came of it.
 
+import { Following } from "./following.js";
 import { counted, isolated } from "./names.js";
 import { Selected } from "./selected.js";
-import { get, pause, post, Refused } from "./server.js";
+import { get, pause, post } from "./server.js";
 
-const LOOK = 300; // milliseconds
+const LOOK = 300; // milliseconds until it is looked again whether the answers are saved
 const element = (id) => document.getElementById(id);
 
 /** Images that were drawn at random, on pages; what the model makes of them is not said. */
@@ -13,6 +14,7 @@ export class Sample extends Selected {
   constructor(session, sheet, back, quit) {
     super(session, sheet, back, "sample", "images that were drawn at random");
     this.quit = quit;
+    this.from = "Drawn at random";
     this.images = new Map();
   }
 
@@ -61,6 +63,7 @@ export class Certify {
     this.session = session;
     this.show = show;
     this.dialog = element("certify");
+    this.following = new Following("/api/certify", "certify");
     this.goal = null;
     this.found = null;
     this.left = [];
@@ -95,7 +98,7 @@ export class Certify {
     this.goal = goal;
     this.turn("run");
     try {
-      this.end(await this.watch(), rise);
+      this.end(await this.following.end(), rise);
     } catch (error) {
       this.end({ state: "failed", message: error.message, asked: [], enough: null }, rise);
     }
@@ -170,40 +173,14 @@ export class Certify {
   async look(goal) {
     this.goal = goal;
     this.turn("run");
-    element("certify-stage").textContent = "Saving the answers";
-    element("certify-bar").removeAttribute("value");
+    this.following.tell({ stage: "Saving the answers" });
     while (this.session.outbox.waiting.length) await pause(LOOK);
     try {
-      while (!same((await post("/api/certify", goal)).goal, goal)) await this.watch(); // another tab's goes first
+      while (!same((await post("/api/certify", goal)).goal, goal)) await this.following.end(); // another tab's goes first
     } catch (error) {
       return this.end({ state: "failed", message: error.message, asked: [], enough: null });
     }
     return this.follow(goal);
-  }
-
-  async watch() {
-    for (;;) {
-      try {
-        const now = await get("/api/certify");
-        if (now.state !== "running") return now;
-        this.tell(now);
-      } catch (error) {
-        if (error instanceof Refused) throw error;
-        element("certify-stage").textContent = error.message;
-      }
-      await pause(LOOK);
-    }
-  }
-
-  tell({ stage, done, total }) {
-    const bar = element("certify-bar");
-    element("certify-stage").textContent = stage || "Starting";
-    if (total) {
-      bar.max = total;
-      bar.value = done;
-    } else {
-      bar.removeAttribute("value");
-    }
   }
 
   end(found, rise = true) {

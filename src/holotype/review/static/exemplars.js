@@ -13,9 +13,14 @@ export class Exemplars {
     this.list = [];
     this.chosen = null; // the name of the one that is large
     session.hear("opened", () => this.fill([]));
-    session.hear("state", (state) => this.fill(state.exemplars));
+    for (const name of ["earlier", "state"]) session.hear(name, (state) => this.fill(state.exemplars));
     element("withdraw").addEventListener("click", () => this.withdraw());
     element("exemplar").addEventListener("click", () => this.zoom());
+  }
+
+  /** Whether the one there is stays: a class has one at the least. */
+  get only() {
+    return this.list.length === 1;
   }
 
   get main() {
@@ -35,6 +40,8 @@ export class Exemplars {
     element("exemplar-strip").replaceChildren(...(this.list.length > 1 ? this.list.map((one) => this.small(one)) : []));
     element("exemplar-name").textContent = main?.name ?? "";
     element("withdraw").hidden = !main;
+    element("withdraw").setAttribute("aria-disabled", String(this.only));
+    element("withdraw-why").hidden = !this.only;
     element("withdraw").setAttribute("aria-label", `Withdraw the exemplar ${isolated(main?.name)}`);
     identify(element("exemplar"), main);
     if (!main) return element("exemplar").replaceChildren();
@@ -66,7 +73,9 @@ export class Exemplars {
 
   async withdraw() {
     const { main } = this;
+    if (this.only) return this.session.say(element("withdraw-why").textContent);
     if (main) await this.session.withdraw(main.name, this.session.label);
+    return undefined;
   }
 }
 

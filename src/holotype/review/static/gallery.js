@@ -1,8 +1,9 @@
 // All images of a class: found, doubtful, rejected; a page at a time, as far as one scrolls.
 
 import { SIGNS } from "./cell.js";
-import { isolated } from "./names.js";
+import { counted, isolated } from "./names.js";
 import { pictureOf, tinyOf } from "./pictures.js";
+import { rowOf, Selection } from "./selection.js";
 import { get } from "./server.js";
 
 const PAGE = 60;
@@ -23,6 +24,11 @@ export class Gallery {
     this.loading = null; // the turn of which a page is on its way
     this.items = [];
     this.total = 0;
+    this.selection = new Selection(this.box, element("scroller"), {
+      answer: (rows, verdict) => this.answerAll(rows, verdict),
+      changed: (cells) => this.rename(cells),
+      say: (text) => session.say(text),
+    });
     this.end = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.more());
     this.listen();
   }
@@ -36,19 +42,21 @@ export class Gallery {
     element("gallery-more").addEventListener("click", () => this.more());
     this.box.addEventListener("click", (event) => {
       const place = this.placeOf(event.target);
-      if (place >= 0) this.zoom(place);
+      if (place >= 0 && !this.selection.click(event, this.box.children[place])) this.zoom(place);
     });
     for (const name of ["focusin", "pointerover"])
       this.box.addEventListener(name, (event) => this.tellReason(this.placeOf(event.target)));
     this.box.addEventListener("pointerleave", () => this.tellReason(-1));
     this.session.hear("learnt", () => this.untouched && this.load(PAGE, () => this.untouched));
-    this.session.hear("unsaid", () => !element("gallery").hidden && this.load(this.items.length));
+    for (const name of ["unsaid", "refused"])
+      this.session.hear(name, () => !element("gallery").hidden && this.load(this.items.length));
+    this.session.hear("answered", ({ label, answers }) => label === this.session.label && this.mark(answers));
   }
 
   /** Nobody looks at a certain place of the list: it may be put in a new order. */
   get untouched() {
     const looking = this.viewer.dialog.open || this.box.contains(document.activeElement) || element("scroller").scrollTop > 0;
-    return !element("gallery").hidden && !looking && window.scrollY === 0;
+    return !element("gallery").hidden && !looking && !this.selection.active && window.scrollY === 0;
   }
 
   /** Come on the screen, where one was if it is about the same class. */
@@ -67,6 +75,7 @@ export class Gallery {
     const top = element("scroller").scrollTop;
     this.was = { label: this.session.label, count: this.items.length, top, row };
     this.end.disconnect();
+    this.selection.setOn(false);
     this.tellReason(-1);
   }
 
@@ -83,6 +92,7 @@ export class Gallery {
     this.loading = null;
     this.items = [];
     this.box.replaceChildren();
+    this.selection.set([]);
     this.add(page);
   }
 
@@ -122,7 +132,7 @@ export class Gallery {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "cell";
-    button.draggable = true;
+    button.draggable = !this.selection.active;
     button.dataset.row = item.row;
     button.dataset.id = item.id;
     button.tabIndex = place ? -1 : 0;
@@ -134,7 +144,9 @@ export class Gallery {
     const image = tinyOf(pictureOf(item.row, "thumb"), "");
     image.draggable = false;
     image.addEventListener("error", () => button.classList.add("broken"));
-    button.append(image, sign, caption);
+    const pick = document.createElement("span");
+    pick.className = "pick";
+    button.append(image, sign, caption, pick);
     this.name(button, item);
     return button;
   }
@@ -143,7 +155,9 @@ export class Gallery {
     const verdict = item.verdict ? `answered ${item.verdict}` : "not answered";
     button.dataset.mark = item.verdict ?? "";
     button.querySelector(".sign").textContent = SIGNS[item.verdict] ?? "";
-    const words = `score ${scoreText(item.score)}, ${verdict}. ${isolated(item.reason)}`;
+    const selected = this.selection.has(item.row);
+    button.classList.toggle("selected", selected);
+    const words = `${selected ? "selected, " : ""}score ${scoreText(item.score)}, ${verdict}. ${isolated(item.reason)}`;
     button.setAttribute("aria-label", `${isolated(item.id)}, ${words}`);
   }
 
@@ -175,32 +189,74 @@ export class Gallery {
 
   async answer(shown, verdict) {
     if (this.session.outbox.full) return;
-    const { item } = shown;
+    const text = `${verdict}, about ${isolated(shown.id)}`;
+    if (await this.send([shown.row], verdict, text)) shown.verdict = verdict;
+  }
+
+  /** Answer several images at once, as one act that is undone at once. */
+  async answerAll(rows, verdict) {
+    if (!rows.length || this.session.outbox.full) return;
+    const about = counted(rows.length, "image");
+    this.selection.setOn(false);
+    if (await this.send(rows, verdict, `${verdict}, about ${about}`, true))
+      this.session.say(`${about}: ${verdict}. Undo takes it back.`);
+  }
+
+  send(rows, verdict, text, learn = false) {
     const { label } = this.session;
-    const answers = [{ row: item.row, label, verdict }];
-    const text = `${verdict}, about ${isolated(item.id)}`;
-    const saved = await this.session.answer({ kind: "other", label, answers, text });
-    if (!saved) return;
-    item.verdict = shown.verdict = verdict;
-    const place = this.items.findIndex((one) => one.row === item.row);
-    if (place < 0) return;
-    this.items[place].verdict = verdict;
-    this.name(this.box.children[place], this.items[place]);
+    const answers = rows.map((row) => ({ row, label, verdict }));
+    return this.session.answer({ kind: "other", label, answers, text, learn });
+  }
+
+  /** What was just answered, here or in another way, is shown as such. */
+  mark(answers) {
+    const said = new Map(answers.filter(({ label }) => label === this.session.label).map(({ row, verdict }) => [row, verdict]));
+    for (const item of this.items) if (said.has(item.row)) item.verdict = said.get(item.row);
+    this.rename([...this.box.children].filter((cell) => said.has(rowOf(cell))));
+  }
+
+  rename(cells) {
+    for (const cell of cells) this.name(cell, this.items[this.placeOf(cell)]);
   }
 
   /** True when the key was for the gallery. */
   key(event) {
-    const place = this.placeOf(event.target);
-    if (place < 0 || !event.key.startsWith("Arrow")) return false;
-    const cells = [...this.box.children];
-    const across = cells.filter((cell) => cell.offsetTop === cells[0].offsetTop).length;
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across }[event.key];
-    const next = cells[place + step];
-    if (next) {
-      cells[place].tabIndex = -1;
-      next.tabIndex = 0;
-      next.focus();
-    }
+    const { selection } = this;
+    const cell = event.target.closest("#items .cell");
+    const key = event.key.length > 1 ? event.key : event.key.toLowerCase();
+    const verdict = { y: "yes", n: "no", u: "unsure" }[key];
+    if (key === "Escape" && selection.active) selection.setOn(false);
+    else if (key === "s") selection.setOn(!selection.active);
+    else if (verdict && selection.size) this.answerAll([...selection.rows], verdict);
+    else if (verdict && cell) this.answerOne(cell, verdict);
+    else if (key === "x" && cell) selection.toggle(cell);
+    else if (cell && key.startsWith("Arrow")) this.move(cell, key, event.shiftKey);
+    else return false;
     return true;
+  }
+
+  /** A key with Ctrl; true when it was for the gallery. */
+  chord(event) {
+    if (event.key.toLowerCase() !== "a" || event.altKey || event.shiftKey) return false;
+    this.selection.all();
+    return true;
+  }
+
+  answerOne(cell, verdict) {
+    const image = cell.querySelector("img");
+    if (image.complete && image.naturalWidth) this.answer(this.items[this.placeOf(cell)], verdict);
+  }
+
+  /** Go to the cell beside; with Shift it is selected, and all on the way. */
+  move(cell, key, select) {
+    const cells = [...this.box.children];
+    const across = cells.filter((one) => one.offsetTop === cells[0].offsetTop).length;
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across }[key];
+    const next = cells[cells.indexOf(cell) + step];
+    if (!next) return;
+    cell.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+    if (select) this.selection.extend(next, this.selection.size ? undefined : rowOf(cell));
   }
 }

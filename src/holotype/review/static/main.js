@@ -10,6 +10,7 @@ import { isolated } from "./names.js";
 import { Session } from "./session.js";
 import { draggable, droppable, Exemplars } from "./exemplars.js";
 import { Gallery } from "./gallery.js";
+import { Menu } from "./menu.js";
 import { One } from "./one.js";
 import { Pages } from "./pages.js";
 import { pictureOf } from "./pictures.js";
@@ -31,6 +32,7 @@ const viewer = new Viewer();
 new Exemplars(session, viewer);
 new StatusView(session, viewer, makeExemplar);
 new Applying(session);
+const menu = new Menu();
 const sheet = new Sheet(zoomCells);
 const views = {
   pages: new Pages(session, sheet),
@@ -58,6 +60,8 @@ function openMode(wanted) {
   mode = wanted;
   place();
   views[mode].enter();
+  const lost = document.activeElement.closest("[hidden]") ?? document.activeElement === document.body;
+  if (lost && mode === "one") element("main").focus(); // so that Tab goes on from its start
   if (session.unlearnt) session.refit();
 }
 
@@ -147,10 +151,15 @@ function keepFocus(button) {
   button.addEventListener("mousedown", (event) => event.preventDefault());
 }
 
-/** After a pointer opened something else, or a dialog closed, the keys are for the page again: Enter submits it. */
-function takeKeys(event) {
-  const byKeys = event.type === "click" && event.detail === 0;
-  if (onSheet() && !byKeys && !document.querySelector("dialog[open]")) sheet.take();
+/** After a pointer pressed a button, or a dialog closed, the keys are for the page again: Enter submits it. */
+function takeKeys() {
+  if (onSheet() && !menu.open && !document.querySelector("dialog[open]")) sheet.take();
+}
+
+/** Both before a click does something, so that a dialog gives the keys back to the page, and after. */
+function clicked(event) {
+  const button = event.target.closest("button, a, summary");
+  if (event.detail && button && !button.matches(".cell") && !event.target.closest("dialog")) takeKeys();
 }
 
 /** One at a time, over the header: it covers nothing of what is asked. */
@@ -244,13 +253,15 @@ function pressed(event) {
   const button = target.closest("button, a, summary");
   if (event.repeat && button && (key === "Enter" || key === " ")) event.preventDefault();
   const bracket = key === "[" || key === "]"; // some keyboards have them on AltGr
-  if (event.ctrlKey || event.metaKey || event.altKey) {
-    if (!(bracket && event.getModifierState("AltGraph"))) return;
-  }
   if (document.querySelector("dialog[open]")) return;
+  if (menu.open) return key === "Escape" ? void (menu.close(), takeKeys()) : undefined;
   if (target.matches("input[type=search], select")) {
     if (key === "Escape") target.blur();
     return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) {
+    if (views[mode].chord?.(event)) event.preventDefault();
+    if (!(bracket && event.getModifierState("AltGraph"))) return;
   }
   const moves = key.startsWith("Arrow") || bracket;
   if (event.repeat && !moves) return;
@@ -340,27 +351,23 @@ session.hear("undone", (entry) => {
 });
 
 tabs.forEach((tab, k) => {
-  tab.addEventListener("click", (event) => {
-    openClass(k);
-    takeKeys(event);
-  });
+  tab.addEventListener("click", () => openClass(k));
   droppable(tab, (row) => dropped(row, labels[k]));
 });
 droppable(element("exemplars"), (row) => dropped(row, session.label));
 for (const id of ["question", "items", "joined", "left"]) draggable(element(id));
 for (const button of openers) {
-  button.addEventListener("click", (event) => {
-    openMode(button.dataset.mode);
-    takeKeys(event);
-  });
+  button.addEventListener("click", () => openMode(button.dataset.mode));
 }
-for (const id of ["apply", "certify", "help"]) element(id).addEventListener("close", takeKeys);
+for (const id of ["apply", "certify"]) element(id).addEventListener("close", takeKeys);
+for (const early of [true, false]) document.addEventListener("click", clicked, early);
 for (const button of element("answers").querySelectorAll("[data-verdict]")) {
   button.addEventListener("click", () => views.one.answer(button.dataset.verdict));
   keepFocus(button);
 }
 for (const button of document.querySelectorAll(".undo")) button.addEventListener("click", () => session.undo());
 for (const button of document.querySelectorAll(".undo, .around, .sheet-bar button")) keepFocus(button);
+element("trail-back").addEventListener("click", () => (views[mode].quit ? views[mode].quit() : views[mode].back()));
 element("exemplar-make").addEventListener("click", () => views.one.exemplar(session.label));
 keepFocus(element("exemplar-make"));
 element("question").addEventListener("click", zoomQuestion);

@@ -82,7 +82,7 @@ export class One {
     element("question").dataset.row = card.row;
     element("question").dataset.id = card.id;
     element("question-name").textContent = card.id;
-    element("question-why").textContent = card.why;
+    element("question-why").textContent = card.why; // "" for most: what is the same of nearly all tells nothing
     await painted();
     if (turn === this.turn) this.setShown(true);
     return true;

@@ -5,7 +5,8 @@ import { pictureOf } from "./pictures.js";
 const SPAN = 65535; // places are whole numbers from 0 to here
 const MARGIN = 24; // pixels around the whole map
 const [OUT, IN] = [0.8, 400]; // how far one zooms, of the whole map
-const PICTURED = 400; // places in view up to which pictures are drawn where they fit
+const PICTURED = 400; // places in view up to which pictures are drawn where they fit ...
+const FIELD = 100; // ... and with more, one picture in each square of at least so many pixels
 const PLACE = 8; // pixels of a place
 const SIDE = 52; // pixels of a picture
 const KEPT = 900; // pictures
@@ -271,8 +272,9 @@ export class Plot {
   placePictures(points) {
     const found = new Set();
     const places = points.map((i) => `${Math.round(this.x(i) / PLACE)} ${Math.round(this.y(i) / PLACE)}`);
-    if (new Set(places).size > PICTURED) return found;
-    const order = [...(points.includes(this.cursor) ? [this.cursor] : []), ...points.toReversed()];
+    const many = new Set(places).size > PICTURED;
+    const first = many ? this.landmarks(points) : points.toReversed();
+    const order = [...(points.includes(this.cursor) ? [this.cursor] : []), ...first];
     const taken = [];
     for (const i of order) {
       const [x, y] = [this.x(i), this.y(i)];
@@ -281,6 +283,18 @@ export class Plot {
       found.add(i);
     }
     return found;
+  }
+
+  /** Of each square of the map the point that matters most: the same ones while one moves, others from closer by. */
+  landmarks(points) {
+    const side = 2 ** Math.ceil(Math.log2(FIELD / this.view.scale));
+    const best = new Map();
+    for (const i of points) {
+      const square = `${Math.floor(this.places[2 * i] / side)} ${Math.floor(this.places[2 * i + 1] / side)}`;
+      best.delete(square); // the last of all has the last point
+      best.set(square, i);
+    }
+    return [...best.values()].toReversed();
   }
 
   drawPicture(i, colours, paper) {

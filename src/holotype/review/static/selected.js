@@ -5,11 +5,14 @@ import { counted } from "./names.js";
 import { get, pause } from "./server.js";
 import { EARLY } from "./sheet.js";
 
+const element = (id) => document.getElementById(id);
+
 export class Selected {
   /** `back` leaves this view; `kind` is what it is called, and `what` the images are called in notices. */
   constructor(session, sheet, back, kind = "selected", what = "images of the map") {
     this.kind = kind;
     this.what = what;
+    this.from = "Chosen on the map";
     this.session = session;
     this.sheet = sheet;
     this.back = back;
@@ -35,12 +38,23 @@ export class Selected {
   enter() {
     this.active = true;
     if (this.label !== this.session.label) this.choose(this.rows);
-    if (this.cells.length) return this.sheet.place(this, this.cells);
+    if (this.cells.length) return this.place(this.cells);
     return this.show();
   }
 
   leave() {
     this.active = false;
+    element("trail").hidden = true;
+  }
+
+  /** Where these come from, and the way back there. */
+  tellTrail() {
+    element("trail").hidden = false;
+    element("trail-strip").replaceChildren();
+    element("trail-about").hidden = true;
+    element("trail-from").hidden = false;
+    const last = this.start + this.cells.length;
+    element("trail-from").textContent = `${this.from}: ${this.start + 1} to ${last} of ${this.rows.length}`;
   }
 
   /** Show the page that begins at `start`. */
@@ -68,7 +82,9 @@ export class Selected {
 
   place(cells) {
     this.cells = cells;
-    if (this.active) this.sheet.place(this, cells);
+    if (!this.active) return;
+    this.sheet.place(this, cells);
+    this.tellTrail();
   }
 
   async submit() {

@@ -11,9 +11,10 @@ export class Session extends EventTarget {
     super();
     this.labels = labels;
     this.label = labels[0];
-    this.state = null;
+    this.state = null; // as the server said last of the class at hand
+    this.states = stored("states") ?? {}; // label -> what was last known: shown until the server says what is now
     this.unlearnt = 0;
-    this.history = remembered();
+    this.history = stored("acts") ?? [];
     this.outbox = new Outbox(() => this.tell("outbox"));
     this.refresh = coalesced(() => this.ask());
     this.refit = coalesced(() => this.learn());
@@ -40,6 +41,7 @@ export class Session extends EventTarget {
     this.label = label;
     this.state = null;
     this.tell("opened");
+    if (Object.hasOwn(this.states, label)) this.tell("earlier", this.states[label]);
     if (this.unlearnt) this.refit();
     return this.refresh();
   }
@@ -69,6 +71,7 @@ export class Session extends EventTarget {
       this.history = this.history.filter((one) => one.act !== act);
       this.remember();
       this.say(`Not saved: ${error.message}`);
+      this.tell("refused", entry);
       return false;
     }
     this.saved(weight(entry));
@@ -98,8 +101,8 @@ export class Session extends EventTarget {
 
   saved(weight) {
     this.unlearnt += weight;
+    this.refresh(); // at once: how many answers and which exemplars there are; what they lead to takes longer
     if (this.unlearnt >= BATCH) this.refit();
-    else this.refresh();
   }
 
   async learn() {
@@ -116,13 +119,19 @@ export class Session extends EventTarget {
     }
   }
 
+  /** Ask how the class stands; what the last answers moved comes later, where that is still to be computed. */
   async ask() {
     const { label } = this;
     try {
-      const state = await get("/api/state", { label });
-      if (label !== this.label) return;
-      this.state = state;
-      this.tell("state", state);
+      for (let wait = false; ; wait = true) {
+        const state = await get("/api/state", { label, wait });
+        if (label !== this.label) return;
+        this.state = state;
+        this.tell("state", state);
+        if (state.changes) break;
+      }
+      this.states[label] = this.state;
+      store("states", this.states);
     } catch (error) {
       this.tell("offline", error.message);
     }
@@ -132,13 +141,8 @@ export class Session extends EventTarget {
   remember() {
     for (let count = KEPT; count; count = Math.floor(count / 2)) {
       this.history = this.history.slice(-count);
-      try {
-        return sessionStorage.setItem("acts", JSON.stringify(this.history));
-      } catch {
-        if (!this.history.length) break; // it keeps nothing at all
-      }
+      if (store("acts", this.history) || !this.history.length) break; // a browser may keep nothing at all
     }
-    return undefined;
   }
 }
 
@@ -147,10 +151,22 @@ function weight(entry) {
   return entry.learn || ["page", "selected", "sample"].includes(entry.kind) ? BATCH : 1;
 }
 
-function remembered() {
+// What outlasts a reload of this tab.
+
+function stored(name) {
   try {
-    return JSON.parse(sessionStorage.getItem("acts")) ?? [];
+    return JSON.parse(sessionStorage.getItem(name));
   } catch {
-    return [];
+    return null;
+  }
+}
+
+/** True when the browser had room for it. */
+function store(name, value) {
+  try {
+    sessionStorage.setItem(name, JSON.stringify(value));
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -5,7 +5,7 @@ import { painted } from "./pictures.js";
 const SEEN = 600; // milliseconds in view after which an image counts as looked at
 const GAP = 6; // pixels between thumbnails
 export const EARLY = "Nothing was on the screen for long enough to be answered.";
-const [LEAST, GREATEST, TO_SCROLL] = [64, 176, 84]; // pixels of a thumbnail: of a window, and where one scrolls
+const [LEAST, GREATEST, TO_SCROLL] = [64, 320, 84]; // pixels of a thumbnail: of a window, and where one scrolls
 const element = (id) => document.getElementById(id);
 
 export class Sheet {
@@ -41,7 +41,8 @@ export class Sheet {
     this.watchAll();
     for (const cell of cells) this.reveal(cell);
     const here = cells.includes(view.current) ? view.current : cells[0];
-    if (here) this.focus(here, document.activeElement === document.body || document.activeElement === this.box);
+    const free = [document.body, element("main"), this.box].includes(document.activeElement);
+    if (here) this.focus(here, free);
     this.tell();
   }
 

@@ -6,6 +6,8 @@ import { pictureOf, tinyOf } from "./pictures.js";
 const element = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
+const FIGURES = ["st-answered", "st-found", "st-size", "st-precision", "st-change"];
+
 function write(id, text) {
   if (element(id).textContent !== text) element(id).textContent = text;
 }
@@ -31,6 +33,7 @@ export class StatusView {
     this.exemplar = exemplar;
     this.speak = false;
     session.hear("opened", () => this.clear());
+    session.hear("earlier", (state) => this.show(state, true));
     session.hear("state", (state) => this.show(state));
     session.hear("learnt", () => session.state && this.tell(session.state.status));
     session.hear("learning", (busy) => {
@@ -39,12 +42,14 @@ export class StatusView {
   }
 
   clear() {
-    for (const one of document.querySelectorAll(".status dd[id]")) one.textContent = one.id === "st-answered" ? "…" : "";
-    write("st-hint", "");
+    for (const one of document.querySelectorAll(".status dd[id]")) one.textContent = FIGURES.includes(one.id) ? "…" : "";
+    write("st-hint", "Reading the answers, and what they lead to…");
     element("moved").hidden = true;
   }
 
-  show({ status, aside, changes }) {
+  /** `earlier`: as it was known last; what is now is being asked for. */
+  show({ status, aside, changes }, earlier = false) {
+    document.querySelector(".status").classList.toggle("earlier", earlier);
     const [value, low] = precision(status);
     write("st-answered", whole.format(status.answered));
     write("st-verdict", `${status.yes} yes, ${status.no} no, ${status.unsure} unsure`);
@@ -55,11 +60,12 @@ export class StatusView {
     write("st-precision", value);
     write("st-low", low);
     write("st-needs", status.audit_needs && `audits: ${status.audit_needs}`);
-    write("st-change", change(status));
-    write("st-hint", status.hint);
-    this.strip("joined", changes.joined);
-    this.strip("left", changes.left);
-    element("moved").hidden = !changes.joined.length && !changes.left.length;
+    write("st-change", changes ? change(status) : "comparing…");
+    write("st-hint", earlier ? "As it was known last. Asking how it is now…" : changes ? status.hint : "");
+    const { joined, left } = changes ?? { joined: [], left: [] };
+    this.strip("joined", joined);
+    this.strip("left", left);
+    element("moved").hidden = !joined.length && !left.length;
   }
 
   /** For those who hear the page: one sentence after each batch. */

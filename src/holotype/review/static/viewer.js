@@ -1,6 +1,7 @@
 // One picture, large: to be moved, seen pixel for pixel, and answered.
 
 import { painted, Picture } from "./pictures.js";
+import { get } from "./server.js";
 
 const element = (id) => document.getElementById(id);
 
@@ -15,6 +16,7 @@ export class Viewer {
     element("viewer-scale").addEventListener("click", () => this.scale());
     element("viewer-exemplar").addEventListener("click", () => this.exemplar(false));
     element("viewer-close").addEventListener("click", () => this.dialog.close());
+    element("viewer-copy").addEventListener("click", () => this.copy());
     element("viewer-before").addEventListener("click", () => this.step(-1));
     element("viewer-next").addEventListener("click", () => this.step(1));
     for (const button of this.dialog.querySelectorAll("[data-verdict]"))
@@ -54,6 +56,7 @@ export class Viewer {
     element("viewer-name").textContent = item.id;
     element("viewer-around").hidden = (item.row ?? null) === null;
     element("viewer-about").textContent = [item.mark && `Marked ${item.mark}.`, item.verdict && `Answered ${item.verdict}.`, item.about].filter(Boolean).join(" ");
+    this.where(item, turn);
     const picture = new Picture(item.address, `Image ${item.id}`);
     this.stage.replaceChildren();
     try {
@@ -66,6 +69,32 @@ export class Viewer {
     this.stage.replaceChildren(picture.image);
     await painted();
     if (turn === this.turn) this.setShown(true);
+  }
+
+  /** Say which file an image of the pool is. */
+  async where({ row }, turn) {
+    element("viewer-where").hidden = true;
+    element("viewer-copy").textContent = "Copy path";
+    if ((row ?? null) === null) return;
+    try {
+      const { path } = await get("/api/path", { row });
+      if (turn !== this.turn) return;
+      element("viewer-path").textContent = path;
+      element("viewer-where").hidden = false;
+    } catch {
+      // the picture says that the server cannot be reached
+    }
+  }
+
+  async copy() {
+    const button = element("viewer-copy");
+    try {
+      await navigator.clipboard.writeText(element("viewer-path").textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(element("viewer-path")); // to be copied by hand
+      button.textContent = "Press Ctrl C";
+    }
   }
 
   setShown(shown) {
