@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.base import clone
 
 from holotype import Classifier, open_pool
-from holotype.errors import HolotypeError, ModelError, UnreadableImage
+from holotype.errors import ExemplarError, HolotypeError, ModelError, PoolError, UnreadableImage
 from holotype.pool.pool import Pool
 from holotype.settings import FitSettings, HeadSettings
 
@@ -181,3 +181,22 @@ def test_the_same_seed_gives_the_same_model_without_a_cache_too(
     images = [picture(row) for row in range(300, 310)]
     assert np.allclose(again.predict_proba(images), fitted.predict_proba(images), atol=1e-6)
     assert again.groups_.reasons() == fitted.groups_.reasons()
+
+
+def test_a_pool_may_be_its_path_and_what_is_none_says_so(data: Path, network: str) -> None:
+    settings: dict[str, Any] = {"encoder": network, "threshold": 0.9, "near_duplicate": 0.99999}
+    exemplars = {"red": ["0"], "green": ["1"]}
+    by_path = Classifier(**settings).fit(str(data / "images.tar"), exemplars, cache=str(data / "vectors"))
+    opened = Classifier(**settings).fit(open_pool(data / "images.tar"), exemplars, cache=data / "vectors")
+    assert by_path.training_.ids == opened.training_.ids
+    with pytest.raises(PoolError, match="expected a pool, as open_pool returns it, or the path of one; got list"):
+        Classifier().fit([b"image"], exemplars)  # type: ignore[arg-type]
+    with pytest.raises(PoolError, match="nowhere does not exist"):
+        Classifier().fit("nowhere", exemplars)
+    with pytest.raises(ExemplarError, match=r'as \{"cat": \["cat.jpg"\]\}, got list'):
+        Classifier(encoder=network).fit(data / "images.tar", ["0", "1"])  # type: ignore[arg-type]
+
+
+def test_its_words_are_the_arguments_that_are_not_the_defaults() -> None:
+    assert repr(Classifier()) == "Classifier()"
+    assert repr(Classifier(head="mlp", seed=3)) == "Classifier(seed=3, head='mlp')"

@@ -77,7 +77,7 @@ def test_the_very_id_is_the_pools_whatever_files_there_are(pool: Pool, here: Pat
     assert resolve(pool, {"red": ["0"]})[0].row == 0
 
 
-@pytest.mark.parametrize("code", ["nine", "n" * 5000, "a\0b", "sub"])
+@pytest.mark.parametrize("code", ["nine", "n" * 5000, "a\0b"])
 def test_a_code_that_is_neither_is_refused(pool: Pool, here: Path, code: str) -> None:
     with pytest.raises(ExemplarError, match="nor is it a file"):
         resolve(pool, {"red": [code]})
@@ -256,3 +256,9 @@ def test_the_path_of_a_file_in_the_pool_is_that_image(
     monkeypatch.chdir(tmp_path)
     (found,) = resolve(open_pool("pool"), {"red": [code.format(tmp_path)]})
     assert (found.name, found.row) == ("sub/0", 0)
+
+
+@pytest.mark.parametrize("code", ["sub", "./sub", "{}/sub"])
+def test_a_folder_as_an_exemplar_says_how_folders_are_given(code: str, pool: Pool, here: Path) -> None:
+    with pytest.raises(ExemplarError, match=r"sub is a folder: name a picture in it, .* with --exemplars"):
+        resolve(pool, {"red": [code.format(here)]})

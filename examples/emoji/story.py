@@ -113,7 +113,7 @@ def main() -> int:
     try:
         found = {"1 exemplar of each class": job(data, one, out / "one")}
         found["3 exemplars of each class"] = job(data, three, out / "three")
-        found["3 exemplars, and 20 answers about each class"] = answer(data, out / "three")
+        found["3 exemplars, and 20 truthful answers about each class"] = answer(data, out / "three")
         found = {"1 exemplar of each class, and a cosine of .75: no holotype": by_cosine(data, one)} | found
     except subprocess.CalledProcessError as error:
         return error.returncode

@@ -20,7 +20,7 @@ from holotype.encoders.encode import NO_VECTOR, encode_images, l2_normalize
 from holotype.encoders.quantise import choose_arithmetic
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import HolotypeWarning, NotFittedError, UnreadableImage
+from holotype.errors import HolotypeWarning, NotFittedError, PoolError, UnreadableImage
 from holotype.grouping.assign import group_pool, lonely_classes, loose_classes
 from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
@@ -35,7 +35,7 @@ from holotype.model.promises import PROMISES_FILE, Promise, Promises
 from holotype.model.rows import PoolLabels
 from holotype.model.splits import Split
 from holotype.pool.exemplars import resolve
-from holotype.pool.pool import Pool, digest_of
+from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress, Silent, in_steps
 from holotype.settings import Arithmetic, Balance, FitSettings, HeadName, HeadSettings, RankSettings, Threshold
 from holotype.vectors.embeddings import Embeddings
@@ -116,27 +116,33 @@ class Classifier:
             setattr(self, name, value)
         return self
 
+    def __repr__(self) -> str:
+        """As scikit-learn's: the arguments that are not the defaults."""
+        given = ((name, value) for name, value in self.get_params().items() if value != getattr(_DEFAULTS, name))
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given)})"
+
     def fit(
         self,
-        pool: Pool,
+        pool: Pool | str | Path,
         exemplars: Mapping[str, Sequence[str]],
         *,
         embeddings: Embeddings | None = None,
         embeddings_encoder: Encoder | None = None,
         held_out: Sequence[int] = (),
-        cache: Path | None = None,
+        cache: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Self:
         """Find what resembles the exemplars, group it, train and calibrate. Warns of a class that nothing resembles.
 
+        pool                images without labels: what `open_pool` returns, or takes
         exemplars           class -> pool ids or paths of images
         embeddings          vectors to search with; without them `encoder` encodes the whole pool
         embeddings_encoder  what made them: for exemplars that are not in the pool, and a closer look at all of them
         held_out            pool rows of a test set: neither they nor their near-duplicates are learnt from
         cache               folder of computed vectors, which the next fit uses again
         """
-        progress = progress or Silent()
-        settings = self._settings()
+        progress, cache = progress or Silent(), Path(cache) if cache is not None else None
+        settings, pool = self._settings(), _opened(pool, progress)
         encoder = load_encoder(settings.encoder, settings.runtime, progress)
         made = fingerprints(cache.glob("*"), pool) if cache else ()
         encoder = choose_arithmetic(encoder, pool, settings.precision, progress, made=made, whole=embeddings is None)
@@ -360,6 +366,14 @@ def _digest(source: Any) -> str:
     if isinstance(source, str | Path):
         return file_digest(Path(source))
     return digest_of(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else ""
+
+
+def _opened(pool: Pool | str | Path, progress: Progress) -> Pool:
+    if isinstance(pool, str | Path):
+        return open_pool(pool, progress=progress)
+    if not isinstance(pool, Pool):
+        raise PoolError(f"expected a pool, as open_pool returns it, or the path of one; got {type(pool).__name__}")
+    return pool
 
 
 def _listed(X: Any) -> Sequence[Any]:

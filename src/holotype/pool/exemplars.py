@@ -40,6 +40,11 @@ def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar
     Raises `ExemplarError` for one that is unknown, unreadable, means two images, or is given for two classes, and
     for a name that no class can have.
     """
+    if not isinstance(exemplars, Mapping):
+        raise ExemplarError(
+            'expected the exemplars of each class, as {"cat": ["cat.jpg"]}, got '
+            f"{type(exemplars).__name__}: {exemplars!r:.60}"
+        )
     if not exemplars:
         raise ExemplarError("expected at least one class with an exemplar, got none")
     check_class_names(exemplars)
@@ -172,6 +177,11 @@ def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
 
 def _row(pool: Pool, code: str) -> int | None:
     """Return the pool row that `code` means, None for a file."""
+    if _is_folder(path := _path(code)) and pool.find(code, longer=False) is None:
+        raise ExemplarError(
+            f"{path} is a folder: name a picture in it, or give a folder that has one of each class "
+            f"with --exemplars ({path.parent}/<class>/<image>)"
+        )
     if not code.startswith(_PATHS):
         row = pool.find(code, longer=False)
         if row is None:
@@ -216,6 +226,13 @@ def _path(code: str) -> Path:
         return Path(code).expanduser()
     except RuntimeError:  # a "~" that is nobody's home
         return Path(code)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_file(path: Path) -> bool:
