@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,15 @@ def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return code, said.out, said.err
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that is interrupted leaves Ctrl-C to the system, as its process ends; the one that tests goes on."""
+    kept = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for one, handler in kept.items():
+        signal.signal(one, handler)
 
 
 def write_tar(path: Path, members: Sequence[tuple[str, bytes]], format: int = tarfile.GNU_FORMAT) -> Path:  # noqa: A002
