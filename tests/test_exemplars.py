@@ -79,7 +79,7 @@ def test_the_very_id_is_the_pools_whatever_files_there_are(pool: Pool, here: Pat
 
 @pytest.mark.parametrize("code", ["nine", "n" * 5000, "a\0b"])
 def test_a_code_that_is_neither_is_refused(pool: Pool, here: Path, code: str) -> None:
-    with pytest.raises(ExemplarError, match="nor is it a file"):
+    with pytest.raises(ExemplarError, match="nor is there a file"):
         resolve(pool, {"red": [code]})
 
 

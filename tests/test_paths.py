@@ -52,12 +52,14 @@ def test_every_table_of_a_run_has_the_path(data: Path, job: Job) -> None:
         assert all(row["path"] == pool.path(pool.row(row["id"])) for row in listed), name
 
 
-def test_what_was_found_is_what_the_terminal_counts_the_surest_first(data: Path, job: Job) -> None:
+def test_what_was_found_is_the_exemplars_and_what_the_terminal_counts_the_surest_first(data: Path, job: Job) -> None:
     result = run(job(), data / "out")
     found = rows(data / "out" / "found.csv")
     for k, name in enumerate(("red", "green", "blue")):
-        own = [row for row in found if row["class"] == name]
+        first, *own = [row for row in found if row["class"] == name]
+        assert (first["id"], first["decision"], first["reason"]) == (str(k), "exemplar", f"given as an exemplar of {name}")
         assert len(own) == len(result.chosen.groups.found(k)) > 0
+        assert {row["decision"] for row in own} == {"member"}
         scores = [float(row["score"]) for row in own]
         assert scores == sorted(scores, reverse=True)
     order = [["red", "green", "blue"].index(row["class"]) for row in found]
@@ -120,7 +122,7 @@ def test_an_exemplar_is_not_found_of_its_own_class_when_it_is_given_by_a_copy(da
     copy.write_bytes(pool.read(pool.row("0")))
     result = run(job(exemplars={"red": [str(copy)], "green": ["1"], "blue": ["2"]}), data / "out")
     assert result.chosen.groups.decision[pool.row("0")] == "exemplar"
-    assert "0" not in {row["id"] for row in rows(data / "out" / "found.csv")}
+    assert [row["decision"] for row in rows(data / "out" / "found.csv") if row["id"] == "0"] == ["exemplar"]
     assert Classifier.load(data / "out").exemplar_names_[0] == "0"
 
 

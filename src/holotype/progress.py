@@ -13,6 +13,7 @@ Advance = Callable[[int], None]
 Step = Callable[[], None]
 
 _FIRST, _LAST = 5.0, 60.0  # seconds between two lines in a log: few at first, and a long one is not flooded
+_STEPS = 20  # up to so many, they are unlike, and no rate or time left is told
 _SILENT = 2.0  # seconds of work that need no word
 _SHARE = 0.1  # of the time since the start, in between
 
@@ -116,7 +117,8 @@ class Terminal:
             TimeRemainingColumn(),
         )
         whole = total if total != 1 else None  # of a single step nothing is known but that it goes on
-        with Bars(*columns[: 2 if whole is None else None], console=self._console, transient=whole is None) as bars:
+        known = 2 if whole is None else 3 if total <= _STEPS else None
+        with Bars(*columns[:known], console=self._console, transient=whole is None) as bars:
             task = bars.add_task(text, total=whole)
             yield lambda count: bars.advance(task, count)
 
@@ -136,7 +138,8 @@ class _Lines:
         if self._done < self._total and now - self._said >= min(max(_FIRST, _SHARE * (now - self._started)), _LAST):
             self._said = now
             seconds = (self._total - self._done) / self._rate(now)
-            self._say(f"{self._where(now)}, {timedelta(seconds=round(seconds))} left")
+            left = "" if self._total <= _STEPS else f", {timedelta(seconds=round(seconds))} left"
+            self._say(f"{self._where(now)}{left}")
 
     def finish(self) -> None:
         """Say where it ended; of a single step, only if it took long."""
@@ -150,4 +153,5 @@ class _Lines:
         return max(self._done, 1) / max(now - self._started, 1e-6)
 
     def _where(self, now: float) -> str:
-        return f"{self._text}: {self._done:,}/{self._total:,}, {self._rate(now):,.0f}/s"
+        rate = "" if self._total <= _STEPS else f", {self._rate(now):,.0f}/s"
+        return f"{self._text}: {self._done:,}/{self._total:,}{rate}"

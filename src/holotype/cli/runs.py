@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holotype.cli.app import AllowTruncated, Views, app, print_lines
+from holotype.cli.app import TESTED, AllowTruncated, Views, app, print_lines
 from holotype.cli.arguments import read_exemplars, read_options, read_thresholds, refuse_expanded, refuse_settings
 
 
@@ -23,7 +23,10 @@ def run(
     search: Annotated[
         str | None, typer.Option(help="auto (the embeddings, if given), embeddings, encoder, or both (compared).")
     ] = None,
-    test_set: Annotated[Path | None, typer.Option(help="CSV: index and one 0/1 column per class.")] = None,
+    test_set: Annotated[
+        Path | None,
+        typer.Option(help=TESTED),
+    ] = None,
     threshold: Annotated[str | None, typer.Option(help="auto, a cosine, or several: 0.7,0.75,0.8.")] = None,
     head: Annotated[str | None, typer.Option(help="linear, mlp, or both: linear,mlp.")] = None,
     encoder: Annotated[str | None, typer.Option(help="One or several of `holotype encoders`.")] = None,

@@ -130,6 +130,7 @@ def _rows(path: Path, codes: list[tuple[int, str]], pool: Pool) -> list[int]:
         names, lines = ", ".join(repr(code) for _, code in unknown), ", ".join(str(line) for line, _ in unknown)
         where = f"line{'s' if len(unknown) > 1 else ''} {lines}"
         raise TestSetError(
-            f"{path}: expected ids of the pool, got unknown ids {names} ({where}){more}. The first: {first}"
+            f"{path}: expected ids of the pool, got unknown ids {names} ({where}){more}. The first: {first}. (To "
+            "measure on other pictures, put them into the pool as well: nothing is learnt from what is in a test set)"
         )
     return list(rows)

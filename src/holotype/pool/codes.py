@@ -127,7 +127,8 @@ class Codes:
         if len(rows) > 1:
             by_file = bool(split_suffix(code)[1])
             some = [self._told_apart(row, rows, by_file) for row in rows[:_NAMED]]
-            return f"{code_shown(code)} means {len(rows)} images of {source} ({', '.join(some)}); give the whole id"
+            several = f"{len(rows)} images of {source} ({', '.join(some)})"
+            return f"{code_shown(code)} means {several}; give the whole id of one"
         near = self._near(split_suffix(printable(code).removeprefix("./"))[0])
         look = f"ids look like {', '.join(near)}"
         if near and _looks_like(code, near[0]):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from holotype.errors import ExemplarError, PoolError, UnreadableImage
 from holotype.names import composed, printable, spelled_out
+from holotype.pool.codes import code_shown
 from holotype.pool.images import SUFFIXES, decode, read_file
 from holotype.pool.members import split_suffix, why_ignored, why_junk
 from holotype.pool.pool import Pool, digest_of
@@ -167,7 +168,7 @@ def _resolve(pool: Pool, label: int, name: str, code: str) -> Exemplar:
             _refuse_other_file(code, pool.ids[row], data)
         decode(data, fit=64)
     except PoolError as error:
-        raise ExemplarError(f"exemplar {name}={code}: {error}, nor is it a file") from None
+        raise ExemplarError(f"exemplar {name}={code}: {error}; nor is there a file {code_shown(code)}") from None
     except ExemplarError as error:
         raise ExemplarError(f"exemplar {name}={code}: {error}") from None
     except (UnreadableImage, OSError) as error:

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from holotype import files
 from holotype.encoders.registry import load_encoder
-from holotype.errors import HolotypeError, OutputError, UnreadableImage
+from holotype.errors import HolotypeError, ModelError, OutputError, UnreadableImage
 from holotype.evaluation.metrics import Evaluation
 from holotype.grouping.search import search, top_k
 from holotype.model.classifier import MODEL, Classifier
@@ -144,6 +144,8 @@ def load_classifier(path: Path) -> Classifier:
     folder = RunFolder(path.parent if path.name == MODEL else path)
     with folder.reading():
         if not folder.settings.exists():
+            if folder.unfinished.exists():
+                raise ModelError(f"the run in {folder.path} is not finished, so it has no model yet: let it end")
             return Classifier.load(path)
         classifier = folder.load_model()
     keep_holding(folder, classifier)

@@ -39,19 +39,28 @@ class ClassFinding:
 
     @property
     def known(self) -> str:
-        """How good it is known to be, in two or three words: what is proven, else how strong it looks."""
+        """How good it is known to be, in a few words: what is proven, else how strong it looks."""
         if self.audit is not None and self.audit.whole:
-            return "all looked at"
+            return "all looked at" if self.unseen == 0 else f"all looked at but {self.unseen:,}"
         if self.audit is not None and self.audit.low is not None:
             return f"at least {in_percent(self.audit.low)} % right"
-        return self.estimate.strength if self.estimate else "not known"
+        if self.estimate is None:
+            return "not checked"
+        return self.estimate.strength if self.trusted else f"not checked, looks {self.estimate.strength}"
+
+    @property
+    def unseen(self) -> int:
+        """Images found that no answer counts for, where the others were all looked at, such as rows of a test set."""
+        return max(self.found - self.audit.yes, 0) if self.audit is not None and self.audit.whole else 0
 
     @property
     def basis(self) -> str:
         """What that rests on."""
         audit = self.audit
         if audit is not None and audit.whole:
-            return f"a person looked at each: {audit.yes:,} of {audit.among:,} were right, the others are out"
+            each = f"a person looked at each: {audit.yes:,} of {audit.among:,} were right, the others are out"
+            others = f"; {self.unseen:,} are of the test set, whose answers do not count, or were not looked at"
+            return each + (others if self.unseen else "")
         if audit is not None and audit.low is not None:
             return f"proven with 95 % confidence: {audit.yes:,} of {audit.asked:,} drawn at random were right"
         if self.estimate is None:
@@ -72,7 +81,7 @@ class ClassFinding:
     def __str__(self) -> str:
         kind = "cosine" if self.score_kind == "cosine" else "score"
         said = f"{self.name}: {self.found:,} found, {self.doubtful:,} doubtful; {self.known}"
-        said += f"; {kind} from {self.threshold.value:.3f} ({self.threshold.basis})"
+        said += f"; {kind} from {self.threshold.value:.3f}"
         if self.tested is None:
             return said
         area = "" if self.tested.roc_auc.reason else f", AUC {self.tested.roc_auc.value:.2f}"

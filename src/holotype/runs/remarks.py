@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,9 +10,21 @@ from holotype.errors import HolotypeError
 from holotype.filestate import regular
 from holotype.model.crossfit import Answered
 from holotype.names import command, counted
+from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
 from holotype.vectors.embeddings import Embeddings
+
+_NAMED = 5  # exemplars of a class
+
+
+def say_exemplars(exemplars: Sequence[Exemplar], classes: Sequence[str], progress: Progress) -> None:
+    """Say which picture each class was given by: an image of the pool, or a file that is not in it."""
+    for name, codes in zip(classes, names_of(exemplars, len(classes)), strict=True):
+        outside = {one.name for one in exemplars if one.row is None}
+        named = [f"{code} (not in the pool)" if code in outside else code for code in codes[:_NAMED]]
+        more = f", and {len(codes) - _NAMED:,} more" if len(codes) > _NAMED else ""
+        progress.say(f"exemplar of {name}: {', '.join(named)}{more}")
 
 
 def say_left_out(pool: Pool, progress: Progress) -> None:

@@ -32,7 +32,8 @@ from holotype.settings import HeadName, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
-FOUND_COLUMNS = ("path", "id", "class", "score", "probability", "reason")
+FOUND_COLUMNS = ("path", "id", "class", "decision", "score", "reason")
+_FOUND = ("exemplar", "member")  # decisions, in the order of that table
 _NAMED = 10  # test rows that are named of those that do not count
 
 
@@ -193,7 +194,7 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
     chosen, sweep = result.chosen, result.sweep_rows()
     probabilities = _probabilities(result)
     _write_groups(folder.groups, pool, result, probabilities)
-    files.write(folder.found, csv_table(FOUND_COLUMNS, list(_found(pool, result, probabilities))))
+    files.write(folder.found, csv_table(FOUND_COLUMNS, list(_found(pool, chosen))))
     rows = pool.rows
     skipped = [(name, why, pool.path(rows[name]) if name in rows else "") for name, why in unreadable(pool, chosen)]
     files.write(folder.unreadable, csv_table(["id", "reason", "path"], skipped))
@@ -270,19 +271,15 @@ def _write_groups(path: Path, pool: Pool, result: RunResult, probabilities: NDAr
     files.write(path, lambda file: pq.write_table(table, file))
 
 
-def _found(pool: Pool, result: RunResult, probabilities: NDArray[np.float64]) -> Iterator[Sequence[Any]]:
-    """The members of each class, the surest first: what `summary` counts."""
-    groups = result.chosen.groups
+def _found(pool: Pool, chosen: Candidate) -> Iterator[Sequence[Any]]:
+    """The exemplars of each class in the pool, and its members, the surest first."""
+    groups = chosen.groups
     for k, name in enumerate(groups.classes):
-        rows = groups.found(k)
-        rows = rows[np.argsort(-groups.scores[rows, k], kind="stable")]
-        for row, reason in zip(rows.tolist(), result.chosen.reasons(rows.tolist()), strict=True):
-            score, probability = (_digits(value) for value in (groups.scores[row, k], probabilities[row]))
-            yield pool.path(row), pool.ids[row], name, score, probability, reason
-
-
-def _digits(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6f}"
+        given, members = (np.flatnonzero((groups.label == k) & (groups.decision == what)) for what in _FOUND)
+        rows = [*given.tolist(), *members[np.argsort(-groups.scores[members, k], kind="stable")].tolist()]
+        for row, reason in zip(rows, chosen.reasons(rows), strict=True):
+            score = f"{groups.scores[row, k]:.6f}"
+            yield pool.path(row), pool.ids[row], name, groups.decision[row], score, reason
 
 
 def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:

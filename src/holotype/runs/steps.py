@@ -37,8 +37,8 @@ def next_steps(out: Path | str, *, tested: bool) -> Iterator[NextStep]:
         yield NextStep(
             "test set",
             f"{command('run', out)} --test-set FILE.csv",
-            "Measure the model: a CSV with a column index and a column of 0 and 1 for each class. Without one, "
-            "nothing here says how often the model is right.",
+            "Measure the model: a CSV of images of the pool, with the columns filename and label (a class, or none). "
+            "Without one, nothing here says how often the model is right.",
         )
 
 

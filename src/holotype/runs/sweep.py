@@ -30,7 +30,7 @@ from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.judgement import agreement_with_groups, judge, uncounted_rows
 from holotype.runs.places import find_inputs
-from holotype.runs.remarks import say_left_out, say_unreadable
+from holotype.runs.remarks import say_exemplars, say_left_out, say_unreadable
 from holotype.runs.report.content import report_content
 from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
@@ -39,6 +39,7 @@ from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import in_arithmetic
 from holotype.vectors.store import EmbeddingStore
 
+_TOLD = 20  # classes up to which each one's exemplars are named
 Key = tuple[str, Threshold]  # an encoder and a threshold
 
 
@@ -136,6 +137,8 @@ def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
 def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     progress.say(f"pool: {counted(len(inputs.pool), 'image')} in {inputs.pool.source}")
     say_left_out(inputs.pool, progress)
+    if len(inputs.classes) <= _TOLD:
+        say_exemplars(inputs.exemplars, inputs.classes, progress)
     stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
     sources = search_sources(inputs, stores, progress)
     near = next(iter(sources.values())).embeddings  # near-duplicates are those of its vectors
