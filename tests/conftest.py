@@ -70,19 +70,11 @@ def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
             main()
         except SystemExit as end:
             code = int(end.code or 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves Ctrl-C to the system, as its process ends
         said = capsys.readouterr()
         return code, said.out, said.err
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """A command that is interrupted leaves Ctrl-C to the system, as its process ends; the one that tests goes on."""
-    kept = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for one, handler in kept.items():
-        signal.signal(one, handler)
 
 
 def write_tar(path: Path, members: Sequence[tuple[str, bytes]], format: int = tarfile.GNU_FORMAT) -> Path:  # noqa: A002

@@ -37,7 +37,7 @@ def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Holot
     assert code == 0
     assert f"report       {data / 'out' / 'report.html'}" in said
     assert "red: " in said
-    assert "; cosine from 0.900 (given); test set: F1 " in said
+    assert "; cosine from 0.900; test set: F1 " in said
 
     code, _, error = holotype(*reference_job(data, network))
     assert (code, error.count("\n")) == (1, 1)

@@ -57,7 +57,11 @@ def test_what_was_found_is_the_exemplars_and_what_the_terminal_counts_the_surest
     found = rows(data / "out" / "found.csv")
     for k, name in enumerate(("red", "green", "blue")):
         first, *own = [row for row in found if row["class"] == name]
-        assert (first["id"], first["decision"], first["reason"]) == (str(k), "exemplar", f"given as an exemplar of {name}")
+        assert (first["id"], first["decision"], first["reason"]) == (
+            str(k),
+            "exemplar",
+            f"given as an exemplar of {name}",
+        )
         assert len(own) == len(result.chosen.groups.found(k)) > 0
         assert {row["decision"] for row in own} == {"member"}
         scores = [float(row["score"]) for row in own]

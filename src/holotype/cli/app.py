@@ -20,7 +20,7 @@ app = Commands(
 
 Views = Annotated[int | None, typer.Option(help="Views of each image: 2 find more, and take twice as long; or 3.")]
 EncoderName = Annotated[str | None, typer.Option(help="One of `holotype encoders`.")]
-TESTED = "CSV of images of the pool: index and a 0/1 column per class; or filename,label."
+TEST_SET = "CSV of images of the pool: index and a 0/1 column per class; or filename,label."
 Moved = Annotated[str | None, typer.Option("--images", help="Where the images of the run are now.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holotype.cli.app import TESTED, AllowTruncated, Moved, app, note_place, print_lines
+from holotype.cli.app import TEST_SET, AllowTruncated, Moved, app, note_place, print_lines
 from holotype.cli.arguments import OutputFormat, read_thresholds
 from holotype.errors import HolotypeError
 from holotype.exits import standard_output
@@ -54,7 +54,7 @@ def predict(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
-    test_set: Annotated[Path, typer.Option(help=TESTED)],
+    test_set: Annotated[Path, typer.Option(help=TEST_SET)],
     images: Moved = None,
 ) -> None:
     """Evaluate the model of a run on labelled rows.

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holotype.cli.app import TESTED, AllowTruncated, Views, app, print_lines
+from holotype.cli.app import TEST_SET, AllowTruncated, Views, app, print_lines
 from holotype.cli.arguments import read_exemplars, read_options, read_thresholds, refuse_expanded, refuse_settings
 
 
@@ -25,7 +25,7 @@ def run(
     ] = None,
     test_set: Annotated[
         Path | None,
-        typer.Option(help=TESTED),
+        typer.Option(help=TEST_SET),
     ] = None,
     threshold: Annotated[str | None, typer.Option(help="auto, a cosine, or several: 0.7,0.75,0.8.")] = None,
     head: Annotated[str | None, typer.Option(help="linear, mlp, or both: linear,mlp.")] = None,
