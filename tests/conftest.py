@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from holotype.review.review import Review
 
 Colour = tuple[int, int, int]
+Member = tuple[str, bytes]
 Jpeg = Callable[..., bytes]
 MakeTar = Callable[..., Path]
 Picture = Callable[[int], NDArray[np.uint8]]
@@ -70,14 +71,20 @@ def holotype(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves Ctrl-C to the system, as its process ends
         said = capsys.readouterr()
         return code, said.out, said.err
 
     return run
 
 
-def write_tar(path: Path, members: Sequence[tuple[str, bytes]], format: int = tarfile.GNU_FORMAT) -> Path:  # noqa: A002
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """A command leaves Ctrl-C to the system when it ends, as its process does; the one that tests goes on."""
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def write_tar(path: Path, members: Sequence[Member], format: int = tarfile.GNU_FORMAT) -> Path:  # noqa: A002
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=format) as archive:
         for member, content in members:
@@ -91,12 +98,7 @@ def write_tar(path: Path, members: Sequence[tuple[str, bytes]], format: int = ta
 def make_tar(tmp_path: Path) -> MakeTar:
     """`make_tar([(name, bytes), ...], name, format=...)` writes an uncompressed tar and returns its path."""
 
-    def make(
-        members: Sequence[tuple[str, bytes]],
-        name: str = "pool.tar",
-        *,
-        format: int = tarfile.GNU_FORMAT,  # noqa: A002
-    ) -> Path:
+    def make(members: Sequence[Member], name: str = "pool.tar", *, format: int = tarfile.GNU_FORMAT) -> Path:  # noqa: A002
         return write_tar(tmp_path / name, members, format)
 
     return make

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Job, MakeTar
+from conftest import Holotype, Job, MakeTar
 from networks import convolution
 from system import nobody
 
@@ -218,3 +218,14 @@ def test_new_results_that_cannot_be_listed_are_not_thrown_away() -> None:
         (folder / "out").chmod(0o700)
         with RunFolder(folder / "out").lock("a test"):
             assert (folder / "out" / "holotype.toml").exists()
+
+
+@pytest.mark.parametrize("words", [("predict",), ("suggest",), ("certify",)])
+def test_of_a_run_that_goes_on_it_is_said_that_it_is_not_finished(
+    words: tuple[str, ...], data: Path, job: Job, holotype: Holotype
+) -> None:
+    RunFolder(data / "out").claim(job())
+    more = [data / "images.tar"] if words == ("predict",) else []
+    code, _, said = holotype(*words, data / "out", *more)
+    assert code == 1
+    assert f"the run in {data / 'out'} is not finished: let it end" in said

@@ -144,8 +144,7 @@ def load_classifier(path: Path) -> Classifier:
     folder = RunFolder(path.parent if path.name == MODEL else path)
     with folder.reading():
         if not folder.settings.exists():
-            if folder.unfinished.exists():
-                raise ModelError(f"the run in {folder.path} is not finished, so it has no model yet: let it end")
+            folder.check_whole(ModelError)  # of a run that is not finished
             return Classifier.load(path)
         classifier = folder.load_model()
     keep_holding(folder, classifier)

@@ -9,6 +9,9 @@ from holotype.answers.index import AnswerCounts
 from holotype.answers.refine import Refined
 from holotype.evaluation.metrics import ClassResult, Evaluation
 from holotype.grouping.groups import ClassThreshold, Estimate, Groups, ScoreKind
+from holotype.names import counted
+
+_CONNECTED = {"strong": "closely connected", "fair": "connected", "weak": "hardly connected"}  # by similarity
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,7 @@ class ClassFinding:
             return "all looked at" if self.unseen == 0 else f"all looked at but {self.unseen:,}"
         if self.audit is not None and self.audit.low is not None:
             return f"at least {in_percent(self.audit.low)} % right"
-        if self.estimate is None:
-            return "not checked"
-        return self.estimate.strength if self.trusted else f"not checked, looks {self.estimate.strength}"
+        return self.estimate.strength if self.estimate is not None and self.trusted else "not checked"
 
     @property
     def unseen(self) -> int:
@@ -67,7 +68,7 @@ class ClassFinding:
             return "the threshold was given, and nothing is estimated"
         if self.trusted:
             return "estimated by a model that learnt from the answers"
-        return "estimated from how its images are connected, not from answers"
+        return f"its images are {_CONNECTED[self.estimate.strength]}, which does not say that they are right"
 
     def measured(self) -> str:
         """Return the F1 on the test set with its interval, or why there is none; nothing without a test set."""
@@ -76,7 +77,8 @@ class ClassFinding:
         f1 = self.tested.f1
         if f1.reason:
             return f"F1 undefined, {f1.reason}"
-        return f"F1 {f1.value:.2f}" + (f" ({f1.low:.2f} to {f1.high:.2f})" if math.isfinite(f1.low) else "")
+        rows = counted(self.tested.support, "row")
+        return f"F1 {f1.value:.2f} {f'({f1.low:.2f} to {f1.high:.2f}) ' if math.isfinite(f1.low) else ''}on {rows}"
 
     def __str__(self) -> str:
         kind = "cosine" if self.score_kind == "cosine" else "score"

@@ -124,8 +124,8 @@ class RunFolder:
 
         called   how a setting is called where it was given
         """
-        given = filter(None, (settings.images, settings.embeddings, settings.test_set))
-        if ours := next((one for one in given if self._is_result(Path(one))), None):
+        given = (settings.images, settings.embeddings, settings.test_set)
+        if ours := next((one for one in given if one and self._is_result(Path(one))), None):
             raise OutputError(
                 f"{ours} is of the results in {self.path}, which new ones replace: copy it elsewhere, or give another "
                 "--out"
@@ -197,7 +197,9 @@ class RunFolder:
         )
 
     def check_whole(self, kind: type[HolotypeError], *paths: Path) -> None:
-        """Raise an error of `kind` where one of `paths` is not what the run left."""
+        """Raise an error of `kind` where one of `paths` is not what the run left, or the run is not finished."""
+        if self.unfinished.exists() and not self.settings.exists():
+            raise kind(f"the run in {self.path} is not finished: let it end, or do {command('run', self.path)}")
         digests = read_checksums(self.checksums)
         for path in paths:
             if path.is_file() and not is_whole(path, digests, path.relative_to(self.path).as_posix()):

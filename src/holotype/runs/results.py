@@ -278,7 +278,7 @@ def _found(pool: Pool, chosen: Candidate) -> Iterator[Sequence[Any]]:
         given, members = (np.flatnonzero((groups.label == k) & (groups.decision == what)) for what in _FOUND)
         rows = [*given.tolist(), *members[np.argsort(-groups.scores[members, k], kind="stable")].tolist()]
         for row, reason in zip(rows, chosen.reasons(rows), strict=True):
-            score = f"{groups.scores[row, k]:.6f}"
+            score = "" if groups.decision[row] == "exemplar" else f"{groups.scores[row, k]:.6f}"
             yield pool.path(row), pool.ids[row], name, groups.decision[row], score, reason
 
 

@@ -120,6 +120,10 @@ function strip(word, { count, images }, sign, label) {
     image.className = "tiny";
     line.append(image);
   }
-  if (count > images.length) line.append(`and ${number.format(count - images.length)} more`);
+  if (count > images.length) {
+    const more = document.createElement("span");
+    more.textContent = `and ${number.format(count - images.length)} more`;
+    line.append(more);
+  }
   return line;
 }
