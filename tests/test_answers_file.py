@@ -5,6 +5,8 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -242,16 +244,9 @@ def another_that_writes(log: AnswerLog) -> Iterator[None]:
     assert not thread.is_alive()
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Ctrl-C is met as Python does by itself, whatever a command before left, or nohup."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_who_is_interrupted_before_its_turn_keeps_nobody_waiting(path: Path) -> None:
+def is_interrupted(path: Path) -> None:
+    """What the next test does, in a process of its own: a signal is for a whole process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup has it ignored
     log = AnswerLog(path)
     with another_that_writes(log):
         Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -263,3 +258,10 @@ def test_who_is_interrupted_before_its_turn_keeps_nobody_waiting(path: Path) -> 
         Timer(0.2, log._file._waiting.discard, (one,)).start()
     assert log.add("later", "red", "yes").number == 1
     log.close()
+
+
+def test_who_is_interrupted_before_its_turn_keeps_nobody_waiting(path: Path) -> None:
+    code = "import sys, pathlib, test_answers_file as this; this.is_interrupted(pathlib.Path(sys.argv[1]))"
+    words = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -146,7 +145,7 @@ def test_the_page_of_a_review_is_in_the_wheel(environment: Path, finished: Path,
             with browser.open(address, timeout=60) as page:
                 assert "<script" in page.read().decode()
         finally:
-            serving.send_signal(signal.SIGINT)
+            serving.terminate()
 
 
 def test_what_a_model_needs_to_predict(wheel: Path, pictures: Path, finished: Path, tmp_path: Path) -> None:
