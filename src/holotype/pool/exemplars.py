@@ -1,7 +1,7 @@
 """Exemplars: the pictures that define the classes, from the pool or from files."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,14 +230,15 @@ def _path(code: str) -> Path:
 
 
 def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return _holds(path.is_dir)
 
 
 def _is_file(path: Path) -> bool:
+    return _holds(path.is_file)
+
+
+def _holds(question: Callable[[], bool]) -> bool:
     try:
-        return path.is_file()
+        return question()
     except (OSError, ValueError):  # no path at all: too long, or with a null in it
         return False
