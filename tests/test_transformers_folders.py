@@ -179,7 +179,7 @@ def test_code_in_a_folder_is_never_run_and_never_asked_about(saved: Any, tmp_pat
         (lambda folder: (folder / "config.json").write_text(POINTER), r"config\.json: it is a Git LFS pointer"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"it has no \*\.safetensors, which hold no code"),
         (
-            lambda folder: (folder / "model.safetensors").rename(folder / "model.onnx"),
+            lambda folder: (folder / "model.safetensors").rename(folder / "network.onnx"),
             "its ONNX file can be given itself",
         ),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 100), "expected a transformers vision model"),

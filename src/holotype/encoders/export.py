@@ -6,7 +6,7 @@ The network's own normalisation and its pooling are nodes of the graph, so no ca
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,11 +35,19 @@ def export_transformers(folder: Path, target: Path) -> None:
     import torch  # noqa: F401 - so that an absent torch is told from a folder that cannot be loaded
 
     preprocessing = Preprocessing.read(find_preprocessing(folder))
+    with reading(folder, "vision model"):
+        model = trace(_vision_module(folder), _images(preprocessing.size))
+    write_wrapped(model, preprocessing, target)
+
+
+@contextmanager
+def reading(folder: Path, kind: str) -> Iterator[None]:
+    """Turn what goes wrong while a network of this `kind` is read from a folder of transformers to `EncoderError`."""
     _refuse_code(folder)
     _refuse_other_weights(folder)
     try:
         with _quiet():
-            model = _trace(_vision_module(folder), preprocessing.size)
+            yield
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise EncoderError(
@@ -47,10 +55,8 @@ def export_transformers(folder: Path, target: Path) -> None:
                 "here; export it to ONNX, or save it with a class that transformers has"
             ) from None
         raise EncoderError(
-            f"expected a transformers vision model with its config.json and safetensors in {folder}: "
-            f"{first_line(error)}"
+            f"expected a transformers {kind} with its config.json and safetensors in {folder}: {first_line(error)}"
         ) from error
-    write_wrapped(model, preprocessing, target)
 
 
 def _refuse_code(folder: Path) -> None:
@@ -94,7 +100,11 @@ def _refuse_other_weights(folder: Path) -> None:
                 raise EncoderError(f"{index} names {name!r}; expected *.safetensors files of its folder")
 
 
-def _vision_module(folder: Path) -> "torch.nn.Module":
+def load_network(folder: Path) -> "tuple[torch.nn.Module, list[str]]":
+    """Return the network in a folder of transformers, in float32, and the names of weights that it lacks.
+
+    Nothing in the folder is run. Raises whatever transformers does.
+    """
     import torch
     from transformers import AutoModel
 
@@ -107,8 +117,14 @@ def _vision_module(folder: Path) -> "torch.nn.Module":
             dtype=torch.float32,
             output_loading_info=True,
         )
+    return network, sorted(loaded["missing_keys"])
+
+
+def _vision_module(folder: Path) -> "torch.nn.Module":
+    import torch
+
+    network, missing = load_network(folder)
     averages = isinstance(getattr(network, "pooler", None), torch.nn.AvgPool2d | torch.nn.AdaptiveAvgPool2d)
-    missing = sorted(loaded["missing_keys"])
     if any(not key.startswith("pooler.") for key in missing):
         raise EncoderError(f"the weights lack {', '.join(missing[:3])}")
     project = getattr(network, "get_image_features", None)
@@ -134,19 +150,27 @@ def _vision_module(folder: Path) -> "torch.nn.Module":
 def export(module: "torch.nn.Module", preprocessing: Preprocessing, target: Path) -> None:
     """Write `module` (normalised float (n, 3, h, w) -> features) to `target`."""
     with _quiet():
-        model = _trace(module, preprocessing.size)
+        model = trace(module, _images(preprocessing.size))
     write_wrapped(model, preprocessing, target)
 
 
-def _trace(module: "torch.nn.Module", size: tuple[int, int]) -> "onnx.ModelProto":
+def _images(size: tuple[int, int]) -> "dict[str, torch.Tensor]":
     import torch
 
+    return {"input": torch.zeros(2, 3, *size)}
+
+
+def trace(module: "torch.nn.Module", inputs: "Mapping[str, torch.Tensor]") -> "onnx.ModelProto":
+    """Return `module` as an ONNX network, traced with two rows of each of its inputs, by name; it takes any number."""
+    import torch
+
+    rows = torch.export.Dim("n")
     program = torch.onnx.export(
         module.eval(),
-        (torch.zeros(2, 3, *size),),
-        input_names=["input"],
+        tuple(inputs.values()),
+        input_names=[*inputs],
         output_names=["output"],
-        dynamic_shapes=({0: torch.export.Dim("n")},),
+        dynamic_shapes=tuple({0: rows} for _ in inputs),
         dynamo=True,
         opset_version=OPSET,
         verbose=False,
@@ -157,6 +181,15 @@ def _trace(module: "torch.nn.Module", size: tuple[int, int]) -> "onnx.ModelProto
 
 def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
     """Give an ONNX network (normalised float (n, 3, h, w) in) its normalisation and pooling. Raises `EncoderError`."""
+    model = load_checked(source)
+    try:
+        write_wrapped(model, preprocessing, target)
+    except EncoderError as error:
+        raise EncoderError(f"{source}: {error}") from error
+
+
+def load_checked(source: Path) -> "onnx.ModelProto":
+    """Read an ONNX file with its weights. Raises `EncoderError` where it is none."""
     import onnx
 
     model = load_with_weights(source)
@@ -164,10 +197,7 @@ def wrap_onnx(source: Path, preprocessing: Preprocessing, target: Path) -> None:
         onnx.checker.check_model(model)
     except Exception as error:
         raise EncoderError(f"expected an ONNX model in {source}, and it cannot be read: {first_line(error)}") from error
-    try:
-        write_wrapped(model, preprocessing, target)
-    except EncoderError as error:
-        raise EncoderError(f"{source}: {error}") from error
+    return model
 
 
 def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target: Path) -> None:
@@ -177,12 +207,12 @@ def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target
     """
     import onnx
 
-    output = _feature_output(model.graph, preprocessing.output)
+    output = feature_output(model.graph, preprocessing.output, _WHOLE)
     if any(name in ("pixels", "features") or name.startswith(OURS) for name in _names(model)):
         onnx.compose.add_prefix(model, "network_", inplace=True)
     channels_last = _add_normalisation(model, preprocessing)
     add_pooling(model, output, preprocessing.size, channels_last)
-    _strip(model)
+    strip(model)
     write_tried(model.SerializeToString(deterministic=True), preprocessing.size, target)
 
 
@@ -212,15 +242,18 @@ def _try_two_images(content: bytes, size: tuple[int, int]) -> None:
         raise EncoderError(f"expected 2 rows of features for 2 images, got {shape}; export it with a free batch size")
 
 
-def _feature_output(graph: "onnx.GraphProto", wanted: str | None) -> "onnx.ValueInfoProto":
-    """The output called `wanted`; without it the only one, or the one whose name says that it is of the whole image."""
+def feature_output(graph: "onnx.GraphProto", wanted: str | None, usual: Sequence[str]) -> "onnx.ValueInfoProto":
+    """Return the output called `wanted`; without it the only one, or the first of `usual` names.
+
+    Raises `EncoderError` where there are several of other names.
+    """
     outputs: dict[str, onnx.ValueInfoProto] = {value.name: value for value in graph.output}
     if wanted is not None and wanted not in outputs:
         raise EncoderError(f"it has no output {wanted!r}; it has {', '.join(outputs)}")
-    named = [name for name in _WHOLE if name in outputs]
+    named = [name for name in usual if name in outputs]
     if wanted is None and len(outputs) > 1 and not named:
         raise EncoderError(
-            f"it has {len(outputs)} outputs ({', '.join(outputs)}), and none is called {' or '.join(_WHOLE)}; say "
+            f"it has {len(outputs)} outputs ({', '.join(outputs)}), and none is called {' or '.join(usual)}; say "
             f'which holds the features in its preprocessing file, as "output": "{next(iter(outputs))}"'
         )
     return outputs[wanted or [*named, *outputs][0]]
@@ -301,7 +334,8 @@ def _advice_on_size(shape: list[int]) -> str:
     return f'; set "size" in its preprocessing file to [{height}, {width}], and "crop_size" if it has one'
 
 
-def _strip(model: "onnx.ModelProto") -> None:
+def strip(model: "onnx.ModelProto") -> None:
+    """Drop what says where and by what a network was made."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         part.doc_string = ""

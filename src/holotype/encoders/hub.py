@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 from holotype.checksums import file_digest
@@ -15,6 +16,7 @@ from holotype.files import write
 
 _REPOSITORY = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
+EXTERNAL = ("_data", ".data")  # what the names of files end with that hold the weights of an ONNX file
 _VERSION, _FIRST = re.compile(r"-v\d+\.onnx$"), "-v1.onnx"
 
 
@@ -22,9 +24,24 @@ class NotFetched(EncoderError):
     """The hub cannot be reached, or has no such repository or commit."""
 
 
+class NotThere(EncoderError):
+    """A repository was fetched, and lacks files that are needed."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of a repository, by name or pattern within its folders: those that are `needed`, and `more`, if there.
+
+    A pattern with * is of files at its top alone.
+    """
+
+    needed: tuple[str, ...]
+    more: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """Files of a repository at one commit: name -> SHA-256 of those that are used."""
+    """Files of a repository at one commit: path within it -> SHA-256 of those that are used."""
 
     repository: str
     commit: str
@@ -76,19 +93,17 @@ def read_snapshot(path: Path) -> Snapshot | None:
 
 
 @contextmanager
-def fetched(
-    repository: str, commit: str, patterns: Sequence[str], known: Snapshot | None, note: Path
-) -> Iterator[Path]:
-    """Yield a folder with those files of a repository that match `patterns`, and no others.
+def fetched(repository: str, commit: str, ways: Sequence[Files], known: Snapshot | None, note: Path) -> Iterator[Path]:
+    """Yield a folder with the files of a repository that are there of the first of `ways` whose needed ones are.
 
     known    what the files must be; None: they are the first, which are noted in `note`, and said with their commit
     commit   where the first are taken from; "": from the newest, which is a warning
 
-    Raises `EncoderError` where they cannot be fetched, or are not what is known.
+    Raises `EncoderError` where they cannot be fetched, or are not what is known; `NotThere` where no way is whole.
     """
-    wanted = list(known.files) if known else patterns
-    place = _download(repository, known.commit if known else commit, wanted)
-    paths = {path.name: path for pattern in wanted for path in place.glob(pattern)}
+    ways = [Files(tuple(known.files))] if known else ways
+    place, patterns = _download(repository, known.commit if known else commit, ways)
+    paths = {path.relative_to(place).as_posix(): path for pattern in patterns for path in place.glob(pattern)}
     found = Snapshot(repository, place.name, {name: file_digest(path) for name, path in sorted(paths.items())})
     if known:
         _compare(known, found, note)
@@ -104,7 +119,11 @@ def fetched(
     write(note, json.dumps(asdict(found), indent=1))
     with TemporaryDirectory(prefix="holotype-hub-") as folder:
         for name, path in paths.items():
-            (Path(folder) / name).symlink_to(path.resolve())
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith(EXTERNAL):  # weights of an ONNX file are followed by no link
+                copyfile(path, Path(folder) / name)
+            else:
+                (Path(folder) / name).symlink_to(path.resolve())
         try:
             yield Path(folder)
         except EncoderError as error:
@@ -121,18 +140,28 @@ def _compare(known: Snapshot, found: Snapshot, note: Path) -> None:
             )
 
 
-def _download(repository: str, commit: str, patterns: Sequence[str]) -> Path:
+def _download(repository: str, commit: str, ways: Sequence[Files]) -> tuple[Path, Sequence[str]]:
+    """Return where the files of the first of `ways` are that is whole, and what they are called."""
+    where = f"{repository} at commit {commit}" if commit else repository
+    absent: list[str] = []
+    for files in ways:
+        patterns = (*files.needed, *files.more)
+        place = _fetch(repository, commit, patterns, where)
+        lacks = [pattern for pattern in files.needed if not any(place.glob(pattern))]
+        if not lacks:
+            return place, patterns
+        absent.append(", ".join(lacks))
+    raise NotThere(f"{where} as fetched from the hub has no {'; nor '.join(absent)}")
+
+
+def _fetch(repository: str, commit: str, patterns: Sequence[str], where: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    where = f"{repository} at commit {commit}" if commit else repository
+    # a * of the client goes into folders, of which nothing is used but what is named
+    nested = None if any("/" in pattern for pattern in patterns) else "*/*"
     try:
-        wanted, nested = list(patterns), "*/*"  # a * of the client goes into folders, of which nothing is used
-        place = Path(
-            snapshot_download(repository, revision=commit or None, allow_patterns=wanted, ignore_patterns=nested)
+        return Path(
+            snapshot_download(repository, revision=commit or None, allow_patterns=[*patterns], ignore_patterns=nested)
         )
     except Exception as error:
         raise NotFetched(f"{where} could not be fetched from the hub ({type(error).__name__})") from error
-    absent = [pattern for pattern in patterns if not any(place.glob(pattern))]
-    if absent:
-        raise EncoderError(f"{where} as fetched from the hub has no {', '.join(absent)}")
-    return place

@@ -13,6 +13,7 @@ from holotype.pointers import why_pointer
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+OPEN_CLIP = "preprocess_cfg.json"  # as open_clip calls it, with names of its own
 _NESTED = "image_processor"  # where the second, which transformers 5 writes, holds what the first holds
 _NETWORKS = "onnx"
 _EXAMPLE = '{"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "size": 224}'
@@ -56,6 +57,8 @@ class Preprocessing:
         except (RecursionError, ValueError) as error:
             raise EncoderError(f"expected JSON like {_EXAMPLE} in {path}: {error}") from None
         nested = values.get(_NESTED, values) if isinstance(values, dict) else values
+        if path.name == OPEN_CLIP and isinstance(nested, dict):
+            nested = {f"image_{name}" if name in ("mean", "std") else name: one for name, one in nested.items()}
         if not isinstance(nested, dict):
             raise EncoderError(f"expected JSON like {_EXAMPLE} in {path}, got a {type(nested).__name__}")
         try:
@@ -84,7 +87,9 @@ def _find_in(folder: Path) -> Path:
         nested = _NESTED in json.loads(processor.read_bytes())
     except (OSError, RecursionError, TypeError, ValueError):
         nested = False
-    return processor if nested else folder / PREPROCESSOR  # in the order of transformers
+    found = processor if nested else folder / PREPROCESSOR  # in the order of transformers
+    other = folder / OPEN_CLIP
+    return other if other.exists() and not found.exists() else found
 
 
 def _size(values: dict[str, Any]) -> tuple[int, int]:

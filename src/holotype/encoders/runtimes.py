@@ -6,7 +6,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -86,7 +86,7 @@ class OnnxEncoder:
     ) -> None:
         self.name = name
         self.path = path
-        self.content = _read(path) if content is None else content
+        self.content = read_network(path) if content is None else content
         self.source = source
         self.runtime = runtime
         self.precision = "f32" if precision == "bf16" and not runs_bf16(runtime) else precision
@@ -95,7 +95,7 @@ class OnnxEncoder:
         self._forget_networks()
         forks.note(self)
         alone = self._network(alone=True)
-        self.size = alone.size
+        self.size = (int(alone.shape[1]), int(alone.shape[2]))
         self.dim = alone.dim
         if self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape != (1, self.dim):
             raise EncoderError(f"{path}: expected {self.dim} features of an image, as its file says")
@@ -115,7 +115,9 @@ class OnnxEncoder:
     def _network(self, *, alone: bool) -> "Network":
         with self._lock:
             if alone not in self._networks:
-                self._networks[alone] = _open(self.content, self.path, self.runtime, self.precision, alone=alone)
+                self._networks[alone] = open_network(
+                    self.content, self.path, self.runtime, self.precision, alone=alone, trial=_blank
+                )
             return self._networks[alone]
 
     @property
@@ -141,10 +143,7 @@ class OnnxEncoder:
         return np.concatenate([self._infer(network, part) for part in parts])
 
     def _infer(self, network: "Network", pixels: Pixels) -> NDArray[np.float32]:
-        try:
-            features = network.infer(pixels)
-        except Exception as error:  # each runtime raises types of its own
-            raise EncoderError(f"{self.path} failed in {self.runtime}: {_last_line(error)}") from error
+        features = run_network(network, [pixels], f"{self.path} failed in {self.runtime}")
         if features.shape != (len(pixels), self.dim):
             raise EncoderError(
                 f"expected {self.dim} features of each of {len(pixels)} images from {self.path}, got {features.shape}"
@@ -152,7 +151,8 @@ class OnnxEncoder:
         return features
 
 
-def _read(path: Path) -> bytes:
+def read_network(path: Path) -> bytes:
+    """Return the content of an encoder's file. Raises `EncoderError` where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -228,22 +228,28 @@ def _openvino() -> Any:
     return openvino
 
 
-class Network(Protocol):
-    """A network in a runtime."""
+Shape = tuple[int | str, ...]  # of the first input of a network; text for what is free
+Trial = Callable[[Shape], Sequence[NDArray[Any]]]  # the inputs that a network of that shape is tried with
 
-    size: tuple[int, int]
+
+class Network(Protocol):
+    """A network in a runtime. `shape` is that of its first input, `dim` how many features it gives."""
+
+    shape: Shape
     dim: int
 
-    def infer(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return features (n, dim) of pixels (n, height, width, 3); many threads may ask at once."""
+    def infer(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Return features (n, dim) of n rows of each input; many threads may ask at once."""
 
 
-def _open(content: bytes, path: Path, runtime: str, precision: str, *, alone: bool) -> Network:
-    """Load the network: for one image at a time on all cores (`alone`), or for as many at once as there are cores."""
-    if runtime not in RUNTIMES:
-        raise EncoderError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
+def open_network(content: bytes, path: Path, runtime: str, precision: str, *, alone: bool, trial: Trial) -> Network:
+    """Load the network: for one row at a time on all cores (`alone`), or for as many at once as there are cores.
+
+    Raises `EncoderError`, which names `path`.
+    """
+    check_runtime(runtime)
     try:
-        return RUNTIMES[_at_hand(runtime)](content, precision, alone)
+        return RUNTIMES[_at_hand(runtime)](content, precision, alone, trial)
     except EncoderError as error:
         raise EncoderError(f"{path}: {error}") from error
     except Exception as error:  # each runtime raises types of its own
@@ -256,21 +262,36 @@ def _open(content: bytes, path: Path, runtime: str, precision: str, *, alone: bo
         ) from error
 
 
+def run_network(network: Network, inputs: Sequence[NDArray[Any]], failed: str) -> NDArray[np.float32]:
+    """Return what `network` gives. Raises `EncoderError`, which begins with `failed`."""
+    try:
+        return network.infer(*inputs)
+    except Exception as error:  # each runtime raises types of its own
+        raise EncoderError(f"{failed}: {_last_line(error)}") from error
+
+
+def check_runtime(runtime: str) -> None:
+    """Raise `EncoderError` for a runtime that there is not."""
+    if runtime not in RUNTIMES:
+        raise EncoderError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
+
+
 def _last_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[-1]
 
 
-def _blank(size: tuple[Any, ...]) -> Pixels:
+def _blank(shape: Shape) -> Sequence[Pixels]:
     """One image (1, height, width, 3) to try a network with."""
+    size = shape[1:3]
     if not all(isinstance(side, int) and 0 < side <= MOST_SIDE for side in size):
         raise EncoderError(
             f"expected a network for images of a fixed height and width, at most {MOST_SIDE} pixels each, got {size}"
         )
-    return np.zeros((1, *size, 3), np.uint8)
+    return [np.zeros((1, *map(int, size), 3), np.uint8)]
 
 
 class _OpenVino:
-    def __init__(self, content: bytes, precision: str, alone: bool) -> None:
+    def __init__(self, content: bytes, precision: str, alone: bool, trial: Trial) -> None:
         openvino = _openvino()
         streams = 1 if alone else cores()
         options = {
@@ -286,37 +307,39 @@ class _OpenVino:
             _process.started = True
             core = openvino.Core()
             network = core.read_model(content)
-            sides = list(network.input(0).partial_shape)[1:3]
-            blank = _blank(tuple(side.get_length() if side.is_static else str(side) for side in sides))
+            sides = list(network.input(0).partial_shape)
+            self.shape: Shape = tuple(side.get_length() if side.is_static else str(side) for side in sides)
+            inputs = trial(self.shape)
             model = core.compile_model(network, "CPU", options)
             for _ in range(streams):
                 self._free.put(model.create_infer_request())
-            self.size = (blank.shape[1], blank.shape[2])
-            self.dim = self.infer(blank).shape[-1]
+            self.dim = self.infer(*inputs).shape[-1]
 
-    def infer(self, pixels: Pixels) -> NDArray[np.float32]:
+    def infer(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         request = self._free.get()
         try:
-            request.infer({0: pixels}, share_inputs=True)
+            request.infer(dict(enumerate(inputs)), share_inputs=True)
             return np.array(request.get_output_tensor(0).data)
         finally:
             self._free.put(request)
 
 
 class _OnnxRuntime:
-    def __init__(self, content: bytes, precision: str, alone: bool) -> None:  # noqa: ARG002 - it always computes in f32
+    def __init__(self, content: bytes, precision: str, alone: bool, trial: Trial) -> None:  # noqa: ARG002 - always f32
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # its remarks on a foreign graph are no help to anybody here
         options.intra_op_num_threads = cores() if alone else 1
         self._session = onnxruntime.InferenceSession(content, options, providers=onnxruntime.get_available_providers())
-        blank = _blank(tuple(self._session.get_inputs()[0].shape[1:3]))
-        self.size = (blank.shape[1], blank.shape[2])
-        self.dim = self.infer(blank).shape[-1]
+        inputs = self._session.get_inputs()
+        self._names = [value.name for value in inputs]
+        self.shape: Shape = tuple(side if isinstance(side, int) else str(side) for side in inputs[0].shape)
+        self.dim = self.infer(*trial(self.shape)).shape[-1]
 
-    def infer(self, pixels: Pixels) -> NDArray[np.float32]:
-        return np.asarray(self._session.run(None, {"pixels": pixels})[0], dtype=np.float32)
+    def infer(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        given = dict(zip(self._names, inputs, strict=True))
+        return np.asarray(self._session.run(None, given)[0], dtype=np.float32)
 
 
-RUNTIMES: dict[str, Callable[[bytes, str, bool], Network]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}
+RUNTIMES: dict[str, Callable[[bytes, str, bool, Trial], Network]] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}
