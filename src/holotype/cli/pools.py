@@ -71,15 +71,15 @@ def search(
 
 @app.command()
 def encoders() -> None:
-    """List the encoders, and which work offline."""
+    """List the encoders: which work offline, their licence and size, and which know words, too."""
     from holotype.encoders.registry import REGISTRY
 
-    works = {name: "offline" if one.offline else one.needs for name, one in REGISTRY.items()}
-    print_lines(f"{name:20} {works[name]:14} {origin.about:38} {origin.where}" for name, origin in REGISTRY.items())
+    print_lines(f"{name:20} {origin.listed}" for name, origin in REGISTRY.items())
     print_lines(
         [
             "path/to/model.onnx   offline        with its preprocessor_config.json beside it",
-            "path/to/model/       offline        a folder with a transformers vision model",
-            "hf:owner/model       needs the hub  any transformers vision model; with @commit always the same",
+            "path/to/model/       offline        a folder with a transformers vision model, or a pair of ONNX towers",
+            "hf:owner/model       needs the hub  the same on the hub; with @commit always the same",
+            "These know words where they are CLIP, SigLIP or SigLIP 2, or have text_model.onnx and tokenizer.json.",
         ]
     )

@@ -19,7 +19,7 @@ _FAMILIES = ("text_config", "text_cfg")  # what the configuration of a network w
 
 
 @dataclass(frozen=True)
-class Layout:
+class TowerLayout:
     """The files of two towers, as paths within a folder; `WEIGHTS` for the weights of transformers, which hold both.
 
     preprocessing   what says how images are prepared, where the image tower's own folder does not
@@ -47,19 +47,19 @@ class Layout:
         return Files((self.text, self.tokenizer), (*configs, *_beside(self.text)))
 
 
-TRANSFORMERS = Layout(WEIGHTS, WEIGHTS)
+TRANSFORMERS = TowerLayout(WEIGHTS, WEIGHTS)
 PAIRS = (
-    Layout("onnx/vision_model.onnx", "onnx/text_model.onnx"),  # onnx-community, Xenova
-    Layout("vision_model.onnx", "text_model.onnx"),
-    Layout(  # immich-app, from open_clip
+    TowerLayout("onnx/vision_model.onnx", "onnx/text_model.onnx"),  # onnx-community, Xenova
+    TowerLayout("vision_model.onnx", "text_model.onnx"),
+    TowerLayout(  # immich-app, from open_clip
         "visual/model.onnx",
         "textual/model.onnx",
         "textual/tokenizer.json",
         (f"visual/{OPEN_CLIP}",),
         ("", "textual/"),
     ),
-    Layout("model.onnx", "model.onnx", swap=("-vision", "-text")),  # Qdrant
-    Layout("model.onnx", "text_model.onnx"),
+    TowerLayout("model.onnx", "model.onnx", swap=("-vision", "-text")),  # Qdrant
+    TowerLayout("model.onnx", "text_model.onnx"),
 )
 LAYOUTS = (TRANSFORMERS, *PAIRS)
 
@@ -94,10 +94,10 @@ def text_of(image: Path) -> TextTower | None:
             continue
         if found := text_in(image.absolute().parents[layout.image.count("/")], layout):
             return found
-    return text_in(image.parent, Layout(image.name, "text_model.onnx"))
+    return text_in(image.parent, TowerLayout(image.name, "text_model.onnx"))
 
 
-def text_in(folder: Path, layout: Layout) -> TextTower | None:
+def text_in(folder: Path, layout: TowerLayout) -> TextTower | None:
     """Return the text tower of `layout` in the folder of the image tower, or in its own that is named like it."""
     if layout.swap:
         if layout.swap[0] not in folder.name:
@@ -106,7 +106,7 @@ def text_in(folder: Path, layout: Layout) -> TextTower | None:
     return tower_in(folder, layout)
 
 
-def tower_in(folder: Path, layout: Layout) -> TextTower | None:
+def tower_in(folder: Path, layout: TowerLayout) -> TextTower | None:
     """Return the text tower of `layout` in its own folder, where it is there."""
     network = folder if layout.text == WEIGHTS else folder / layout.text
     if not network.exists():

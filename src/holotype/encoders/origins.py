@@ -68,3 +68,16 @@ class Origin:
         if self.package:
             return f"PyPI, {self.package.replace('_', '-')}"
         return f"hub, {self.repository}{'' if self.snapshot else ' as it is at the first download'}"
+
+    @property
+    def listed(self) -> str:
+        """What a list of encoders says of it: how it works here, what it is, its licence, sizes and source."""
+        works = "offline" if self.offline else self.needs
+        licence = self.licence or "licence not stated"
+        size = _megabytes(self.size) if self.size else "size not known"
+        words = f"; words: {_megabytes(self.text.size)} more" if self.text else ""
+        return f"{works:14} {self.about:36} {licence:18} {size + words:32} {self.where}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

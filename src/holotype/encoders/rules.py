@@ -61,6 +61,7 @@ _BY_TOKENIZER = {
     "Siglip2Tokenizer": SIGLIP2,
     "GemmaTokenizer": SIGLIP2,
 }
+_LEFT = ("GemmaTokenizer", "Siglip2Tokenizer")  # classes that pad on the left where nothing else is said
 _BY_MODEL = {"clip": CLIP, "siglip": SIGLIP, "siglip2": SIGLIP2}
 _CLEANING: Mapping[str, dict[str, bool]] = {  # of open_clip
     "canonicalize": {"lower": True, "bare": True},
@@ -89,7 +90,7 @@ def read_rules(tokenizer: Mapping[str, Any], configs: Mapping[str, Mapping[str, 
             f"texts are padded with, and how many tokens the text tower takes; got {pad!r} and {length!r}"
         )
     found = replace(family or TextRules(length, pad, masked=True), length=length, pad=pad)
-    found = replace(found, left=told.get("padding_side") == "left", **_told(config, told))
+    found = replace(found, **_told(config, told))
     return suited(found, tokenizer)
 
 
@@ -120,7 +121,7 @@ def _family(config: Mapping[str, Any], told: Mapping[str, Any], tokenizer: Mappi
     A SigLIP 2 of a fixed size calls itself "siglip", so the class of the tokenizer counts first. One of another class
     is prepared by its tokenizer.json alone, as transformers does it.
     """
-    named = str(told.get("tokenizer_class") or "").removesuffix("Fast")
+    named = _class(told)
     if named in _BY_TOKENIZER:
         return _BY_TOKENIZER[named]
     kind = str(config.get("model_type") or "").removesuffix("_text_model")
@@ -133,8 +134,11 @@ def _family(config: Mapping[str, Any], told: Mapping[str, Any], tokenizer: Mappi
 def _told(config: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     """What the files say themselves of how texts are prepared."""
     found: dict[str, Any] = {}
-    if isinstance(told.get("add_eos_token"), bool):
-        found["end"] = _token(told.get("eos_token")) if told["add_eos_token"] else None
+    if told:  # what it does not say is as the class of the tokenizer has it
+        found["end"] = _token(told.get("eos_token")) if told.get("add_eos_token") is True else None
+        found["left"] = told.get("padding_side", "left" if _class(told) in _LEFT else "right") == "left"
+    if isinstance(told.get("model_input_names"), list):
+        found["masked"] = "attention_mask" in told["model_input_names"]
     if told.get("do_lower_case") is False:
         found["lower"] = False
     if text := _table(config, "text_cfg"):  # of open_clip, whose towers take ids alone
@@ -144,6 +148,10 @@ def _told(config: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
             raise EncoderError(f'expected "clean" of {", ".join(_CLEANING)} in {CONFIG}, got {clean!r}')
         found |= {"lower": False, "bare": False, "masked": False} | _CLEANING[clean]
     return found
+
+
+def _class(told: Mapping[str, Any]) -> str:
+    return str(told.get("tokenizer_class") or "").removesuffix("Fast")
 
 
 def _length(config: Mapping[str, Any], told: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int | None:

@@ -22,7 +22,7 @@ from holotype.errors import EncoderError
 if TYPE_CHECKING:
     from holotype.encoders.hub import Snapshot
 
-PREPARATION = "one line, unit vectors averaged over templates"  # another way makes other vectors
+_PREPARATION = "one line, unit vectors averaged over templates"  # another way makes other vectors
 _BATCH = 8  # texts that a network takes at once
 
 
@@ -55,7 +55,7 @@ class TextEncoder:
         self.source = source
         self.content = read_network(path) if content is None else content
         self.fingerprint = hashlib.sha256(
-            f"{hashlib.sha256(self.content).hexdigest()} {PREPARATION}".encode()
+            f"{hashlib.sha256(self.content).hexdigest()} {_PREPARATION}".encode()
         ).hexdigest()
         self.rules, self._tokens = _read(self.content, path)
         self._forget_network()

@@ -109,7 +109,7 @@ def hub_stem(repository: str, commit: str) -> str:
     return f"{repository.replace('/', '--')}{f'@{commit}' if commit else ''}"
 
 
-def _export_text(repository: str, commit: str, target: Path, ways: Iterable[layouts.Layout]) -> None:
+def _export_text(repository: str, commit: str, target: Path, ways: Iterable[layouts.TowerLayout]) -> None:
     note, ways = hub.snapshot_beside(target), [*ways]
     known = hub.read_snapshot(note)
     if known is not None and known.repository != repository:
