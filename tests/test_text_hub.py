@@ -14,7 +14,7 @@ import pytest
 from hub import Hub
 from networks import convolution
 from test_hub import FIRST, SECOND, online
-from towers import Pair, as_immich, as_pair, as_qdrant, as_saved, clip, siglip
+from towers import Pair, as_immich, as_pair, as_qdrant, as_saved, clip, siglip, siglip2
 
 from holotype.encoders.hub import Snapshot
 from holotype.encoders.registry import REGISTRY, load_encoder, load_text_encoder
@@ -28,7 +28,7 @@ TEXTS, PLAIN = ["A Cat, cat!", "x"], ["{}"]
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
     folder = tmp_path_factory.mktemp("saved")
-    return {"clip": clip(folder / "clip"), "siglip": siglip(folder / "siglip")}
+    return {"clip": clip(folder / "clip"), "siglip": siglip(folder / "siglip"), "siglip2": siglip2(folder / "siglip2")}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -114,18 +114,18 @@ def test_of_the_named_ones_nothing_but_what_is_pinned_is_taken(name: str, online
     assert not any(SECOND in path or "main" in path for path in online.asked)
 
 
-NAMED: list[tuple[str, str, Callable[..., Path], str]] = [
-    ("clip-vit-b32", "clip", as_qdrant, ""),
-    ("siglip-b16", "siglip", as_pair, "onnx/"),
+NAMED: list[tuple[str, str, Callable[[Pair, Path], Path]]] = [
+    ("clip-vit-b32", "clip", as_qdrant),
+    ("siglip-b16", "siglip", as_pair),
+    ("siglip2-b16", "siglip2", as_pair),
 ]
 
 
-@pytest.mark.parametrize(("name", "kind", "layout", "inner"), NAMED)
+@pytest.mark.parametrize(("name", "kind", "layout"), NAMED)
 def test_the_rules_of_the_named_ones_are_data(
     name: str,
     kind: str,
-    layout: Callable[..., Path],
-    inner: str,
+    layout: Callable[[Pair, Path], Path],
     online: Hub,
     pairs: dict[str, Pair],
     tmp_path: Path,
@@ -143,8 +143,7 @@ def test_the_rules_of_the_named_ones_are_data(
     text = load_text_encoder(name, "onnxruntime")
     assert text.source == known
     assert text.rules.scale == origin.text.rules.scale
-    shorter = replace(text.rules, length=64 if kind == "siglip" else 77)
-    assert (shorter.pad, shorter.masked) == (origin.text.rules.pad, kind == "clip")
+    assert (text.rules.pad, text.rules.masked) == (origin.text.rules.pad, kind == "clip")
     np.testing.assert_allclose(text.encode(TEXTS, PLAIN), local(folder), atol=1e-5)
 
 

@@ -153,8 +153,11 @@ def save_words(pair: Pair, target: Path, name: str = "input_ids", out: str = "te
     _export(_Words(pair), inputs, target, names, out, alone=alone)
 
 
-def save_image(pair: Pair, target: Path, name: str = "pixel_values", out: str = "image_embeds") -> None:
-    _export(_Image(pair), (torch.zeros(2, 3, PIXELS, PIXELS),), target, [name], out)
+def save_image(
+    pair: Pair, target: Path, name: str = "pixel_values", out: str = "image_embeds", *, alone: bool = False
+) -> None:
+    pixels = torch.zeros(1 if alone else 2, 3, PIXELS, PIXELS)
+    _export(_Image(pair), (pixels,), target, [name], out, alone=alone)
 
 
 def _export(
@@ -185,9 +188,9 @@ def as_pair(pair: Pair, folder: Path, inner: str = "onnx/") -> Path:
 
 
 def as_immich(pair: Pair, folder: Path) -> Path:
-    """As immich-app lays it out: names of open_clip, ids of 32 bits, one text at a time."""
+    """As immich-app lays it out: names of open_clip, ids of 32 bits, one image or text at a time."""
     save_words(pair, folder / "textual" / "model.onnx", "text", "embedding", kind=torch.int32, alone=True, masked=False)
-    save_image(pair, folder / "visual" / "model.onnx", "image", "embedding")
+    save_image(pair, folder / "visual" / "model.onnx", "image", "embedding", alone=True)
     _copy(pair, folder / "textual", "tokenizer.json", "tokenizer_config.json")
     about = {"size": [PIXELS, PIXELS], "mean": HALF[0], "std": HALF[1], "mode": "RGB", "interpolation": "bicubic"}
     (folder / "visual" / "preprocess_cfg.json").write_text(json.dumps(about | {"resize_mode": "squash"}))

@@ -208,19 +208,39 @@ def write_wrapped(model: "onnx.ModelProto", preprocessing: Preprocessing, target
     import onnx
 
     output = feature_output(model.graph, preprocessing.output, _WHOLE)
+    one = _image_input(model.graph, preprocessing)[0].type.tensor_type.shape.dim[:1]
+    says_one = bool(one) and one[0].dim_value == 1
     if any(name in ("pixels", "features") or name.startswith(OURS) for name in _names(model)):
         onnx.compose.add_prefix(model, "network_", inplace=True)
     channels_last = _add_normalisation(model, preprocessing)
     add_pooling(model, output, preprocessing.size, channels_last)
     strip(model)
-    write_tried(model.SerializeToString(deterministic=True), preprocessing.size, target)
+    content = model.SerializeToString(deterministic=True)
+    if says_one and not _takes_two(content, preprocessing.size):
+        for value in (model.graph.input[0], model.graph.output[0]):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        content = model.SerializeToString(deterministic=True)
+    write_tried(content, preprocessing.size, target)
 
 
 def write_tried(content: bytes, size: tuple[int, int], target: Path) -> None:
-    """Write a finished ONNX file to `target`. Raises `EncoderError` where it does not make two rows of two images."""
-    check_sizes(read_graph(content))
-    _try_two_images(content, size)
+    """Write a finished ONNX file to `target`. Raises `EncoderError` where it does not make two rows of two images.
+
+    Of one that says that it takes a single image at a time, that is tried.
+    """
+    model = read_graph(content)
+    check_sizes(model)
+    _try_images(content, size, model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 2)
     write(target, content)
+
+
+def _takes_two(content: bytes, size: tuple[int, int]) -> bool:
+    """Whether a network takes two images: some that were exported for one do, and some have that number within."""
+    try:
+        shape = shape_of_two(content, size, "features")
+    except Exception:  # what is wrong is said where one is tried
+        return False
+    return len(shape) == 2 and shape[0] == 2
 
 
 def _names(model: "onnx.ModelProto") -> set[str]:
@@ -230,16 +250,18 @@ def _names(model: "onnx.ModelProto") -> set[str]:
     return made | {value.name for value in (*graph.input, *graph.initializer)}
 
 
-def _try_two_images(content: bytes, size: tuple[int, int]) -> None:
+def _try_images(content: bytes, size: tuple[int, int], images: int) -> None:
     try:
-        shape = shape_of_two(content, size, "features")
+        shape = shape_of_two(content, size, "features", images)
     except Exception as error:
         raise EncoderError(
-            f"the network does not take 2 images of {size[0]} x {size[1]} pixels (the size in its preprocessing file); "
-            f"export it with a free batch size: {first_line(error)}"
+            f"the network does not take {images} images of {size[0]} x {size[1]} pixels (the size in its preprocessing "
+            f"file); export it with a free batch size: {first_line(error)}"
         ) from error
-    if len(shape) != 2 or shape[0] != 2:
-        raise EncoderError(f"expected 2 rows of features for 2 images, got {shape}; export it with a free batch size")
+    if len(shape) != 2 or shape[0] != images:
+        raise EncoderError(
+            f"expected {images} rows of features for {images} images, got {shape}; export it with a free batch size"
+        )
 
 
 def feature_output(graph: "onnx.GraphProto", wanted: str | None, usual: Sequence[str]) -> "onnx.ValueInfoProto":

@@ -155,15 +155,18 @@ def check_sizes(model: "onnx.ModelProto") -> None:
             raise EncoderError(f"one image would make a tensor of shape {shape}, more than {_LARGEST} numbers")
 
 
-def shape_of_two(content: bytes, size: tuple[int, int], output: str) -> tuple[int, ...]:
-    """Return the shape of an `output` of a network for `pixels` of two blank images of `size` (height, width)."""
+def shape_of_two(content: bytes, size: tuple[int, int], output: str, images: int = 2) -> tuple[int, ...]:
+    """Return the shape of an `output` of a network for `pixels` of two blank images of `size` (height, width).
+
+    `images` is another number, for a network that takes one at a time.
+    """
     import numpy as np
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised; no need to print it as well
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return tuple(session.run([output], {"pixels": np.zeros((2, *size, 3), np.uint8)})[0].shape)
+    return tuple(session.run([output], {"pixels": np.zeros((images, *size, 3), np.uint8)})[0].shape)
 
 
 def first_line(error: Exception) -> str:

@@ -52,8 +52,8 @@ class TextRules:
         return cls(**values | {"templates": tuple(values["templates"])})
 
 
-CLIP = TextRules(77, "<|endoftext|>", lower=True, masked=True)
-SIGLIP = TextRules(64, "</s>", lower=True, bare=True)
+CLIP = TextRules(77, "<|endoftext|>", end="<|endoftext|>", lower=True, masked=True)
+SIGLIP = TextRules(64, "</s>", end="</s>", lower=True, bare=True)
 SIGLIP2 = TextRules(64, "<pad>", end="<eos>", lower=True)
 _BY_TOKENIZER = {
     "CLIPTokenizer": CLIP,
@@ -61,7 +61,7 @@ _BY_TOKENIZER = {
     "Siglip2Tokenizer": SIGLIP2,
     "GemmaTokenizer": SIGLIP2,
 }
-_LEFT = ("GemmaTokenizer", "Siglip2Tokenizer")  # classes that pad on the left where nothing else is said
+_GEMMA = ("GemmaTokenizer", "Siglip2Tokenizer")  # they pad on the left, and add no end, where nothing else is said
 _BY_MODEL = {"clip": CLIP, "siglip": SIGLIP, "siglip2": SIGLIP2}
 _CLEANING: Mapping[str, dict[str, bool]] = {  # of open_clip
     "canonicalize": {"lower": True, "bare": True},
@@ -134,9 +134,10 @@ def _family(config: Mapping[str, Any], told: Mapping[str, Any], tokenizer: Mappi
 def _told(config: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     """What the files say themselves of how texts are prepared."""
     found: dict[str, Any] = {}
-    if told:  # what it does not say is as the class of the tokenizer has it
-        found["end"] = _token(told.get("eos_token")) if told.get("add_eos_token") is True else None
-        found["left"] = told.get("padding_side", "left" if _class(told) in _LEFT else "right") == "left"
+    of_gemma = _class(told) in _GEMMA  # what is not said is as the class of the tokenizer has it
+    found["left"] = told.get("padding_side", "left" if of_gemma else "right") == "left"
+    if isinstance(ends := told.get("add_eos_token", False if of_gemma else None), bool):
+        found["end"] = _token(told.get("eos_token")) if ends else None
     if isinstance(told.get("model_input_names"), list):
         found["masked"] = "attention_mask" in told["model_input_names"]
     if told.get("do_lower_case") is False:

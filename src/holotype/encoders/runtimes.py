@@ -139,7 +139,8 @@ class OnnxEncoder:
         if not len(pixels):
             return np.zeros((0, self.dim), np.float32)
         network = self._network(alone=len(pixels) == 1)  # alone: all cores work on this one
-        parts = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+        batch = BATCH if isinstance(network.shape[0], str) else network.shape[0]  # some take one at a time
+        parts = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
         return np.concatenate([self._infer(network, part) for part in parts])
 
     def _infer(self, network: "Network", pixels: Pixels) -> NDArray[np.float32]:
