@@ -297,3 +297,11 @@ def test_what_is_not_installed_is_named(
 def test_no_network_is_said() -> None:
     with pytest.raises(EncoderError, match=r"could not be fetched from the hub .* Without a network, give a folder"):
         load_text_encoder("siglip-b16")
+
+
+def test_large_weights_are_looked_at_by_their_shapes(
+    pairs: dict[str, Pair], made: Path, text: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holotype.encoders.text_network._LARGE", 20)
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
+    assert load_text_encoder(str(made), "onnxruntime").fingerprint == text.fingerprint

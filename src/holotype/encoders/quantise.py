@@ -242,7 +242,7 @@ def _quantise(encoder: OnnxEncoder, pixels: Pixels, target: Path) -> None:
 
     class Images(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = iter(np.array_split(pixels, -(-len(pixels) // BATCH)))
+            self._batches = iter(np.array_split(pixels, -(-len(pixels) // encoder.batch)))
 
         def get_next(self) -> dict[str, Pixels] | None:
             batch = next(self._batches, None)

@@ -66,6 +66,7 @@ class OnnxEncoder:
 
     content     the file's bytes, read once: what lies at `path` may be replaced while the encoder is in use
     precision   of its arithmetic: "f32", "bf16", or "int8", which is in its file already (see `quantise`)
+    batch       how many images its network takes at once: one, where it was exported so
     workers     how many threads may call `encode` at once, each with a few images, to keep every core busy
 
     It may be used from many threads, after a fork, and in another process, to which it travels with its content. (Of a
@@ -96,6 +97,7 @@ class OnnxEncoder:
         forks.note(self)
         alone = self._network(alone=True)
         self.size = (int(alone.shape[1]), int(alone.shape[2]))
+        self.batch = BATCH if isinstance(alone.shape[0], str) else alone.shape[0]
         self.dim = alone.dim
         if self.encode(np.zeros((1, *self.size, 3), np.uint8)).shape != (1, self.dim):
             raise EncoderError(f"{path}: expected {self.dim} features of an image, as its file says")
@@ -139,8 +141,7 @@ class OnnxEncoder:
         if not len(pixels):
             return np.zeros((0, self.dim), np.float32)
         network = self._network(alone=len(pixels) == 1)  # alone: all cores work on this one
-        batch = BATCH if isinstance(network.shape[0], str) else network.shape[0]  # some take one at a time
-        parts = [pixels[start : start + batch] for start in range(0, len(pixels), batch)]
+        parts = [pixels[start : start + self.batch] for start in range(0, len(pixels), self.batch)]
         return np.concatenate([self._infer(network, part) for part in parts])
 
     def _infer(self, network: "Network", pixels: Pixels) -> NDArray[np.float32]:
