@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from holotype.grouping.assign import lonely_classes
-from holotype.grouping.groups import ClassThreshold, Groups, group, robust_spread, thresholds_for
+from holotype.grouping.groups import ClassThreshold, Groups, group, thresholds_for
+from holotype.grouping.spread import robust_spread
 from holotype.settings import Threshold
 
 Scores = NDArray[np.float32]

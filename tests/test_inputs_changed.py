@@ -13,7 +13,7 @@ from PIL import Image
 from holotype import Settings, run
 from holotype.errors import EmbeddingsError
 from holotype.progress import Advance, Silent
-from holotype.runs.commands import search_pool
+from holotype.runs.lookup import search_pool
 from holotype.vectors.supplied import Unchanged
 
 

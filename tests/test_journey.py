@@ -18,7 +18,8 @@ from holotype.encoders.encode import Encoded, Load, encode_images
 from holotype.encoders.runtimes import BATCH, Encoder
 from holotype.errors import EmbeddingsError, ExemplarError, HolotypeWarning, OutputError
 from holotype.model.predictions import classified
-from holotype.runs.commands import search_pool, tune_run
+from holotype.runs.commands import tune_run
+from holotype.runs.lookup import search_pool
 from holotype.settings import RankSettings, TrainSettings
 from holotype.vectors.store import EmbeddingStore, embed
 from holotype.vectors.supplied import import_embeddings

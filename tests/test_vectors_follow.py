@@ -20,8 +20,9 @@ from holotype.encoders.runtimes import Encoder, OnnxEncoder
 from holotype.errors import EmbeddingsError, PoolError
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Silent
-from holotype.runs.commands import embed_pool, search_pool
+from holotype.runs.commands import embed_pool
 from holotype.runs.inputs import open_inputs
+from holotype.runs.lookup import search_pool
 from holotype.settings import Settings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore, embed

@@ -17,8 +17,8 @@ from holotype.answers.records import NewAnswer, Verdict
 from holotype.evaluation.test_set import read_test_set
 from holotype.progress import Terminal
 from holotype.review.items import Question
-from holotype.runs.commands import search_pool
 from holotype.runs.folder import RunFolder
+from holotype.runs.lookup import search_pool
 from holotype.settings import ENCODER
 
 from .plan import CLASSES

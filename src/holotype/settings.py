@@ -1,11 +1,11 @@
 """Every setting and its default, in one place; `holotype.toml` holds the same names."""
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from holotype.errors import HolotypeError
 from holotype.faults import describe
@@ -18,6 +18,7 @@ HeadName = Literal["linear", "mlp"]
 SETTINGS = "holotype.toml"  # in the folder of a run
 UNFINISHED = "unfinished.toml"  # the same of one that has no results yet
 ENCODER = "efficientnet_lite0"
+WORDS_ENCODER = "clip-vit-b32"  # where words are looked for, and no encoder is named
 Arithmetic = Literal["auto", "f32", "bf16", "int8"]
 ARITHMETIC: Arithmetic = "auto"
 SpaceName = Literal["raw", "whitened", "pairs", "neighbours"]
@@ -25,13 +26,14 @@ SearchIn = Literal["auto", "embeddings", "encoder", "both"]
 # settings that the command line does not call as they are called here
 _OPTIONS = {
     "exemplars": "--exemplar",
+    "descriptions": "--describe",
     "thresholds": "--threshold",
     "heads": "--head",
     "encoders": "--encoder",
     "trials": "--tune",
     "fit": "--set",
 }
-_NAMED = ("exemplars", "fit")  # whose values have names of their own behind the option
+_NAMED = ("exemplars", "descriptions", "fit")  # whose values have names of their own behind the option
 
 
 def as_option(key: str) -> str:
@@ -41,6 +43,11 @@ def as_option(key: str) -> str:
         return "--balance"
     typed = _OPTIONS.get(first, f"--{first.replace('_', '-')}")
     return f"{typed} {rest}" if rest and first in _NAMED else typed
+
+
+def with_described(exemplars: Mapping[str, Any], described: Iterable[str]) -> dict[str, Any]:
+    """Return `exemplars` with each class that only words describe, which has none."""
+    return {**exemplars, **{name: [] for name in described if name not in exemplars}}
 
 
 class Strict(BaseModel):
@@ -138,11 +145,14 @@ class Settings(Strict):
     Every combination of `thresholds`, `heads` and `encoders` is trained; `fit` holds the rest. Of these, the best
     on validation rows is chosen, and tuned with `trials` trials.
 
+    exemplars      class -> ids or paths of images; none of a class that words alone describe
+    descriptions   class -> what it looks like, in words
     out   where the run was done: what was moved together with it is found by how it lay to it
     """
 
     images: str
     exemplars: dict[str, list[str]] = Field(min_length=1)
+    descriptions: dict[str, list[str]] = {}
     embeddings: str | None = None
     embeddings_encoder: str | None = None
     search: SearchIn = "auto"
@@ -155,6 +165,15 @@ class Settings(Strict):
     allow_truncated: bool = False
     out: str | None = None
     fit: TrainSettings = TrainSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _described_classes(cls, values: Any) -> Any:
+        """A class that words describe is one of the classes."""
+        match values:
+            case {"descriptions": dict(described)} if isinstance(values.get("exemplars", {}), dict):
+                return values | {"exemplars": with_described(values.get("exemplars", {}), described)}
+        return values
 
     @field_validator("exemplars")
     @classmethod
@@ -186,7 +205,9 @@ class Settings(Strict):
                 f"the run was done for the classes {', '.join(classes)}, and its settings name "
                 f"{', '.join(self.exemplars)}: do the run again (holotype run OUT)"
             )
-        return self.model_copy(update={"exemplars": {name: self.exemplars[name] for name in classes}})
+        described = {name: self.descriptions[name] for name in classes if name in self.descriptions}
+        exemplars = {name: self.exemplars[name] for name in classes}
+        return self.model_copy(update={"exemplars": exemplars, "descriptions": described})
 
     def to_toml(self) -> str:
         """Every setting, resolved, as TOML."""

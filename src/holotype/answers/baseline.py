@@ -12,19 +12,18 @@ from numpy.typing import NDArray
 from holotype import files
 from holotype.answers.audit import permanent_random_numbers
 from holotype.answers.images import RowImages
-from holotype.errors import AnswersError, GroupError
+from holotype.errors import AnswersError
 from holotype.filestate import regular
-from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
 from holotype.grouping.premises import share_space
-from holotype.grouping.search import Search, cosine
+from holotype.grouping.search import Search
 from holotype.grouping.space import Matrix, Space
+from holotype.grouping.words import WordScores
 from holotype.names import OWN_RUN
 from holotype.pool.exemplars import Exemplar, names_of, resolve
 from holotype.pool.pool import Pool
-from holotype.settings import FitSettings, TrainSettings
-from holotype.vectors.embeddings import Embeddings, open_array
+from holotype.vectors.embeddings import open_array
 
 _FORMAT = 3
 _BY_ROWS = 2  # the last format that did not know which images its rows are
@@ -38,7 +37,8 @@ class ReviewBaseline:
     """What answers are added to.
 
     vectors         (n, dim) float16 unit vectors of the pool in the space of its groups, zeros without one
-    exemplars       per class its unit vectors (exemplars of the class, dim) in that space
+    exemplars       per class its unit vectors (exemplars of the class, dim) in that space: those of pictures, which
+                    `names` and `pictures` are of, and behind them those that stand for words
     names           per class what its exemplars are called
     groups          that the exemplars alone lead to
     exemplar_rows   exemplars that are in the pool: row -> class
@@ -51,6 +51,7 @@ class ReviewBaseline:
     unknown         images that are new since the run
     wide            (n, 512 at the most) float16 unit vectors in a wider space, for a second opinion; None where an
                     earlier version did the run
+    said            what words say of the images, where they describe a class; anchors as in `exemplars`
 
     `save` and `load` keep it in a folder, so that a review need not rank the pool again.
     """
@@ -67,6 +68,7 @@ class ReviewBaseline:
     renamed: Mapping[str, str] = field(default_factory=dict)
     unknown: int = 0
     wide: NDArray[Any] | None = None
+    said: WordScores | None = None
 
     @property
     def numbers(self) -> NDArray[np.float64]:
@@ -94,6 +96,9 @@ class ReviewBaseline:
         }
         if self.images is not None:
             arrays |= self.images.arrays()
+        if self.said is not None:
+            arrays |= {"said": self.said.pool}
+            arrays |= {f"said{k}": scores for k, scores in enumerate(self.said.pictures)}
         about = {
             "format": _FORMAT if self.images is not None else _BY_ROWS,
             "stamp": self.images.stamp if self.images is not None else "",
@@ -149,7 +154,8 @@ class ReviewBaseline:
         rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}
         vectors, held_out = open_array(folder / "vectors.npy"), arrays["held_out"].tolist()
         wide = open_array(folder / _WIDE) if (folder / _WIDE).exists() else None
-        plain = cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out, wide=wide)
+        said = _said(arrays, exemplars, about["exemplars"]) if "said" in arrays else None
+        plain = cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out, wide=wide, said=said)
         if about["format"] == _BY_ROWS:
             return plain
         pictures = [
@@ -195,6 +201,7 @@ class ReviewBaseline:
             self,
             vectors=_vectors_at(places, self.vectors),
             wide=None if self.wide is None else _vectors_at(places, self.wide),
+            said=None if self.said is None else self.said.at(places),
             names=[[renamed.get(name, name) for name in names] for names in self.names],
             groups=replace(
                 groups,
@@ -264,53 +271,8 @@ class ReviewBaseline:
             exemplars=[self.exemplars[k] for k in old],
             names=[self.names[k] for k in old],
             pictures=[self.pictures[k] for k in old] if self.pictures else (),
+            said=None if self.said is None else self.said.in_order(old),
             exemplar_rows={row: int(new[k]) for row, k in self.exemplar_rows.items()},
-        )
-
-    def with_exemplars(self, exemplars: Sequence[Exemplar], settings: TrainSettings) -> "ReviewBaseline":
-        """Return it with the pool grouped again by other `exemplars`.
-
-        Raises `AnswersError` when they cannot be compared with, or reach nothing.
-        """
-        classes = self.groups.classes
-        queries = [self._vectors_of(exemplars, k) for k in range(len(classes))]
-        present = np.flatnonzero(~self.groups.missing)
-        embeddings = Embeddings([self.vectors[present]], present, len(self.vectors))
-        search = Search(classes, exemplars, embeddings, cosine(embeddings, queries), 0.0, queries)
-        first = self.groups.thresholds[0]  # that of the run, which may have compared several
-        threshold = "auto" if first.provisional else first.value
-        fit = FitSettings.parse(settings.model_dump() | {"threshold": threshold})
-        try:
-            plain = Space.plain(embeddings.dim)
-            groups = group_pool(search, fit, plain, self.held_out, self.groups.copy_of)
-        except GroupError as error:
-            raise AnswersError(f"with these exemplars: {error}") from error
-        names = names_of(exemplars, len(classes))
-        pictures = _pictures(exemplars, len(classes))
-        return replace(
-            self,
-            exemplars=queries,
-            names=names,
-            groups=groups,
-            exemplar_rows=search.exemplar_rows,
-            pictures=pictures,
-        )
-
-    def _vectors_of(self, exemplars: Sequence[Exemplar], k: int) -> Matrix:
-        """The vectors of the exemplars of a class: as the run had them, and those of the pool."""
-        known = dict(zip(self.names[k], self.exemplars[k], strict=True))
-        for one in exemplars:
-            if one.label == k and one.row is None and one.name not in known:
-                raise AnswersError(
-                    f"{one.name} was no exemplar when the run was done, and is not in the pool, so it has no vector to "
-                    "compare with: do the run again (holotype run OUT)"
-                )
-        return np.stack(
-            [
-                known[one.name] if one.name in known else np.asarray(self.vectors[one.row], np.float32)
-                for one in exemplars
-                if one.label == k
-            ]
         )
 
 
@@ -332,7 +294,20 @@ def _copies_at(
     return np.array([first[int(copy_of[place])] if place >= 0 else row for row, place in enumerate(places)], np.int64)
 
 
-def _pictures(exemplars: Sequence[Exemplar], classes: int) -> list[list[bytes]]:
+def _behind(exemplars: Sequence[Matrix], names: Sequence[Sequence[str]]) -> list[Matrix]:
+    """Per class the vectors that stand for words: those behind the pictures, which have `names`."""
+    return [vectors[len(own) :] for vectors, own in zip(exemplars, names, strict=True)]
+
+
+def _said(
+    arrays: Mapping[str, NDArray[Any]], exemplars: Sequence[Matrix], names: Sequence[Sequence[str]]
+) -> WordScores:
+    pictures = [arrays[f"said{k}"] for k in range(len(names))]
+    return WordScores(arrays["said"], pictures, _behind(exemplars, names), [])
+
+
+def pictures_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[bytes]]:
+    """Return per class the bytes of its exemplars."""
     return [[one.data for one in exemplars if one.label == k] for k in range(classes)]
 
 
@@ -359,8 +334,9 @@ def make_baseline(
         pool.fingerprint,
         held_out,
         RowImages.of(pool),
-        _pictures(search.exemplars, len(search.classes)),
+        pictures_of(search.exemplars, len(search.classes)),
         wide=_widened(search) if wide is None else wide,
+        said=None if search.said is None else replace(search.said, anchors=_behind(exemplars, names)),
     )
 
 

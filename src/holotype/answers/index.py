@@ -132,8 +132,8 @@ def current_exemplars(
         elif answer.verdict == "withdrawn":
             withdrawn += [one for one in found if (one.name, one.label) == (answer.id, k)]
             found = [one for one in found if one not in withdrawn]
-    missing = [k for k in range(len(classes)) if all(one.label != k for one in found)]
-    return found + [next(one for one in reversed(withdrawn) if one.label == k) for k in missing]
+    last = {one.label: one for one in withdrawn if all(other.label != one.label for other in found)}
+    return found + [last[k] for k in sorted(last)]
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,20 @@ def read_exemplars(given: list[str], folder: Path | None, say: Callable[[str], N
     return found
 
 
+def read_described(given: list[str], table: Path | None) -> dict[str, list[str]]:
+    """Read `NAME=TEXT`, and the lines of `table`: class -> words that describe it."""
+    from holotype.pool.descriptions import read_descriptions
+    from holotype.pool.exemplars import add
+
+    found = read_descriptions(table) if table else {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not (name and equals and text.strip()):
+            raise typer.BadParameter(f"expected NAME=TEXT, as in 'cat=a cat that sleeps', got {one!r}")
+        add(found, name, text)
+    return found
+
+
 def read_who(given: str | None) -> str:
     """Return whose answers those without a name are: the user's, where nobody says."""
     import getpass

@@ -41,25 +41,32 @@ def embed(
 @app.command()
 def search(
     images: str,
-    exemplar: Annotated[list[str], typer.Option(help="ID or path/to.jpg; repeatable.")],
+    exemplar: Annotated[list[str] | None, typer.Option(help="ID or path/to.jpg; repeatable.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Words in place of an exemplar, or beside it.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Search in these vectors: .npy, or a folder.")] = None,
+    embeddings_encoder: Annotated[str | None, typer.Option(help="What made the embeddings; it is checked.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Folder for the encoder's vectors (else the cache).")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many images.")] = 50,
     encoder: EncoderName = None,
     sheet: Annotated[Path | None, typer.Option(help="A PNG of the images found.")] = None,
     allow_truncated: AllowTruncated = False,
 ) -> None:
-    """List the images most similar to exemplars."""
+    """List the images most similar to exemplars, or to words.
+
+    With words, the number is how many deviations an image stands above the pool.
+    """
     from holotype.progress import Terminal
-    from holotype.runs.commands import search_pool
-    from holotype.settings import ENCODER
+    from holotype.runs.lookup import search_pool
+    from holotype.settings import ENCODER, WORDS_ENCODER
 
     found = search_pool(
         images,
-        exemplar,
-        encoder or ENCODER,
+        exemplar or [],
+        encoder or (WORDS_ENCODER if text else ENCODER),
+        texts=text or [],
         vectors=vectors,
         embeddings=embeddings,
+        embeddings_encoder=embeddings_encoder,
         sheet=sheet,
         allow_truncated=allow_truncated,
         progress=Terminal(),

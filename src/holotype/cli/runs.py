@@ -6,7 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from holotype.cli.app import TEST_SET, AllowTruncated, Views, app, print_lines
-from holotype.cli.arguments import read_exemplars, read_options, read_thresholds, refuse_expanded, refuse_settings
+from holotype.cli.arguments import (
+    read_described,
+    read_exemplars,
+    read_options,
+    read_thresholds,
+    refuse_expanded,
+    refuse_settings,
+)
 
 
 @app.command()
@@ -18,6 +25,10 @@ def run(
         list[str] | None, typer.Option(help="NAME=ID or NAME=path/to.jpg; repeatable, also for one class.")
     ] = None,
     exemplars: Annotated[Path | None, typer.Option(help="Folder with <class>/<image>.")] = None,
+    describe: Annotated[
+        list[str] | None, typer.Option(help="NAME=TEXT, in place of an exemplar or beside it; repeatable.")
+    ] = None,
+    describe_file: Annotated[Path | None, typer.Option(help="CSV of such: class,text.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy, or a folder in clip-retrieval's layout.")] = None,
     embeddings_encoder: Annotated[str | None, typer.Option(help="What made the embeddings; it is checked.")] = None,
     search: Annotated[
@@ -60,6 +71,7 @@ def run(
     given = {
         "images": images,
         "exemplars": read_exemplars(exemplar or [], exemplars, terminal.say),
+        "descriptions": read_described(describe or [], describe_file),
         "embeddings": None if embeddings is None else str(embeddings),
         "embeddings_encoder": embeddings_encoder,
         "search": search,
@@ -79,8 +91,8 @@ def run(
         repoint(folder, given, terminal)
     elif images is None or out is None:
         raise typer.BadParameter("give --images and --out, or the folder of a run to repeat it")
-    elif "exemplars" not in given:
-        raise typer.BadParameter("give at least one --exemplar NAME=ID, or a folder with --exemplars")
+    elif not given.keys() & {"exemplars", "descriptions"}:
+        raise typer.BadParameter("give at least one --exemplar NAME=ID, a folder with --exemplars, or --describe")
     target = out or folder
     assert target is not None  # noqa: S101 - one of them was given
     if out is None:

@@ -62,11 +62,14 @@ def _group_distinct(
 ) -> Groups:
     rows, ranks = search.exemplar_rows, settings.rank
     if settings.threshold != "auto":
-        return replace(_group_by_cosine(search, search.scores, settings), anchors=search.queries)
+        return replace(_group_by_cosine(search, search.scores, settings), anchors=search.anchors(False))
     anchors = search.anchors(ranks.exemplar_views)
     if ranks.diffusion:
         seed = settings.seed
-        ranking = rank(search.embeddings, anchors, rows, ranks, seed=seed, space=space, held_out=held_out, step=step)
+        said = search.said
+        ranking = rank(
+            search.embeddings, anchors, rows, ranks, seed=seed, space=space, held_out=held_out, said=said, step=step
+        )
         groups = group_ranked(search.classes, ranking, rows, settings.doubtful_band, settings.ambiguity)
         return replace(groups, space=ranking.space, anchors=anchors)
     space = space or fit_space(search.embeddings, ranks.space, settings.seed, step)

@@ -104,6 +104,8 @@ def find_copies(search: Search, copy_of: Rows | None = None) -> Copies:
         first = renamed[first]
     exemplar = np.zeros((len(first), len(search.classes)), bool)
     for k, queries in enumerate(search.queries):
+        if not len(queries):
+            continue  # words alone describe it
         exemplar[rows, k] = (vectors @ l2_normalize(queries).T).max(axis=1) >= 1 - _radius(_SAME, spread)
     exemplar = exemplar[first]
     for row, own in search.exemplar_rows.items():

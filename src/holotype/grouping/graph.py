@@ -6,7 +6,7 @@ self-training that starts the walks again from the surest images too.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from holotype.grouping.search import cosine as cosine_to
 from holotype.grouping.space import Matrix, Space, fit_space, mutual_neighbours
+from holotype.grouping.words import WordScores
 from holotype.progress import Step, no_step
 from holotype.settings import RankSettings
 from holotype.vectors.embeddings import Embeddings
@@ -44,6 +45,13 @@ _RIDGE = 0.003
 _MARGIN = 0.2  # decades of density that a deviation of the ridge's score is worth
 _ESTIMATE = (0.0, 2.27, -3.64)  # base, per decade of density, per unit of conductance: fitted by that script
 _FAITH = 0.4  # of the mass of the second round stays with the exemplars
+# Words beside pictures: `python -m benchmarks.words --development` varies these.
+_NEAR = 20  # images most like the exemplars, by which it is seen whether words mean the same
+_WEIGHT = 5  # of an exemplar beside one of these
+_VOICE = 0.3  # of the mass may start from words, where they agree with the pictures entirely
+_HALF = 4.0  # deviations at which they have half of that
+_EVIDENCE = 0.03  # decades of density for each deviation of an image, times those by which words and pictures agree
+_MOST_EVIDENCE = 6.0  # decades
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,8 @@ class Ranking:
     cuts         where each class ends; `rows` counts `candidates`
     rounds       (K,) 2 where self-training was kept, else 1
     first        (m, K) bool: inside the cut of the first round
+    agreement    (K,) how many deviations of the pool the exemplars, and what is most like them, lie above its median by
+                 the words of the class: about 0 where these mean something else; nan without both
     """
 
     space: Space
@@ -92,6 +102,7 @@ class Ranking:
     cuts: Sequence[Cut]
     rounds: Sequence[int]
     first: NDArray[np.bool_]
+    agreement: Mass
 
     @property
     def probabilities(self) -> Mass:
@@ -136,14 +147,17 @@ def rank(
     seed: int = 0,
     space: Space | None = None,
     held_out: Collection[int] = (),
+    said: WordScores | None = None,
     step: Step = no_step,
 ) -> Ranking:
     """Rank the pool for each class.
 
-    exemplars       per class its unit vectors (exemplars of the class, dim)
+    exemplars       per class its unit vectors (exemplars of the class, dim): those of pictures, and behind them those
+                    that stand for words
     exemplar_rows   pool rows of exemplars, which are no candidates
     space           where it is known already
     held_out        pool rows of a test set: they are ranked, and self-training takes no label from them
+    said            what words say of the pool, where there are any
     step            called at the end of each of about five steps, and of two for each class
     """
     space = space or fit_space(embeddings, settings.space, seed, step)
@@ -154,25 +168,76 @@ def rank(
     vectors = np.concatenate([*anchors, space.transform(embeddings.take(candidates))])
     owners = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
     graph = build_graph(vectors, len(owners))
-    seeds = np.zeros((len(vectors), len(anchors)))
-    seeds[np.arange(len(owners)), owners] = 1 / np.bincount(owners)[owners]
     largest = max(_among(len(embeddings.rows)) // 2, _LEAST)  # farther out, the graph ends as if the class did
     step()
-    first = []
-    for column in seeds.T:
-        first.append(_walk(graph, column, len(owners), largest))
+    first, departures = [], []
+    for k in range(len(anchors)):
+        departures.append(_departure(graph, np.flatnonzero(owners == k), len(owners), said, k, candidates, largest))
+        first.append(_walk(graph, departures[k], len(owners), largest))
         step()
     found, rounds = list(first), [1] * len(anchors)
     if settings.self_training:
         free = ~np.isin(candidates, list(held_out))
         for k, walk in enumerate(first):
-            again = _walk(graph, _surer(walk, seeds[:, k], vectors, sample, free), len(owners), largest)
+            surer = replace(departures[k], seeds=_surer(walk, departures[k].seeds, vectors, sample, free))
+            again = _walk(graph, surer, len(owners), largest)
             if _holds(walk[1], again[1]):
                 found[k], rounds[k] = again, 2
             step()
     before = _inside([cut for _, cut in first], len(candidates))
     density = np.stack([density for density, _ in found], axis=1)
-    return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, before)
+    agreement = np.array([one.agreement for one in departures])
+    return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, before, agreement)
+
+
+@dataclass(frozen=True)
+class _Departure:
+    """What the walks of a class start from.
+
+    seeds      (m,) share of the mass of each node
+    evidence   (m,) what the density of each node is multiplied with, by what words say of it
+    agreement  see `Ranking`
+    """
+
+    seeds: Mass
+    evidence: Mass | float = 1.0
+    agreement: float = float("nan")
+
+
+def _departure(
+    graph: Graph,
+    own: NDArray[np.int64],
+    count: int,
+    said: WordScores | None,
+    k: int,
+    candidates: NDArray[np.int64],
+    largest: int,
+) -> _Departure:
+    """Return what class `k` starts from: its nodes `own`, pictures before words; the first `count` nodes are such.
+
+    Words beside pictures are heard as far as they describe these, and what is most like them.
+    """
+    spoken = 0 if said is None else len(said.anchors[k])
+    seen = len(own) - spoken
+    if said is None or not spoken or not seen:
+        return _Departure(_even(own, len(graph.degree)))
+    plain = _Departure(_even(own[:seen], len(graph.degree)))
+    scores = np.nan_to_num(said.pool[candidates, k]).astype(np.float64)
+    density, _ = _walk(graph, plain, count, largest)
+    near = scores[np.argsort(-density, kind="stable")[:_NEAR]]
+    agreement = (_WEIGHT * said.pictures[k].mean() + near.sum()) / (_WEIGHT + len(near))
+    heard = max(float(agreement), 0.0)
+    voice = _VOICE * heard / (heard + _HALF)
+    decades = np.clip(_EVIDENCE * heard * scores, -_MOST_EVIDENCE, _MOST_EVIDENCE)
+    seeds = (1 - voice) * plain.seeds + voice * _even(own[seen:], len(graph.degree))
+    return _Departure(seeds, np.concatenate([np.ones(count), 10**decades]), float(agreement))
+
+
+def _even(nodes: NDArray[np.int64], count: int) -> Mass:
+    """(count,) the mass of 1 spread over `nodes`."""
+    seeds = np.zeros(count)
+    seeds[nodes] = 1 / len(nodes)
+    return seeds
 
 
 def _inside(cuts: Sequence[Cut], count: int) -> NDArray[np.bool_]:
@@ -243,12 +308,12 @@ def diffuse(graph: Graph, seeds: Mass) -> Mass:
     return found
 
 
-def _walk(graph: Graph, seeds: Mass, count: int, largest: int) -> tuple[Mass, Cut]:
+def _walk(graph: Graph, departure: _Departure, count: int, largest: int) -> tuple[Mass, Cut]:
     """Diffuse, and cut; the first `count` nodes are exemplars, which are left out of what is returned."""
-    density = diffuse(graph, seeds) / np.sqrt(graph.degree)
+    density = diffuse(graph, departure.seeds) / np.sqrt(graph.degree) * departure.evidence
     third = np.sort(density[count:])[-_THIRD - 1 :].min(initial=np.inf)
     density = density / max(float(third), 1e-12)
-    return density[count:], sweep_cut(graph, density, np.flatnonzero(seeds[:count]), count, largest)
+    return density[count:], sweep_cut(graph, density, np.flatnonzero(departure.seeds[:count]), count, largest)
 
 
 def sweep_cut(graph: Graph, density: Mass, exemplars: NDArray[np.int64], count: int, largest: int) -> Cut:

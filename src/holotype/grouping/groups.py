@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from holotype.grouping.graph import Ranking
 from holotype.grouping.premises import Premises
 from holotype.grouping.space import Matrix, Space
+from holotype.grouping.spread import robust_spread
 
 Decision = Literal["exemplar", "member", "doubtful", "background", "missing"]
 ScoreKind = Literal["cosine", "estimate"]
@@ -137,13 +138,6 @@ class Groups:
             return "; an exemplar of another class is nearer"
         bands = enumerate(threshold.doubtful for threshold in self.thresholds)
         return f"; within the doubtful band of {', '.join(self.classes[j] for j, edge in bands if scores[j] >= edge)}"
-
-
-def robust_spread(scores: NDArray[np.float32]) -> tuple[float, float]:
-    """Return median and standard deviation, the latter from the left half alone: positives lie on the right."""
-    median = float(np.median(scores))
-    left = scores[scores <= median]
-    return median, float(np.sqrt(np.mean((left - median) ** 2))) or 1e-6
 
 
 def thresholds_for(

@@ -28,6 +28,7 @@ def found_by(groups: Groups, premises: Premises) -> dict[str, NDArray[Any]]:
             "conductance": np.array([cut.conductance for cut in ranking.cuts], np.float64),
             "ranking_rounds": np.array(ranking.rounds, np.int64),
             "first": ranking.first.astype(np.uint8),
+            "agreement": ranking.agreement,
         }
     return arrays
 
@@ -51,4 +52,5 @@ def _ranking(space: Space, arrays: Mapping[str, NDArray[Any]]) -> Ranking:
         cuts,
         arrays["ranking_rounds"].tolist(),
         arrays["first"].astype(bool),
+        arrays["agreement"],
     )

@@ -20,7 +20,7 @@ class Premises:
     """Digests of what groups rest on.
 
     space    of what the space of the pool rests on: the vectors as they are stored, the settings, and the code
-    groups   of that and all else: the exemplars, their encoder, and which rows are of a test set
+    groups   of that and all else: the exemplars, their encoder, words, and which rows are of a test set
     """
 
     space: str
@@ -32,7 +32,8 @@ def premises_of(search: Search, settings: FitSettings, held_out: Collection[int]
     space = _digest(settings.model_dump(mode="json"), _code(), search.embeddings.digest)
     given = [(one.label, one.row, hashlib.sha256(one.data).hexdigest()) for one in search.exemplars]
     encoder = None if search.encoder is None else search.encoder.fingerprint
-    return Premises(space, _digest(space, list(search.classes), given, encoder, sorted(map(int, held_out))))
+    words = None if search.words is None else search.words.premise
+    return Premises(space, _digest(space, list(search.classes), given, encoder, words, sorted(map(int, held_out))))
 
 
 def share_space(one: Premises | None, other: Premises | None) -> bool:

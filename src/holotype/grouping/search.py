@@ -1,7 +1,7 @@
 """Exact cosine similarity of the pool to the exemplars, in one streaming pass."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from holotype.encoders.encode import in_order, l2_normalize
 from holotype.encoders.runtimes import Encoder, cores
 from holotype.errors import ExemplarError
 from holotype.grouping.space import Space, fit_wide_space
+from holotype.grouping.words import Words, WordScores, score_words
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.images import Source, decode, middle
 from holotype.vectors.embeddings import Embeddings
@@ -27,10 +28,13 @@ class Search:
     classes     K names
     exemplars   one or more per class
     embeddings  the search space
-    scores      (n, K) float32 cosine to the nearest exemplar of each class, nan without a vector
+    scores      (n, K) float32 cosine to the nearest exemplar of each class, or picture that stands for its words; nan
+                without a vector
     seconds     what it took, the embeddings being there
-    queries     per class the unit vectors (exemplars of the class, dim)
+    queries     per class the unit vectors (exemplars of the class, dim); none of a class that words alone describe
     encoder     what made the embeddings, where that is known
+    words       what describes the classes, and
+    said        what that says of the pool; None where nothing does
     """
 
     classes: Sequence[str]
@@ -40,6 +44,8 @@ class Search:
     seconds: float
     queries: Sequence[NDArray[np.float32]] = ()
     encoder: Encoder | None = None
+    words: Words | None = None
+    said: WordScores | None = None
 
     @property
     def exemplar_rows(self) -> dict[int, int]:
@@ -54,9 +60,20 @@ class Search:
     def anchors(self, views: bool) -> Sequence[NDArray[np.float32]]:
         """Return what ranking starts from: `queries`; with `views` each averaged with the middle of its exemplar.
 
-        Where the encoder is not known there is no view.
+        Where the encoder is not known there is no view. The pictures that stand for words are the last of each class.
         """
-        if not views or self.encoder is None:
+        return joined(self._pictures(views), self.said)
+
+    def likenesses(self) -> NDArray[np.float32]:
+        """Return (n,) the cosine of each image to the nearest of all exemplars, without words; nan without a vector."""
+        if self.said is None:
+            return np.asarray(self.scores.max(axis=1))
+        if not self.exemplars:
+            return np.full(self.embeddings.size, np.nan, np.float32)
+        return cosine(self.embeddings, [np.concatenate(self.queries)])[:, 0]
+
+    def _pictures(self, views: bool) -> Sequence[NDArray[np.float32]]:
+        if not views or self.encoder is None or not self.exemplars:
             return self.queries
         size = 2 * max(self.encoder.size)
         closer = [encoded(middle(decode(e.data, fit=size)), self.encoder) for e in self.exemplars]
@@ -65,18 +82,37 @@ class Search:
 
 
 def search(
-    embeddings: Embeddings, classes: Sequence[str], exemplars: Sequence[Exemplar], encoder: Encoder | None
+    embeddings: Embeddings,
+    classes: Sequence[str],
+    exemplars: Sequence[Exemplar],
+    encoder: Encoder | None,
+    words: Words | None = None,
+    held_out: Collection[int] = (),
 ) -> Search:
-    """Compare the pool with the exemplars. One that is not in the pool needs the `encoder` of the embeddings.
+    """Compare the pool with the exemplars, and with `words`. A class has one of both at least.
+
+    held_out   pool rows of a test set, by which no words are understood
+
+    An exemplar that is not in the pool needs the `encoder` of the embeddings.
 
     Raises `ExemplarError` where that encoder is not known, and for one whose vector is zeros or not finite.
     """
     started = time.perf_counter()
-    vectors = np.stack([_vector(embeddings, exemplar, encoder) for exemplar in exemplars])
-    labels = np.array([exemplar.label for exemplar in exemplars])
+    found = [_vector(embeddings, exemplar, encoder) for exemplar in exemplars]
+    vectors = np.array(found, np.float32).reshape(len(exemplars), embeddings.dim)
+    labels = np.array([exemplar.label for exemplar in exemplars], np.int64)
     queries = [l2_normalize(vectors[labels == k]) for k in range(len(classes))]
-    scores = cosine(embeddings, queries)
-    return Search(classes, exemplars, embeddings, scores, time.perf_counter() - started, queries, encoder)
+    said = None if words is None else score_words(embeddings, words, queries, held_out)
+    scores = cosine(embeddings, joined(queries, said))
+    seconds = time.perf_counter() - started
+    return Search(classes, exemplars, embeddings, scores, seconds, queries, encoder, words, said)
+
+
+def joined(pictures: Sequence[NDArray[np.float32]], said: WordScores | None) -> Sequence[NDArray[np.float32]]:
+    """Return per class the vectors of its pictures, and behind them those that stand for its words."""
+    if said is None:
+        return pictures
+    return [np.concatenate(both) for both in zip(pictures, said.anchors, strict=True)]
 
 
 def encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from holotype.errors import HolotypeWarning, NotFittedError, PoolError, Unreadab
 from holotype.grouping.assign import group_pool, lonely_classes, loose_classes
 from holotype.grouping.search import Search, search
 from holotype.grouping.space import Space
+from holotype.grouping.words import hear
 from holotype.model import rows as training_rows
 from holotype.model import saved
 from holotype.model.calibration import Calibration
@@ -32,8 +33,10 @@ from holotype.model.duplicates import near_rows
 from holotype.model.heads import Head
 from holotype.model.predictions import NONE, Predictions
 from holotype.model.promises import PROMISES_FILE, Promise, Promises
+from holotype.model.references import refer
 from holotype.model.rows import PoolLabels
 from holotype.model.splits import Split
+from holotype.pool.descriptions import Description, describe
 from holotype.pool.exemplars import resolve
 from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress, Silent, in_steps
@@ -61,8 +64,11 @@ class Classifier:
     classes_            the classes, with "none" last
     encoder_, head_     what turns an image into features, and these into scores
     calibration_        slopes, shifts, prior and thresholds: from scores to probabilities and a class
-    exemplar_names_     what the exemplars are called; exemplar_vectors_: their unit vectors in the model space;
-                        exemplar_classes_: the number of the class of each, None where an older model did not say
+    exemplar_names_     what the exemplars are called, behind them words in quotes; exemplar_vectors_: their unit
+                        vectors in the model space, of words the mean of the images that they find; exemplar_classes_:
+                        the number of the class of each, None where an older model did not say
+    descriptions_       the words that describe classes; description_vectors_: their unit vectors by the text tower, in
+                        the space that was searched
     counts_             rows of each class that were learnt from
     promises_           what was promised of the precision of classes (`holotype certify`); nothing after `fit`
     groups_, training_  what the pool's rows were taken for, and those learnt from; not of a model that was loaded
@@ -124,8 +130,9 @@ class Classifier:
     def fit(
         self,
         pool: Pool | str | Path,
-        exemplars: Mapping[str, Sequence[str]],
+        exemplars: Mapping[str, Sequence[str]] | None = None,
         *,
+        descriptions: Mapping[str, Sequence[str]] | None = None,
         embeddings: Embeddings | None = None,
         embeddings_encoder: Encoder | None = None,
         held_out: Sequence[int] = (),
@@ -136,8 +143,9 @@ class Classifier:
 
         pool                images without labels: what `open_pool` returns, or takes
         exemplars           class -> pool ids or paths of images
+        descriptions        class -> what it looks like, in words: in place of exemplars, or beside them
         embeddings          vectors to search with; without them `encoder` encodes the whole pool
-        embeddings_encoder  what made them: for exemplars that are not in the pool, and a closer look at all of them
+        embeddings_encoder  what made them: for words, exemplars that are not in the pool, and a closer look at others
         held_out            pool rows of a test set: neither they nor their near-duplicates are learnt from
         cache               folder of computed vectors, which the next fit uses again
         """
@@ -146,7 +154,8 @@ class Classifier:
         encoder = load_encoder(settings.encoder, settings.runtime, progress)
         made = fingerprints(cache.glob("*"), pool) if cache else ()
         encoder = choose_arithmetic(encoder, pool, settings.precision, progress, made=made, whole=embeddings is None)
-        found = resolve(pool, exemplars)
+        classes, described = describe(exemplars, descriptions)
+        found = resolve(pool, exemplars, descriptions or ()) if exemplars or not described else []
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool)
@@ -154,8 +163,9 @@ class Classifier:
                 embeddings, embeddings_encoder = store.embed(progress), encoder
             elif embeddings_encoder is not None:
                 check_identity(embeddings, pool, embeddings_encoder)
-            searched = search(embeddings, list(exemplars), found, embeddings_encoder)
             closed = near_rows(embeddings, held_out, settings.near_duplicate)
+            words = hear(described, embeddings_encoder, progress)
+            searched = search(embeddings, classes, found, embeddings_encoder, words, closed)
             labels = PoolLabels(group_pool(searched, settings, held_out=closed, progress=progress))
             parts = training_rows.plan(searched, [labels], held_out, settings)
             self.learn(searched, labels, parts, pool, store, progress)
@@ -176,15 +186,16 @@ class Classifier:
         """Train and calibrate on the rows of `parts`, as `labels` has them: the second half of `fit`."""
         settings, encoder, classes = self._settings(), store.encoder, [*searched.classes, NONE]
         rows = training_rows.build(parts, labels, searched, pool, store, settings, progress)
-        vectors = encoder.encode(np.stack([encoder.prepare(exemplar.data) for exemplar in searched.exemplars]))
+        references, words = refer(searched, pool, store, progress), searched.words
         with in_steps(progress, f"train ({settings.head})", max(len(rows.folds), 1)) as step:
             fitted = cross_fit(settings.head, settings.head_settings, rows, settings.seed, step)
         # only now: a fit that fails leaves the one before it whole
         self.classes_, self.groups_, self.training_, self.counts_ = classes, labels.groups, rows, rows.counts
         self.encoder_, self.head_, self.calibration_, self.cross_fit_ = encoder, fitted.head, fitted.calibration, fitted
-        self.exemplar_names_ = [exemplar.name for exemplar in searched.exemplars]
-        self.exemplar_vectors_ = l2_normalize(vectors)
-        self.exemplar_classes_: list[int] | None = [exemplar.label for exemplar in searched.exemplars]
+        self.exemplar_names_, self.exemplar_vectors_ = references.names, references.vectors
+        self.exemplar_classes_: list[int] | None = references.labels
+        self.descriptions_: list[Description] = [] if words is None else list(words.descriptions)
+        self.description_vectors_ = np.zeros((0, 0), np.float32) if words is None else words.vectors
         self.promises_: list[Promise] = []
         return self
 
@@ -206,7 +217,10 @@ class Classifier:
         nearest = similarity_.argmax(axis=1) if len(ids) else np.zeros(0, int)
         probabilities = self.calibration_.probabilities(self.head_.scores(features))
         if self.exemplar_classes_ is not None:
-            shown = (similarity_ >= _SAME) @ np.eye(len(self.classes_), dtype=bool)[self.exemplar_classes_]
+            seen = len(self.exemplar_classes_) - len(self.descriptions_)  # words are like no image in particular
+            shown = (similarity_[:, :seen] >= _SAME) @ np.eye(len(self.classes_), dtype=bool)[
+                self.exemplar_classes_[:seen]
+            ]
             certain = shown.sum(axis=1) == 1
             probabilities[certain] = shown[certain]
         return Predictions(
@@ -268,6 +282,7 @@ class Classifier:
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
         arrays |= self.head_.space.arrays() if self.head_.space is not None else {}
+        arrays |= {"descriptions": self.description_vectors_} if self.descriptions_ else {}
         contents = {
             saved.NETWORK_FILE: self.encoder_.content,
             saved.HEAD_FILE: self.head_.to_onnx(),
@@ -278,9 +293,9 @@ class Classifier:
         promised = Promises(model=saved.digest_of_model(about), promises=self.promises_).to_json().encode()
         return contents | {saved.DESCRIPTION_FILE: about} | ({PROMISES_FILE: promised} if self.promises_ else {})
 
-    def _description(self, digests: dict[str, str]) -> saved.Description:
+    def _description(self, digests: dict[str, str]) -> saved.Manifest:
         encoder, calibration = self.encoder_, self.calibration_
-        return saved.Description.model_validate(
+        return saved.Manifest.model_validate(
             {
                 "format": saved.FORMAT,
                 "files": digests,
@@ -296,6 +311,7 @@ class Classifier:
                 "layers": len(self.head_.layers),
                 "exemplars": self.exemplar_names_,
                 "exemplar_classes": self.exemplar_classes_,
+                "descriptions": [asdict(one) for one in self.descriptions_],
                 "thresholds": calibration.thresholds.tolist(),
                 "threshold_basis": calibration.basis,
                 "prior": calibration.prior.tolist(),
@@ -324,6 +340,8 @@ class Classifier:
         self.head_ = Head(layers, space=Space.from_arrays(arrays) if "space_mean" in arrays else None)
         self.exemplar_names_, self.exemplar_vectors_ = about.exemplars, arrays["exemplars"]
         self.exemplar_classes_ = about.exemplar_classes
+        self.descriptions_ = [Description(one.text, one.label) for one in about.descriptions]
+        self.description_vectors_ = arrays.get("descriptions", np.zeros((0, 0), np.float32))
         self.promises_ = saved.parse_promises(contents, about.classes, where)
         self.calibration_ = Calibration(
             arrays["slope"],

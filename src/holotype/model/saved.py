@@ -57,6 +57,13 @@ class EncoderOfModel(_Part):
     source: SourceOfModel | None = None
 
 
+class DescriptionOfModel(_Part):
+    """Words that describe the class of number `label`."""
+
+    text: str = Field(min_length=1)
+    label: int = Field(ge=0)
+
+
 class PreparationOfModel(_Part):
     """How an image is made ready for the encoder, for those who use the files without this package."""
 
@@ -65,12 +72,13 @@ class PreparationOfModel(_Part):
     normalisation: Literal["in encoder.onnx"] = "in encoder.onnx"
 
 
-class Description(_Part):
+class Manifest(_Part):
     """What model.json holds: K classes, E exemplars, and what `Classifier` says of the rest.
 
     files    SHA-256 of the three other files
     digest   SHA-256 of all that stands here but the digest itself; a model of format 4 has none
     exemplar_classes   (E,) the class of each exemplar, by its number; an older model does not say
+    descriptions       words that describe classes; each is the name of an exemplar too, the last of these
     temperature        of a model up to format 5: one over the slope of all classes
     """
 
@@ -82,6 +90,7 @@ class Description(_Part):
     layers: int = Field(ge=1, le=8)
     exemplars: list[str] = Field(min_length=1)
     exemplar_classes: list[Annotated[int, Field(ge=0)]] | None = None
+    descriptions: list[DescriptionOfModel] = []
     temperature: float | None = Field(None, ge=1e-6, le=1e6)
     thresholds: list[Share]
     threshold_basis: list[str]
@@ -103,6 +112,9 @@ class Description(_Part):
         numbers = self.exemplar_classes
         if numbers is not None and (len(numbers) != len(self.exemplars) or max(numbers) >= count):
             raise ValueError(f"expected the class of each of {len(self.exemplars)} exemplars, got {numbers}")
+        said = [one.label for one in self.descriptions]
+        if said and (numbers is None or numbers[-len(said) :] != said):
+            raise ValueError(f"expected the {len(said)} descriptions to be of the classes of the last exemplars")
         if abs(sum(self.prior) - 1) > 1e-3:
             raise ValueError(f"expected a prior that adds up to 1, got {sum(self.prior):.3f}")
         if len(set(self.classes)) < count:
@@ -118,6 +130,7 @@ class Description(_Part):
     def to_json(self) -> str:
         """Return the text of model.json, with its digest."""
         unsaid = {"digest"} if self.temperature else {"digest", "temperature"}
+        unsaid |= set() if self.descriptions else {"descriptions"}  # an earlier version reads what has none
         values = self.model_dump(mode="json", exclude=unsaid)
         return json.dumps(values | {"digest": digest_of_values(values)}, indent=1)
 
@@ -162,7 +175,7 @@ def _read(folder: Path, name: str) -> bytes:
     return content
 
 
-def parse(files: Mapping[str, bytes], where: str) -> tuple[Description, Arrays, OnnxEncoder]:
+def parse(files: Mapping[str, bytes], where: str) -> tuple[Manifest, Arrays, OnnxEncoder]:
     """Return what the files (name -> content) of a saved model hold, and its encoder, ready to run.
 
     Raises `ModelError` that says what of it does not fit. `where` is what messages call the model.
@@ -196,7 +209,7 @@ def _source(of: EncoderOfModel) -> Snapshot | None:
     return Snapshot(**of.source.model_dump()) if of.source else None
 
 
-def _parse_description(content: bytes, where: str) -> Description:
+def _parse_description(content: bytes, where: str) -> Manifest:
     try:
         values = json.loads(content)
         found = values.get("format")
@@ -208,7 +221,7 @@ def _parse_description(content: bytes, where: str) -> Description:
     if found not in _READ:
         raise ModelError(f"{where} has format {found!r}, this version reads formats {_READ[0]} to {FORMAT}")
     try:
-        about = Description.model_validate_json(content)
+        about = Manifest.model_validate_json(content)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors()[:3])
         raise ModelError(f"the model in {where} is not whole: {DESCRIPTION_FILE} has faults: {faults}") from None
@@ -220,7 +233,7 @@ def _parse_description(content: bytes, where: str) -> Description:
     return about
 
 
-def _parse_arrays(content: bytes, about: Description, where: str) -> Arrays:
+def _parse_arrays(content: bytes, about: Manifest, where: str) -> Arrays:
     from safetensors.numpy import load
 
     try:
@@ -237,11 +250,12 @@ def _parse_arrays(content: bytes, about: Description, where: str) -> Arrays:
     return arrays
 
 
-def _fault_of_arrays(arrays: Arrays, about: Description) -> str:
+def _fault_of_arrays(arrays: Arrays, about: Manifest) -> str:
     """Say what does not fit, and nothing where all does."""
     layers = [(f"weights{i}", f"bias{i}") for i in range(about.layers)]
     wanted = {"exemplars": 2, "shift": 1} | {name: 3 - n for pair in layers for n, name in enumerate(pair, 1)}
     wanted |= {} if about.temperature else {"slope": 1}
+    wanted |= {"descriptions": 2} if about.descriptions else {}
     if "space_mean" in arrays:
         wanted |= {"space_mean": 1, "space_power": 1}
         wanted |= {"space_projection": 2} if "space_projection" in arrays else {}

@@ -32,8 +32,12 @@ class Exemplar:
         return f"{OUTSIDE}{digest_of(self.data)}"
 
 
-def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar]:
+def resolve(
+    pool: Pool, exemplars: Mapping[str, Sequence[str]] | None, described: Collection[str] = ()
+) -> list[Exemplar]:
     """Find each exemplar by pool id or path, in the order of the classes.
+
+    described   classes that words describe, which need no exemplar
 
     A code that begins with `/`, `./`, `../` or `~` is a path, and an id only where it is no file and the very id of an
     image, as a tar may have them; any other is an id, and a path only where it is no id. A file of which the pool has a
@@ -56,8 +60,11 @@ def resolve(pool: Pool, exemplars: Mapping[str, Sequence[str]]) -> list[Exemplar
     ]
     classes = list(exemplars)
     for number, name in enumerate(classes):
-        if not any(exemplar.label == number for exemplar in found):
-            raise ExemplarError(f"class {name!r} has no exemplar; give at least one, {name}=ID or {name}=path/to.jpg")
+        if name not in described and not any(exemplar.label == number for exemplar in found):
+            raise ExemplarError(
+                f"class {name!r} has no exemplar; give at least one, {name}=ID or {name}=path/to.jpg, or words that "
+                "describe it"
+            )
     owner: dict[bytes, Exemplar] = {}
     for exemplar in found:
         other = owner.setdefault(exemplar.data, exemplar)

@@ -15,6 +15,7 @@ from holotype.answers.index import MatchedAnswers
 from holotype.answers.log import AnswerLog
 from holotype.answers.records import Answer, Imported, NewAnswer, Verdict
 from holotype.answers.refine import refine
+from holotype.answers.regrouped import regroup
 from holotype.answers.rules import AnswerRules
 from holotype.answers.scored import fallen
 from holotype.errors import AnswersError
@@ -272,7 +273,7 @@ class Review:
         """What the answers are added to: grouped again where the exemplars are others than those of all `baselines`."""
         names = names_of(exemplars, len(self.classes))
         same = (one for one in baselines if [list(of_class) for of_class in one.names] == names)
-        return next(same, None) or self._baseline.with_exemplars(exemplars, self.settings.fit)
+        return next(same, None) or regroup(self._baseline, exemplars, self.settings.fit)
 
     @property
     def compared(self) -> bool:

@@ -2,41 +2,30 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
 from holotype import files
 from holotype.encoders.registry import load_encoder
-from holotype.errors import HolotypeError, ModelError, OutputError, UnreadableImage
+from holotype.errors import HolotypeError, ModelError, UnreadableImage
 from holotype.evaluation.metrics import Evaluation
-from holotype.grouping.search import search, top_k
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.duplicates import near_rows
 from holotype.names import command, counted, printable
-from holotype.pool.drawn import PICTURE_MARK, would_join
-from holotype.pool.exemplars import resolve
-from holotype.pool.images import contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool
 from holotype.pool.sources import holds_images
-from holotype.progress import Progress, Silent, in_steps
+from holotype.progress import Progress, Silent
 from holotype.runs.certify import keep_holding
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.judgement import judge, uncounted_rows
 from holotype.runs.places import find_inputs
-from holotype.runs.remarks import say_answered, say_left_out, say_missing, say_unreadable
+from holotype.runs.remarks import say_answered, say_left_out, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import repeat, search_in, search_sources
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.folders import cache_of, in_arithmetic, open_shared
-from holotype.vectors.supplied import Unchanged, import_embeddings
+from holotype.vectors.folders import in_arithmetic, open_shared
 
 _LEARNT = "learnt from"
 
@@ -190,32 +179,6 @@ def _predict_file(classifier: Classifier, path: str) -> Iterator[dict[str, Any]]
         yield {"id": name, "error": printable(str(error))} | where
 
 
-@dataclass(frozen=True)
-class Found:
-    """A pool and the cosine (n,) of its images to the exemplars; nan for those that cannot be compared."""
-
-    pool: Pool
-    scores: NDArray[np.float32]
-
-    def best(self, k: int) -> list[tuple[str, float]]:
-        """Return (id, cosine) of the `k` most similar images."""
-        return [(self.pool.ids[row], float(self.scores[row])) for row in top_k(self.scores, k)]
-
-    def sheet(self, k: int, path: Path) -> None:
-        """Write the `k` most similar images as one PNG; one that cannot be read leaves a grey cell."""
-        images = [self._picture(int(row)) for row in top_k(self.scores, k)]
-        mark = PngInfo()
-        for key, text in PICTURE_MARK.items():
-            mark.add_text(key, text)
-        files.write(path, lambda file: contact_sheet(images).save(file, "PNG", pnginfo=mark))
-
-    def _picture(self, row: int) -> Image.Image:
-        try:
-            return decode(self.pool.read(row), fit=128)
-        except UnreadableImage:
-            return Image.new("RGB", (128, 128), "grey")
-
-
 def embed_pool(
     source: str,
     encoder: str,
@@ -236,47 +199,3 @@ def embed_pool(
     found = open_shared(out, network, pool).embed(progress)
     say_unreadable(pool, found.unreadable, progress)
     return found
-
-
-def search_pool(
-    source: str,
-    codes: Sequence[str],
-    encoder: str,
-    *,
-    vectors: Path | None = None,
-    embeddings: Path | None = None,
-    sheet: Path | None = None,
-    allow_truncated: bool = False,
-    progress: Progress | None = None,
-) -> Found:
-    """Return the images of `source` by their cosine to the nearest of the exemplars `codes`; exemplars left out.
-
-    vectors      folder where the vectors of `encoder` are, or will be kept; a folder of the cache if not given
-    embeddings   vectors that somebody computed, to search in instead
-    sheet        where a sheet of what is found will be written
-
-    Raises `OutputError` before any work where the sheet would join the pool.
-    """
-    if sheet is not None and would_join(source, sheet):
-        raise OutputError(f"{sheet} would be one of the images in {source} from then on; give a --sheet outside of it")
-    progress = progress or Silent()
-    pool = open_pool(source, allow_truncated=allow_truncated, progress=progress)
-    say_left_out(pool, progress)
-    found = resolve(pool, {"exemplar": list(codes)})
-    if embeddings is not None:
-        with in_steps(progress, "note how the embeddings are"):
-            unchanged = Unchanged(embeddings)
-        with in_steps(progress, "check embeddings"):
-            supplied = import_embeddings(embeddings, pool)
-        say_missing(supplied, embeddings, source, progress)
-        searched = search(supplied, ["exemplar"], found, None)
-        unchanged.check()
-    else:
-        kept = [vectors] if vectors else cache_of(pool).glob("*")
-        network = in_arithmetic(load_encoder(encoder, progress=progress), pool, ARITHMETIC, progress, kept)
-        store = open_shared(vectors or cache_of(pool) / network.name_on_disk, network, pool)
-        searched = search(store.embed(progress), ["exemplar"], found, network)
-    say_unreadable(pool, searched.embeddings.unreadable, progress)
-    column = searched.scores[:, 0]
-    column[[exemplar.row for exemplar in found if exemplar.row is not None]] = np.nan
-    return Found(pool, column)

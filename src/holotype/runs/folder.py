@@ -384,11 +384,11 @@ class RunFolder:
         stopped   `settings` are those of a run that was stopped: of other images, the finished one saw none of it
         """
         if stopped and len({known.images for known in self._known()}) > 1:
-            return resolve(pool, settings.exemplars)
+            return resolve(pool, settings.exemplars, settings.descriptions)
         try:
             baseline = self.read_baseline(list(settings.exemplars), pool)
         except AnswersError:
-            return resolve(pool, settings.exemplars)
+            return resolve(pool, settings.exemplars, settings.descriptions)
         return baseline.given(settings.exemplars, pool)
 
 

@@ -1,7 +1,7 @@
 """What a run works on: its inputs, opened and checked before anything is written."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import current_exemplars
 from holotype.answers.records import Answer
 from holotype.encoders.registry import REGISTRY, load_encoder
-from holotype.encoders.runtimes import OnnxEncoder
+from holotype.encoders.runtimes import Encoder, OnnxEncoder
 from holotype.encoders.views import join_views, split_views
 from holotype.errors import EmbeddingsError, EncoderError
 from holotype.evaluation.test_set import TestSet, read_test_set
+from holotype.grouping.words import Words, hear
+from holotype.pool.descriptions import Description, describe
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, in_steps
@@ -28,6 +30,7 @@ class RunInputs:
     """What a run works on, opened and checked before anything is written.
 
     encoders   those of the sweep
+    words      descriptions as vectors, by the name of the encoder whose vectors are searched
     supplied   vectors that somebody computed
     maker      the encoder that made them, where it is known
     unchanged  their files, as they were before they were read
@@ -37,11 +40,13 @@ class RunInputs:
     settings: Settings
     pool: Pool
     exemplars: Sequence[Exemplar]
+    descriptions: Sequence[Description]
     test_set: TestSet | None
     encoders: Sequence[OnnxEncoder]
     supplied: Embeddings | None
     maker: OnnxEncoder | None
     unchanged: Unchanged | None = None
+    words: Mapping[str, Words] = field(default_factory=dict)
     before: ReviewBaseline | None = None
 
     @property
@@ -58,6 +63,10 @@ class RunInputs:
     def encodes_all(self) -> bool:
         """Whether each encoder is asked for the whole pool, and not only for what is learnt from and tested."""
         return self.supplied is None or self.settings.search in ("encoder", "both")
+
+    def words_in(self, encoder: Encoder | None) -> Words | None:
+        """Return what describes the classes, as vectors in the space of `encoder`."""
+        return self.words.get(encoder.name if encoder else "")
 
     def following(self, answers: Sequence[Answer]) -> "RunInputs":
         """Return these inputs with the exemplars that `answers` make of them."""
@@ -84,7 +93,8 @@ def open_inputs(
     known   gives the exemplars of the settings where they were found before; else they are looked up
     """
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
-    found = known(pool) if known else [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars)]
+    found = known(pool) if known else _resolved(pool, settings)
+    _, described = describe(settings.exemplars, settings.descriptions)
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     with in_steps(progress, "note how the embeddings are"):
         unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
@@ -96,7 +106,15 @@ def open_inputs(
         say_missing(supplied, settings.embeddings, settings.images, progress)
     encoders = [load_encoder(name, settings.fit.runtime, progress) for name in settings.encoders]
     maker = _maker(settings, supplied, pool, progress) if supplied is not None else None
-    return RunInputs(_absolute(settings, found), pool, found, test_set, encoders, supplied, maker, unchanged)
+    searched = [maker] if supplied is not None and settings.search != "encoder" else encoders
+    heard = ((one.name if one else "", hear(described, one, progress)) for one in searched)
+    words = {name: found for name, found in heard if found is not None}
+    settings = _absolute(settings, found)
+    return RunInputs(settings, pool, found, described, test_set, encoders, supplied, maker, unchanged, words)
+
+
+def _resolved(pool: Pool, settings: Settings) -> list[Exemplar]:
+    return [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars, settings.descriptions)]
 
 
 def _maker(settings: Settings, supplied: Embeddings, pool: Pool, progress: Progress | None) -> OnnxEncoder | None:

@@ -19,10 +19,11 @@ from holotype.vectors.store import EmbeddingStore
 def uncounted_rows(inputs: RunInputs, searched: Search, rows: Iterable[int]) -> dict[str, str]:
     """Return those of `rows` that prove nothing: id -> why. They are exemplars, or nearly the same as one."""
     found: dict[str, str] = {}
+    likenesses = searched.likenesses()
     for row in rows:
         if row in searched.exemplar_rows:
             found[inputs.pool.ids[row]] = "an exemplar"
-        elif searched.scores[row].max() >= inputs.settings.fit.near_duplicate:
+        elif likenesses[row] >= inputs.settings.fit.near_duplicate:
             found[inputs.pool.ids[row]] = "nearly the same as an exemplar"
     return found
 

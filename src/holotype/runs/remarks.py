@@ -10,6 +10,7 @@ from holotype.errors import HolotypeError
 from holotype.filestate import regular
 from holotype.model.crossfit import Answered
 from holotype.names import command, counted
+from holotype.pool.descriptions import Description, texts_of
 from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
@@ -18,9 +19,16 @@ from holotype.vectors.embeddings import Embeddings
 _NAMED = 5  # exemplars of a class
 
 
-def say_exemplars(exemplars: Sequence[Exemplar], classes: Sequence[str], progress: Progress) -> None:
-    """Say which picture each class was given by: an image of the pool, or a file that is not in it."""
+def say_exemplars(
+    exemplars: Sequence[Exemplar], descriptions: Sequence[Description], classes: Sequence[str], progress: Progress
+) -> None:
+    """Say what each class was given by: images of the pool, files that are not in it, and words."""
+    for name, texts in zip(classes, texts_of(descriptions, len(classes)), strict=True):
+        for text in texts[:_NAMED]:
+            progress.say(f'words for {name}: "{text}"')
     for name, codes in zip(classes, names_of(exemplars, len(classes)), strict=True):
+        if not codes:
+            continue
         outside = {one.name for one in exemplars if one.row is None}
         named = [f"{code} (not in the pool)" if code in outside else code for code in codes[:_NAMED]]
         more = f", and {len(codes) - _NAMED:,} more" if len(codes) > _NAMED else ""

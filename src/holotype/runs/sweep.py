@@ -138,7 +138,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     progress.say(f"pool: {counted(len(inputs.pool), 'image')} in {inputs.pool.source}")
     say_left_out(inputs.pool, progress)
     if len(inputs.classes) <= _TOLD:
-        say_exemplars(inputs.exemplars, inputs.classes, progress)
+        say_exemplars(inputs.exemplars, inputs.descriptions, inputs.classes, progress)
     stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
     sources = search_sources(inputs, stores, progress)
     near = next(iter(sources.values())).embeddings  # near-duplicates are those of its vectors
@@ -148,7 +148,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     _tell_answers(matched, folder, progress)
     inputs = replace(inputs.following(matched.answers), before=folder.read_before())
     with in_steps(progress, "search"):
-        searches = search_in(sources, inputs)
+        searches = search_in(sources, inputs, held_out)
     first = next(iter(searches.values()))
     groupings, failed = _group(inputs, searches, matched.answers, held_out, progress)
     labellings = [one.labels for one in groupings.values()]
@@ -208,10 +208,19 @@ def search_sources(
     return {name: SearchSource(store.embed(progress), store.encoder) for name, store in stores.items()}
 
 
-def search_in(sources: Mapping[str, SearchSource], inputs: RunInputs) -> dict[str, Search]:
-    """Search in each of `sources`, once."""
+def search_in(
+    sources: Mapping[str, SearchSource], inputs: RunInputs, held_out: Sequence[int] = ()
+) -> dict[str, Search]:
+    """Search in each of `sources`, once. Words are understood without the rows `held_out`."""
     found = {
-        source: search(source.embeddings, inputs.classes, inputs.exemplars, source.encoder)
+        source: search(
+            source.embeddings,
+            inputs.classes,
+            inputs.exemplars,
+            source.encoder,
+            inputs.words_in(source.encoder),
+            held_out,
+        )
         for source in dict.fromkeys(sources.values())
     }
     return {name: found[source] for name, source in sources.items()}
@@ -359,7 +368,7 @@ def _encoded(inputs: RunInputs, chosen: Candidate, progress: Progress) -> Embedd
 
 def _compare(inputs: RunInputs, chosen: Candidate, encoded: Embeddings) -> SearchComparison | None:
     """Way 1 (the encoder's features) against way 2 (the supplied vectors), over the images that both have."""
-    if inputs.supplied is None:
+    if inputs.supplied is None or inputs.descriptions:  # words may be known to one of the two alone
         return None
     classes, exemplars = inputs.classes, inputs.exemplars
     if inputs.settings.search == "encoder":
