@@ -9,6 +9,7 @@ from holotype.answers.index import AnswerCounts
 from holotype.answers.refine import Refined
 from holotype.evaluation.metrics import ClassResult, Evaluation
 from holotype.grouping.groups import ClassThreshold, Estimate, Groups, ScoreKind
+from holotype.grouping.ways import ClassWays
 from holotype.names import counted
 
 _CONNECTED = {"strong": "closely connected", "fair": "connected", "weak": "hardly connected"}  # by similarity
@@ -23,6 +24,8 @@ class ClassFinding:
     estimate    None where the group comes from a cosine that was given
     counts      answers about it, and `audit`: what those of the random sample prove; None without any answer
     tested      what the model is worth on the test set; None without one
+    texts       words that describe it
+    ways        what pictures, words and both found; None without both
     """
 
     name: str
@@ -34,6 +37,8 @@ class ClassFinding:
     counts: AnswerCounts | None = None
     audit: Audit | None = None
     tested: ClassResult | None = None
+    texts: Sequence[str] = ()
+    ways: ClassWays | None = None
 
     @property
     def trusted(self) -> bool:
@@ -69,6 +74,18 @@ class ClassFinding:
         if self.trusted:
             return "estimated by a model that learnt from the answers"
         return f"its images are {_CONNECTED[self.estimate.strength]}, which does not say that they are right"
+
+    @property
+    def compared(self) -> str:
+        """What its pictures and its words found, each alone and together; nothing without both."""
+        if (ways := self.ways) is None:
+            return ""
+        alone = f"pictures alone find {counted(len(ways.picture), 'image')}, words alone {len(ways.words):,}"
+        heard = ""
+        if ways.agreement == ways.agreement:
+            how = "hardly describe" if ways.disagree else "describe"
+            heard = f" The words {how} the pictures (agreement {ways.agreement:.1f})."
+        return f"By the exemplars, {alone}, {ways.common:,} of them in common; together {len(ways.both):,}.{heard}"
 
     def measured(self) -> str:
         """Return the F1 on the test set with its interval, or why there is none; nothing without a test set."""

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from holotype.evaluation.metrics import Evaluation
 from holotype.filestate import regular
 from holotype.grouping.groups import Estimate, Groups, estimates
 from holotype.grouping.search import Search
+from holotype.grouping.ways import ClassWays
 from holotype.model.classifier import Classifier, versions
 from holotype.model.predictions import NONE, Predictions, csv_line
 from holotype.model.tuning import Tuned
 from holotype.names import command
+from holotype.pool.descriptions import texts_of
 from holotype.pool.pool import Pool
 from holotype.runs.card import CARD, model_card
 from holotype.runs.comparison import SearchComparison
@@ -92,6 +94,7 @@ class RunResult:
     baseline      what a review of the chosen one starts from
     answers       which of the answers of the run were followed, and why others were not
     warnings      what its classes lack: images in their group, or images to learn from
+    ways          per class what pictures, words, and both found, by the exemplars alone; None without both
     """
 
     candidates: Sequence[Candidate]
@@ -103,6 +106,7 @@ class RunResult:
     baseline: ReviewBaseline
     answers: MatchedAnswers
     warnings: Sequence[str] = ()
+    ways: Sequence[ClassWays | None] = ()
 
     @property
     def classifier(self) -> Classifier:
@@ -133,7 +137,10 @@ class RunResult:
     def findings(self) -> list[ClassFinding]:
         """Return what was found of each class."""
         chosen = self.chosen
-        return list(findings(chosen.groups, chosen.estimates, chosen.refined, chosen.evaluation))
+        words = chosen.search.words
+        texts = texts_of(words.descriptions if words else (), len(chosen.groups.classes))
+        found = findings(chosen.groups, chosen.estimates, chosen.refined, chosen.evaluation)
+        return [replace(one, texts=own, ways=way) for one, own, way in zip(found, texts, self.ways, strict=True)]
 
     def uncounted(self) -> str:
         """Say which test rows do not count, and why; nothing where all do."""
@@ -214,6 +221,7 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
         "answered": [asdict(one) for one in chosen.classifier.cross_fit_.answered],
         "warnings": list(result.warnings),
         "estimates": _estimate_table(chosen),
+        "ways": {name: way.to_json() for name, way in zip(chosen.groups.classes, result.ways, strict=True) if way},
         "versions": versions(),
     }
     files.write(folder.metrics, json.dumps(metrics, indent=1, allow_nan=False))

@@ -15,6 +15,7 @@ from holotype.files import write
 from holotype.grouping.assign import group_pool, lonely_classes, loose_classes, poor_vectors
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
+from holotype.grouping.ways import ClassWays, compare_ways
 from holotype.model.classifier import Classifier
 from holotype.model.duplicates import near_rows
 from holotype.model.promises import read_promises
@@ -169,11 +170,28 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
         baseline = grouping.baseline or make_baseline(
             chosen.search, grouping.groups, inputs.pool, held_out, inputs.before
         )
+    ways = _ways(inputs, chosen, grouping.groups, held_out, progress)
     weak = grouping.lonely if grouping.refined else [*grouping.lonely, *loose_classes(grouping.groups)]
     warnings = [*poor_vectors(chosen.search, grouping.groups), *weak, *chosen.classifier.training_.warnings]
+    warnings += [
+        f"the words for {name!r} hardly describe its exemplars, so they count for little: use others, or look "
+        "at the exemplars"
+        for name, way in zip(inputs.classes, ways, strict=True)
+        if way is not None and way.disagree
+    ]
     for why in warnings:
         progress.say(f"warning: {why}")
-    return RunResult(candidates, chosen, encoded, failed, comparison, not_counted, baseline, matched, warnings)
+    return RunResult(candidates, chosen, encoded, failed, comparison, not_counted, baseline, matched, warnings, ways)
+
+
+def _ways(
+    inputs: RunInputs, chosen: Candidate, groups: Groups, held_out: Sequence[int], progress: Progress
+) -> list[ClassWays | None]:
+    settings = inputs.fit_settings(chosen.encoder, threshold=chosen.threshold)
+    if not inputs.descriptions:
+        return [None] * len(inputs.classes)
+    with in_steps(progress, "compare words and pictures"):
+        return compare_ways(chosen.search, groups, settings, held_out)
 
 
 def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress) -> None:

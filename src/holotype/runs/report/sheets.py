@@ -42,6 +42,7 @@ class ClassSheet:
     face, strip small JPEGs, of the first exemplar (nothing where there is none) and of the surest images
     best        the surest of those found; borderline: around the threshold; rejected: the likeliest of those left out
     explained   sentences
+    by_picture, by_words   the surest of those that pictures alone find and words do not, and the other way round
     """
 
     finding: ClassFinding
@@ -53,6 +54,8 @@ class ClassSheet:
     borderline: Sequence[SheetPicture]
     rejected: Sequence[SheetPicture]
     explained: Sequence[str]
+    by_picture: Sequence[SheetPicture] = ()
+    by_words: Sequence[SheetPicture] = ()
 
 
 class Album:
@@ -123,7 +126,14 @@ def class_sheet(
         list(album.pictures(_rows(top_k(-near, lay.others)))),
         list(album.pictures(_rows(top_k(rejected, lay.others)))),
         list(explain_class(clipped(one.name), one.estimate, one.counts, one.audit)),
+        *(list(album.pictures(_rows(rows[: lay.others]))) for rows in _differing(one)),
     )
+
+
+def _differing(one: ClassFinding) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if one.ways is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    return one.ways.only_picture, one.ways.only_words
 
 
 def _rows(rows: NDArray[np.int64]) -> list[int]:
