@@ -1,0 +1,223 @@
+"""Words in place of exemplars, and beside them: a run, its model, its files, and what is done wrong."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from colours import colour_towers
+from conftest import Holotype, Job, Picture
+from PIL import Image
+
+from holotype import Classifier, open_pool
+from holotype.encoders.registry import load_encoder, load_text_encoder
+from holotype.errors import EncoderError, ExemplarError, HolotypeError
+from holotype.grouping.search import search
+from holotype.grouping.words import hear
+from holotype.pool.descriptions import describe, read_descriptions
+from holotype.pool.exemplars import resolve
+from holotype.runs.folder import RunFolder
+from holotype.runs.sweep import repeat, run
+from holotype.settings import Settings
+
+WORDS = {"red": ["red"], "green": ["green"], "blue": ["azure"]}
+
+
+@pytest.fixture
+def towers(tmp_path: Path) -> str:
+    (tmp_path / "towers").mkdir()
+    return colour_towers(tmp_path / "towers")
+
+
+@pytest.fixture
+def told(job: Job, towers: str) -> Settings:
+    """The reference job by words alone."""
+    return job(exemplars={}, descriptions=WORDS, encoders=[towers], thresholds=["auto"])
+
+
+def found(out: Path) -> dict[str, list[int]]:
+    with (out / "found.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [int(row["id"]) for row in rows if row["class"] == name] for name in {row["class"] for row in rows}}
+
+
+def right(rows: list[int], k: int) -> float:
+    return float(np.mean([row % 10 == k for row in rows]))
+
+
+def test_words_alone_find_and_teach_classes(told: Settings, tmp_path: Path, picture: Picture, towers: str) -> None:
+    result = run(told, tmp_path / "out")
+    rows = found(tmp_path / "out")
+    for k, name in enumerate(WORDS):
+        assert len(rows[name]) > 10
+        assert right(rows[name], k) > 0.75
+    assert result.evaluation is not None
+    assert result.evaluation.macro["f1"].value > 0.7
+    assert (tmp_path / "out" / "report.html").exists()
+    shutil.rmtree(Path(towers).parent)  # a model needs no text tower
+    model = Classifier.load(tmp_path / "out")
+    assert [one.text for one in model.descriptions_] == ["red", "green", "azure"]
+    assert model.description_vectors_.shape == (3, 48)
+    np.testing.assert_allclose(np.linalg.norm(model.description_vectors_, axis=1), 1, rtol=1e-5)
+    assert model.predict([Image.fromarray(picture(row)) for row in (300, 301, 302, 305)]).tolist() == [
+        "red",
+        "green",
+        "blue",
+        "none",
+    ]
+    assert 'nearest exemplar "red"' in next(iter(model.predict_one(Image.fromarray(picture(300))).records()))["reason"]
+
+
+def test_words_and_pictures_together_say_what_each_found(job: Job, towers: str, tmp_path: Path) -> None:
+    described = {"red": ["scarlet"], "blue": ["blue"]}
+    settings = job(
+        exemplars={"red": ["0"], "green": ["1"]}, descriptions=described, encoders=[towers], thresholds=["auto"]
+    )
+    result = run(settings, tmp_path / "out")
+    red, green, blue = result.ways
+    assert green is None
+    assert blue is None  # words alone describe it
+    assert red is not None
+    assert red.agreement > 1
+    assert red.common > 10
+    assert right(red.both.tolist(), 0) > 0.75
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["ways"]["red"] == red.to_json()
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<q>scarlet</q>" in text
+    assert f"words alone {len(red.words):,}" in text
+    kept = RunFolder(tmp_path / "out").read_settings()
+    assert kept.descriptions == described
+    assert list(kept.exemplars) == ["red", "green", "blue"]
+
+
+def test_wrong_words_are_told_and_change_little(job: Job, towers: str, tmp_path: Path) -> None:
+    pictures = {"red": ["0"], "green": ["1"]}
+    more = {"encoders": [towers], "thresholds": ["auto"]}
+    run(job(exemplars=pictures, test_set=None, **more), tmp_path / "plain")
+    result = run(job(exemplars=pictures, test_set=None, descriptions={"red": ["blue"]}, **more), tmp_path / "wrong")
+    assert any("the words for 'red' hardly describe its exemplars" in why for why in result.warnings)
+    plain, wrong = (set(found(tmp_path / name)["red"]) for name in ("plain", "wrong"))
+    assert len(plain & wrong) / len(plain | wrong) > 0.9
+
+
+def test_the_same_run_again_takes_what_it_found_and_other_words_do_not(told: Settings, tmp_path: Path) -> None:
+    first = run(told, tmp_path / "out").chosen.groups
+    again = repeat(tmp_path / "out").chosen.groups
+    assert again.premises == first.premises
+    other = told.descriptions | {"red": ["rot", "scarlet"]}
+    changed = repeat(tmp_path / "out", lambda settings: settings.model_copy(update={"descriptions": other}))
+    assert changed.chosen.groups.premises != first.premises
+    assert changed.classifier.exemplar_names_ == ['"rot"', '"scarlet"', '"green"', '"azure"']
+
+
+def test_rows_of_a_test_set_stand_for_no_words(data: Path, towers: str) -> None:
+    pool = open_pool(data / "images.tar")
+    encoder = load_encoder(towers)
+    vectors = Classifier(encoder=towers)
+    vectors.fit(pool, descriptions={"red": "red"}, cache=data / "vectors")
+    classes, described = describe(None, {"red": ["red"]})
+    embeddings = vectors.groups_  # only to say that a text may be given without a list
+    assert embeddings.classes == ["red"]
+    from holotype.vectors.store import embed
+
+    stored = embed(pool, encoder, data / "vectors" / encoder.name_on_disk)
+    held_out = list(range(0, 240, 20))
+    searched = search(stored, classes, [], encoder, hear(described, encoder), held_out)
+    assert searched.said is not None
+    assert len(searched.said.found[0]) > 5
+    assert not set(searched.said.found[0].tolist()) & set(held_out)
+
+
+def test_supplied_vectors_of_a_known_encoder_are_searched_by_words(data: Path, towers: str, holotype: Holotype) -> None:
+    assert holotype("embed", data / "images.tar", "--encoder", towers, "--out", data / "v")[0] == 0
+    given = ["search", data / "images.tar", "--text", "a photo of something red", "-k", 20, "--embeddings", data / "v"]
+    code, out, _ = holotype(*given, "--embeddings-encoder", towers, "--sheet", data / "found.png")
+    assert code == 0
+    rows = [int(line.split()[-1]) for line in out.splitlines()]
+    assert right(rows, 0) > 0.9
+    assert (data / "found.png").exists()
+    code, _, said = holotype(*given)
+    assert code == 1
+    assert "--embeddings-encoder" in said
+    both = holotype("search", data / "images.tar", "--text", "red", "--exemplar", 0, "--encoder", towers, "-k", 20)
+    rows = [int(line.split()[-1]) for line in both[1].splitlines()]
+    assert 0 not in rows
+    assert right(rows, 0) > 0.9
+
+
+def test_a_command_takes_words_and_a_table_of_them(data: Path, towers: str, holotype: Holotype) -> None:
+    (data / "words.csv").write_text('class;text\nred;"scarlet; or red"\ngreen;green\n')
+    options = ["--images", data / "images.tar", "--encoder", towers, "--out", data / "out"]
+    code, out, said = holotype("run", *options, "--describe-file", data / "words.csv", "--describe", "blue=azure")
+    assert code == 0, said
+    assert 'words for red: "scarlet; or red"' in said
+    assert {line.split(":")[0] for line in out.splitlines()[:3]} == {"red", "green", "blue"}
+    assert holotype("run", data / "out")[0] == 0  # again, with the settings that it kept
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--describe", "red= "], "expected NAME=TEXT"),
+        (["--describe", "red"], "expected NAME=TEXT"),
+        (["--describe", "none=red"], '"none" is the name of the rejected class'),
+        (["--describe", "a=red", "--describe", "b=Red"], "the same words ('red') describe 'a' and 'b'|'Red'"),
+        (["--describe", f"red={'red ' * 40}"], "40 tokens"),
+        (["--describe-file", "nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_words_that_cannot_be_used_are_an_error(
+    words: list[str], error: str, data: Path, towers: str, holotype: Holotype
+) -> None:
+    options = ["--images", data / "images.tar", "--encoder", towers, "--out", data / "out"]
+    code, _, said = holotype("run", *options, *words)
+    assert code in (1, 2)
+    assert any(part in said for part in error.split("|")), said
+    assert not (data / "out" / "model").exists()
+
+
+def test_an_encoder_without_words_names_those_that_know_some(job: Job, network: str, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"knows no words.*clip-vit-b32"):
+        run(job(exemplars={}, descriptions=WORDS, encoders=[network]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_tokenizer_is_an_error(told: Settings, towers: str, tmp_path: Path) -> None:
+    (Path(towers).parent / "tokenizer.json").unlink()
+    with pytest.raises(EncoderError, match=r"tokenizer\.json"):
+        run(told, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("klass,text\nred,red\n", "no class"),
+        ("class,text\n", "found no line"),
+        ("class,text\nred,\n", "line 2"),
+        ("class,text\nred,a,b\n", "in quotes"),
+    ],
+)
+def test_a_table_of_words_that_is_none_is_an_error(text: str, error: str, tmp_path: Path) -> None:
+    (tmp_path / "words.csv").write_text(text)
+    with pytest.raises(ExemplarError, match=error):
+        read_descriptions(tmp_path / "words.csv")
+
+
+def test_a_class_needs_an_exemplar_or_words(data: Path) -> None:
+    pool = open_pool(data / "images.tar")
+    with pytest.raises(ExemplarError, match="or words that describe it"):
+        resolve(pool, {"red": []})
+    with pytest.raises(HolotypeError, match="exemplars"):
+        Settings.parse({"images": "x", "exemplars": {}})
+    with pytest.raises(ExemplarError, match=r'as \{"cat": \["a cat"\]\}'):
+        describe(None, ["a cat"])  # type: ignore[arg-type]
+
+
+def test_a_text_of_several_words_is_one_vector_and_templates_are_averaged(towers: str, data: Path) -> None:
+    text = load_text_encoder(towers)
+    red, scarlet, blue = text.encode(["red", "a scarlet thing", "blue"])
+    assert red @ scarlet > 0.99
+    assert red @ blue < 0.5
