@@ -14,9 +14,9 @@ _OTHERS = {"rot": "red", "scarlet": "red", "azure": "blue"}
 _CELLS = 16
 
 
-def colour_towers(folder: Path) -> str:
-    """Write cells.onnx, text_model.onnx and their tokenizer to `folder`; return what an encoder is called by."""
-    _save_image(folder / "cells.onnx")
+def colour_towers(folder: Path, image: str = "cells.onnx") -> str:
+    """Write two towers, that of images called `image`, and their tokenizer to `folder`; return the encoder's name."""
+    _save_image(folder / image)
     told = {"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(told))
     known = {**NAMES, **{word: NAMES[name] for word, name in _OTHERS.items()}}
@@ -30,7 +30,7 @@ def colour_towers(folder: Path) -> str:
     table[2:] = [np.repeat((np.array(colour) / 255 - 0.5) / 0.5, _CELLS) for colour in known.values()]
     table[1] = 0.01  # what it does not know says little, and never nothing
     _save_text(folder / "text_model.onnx", table)
-    return str(folder / "cells.onnx")
+    return str(folder / image)
 
 
 def _save_image(path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from colours import colour_towers
 from conftest import write_tar
 from documented import DOCS, Block, blocks, follow
 from pictures import shapes
@@ -23,6 +24,8 @@ MARKED = {
     ("guides/team.md", "needs-browser", "holotype review"),
     ("guides/team.md", "needs-network", "ssh -L"),
     ("guides/vectors.md", "needs-hub", "holotype run"),
+    ("guides/words.md", "needs-hub", "holotype run"),
+    ("guides/words.md", "needs-hub", "holotype search"),
     ("tutorial.md", "needs-browser", "holotype review"),
     ("tutorial.md", "needs-network", "pip install"),
     ("tutorial.md", "needs-npm", "python -m"),
@@ -52,6 +55,8 @@ def pets(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         (folder / "photos" / f"IMG_{number:04}.jpg").write_bytes(content)
     (folder / "cat.jpg").write_bytes(pictures[CAT])
     (folder / "dog.jpg").write_bytes(pictures[DOG])
+    (folder / "towers").mkdir()
+    colour_towers(folder / "towers", image="vision_model.onnx")
     with (folder / "test_set.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["index", "cat", "dog"])

@@ -1,4 +1,4 @@
-"""What is done with a run, or with a pool alone: tune, evaluate, embed, search, predict."""
+"""What is done with a run, or with a pool alone: tune, evaluate, embed, predict."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
