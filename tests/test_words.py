@@ -12,12 +12,15 @@ from conftest import Holotype, Job, Picture
 from PIL import Image
 
 from holotype import Classifier, open_pool
+from holotype.answers.records import NewAnswer
 from holotype.encoders.registry import load_encoder, load_text_encoder
 from holotype.errors import EncoderError, ExemplarError, HolotypeError
 from holotype.grouping.search import search
 from holotype.grouping.words import hear
 from holotype.pool.descriptions import describe, read_descriptions
 from holotype.pool.exemplars import resolve
+from holotype.review.review import Review
+from holotype.runs.commands import evaluate_run
 from holotype.runs.folder import RunFolder
 from holotype.runs.sweep import repeat, run
 from holotype.settings import Settings
@@ -221,3 +224,32 @@ def test_a_text_of_several_words_is_one_vector_and_templates_are_averaged(towers
     red, scarlet, blue = text.encode(["red", "a scarlet thing", "blue"])
     assert red @ scarlet > 0.99
     assert red @ blue < 0.5
+
+
+def test_a_class_of_words_alone_is_reviewed_like_any_other(told: Settings, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(told, out)
+    with Review.open(out) as opened:
+        assert opened.exemplars("red") == []
+        questions = list(opened.form(10, ["red"]))
+        assert len(questions) > 5
+        before = list(opened.summary())
+        pool = opened.pool
+        reds = [pool.ids[row] for row in range(240) if row % 10 == 0][:12]
+        opened.record([NewAnswer(name, "red", "yes") for name in reds])
+        opened.record([NewAnswer("0", "red", "exemplar")])
+        assert [one.name for one in opened.exemplars("red")] == ["0"]
+        opened.refit()
+        assert list(opened.summary()) != before
+        result = opened.apply()
+    assert len(result.classifier.exemplar_names_) == 4
+    assert RunFolder(out).read_settings().descriptions == told.descriptions
+    red = result.ways[0]
+    assert red is not None  # it has a picture and words now
+    assert red.agreement > 1
+
+
+def test_a_finished_run_is_evaluated_without_its_text_tower(told: Settings, tmp_path: Path, towers: str) -> None:
+    run(told, tmp_path / "out")
+    (Path(towers).parent / "text_model.onnx").unlink()
+    assert evaluate_run(tmp_path / "out", tmp_path / "test.csv").macro["f1"].value > 0.7

@@ -64,14 +64,6 @@ class Search:
         """
         return joined(self._pictures(views), self.said)
 
-    def likenesses(self) -> NDArray[np.float32]:
-        """Return (n,) the cosine of each image to the nearest of all exemplars, without words; nan without a vector."""
-        if self.said is None:
-            return np.asarray(self.scores.max(axis=1))
-        if not self.exemplars:
-            return np.full(self.embeddings.size, np.nan, np.float32)
-        return cosine(self.embeddings, [np.concatenate(self.queries)])[:, 0]
-
     def _pictures(self, views: bool) -> Sequence[NDArray[np.float32]]:
         if not views or self.encoder is None or not self.exemplars:
             return self.queries
@@ -98,14 +90,21 @@ def search(
     Raises `ExemplarError` where that encoder is not known, and for one whose vector is zeros or not finite.
     """
     started = time.perf_counter()
-    found = [_vector(embeddings, exemplar, encoder) for exemplar in exemplars]
-    vectors = np.array(found, np.float32).reshape(len(exemplars), embeddings.dim)
+    vectors = exemplar_vectors(embeddings, exemplars, encoder)
     labels = np.array([exemplar.label for exemplar in exemplars], np.int64)
     queries = [l2_normalize(vectors[labels == k]) for k in range(len(classes))]
     said = None if words is None else score_words(embeddings, words, queries, held_out)
     scores = cosine(embeddings, joined(queries, said))
     seconds = time.perf_counter() - started
     return Search(classes, exemplars, embeddings, scores, seconds, queries, encoder, words, said)
+
+
+def exemplar_vectors(
+    embeddings: Embeddings, exemplars: Sequence[Exemplar], encoder: Encoder | None
+) -> NDArray[np.float32]:
+    """Return the vectors (exemplars, dim) of exemplars. Raises `ExemplarError`, as `search` does."""
+    found = [_vector(embeddings, exemplar, encoder) for exemplar in exemplars]
+    return np.array(found, np.float32).reshape(len(exemplars), embeddings.dim)
 
 
 def joined(pictures: Sequence[NDArray[np.float32]], said: WordScores | None) -> Sequence[NDArray[np.float32]]:

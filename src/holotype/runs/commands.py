@@ -22,7 +22,7 @@ from holotype.runs.judgement import judge, uncounted_rows
 from holotype.runs.places import find_inputs
 from holotype.runs.remarks import say_answered, say_left_out, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
-from holotype.runs.sweep import repeat, search_in, search_sources
+from holotype.runs.sweep import repeat, search_sources
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import in_arithmetic, open_shared
@@ -57,7 +57,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
         needed = ("images", "embeddings", "encoders")
         settings, classifier = find_inputs(folder, needed=needed), folder.load_model()
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
-        inputs = open_inputs(settings, lambda pool: folder.read_exemplars(settings, pool))
+        inputs = open_inputs(settings, lambda pool: folder.read_exemplars(settings, pool), words=False)
         inputs = inputs.with_exemplars(classifier.exemplar_names_)
         assert inputs.test_set is not None  # noqa: S101 - given above
         encoder = classifier.encoder_
@@ -87,13 +87,13 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
     if whole:
         encoder = in_arithmetic(encoder, inputs.pool, inputs.settings.fit.precision, progress, folder.stores)
     store = folder.open_store(encoder, inputs.pool)
-    searched = search_in(search_sources(inputs, {encoder.name: store}, progress), inputs)[encoder.name]
+    searched = search_sources(inputs, {encoder.name: store}, progress)[encoder.name]
     pool, rows = inputs.pool, inputs.test_rows
     learnt = _learnt_rows(folder, pool, progress)
     near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))
     found = {pool.ids[row]: _LEARNT for row in rows if row in set(learnt)}
     found |= {pool.ids[row]: f"nearly the same as what was {_LEARNT}" for row in rows if row in near - set(learnt)}
-    return found | uncounted_rows(inputs, searched, rows)
+    return found | uncounted_rows(inputs, searched.embeddings, searched.encoder, rows)
 
 
 def _why_none(out: Path, test_set: Path, not_counted: Mapping[str, str]) -> str:

@@ -46,7 +46,7 @@ class RunInputs:
     supplied: Embeddings | None
     maker: OnnxEncoder | None
     unchanged: Unchanged | None = None
-    words: Mapping[str, Words] = field(default_factory=dict)
+    words: Mapping[str, Words | None] = field(default_factory=dict)
     before: ReviewBaseline | None = None
 
     @property
@@ -87,9 +87,12 @@ def open_inputs(
     settings: Settings,
     known: Callable[[Pool], Sequence[Exemplar]] | None = None,
     progress: Progress | None = None,
+    *,
+    words: bool = True,
 ) -> RunInputs:
     """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated.
 
+    words   whether descriptions are needed as vectors
     known   gives the exemplars of the settings where they were found before; else they are looked up
     """
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
@@ -107,10 +110,10 @@ def open_inputs(
     encoders = [load_encoder(name, settings.fit.runtime, progress) for name in settings.encoders]
     maker = _maker(settings, supplied, pool, progress) if supplied is not None else None
     searched = [maker] if supplied is not None and settings.search != "encoder" else encoders
-    heard = ((one.name if one else "", hear(described, one, progress)) for one in searched)
-    words = {name: found for name, found in heard if found is not None}
+    texts = described if words else []
+    heard = {one.name if one else "": hear(texts, one, progress) for one in searched}
     settings = _absolute(settings, found)
-    return RunInputs(settings, pool, found, described, test_set, encoders, supplied, maker, unchanged, words)
+    return RunInputs(settings, pool, found, described, test_set, encoders, supplied, maker, unchanged, heard)
 
 
 def _resolved(pool: Pool, settings: Settings) -> list[Exemplar]:

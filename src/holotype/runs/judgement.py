@@ -5,23 +5,34 @@ from dataclasses import replace
 
 import numpy as np
 
+from holotype.encoders.runtimes import Encoder
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.evaluation.test_set import TestSet
-from holotype.grouping.search import Search
+from holotype.grouping.search import cosine, exemplar_vectors
 from holotype.model.classifier import Classifier
 from holotype.model.predictions import Predictions, classified
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
 from holotype.runs.inputs import RunInputs
+from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
 
-def uncounted_rows(inputs: RunInputs, searched: Search, rows: Iterable[int]) -> dict[str, str]:
-    """Return those of `rows` that prove nothing: id -> why. They are exemplars, or nearly the same as one."""
+def uncounted_rows(
+    inputs: RunInputs, embeddings: Embeddings, encoder: Encoder | None, rows: Iterable[int]
+) -> dict[str, str]:
+    """Return those of `rows` that prove nothing: id -> why. They are exemplars, or nearly the same as one.
+
+    encoder   what made the `embeddings`, where that is known
+    """
     found: dict[str, str] = {}
-    likenesses = searched.likenesses()
+    exemplars = inputs.exemplars
+    if not exemplars:
+        return found
+    likenesses = cosine(embeddings, [exemplar_vectors(embeddings, exemplars, encoder)])[:, 0]
+    own = {one.row for one in exemplars}
     for row in rows:
-        if row in searched.exemplar_rows:
+        if row in own:
             found[inputs.pool.ids[row]] = "an exemplar"
         elif likenesses[row] >= inputs.settings.fit.near_duplicate:
             found[inputs.pool.ids[row]] = "nearly the same as an exemplar"

@@ -13,7 +13,7 @@ from holotype import files
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import ExemplarError, OutputError, UnreadableImage
-from holotype.grouping.search import Search, search, top_k
+from holotype.grouping.search import Search, cosine, search, top_k
 from holotype.grouping.spread import robust_spread
 from holotype.grouping.words import hear
 from holotype.pool.descriptions import describe
@@ -139,6 +139,6 @@ def _scores(searched: Search) -> NDArray[np.float32]:
     said = searched.said.pool[:, 0]
     if not searched.exemplars:
         return said
-    seen = searched.likenesses()
+    seen = cosine(searched.embeddings, [np.concatenate(searched.queries)])[:, 0]
     median, deviation = robust_spread(seen[~np.isnan(seen)])
     return np.asarray((said + (seen - median) / deviation) / 2, np.float32)
