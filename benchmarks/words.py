@@ -30,6 +30,7 @@ from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, joined
 from holotype.grouping.space import Space, fit_space, fit_wide_space
+from holotype.grouping.ways import DISAGREE
 from holotype.grouping.words import Words, score_words
 from holotype.pool.descriptions import Description
 from holotype.pool.exemplars import Exemplar
@@ -136,14 +137,21 @@ def _one(number: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with threadpool_limits(1):
         for name, (exemplars, texts) in ways(stage, episode, number).items():
-            answer = answered(stage.group(exemplars, texts)[1])
-            found[name] = judge(truth, episode, out, _without(answer, np.concatenate(out)))
+            groups = stage.group(exemplars, texts)[1]
+            figures = judge(truth, episode, out, _without(answered(groups), np.concatenate(out)))
+            found[name] = figures | {"told": _told(groups)}
         if number % draws < _SHARED["taught"]:
             for name, (exemplars, texts) in list(ways(stage, episode, number).items())[:3]:
                 start = stage.begin(exemplars, texts, str(number))
                 for count, refined in review(truth, episode, start, REVIEWERS[answers.OURS], number, budgets=BUDGETS):
                     found[f"{name}, {count} answers"] = answers.figures(truth, episode, out, refined)
     return found
+
+
+def _told(groups: Groups) -> float:
+    """The share of classes whose words are said to mean something else than the pictures; nan without both."""
+    agreement = groups.ranking.agreement if groups.ranking is not None else np.full(CLASSES, np.nan)
+    return float(np.mean(agreement < DISAGREE)) if np.isfinite(agreement).all() else float("nan")
 
 
 def _without(answer: MethodAnswer, rows: NDArray[np.int64]) -> MethodAnswer:
@@ -177,6 +185,8 @@ def _summary(found: Sequence[Mapping[str, Any]], triples: NDArray[np.int64]) -> 
         column = partial(_column, found, here)
         apart = column(name, "f1") - column(rival, "f1")
         rows[name] = {key: float(column(name, key).mean()) for key in ("f1", "f1 other artists", "precision")}
+        told = column(name, "told").mean() if "told" in found[here[0]][name] else np.nan
+        rows[name] |= {"told": None if np.isnan(told) else float(told)}
         rows[name] |= {"episodes": len(here), "minus the picture": float(apart.mean())}
         rows[name]["interval"] = interval(apart, triples[here], np.mean)
         rows[name]["f1 interval"] = interval(column(name, "f1"), triples[here], np.mean)
@@ -187,7 +197,15 @@ def _column(found: Sequence[Mapping[str, Any]], here: Sequence[int], name: str, 
     return np.array([found[number][name][key] for number in here])
 
 
-_COLUMNS = ("way", "F1 (95 % interval)", "F1 other artists", "precision", "minus the picture alone", "episodes")
+_COLUMNS = (
+    "way",
+    "F1 (95 % interval)",
+    "F1 other artists",
+    "precision",
+    "minus the picture alone",
+    "words said to be others",
+    "episodes",
+)
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -200,7 +218,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             rival = name == PICTURE or name.startswith(f"{PICTURE}, ")
             apart = "" if rival else f"{row['minus the picture']:+.3f} ({less:+.3f} to {more:+.3f})"
             figures = [f"{row['f1']:.3f} ({low:.3f} to {high:.3f})", f"{row['f1 other artists']:.3f}"]
-            cells = [name, *figures, f"{row['precision']:.2f}", apart, str(row["episodes"])]
+            told = "" if row["told"] is None else f"{row['told']:.2f}"
+            cells = [name, *figures, f"{row['precision']:.2f}", apart, told, str(row["episodes"])]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

@@ -9,8 +9,9 @@ import torch
 from networks import HALF, images
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from benchmarks.maps import Examples, Maps, Recipe, fit
 from benchmarks.pools import is_development
-from benchmarks.towers import Examples, Maps, Recipe, fit, learnable, read_maps, text_vectors, words_of, write_towers
+from benchmarks.towers import learnable, read_maps, text_vectors, words_of, write_towers
 from holotype.encoders.encode import l2_normalize
 from holotype.encoders.export import export
 from holotype.encoders.preprocessing import Preprocessing

@@ -13,7 +13,7 @@ from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, cosine, joined
 from holotype.settings import FitSettings
 
-_DISAGREE = 0.5  # deviations below which words hardly describe the pictures; benchmarks/results/words.md has the shares
+DISAGREE = 0.5  # deviations below which words hardly describe the pictures; benchmarks/results/words.md has the shares
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ClassWays:
     @property
     def disagree(self) -> bool:
         """Whether the words seem to mean something else than the pictures show."""
-        return bool(self.agreement < _DISAGREE)
+        return bool(self.agreement < DISAGREE)
 
     @property
     def common(self) -> int:
