@@ -45,13 +45,13 @@ _RIDGE = 0.003
 _MARGIN = 0.2  # decades of density that a deviation of the ridge's score is worth
 _ESTIMATE = (0.0, 2.27, -3.64)  # base, per decade of density, per unit of conductance: fitted by that script
 _FAITH = 0.4  # of the mass of the second round stays with the exemplars
-# Words beside pictures: `python -m benchmarks.words --development` varies these.
+# Words beside pictures: docs/tried.md#words has the figures.
 _NEAR = 20  # images most like the exemplars, by which it is seen whether words mean the same
 _WEIGHT = 5  # of an exemplar beside one of these
-_VOICE = 0.3  # of the mass may start from words, where they agree with the pictures entirely
+_VOICE = 0.6  # of the mass may start from words, where they agree with the pictures entirely
 _HALF = 4.0  # deviations at which they have half of that
-_EVIDENCE = 0.03  # decades of density for each deviation of an image, times those by which words and pictures agree
-_MOST_EVIDENCE = 6.0  # decades
+_EVIDENCE = 0.03  # decades of density for each deviation that an image lacks, times those of the agreement
+_MOST_EVIDENCE = 6.0  # decades, so that nothing that walks reach is out of reach
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,8 @@ def _departure(
     agreement = (_WEIGHT * said.pictures[k].mean() + near.sum()) / (_WEIGHT + len(near))
     heard = max(float(agreement), 0.0)
     voice = _VOICE * heard / (heard + _HALF)
-    decades = np.clip(_EVIDENCE * heard * scores, -_MOST_EVIDENCE, _MOST_EVIDENCE)
+    lacking = np.maximum(heard - scores, 0)  # what is described as well as the pictures is as good as these
+    decades = -np.minimum(_EVIDENCE * heard * lacking, _MOST_EVIDENCE)
     seeds = (1 - voice) * plain.seeds + voice * _even(own[seen:], len(graph.degree))
     return _Departure(seeds, np.concatenate([np.ones(count), 10**decades]), float(agreement))
 

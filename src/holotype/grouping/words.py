@@ -23,7 +23,7 @@ from holotype.vectors.embeddings import Embeddings
 
 Matrix = NDArray[np.float32]
 
-# `python -m benchmarks.words --development` varies these on development classes
+# docs/tried.md#words has the figures
 _FOUND = 20  # images whose mean stands for a text
 _SHARPNESS = 2  # they weigh deviations ** 2
 _SAMPLE = 16_384  # rows of the pool that its centre is taken of
