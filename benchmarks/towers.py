@@ -138,13 +138,31 @@ def write_towers(folder: Path, encoder: OnnxEncoder, minilm: Path, maps: Maps) -
     maps.save(folder / MAPS, encoder.fingerprint)
 
 
+def fold_of(words: str) -> int:
+    """Return the fold in which the words of a development class are held out."""
+    return hashlib.sha256(f"fold {words}".encode()).digest()[0] % FOLDS
+
+
+def maps_without(fold: int, encoder: str = "efficientnet_lite0") -> Maps:
+    """Return maps that have not seen the development classes of a fold: what is chosen by these is not flattered."""
+    return _without_fold(_examples(_truths(encoder), _minilm()), fold, Recipe())
+
+
+def encode_texts(maps: Maps, texts: Sequence[str]) -> Array:
+    """Return (texts, dim) unit vectors as the text tower of `maps` would give them."""
+    return maps.names(_cached_texts(_minilm(), texts))
+
+
+def _without_fold(examples: Examples, fold: int, recipe: Recipe) -> Maps:
+    return fit(examples.of(np.flatnonzero([fold_of(name) != fold for name in examples.names])), recipe)
+
+
 def held_out(truths: Sequence[Truth], examples: Examples, recipe: Recipe) -> dict[str, list[float]]:
     """Return by pool the average precision of the names of its development classes, by maps that have not seen them."""
     found: dict[str, list[float]] = {truth.name: [] for truth in truths}
-    folds = np.array([hashlib.sha256(f"fold {name}".encode()).digest()[0] % FOLDS for name in examples.names])
     for fold in range(FOLDS):
-        maps = fit(examples.of(np.flatnonzero(folds != fold)), recipe)
-        place = {examples.names[k]: k for k in np.flatnonzero(folds == fold).tolist()}
+        maps = _without_fold(examples, fold, recipe)
+        place = {name: k for k, name in enumerate(examples.names) if fold_of(name) == fold}
         for truth in truths:
             tested = {name: place[words] for name, words in learnable(truth.development).items() if words in place}
             texts = maps.names(examples.texts[:, list(tested.values())])

@@ -57,6 +57,7 @@ class Stage:
     moved: NDArray[np.float32]
     wide: NDArray[np.float32]
     texts: Mapping[str, NDArray[np.float32]]
+    views: bool
 
     def search(self, exemplars: Exemplars, texts: Texts) -> Search:
         """Return the search by the pictures `exemplars` and by one text for each class; none of either may be given."""
@@ -75,7 +76,8 @@ class Stage:
     def _seen(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         if not len(rows):
             return np.empty((0, self.embeddings.dim), np.float32)
-        return l2_normalize(self.truth.vectors[rows] + self.truth.views(rows))
+        plain = self.truth.vectors[rows]
+        return l2_normalize(plain + self.truth.views(rows)) if self.views else plain
 
     def group(self, exemplars: Exemplars, texts: Texts) -> tuple[Search, Groups]:
         """Return the search, and the groups that `holotype run` makes of it."""
@@ -91,18 +93,24 @@ class Stage:
         return ReviewBaseline(self.moved, anchors, names, groups, own, key, wide=self.wide, said=searched.said)
 
 
-def prepare(pool: str) -> Stage:
-    """Return a pool as the towers see it."""
-    folder = towers.build(ENCODER)
+def prepare(pool: str, fold: int | None = None) -> Stage:
+    """Return a pool as the towers see it; as maps see it that know nothing of a `fold` of its development classes."""
     plain = load(pool, ENCODER)
-    truth = replace(plain, vectors=towers.image_vectors(plain, folder), encoder=load_encoder(str(folder)))
+    names = [towers.words_of(name) for name in [*plain.development, *plain.report]]
+    texts = list(dict.fromkeys([*names, *VAGUE]))
+    if fold is None:
+        folder = towers.build(ENCODER)
+        truth = replace(plain, vectors=towers.image_vectors(plain, folder), encoder=load_encoder(str(folder)))
+        vectors = load_text_encoder(str(folder)).encode(texts)
+    else:
+        maps = towers.maps_without(fold, ENCODER)
+        kept = [name for name in plain.development if towers.fold_of(towers.words_of(name).lower()) == fold]
+        truth = replace(plain, vectors=maps.images(plain.vectors), development=kept)
+        vectors = towers.encode_texts(maps, texts)
     embeddings = Embeddings([truth.vectors], np.arange(len(truth.vectors)), len(truth.vectors))
     space, wide = fit_space(embeddings), fit_wide_space(embeddings)
-    names = [towers.words_of(name) for name in [*truth.development, *truth.report]]
-    texts = list(dict.fromkeys([*names, *VAGUE]))
-    vectors = load_text_encoder(str(folder)).encode(texts)
     moved, wider = (one.transform(truth.vectors) for one in (space, wide))
-    return Stage(truth, embeddings, space, moved, wider, dict(zip(texts, vectors, strict=True)))
+    return Stage(truth, embeddings, space, moved, wider, dict(zip(texts, vectors, strict=True)), fold is None)
 
 
 def ways(stage: Stage, episode: Episode, seed: int) -> dict[str, tuple[Exemplars, Texts]]:
@@ -161,18 +169,25 @@ def _without(answer: MethodAnswer, rows: NDArray[np.int64]) -> MethodAnswer:
 
 
 def measure(pool: str, triples: int, draws: int, taught: int, *, development: bool) -> dict[str, Any]:
-    """Return the figures of one pool; in the first draw of `taught` triples answers are given too."""
-    stage = prepare(pool)
-    names = stage.truth.development if development else stage.truth.report
-    done = list(episodes(stage.truth, names, triples, draws))
-    stage.truth.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
-    _SHARED.update(stage=stage, episodes=done, draws=draws, taught=taught)
-    found = on_every_core(_one, len(done), pool)
+    """Return the figures of one pool; in the first draw of `taught` triples answers are given too.
+
+    development   on three folds of development classes, each by towers that have not seen it; without closer looks
+    """
+    found, numbers = list[Any](), list[int]()
+    for fold in range(towers.FOLDS) if development else [None]:
+        stage = prepare(pool, fold)
+        names = stage.truth.development if development else stage.truth.report
+        done = list(episodes(stage.truth, names, triples, draws))
+        if stage.views:
+            stage.truth.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
+        _SHARED.update(stage=stage, episodes=done, draws=draws, taught=taught)
+        found += on_every_core(_one, len(done), pool)
+        numbers += [episode.triple + triples * (fold or 0) for episode in done]
     return {
         "pool": f"{pool}, towers on {ENCODER}",
         "images": len(stage.truth.vectors),
-        "episodes": len(done),
-        "ways": _summary(found, np.array([episode.triple for episode in done])),
+        "episodes": len(found),
+        "ways": _summary(found, np.array(numbers)),
     }
 
 
