@@ -48,6 +48,7 @@ class WordSearch(Background):
 
     def work(self) -> str:
         """Make all ready that a search needs."""
+        self.say("make ready to search by words")
         self._compared()
         return ""
 
