@@ -41,11 +41,11 @@ export class Words {
   }
 
   allow(why) {
-    this.why = why;
+    this.why = why && `${why[0].toUpperCase()}${why.slice(1)}.`;
     this.box.readOnly = Boolean(why);
     this.box.setAttribute("aria-disabled", String(Boolean(why)));
-    this.box.title = why;
-    if (document.activeElement === this.box && why) this.tell(why);
+    this.box.title = this.why;
+    if (document.activeElement === this.box && why) this.tell(this.why);
   }
 
   focus() {
