@@ -28,10 +28,10 @@ from holotype.review.session import (
     EmptyBody,
     Label,
     PageSize,
+    Phrase,
     Row,
     Session,
     Size,
-    Text,
     UndoBody,
     WithdrawBody,
 )
@@ -312,7 +312,7 @@ def _add_words(app: FastAPI, session: Session) -> None:
         return Json(words.to_json())
 
     @app.get("/api/words/images")
-    async def images(label: Label, text: Text, n: PageSize, start: Row = 0) -> Response:
+    async def images(label: Label, text: Phrase, n: PageSize, start: Row = 0) -> Response:
         return Json(await run_sync(session.find, text, label, n, start, limiter=few))
 
     async def changed(change: Callable[[DescribeBody], None], body: DescribeBody) -> Response:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -9,7 +10,7 @@ from holotype.errors import ModelError
 from holotype.model.saved import DESCRIPTION_FILE
 from holotype.review.review import Review
 from holotype.runs.describing import (
-    Load,
+    LoadTower,
     Texts,
     applied_descriptions,
     describe_run,
@@ -26,8 +27,9 @@ class Described:
         self._changing, self._looking = Lock(), Lock()
         self._model: tuple[int, int] | None = None  # the one that was looked at last, and its words
         self._applied: Texts = {}
+        self._read: tuple[Mapping[str, Sequence[str]], Texts] | None = None  # settings as they are, and as a run does
 
-    def add(self, label: str, text: str, load: Load) -> None:
+    def add(self, label: str, text: str, load: LoadTower) -> None:
         """Let `text` describe the class `label` too, from the next *Apply* on. Raises `HolotypeError`, as it does."""
         self._review.check()
         with self._changing:
@@ -43,7 +45,10 @@ class Described:
         """Return the words that the settings of the run have now, whoever wrote them there."""
         generation = self._review.generation
         generation.check()
-        return descriptions_of(self._review.settings, generation.descriptions)
+        known, given = self._read, generation.descriptions
+        if known is None or known[0] is not given:
+            self._read = known = given, descriptions_of(self._review.settings, given)
+        return known[1]
 
     def changed(self) -> list[str]:
         """Return the classes that are described by other words now than the results rest on."""

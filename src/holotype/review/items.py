@@ -44,7 +44,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundByWords:
     """An image of the pool that words find: `score` deviations above the pool's median; `verdict` as in `Neighbour`."""
 
     row: int

@@ -20,13 +20,13 @@ from holotype.review.items import Shown
 from holotype.review.pictures import Picture
 from holotype.review.review import Review
 from holotype.review.words import WordSearch
-from holotype.runs.describing import LONGEST
+from holotype.runs.describing import LONGEST_TEXT
 
 SIDES = {"thumb": 320, "large": 1600}  # pixels of the long side
 MOST = 200  # answers of one act, and questions that are asked for at once
 
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
-Text = Annotated[str, Field(min_length=1, max_length=LONGEST)]
+Phrase = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
 Act = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 PageSize = Annotated[int, Field(ge=1, le=MOST)]
@@ -74,7 +74,7 @@ class DescribeBody(_Body):
     """Words that are to describe a class, or not to any more."""
 
     label: Label
-    text: Text
+    text: Phrase
 
 
 class CertifyBody(_Body):

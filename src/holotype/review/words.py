@@ -18,7 +18,7 @@ from holotype.grouping.words import compare_texts
 from holotype.model.saved import read_description
 from holotype.names import command
 from holotype.review.background import Background
-from holotype.review.items import Found
+from holotype.review.items import FoundByWords
 from holotype.review.review import Review
 from holotype.runs.inputs import searched_encoders
 from holotype.vectors.embeddings import Embeddings
@@ -60,7 +60,7 @@ class WordSearch(Background):
             return str(error)
         return ""
 
-    def find(self, text: str, label: str, n: int, start: int = 0) -> list[Found]:
+    def find(self, text: str, label: str, n: int, start: int = 0) -> list[FoundByWords]:
         """Return the `n` images that `text` finds, from place `start` on: the best first, without those of the test.
 
         Raises `HolotypeError` where words cannot be searched, or the text tower does not take these.
@@ -70,7 +70,7 @@ class WordSearch(Background):
         scores[baseline.groups.missing | ~baseline.groups.distinct] = np.nan
         scores[list(baseline.held_out)] = np.nan
         rows: Sequence[int] = top_k(scores, start + n)[start:].tolist()
-        return [Found(row, review.ids[row], float(scores[row]), known.get(review.ids[row], "")) for row in rows]
+        return [FoundByWords(row, review.ids[row], float(scores[row]), known.get(review.ids[row], "")) for row in rows]
 
     def tower(self, name: str, runtime: str) -> TextEncoder:
         """Return the text tower of the encoder called `name`: the one that searches, where it is that."""

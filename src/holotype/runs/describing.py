@@ -15,13 +15,13 @@ from holotype.runs.inputs import searched_encoders
 from holotype.runs.places import find_inputs
 from holotype.settings import Settings
 
-LONGEST = 1000  # characters of a description; text towers take fewer
+LONGEST_TEXT = 1000  # characters of a description; text towers take fewer
 
 Texts = dict[str, list[str]]  # class -> words that describe it
-Load = Callable[[str, str], TextEncoder]
+LoadTower = Callable[[str, str], TextEncoder]
 
 
-def describe_run(folder: RunFolder, label: str, text: str, load: Load = load_text_encoder) -> Texts:
+def describe_run(folder: RunFolder, label: str, text: str, load: LoadTower = load_text_encoder) -> Texts:
     """Let `text` describe the class `label` of the run in `folder` too; return the words that describe its classes.
 
     load   gives the text tower of an encoder, by its name and runtime
@@ -31,8 +31,8 @@ def describe_run(folder: RunFolder, label: str, text: str, load: Load = load_tex
     """
     settings = find_inputs(folder, needed=())
     _with(settings, label, text)
-    if len(text) > LONGEST:
-        raise ExemplarError(f"expected words of at most {LONGEST:,} characters, got {len(text):,}")
+    if len(text) > LONGEST_TEXT:
+        raise ExemplarError(f"expected words of at most {LONGEST_TEXT:,} characters, got {len(text):,}")
     for name in searched_encoders(settings):
         if name is None:
             hear([Description(text, 0)], None)  # says why that cannot be
