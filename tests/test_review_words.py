@@ -20,7 +20,7 @@ from holotype import Settings
 from holotype.answers.records import NewAnswer
 from holotype.encoders.registry import load_text_encoder
 from holotype.encoders.text import TextEncoder
-from holotype.errors import EncoderError, ExemplarError
+from holotype.errors import EmbeddingsError, EncoderError, ExemplarError
 from holotype.grouping.words import compare_texts
 from holotype.review import words
 from holotype.review.review import Review
@@ -278,6 +278,21 @@ def test_supplied_vectors_are_searched_where_their_encoder_is_known(reviewed_run
         scores = compare_texts(import_embeddings(tmp_path / "turned.npy", pool), vectors)[0][:, 0]
         scores[~review.state.baseline.groups.distinct] = -np.inf
         assert turned == np.argsort(-scores, kind="stable")[:10].tolist()
+
+
+def test_of_several_encoders_the_one_of_the_results_is_searched(
+    reviewed_run: Path, network: str, tmp_path: Path
+) -> None:
+    own = RunFolder(reviewed_run).read_settings().encoders
+    with Review.open(with_settings(reviewed_run, tmp_path, encoders=[network, *own])) as review:
+        search = Session(review, "ann").words
+        assert search.why_not() == ""
+        assert len(search.find(WORDS, RED, 10)) == 10
+        with pytest.raises(EncoderError, match="knows no words"):  # a run would search with each
+            describe_run(review.folder, RED, WORDS)
+        shutil.rmtree(review.folder.vectors)
+        with pytest.raises(EmbeddingsError, match=r"are not in .* any more: holotype run"):
+            Session(review, "ann").words.find(WORDS, RED, 10)
 
 
 def test_what_defines_a_class_alone_stays(reviewed_run: Path, tmp_path: Path) -> None:
