@@ -200,6 +200,20 @@ def has_text(name: str) -> bool:
     return found is not None and found.tokenizer.is_file()
 
 
+def encoders_with_text() -> str:
+    """Say which encoders have a text tower."""
+    known = ", ".join(one for one, origin in REGISTRY.items() if origin.text)
+    return (
+        f"{known}; a folder or hf:owner/model of CLIP, SigLIP or SigLIP 2; an .onnx file with its text_model.onnx and "
+        "tokenizer.json beside it"
+    )
+
+
+def why_no_text(name: str) -> str:
+    """Say why the encoder called `name` knows no words, and which do; "" where `has_text`. Raises `EncoderError`."""
+    return "" if has_text(name) else str(_no_words(name, "it has no text tower"))
+
+
 def _image_file(name: str) -> Path:
     try:
         if name in REGISTRY:
@@ -247,8 +261,4 @@ def _existing(name: str) -> Path:
 
 
 def _no_words(name: str, why: str) -> EncoderError:
-    known = ", ".join(one for one, origin in REGISTRY.items() if origin.text)
-    return EncoderError(
-        f"the encoder {name} knows no words: {why}. Those that do: {known}; a folder or hf:owner/model of CLIP, SigLIP "
-        "or SigLIP 2; an .onnx file with its text_model.onnx and tokenizer.json beside it"
-    )
+    return EncoderError(f"the encoder {name} knows no words: {why}. Those that do: {encoders_with_text()}")

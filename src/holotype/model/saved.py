@@ -143,6 +143,11 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {name: _read(folder, name) for name in [*SAVED, *promised]}
 
 
+def read_description(folder: Path) -> Manifest:
+    """Return what the saved model in `folder` says of itself, without its networks. Raises `ModelError`."""
+    return _parse_description(_read(folder, DESCRIPTION_FILE), str(folder))
+
+
 def digest_of_model(description: bytes) -> str:
     """Return the SHA-256 of model.json, which holds those of the other files: what tells a model from another."""
     return hashlib.sha256(description).hexdigest()

@@ -74,4 +74,4 @@ def read_descriptions(path: Path) -> dict[str, list[str]]:
 def _checked(name: str, text: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ExemplarError(f"expected words that say what {name!r} looks like, got {text!r}")
-    return " ".join(printable(text).split())
+    return printable(" ".join(text.split()))

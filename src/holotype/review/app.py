@@ -24,9 +24,11 @@ from holotype.review.session import (
     MOST,
     AnswersBody,
     CertifyBody,
+    DescribeBody,
     EmptyBody,
     Label,
     PageSize,
+    Phrase,
     Row,
     Session,
     Size,
@@ -66,6 +68,8 @@ SERVED = {
             "applying",
             "certify",
             "names",
+            "words",
+            "described",
         )
     },
 }
@@ -122,6 +126,7 @@ def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:
     _add_questions(app, session)
     _add_results(app, session)
     _add_neighbours(app, session)
+    _add_words(app, session)
     _add_map(app, session)
     return app
 
@@ -291,6 +296,39 @@ def _add_neighbours(app: FastAPI, session: Session) -> None:
     async def search(request: Request, label: Label, n: PageSize, start: Row = 0) -> Response:
         picture = await request.body()
         return Json(await run_sync(session.search, picture, label, n, start))
+
+
+def _add_words(app: FastAPI, session: Session) -> None:
+    words = session.words
+    few = CapacityLimiter(2)  # a search may wait for a text tower to be loaded, and no other request for that
+
+    @app.post("/api/words")
+    def start(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
+        words.start()
+        return Json(words.to_json(), 202)
+
+    @app.get("/api/words")
+    def progress() -> Response:
+        return Json(words.to_json())
+
+    @app.get("/api/words/images")
+    async def images(label: Label, text: Phrase, n: PageSize, start: Row = 0) -> Response:
+        return Json(await run_sync(session.find, text, label, n, start, limiter=few))
+
+    async def changed(change: Callable[[DescribeBody], None], body: DescribeBody) -> Response:
+        def both() -> dict[str, str]:
+            change(body)
+            return {"version": session.version}
+
+        return Json(await run_sync(both, limiter=few))
+
+    @app.post("/api/describe")
+    async def describe(body: DescribeBody) -> Response:
+        return await changed(session.describe, body)
+
+    @app.post("/api/undescribe")
+    async def undescribe(body: DescribeBody) -> Response:
+        return await changed(session.undescribe, body)
 
 
 def _add_map(app: FastAPI, session: Session) -> None:

@@ -3,13 +3,14 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock, Thread
 from typing import Any, Literal
 
 from holotype.errors import HolotypeError
 from holotype.model.promises import read_promises
 from holotype.progress import Advance
+from holotype.review.described import Described
 from holotype.review.outcome import Change, changes, held_images
 from holotype.review.review import Review
 
@@ -88,8 +89,9 @@ class Applying(Background):
     summary   what was found of each class, and what the predictions are worth
     """
 
-    def __init__(self, review: Review) -> None:
+    def __init__(self, review: Review, described: Described) -> None:
         super().__init__(review)
+        self.described = described
         self.fell: list[str] = []
         self.changes: list[Change] = []
         self.summary: list[str] = []
@@ -110,7 +112,11 @@ class Applying(Background):
         return str(folder.report)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the page shows."""
-        later = self.state == "done" and self.review.version != self._of
+        """Return what the page shows; `described`: the classes whose words wait for it."""
+        described = list[str]()
+        with suppress(HolotypeError):  # the run is gone, or being replaced: whoever starts this is told
+            described = [] if self.state == "running" else self.described.changed()
+        later = self.state == "done" and (self.review.version != self._of or bool(described))
         changed = [one.to_json(self.review.pool.rows) for one in self.changes]
-        return super().to_json() | {"fell": self.fell, "changes": changed, "summary": self.summary, "later": later}
+        more = {"fell": self.fell, "changes": changed, "summary": self.summary}
+        return super().to_json() | more | {"later": later, "described": described}

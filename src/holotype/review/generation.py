@@ -9,10 +9,13 @@ class Generation:
     """The run in `folder` as it was opened: `settings`, and the `key` of its pool (`ReviewBaseline.key`).
 
     A run that was done anew for the same exemplars, images and test rows is as good: answers are about it as well.
+
+    descriptions   class -> words that describe it, as the settings had them when they were read last
     """
 
     def __init__(self, folder: RunFolder, settings: Settings, key: str) -> None:
         self._folder, self._settings, self._key = folder, settings, key
+        self.descriptions = settings.descriptions
         self._seen: tuple[int, int, int] | None = None  # it may have been replaced since it was read
 
     def check(self) -> None:
@@ -24,8 +27,9 @@ class Generation:
                 "nothing was recorded"
             )
         if found != self._seen:
-            self._compare(self._folder.read_settings())
-            self._seen = found
+            settings = self._folder.read_settings()
+            self._compare(settings)
+            self.descriptions, self._seen = settings.descriptions, found
 
     def _compare(self, settings: Settings) -> None:
         if settings.exemplars != self._settings.exemplars:

@@ -1,4 +1,4 @@
-"""Images as a review gives them: asked about, listed, alike, or standing for a class."""
+"""Images as a review gives them: asked about, listed, alike, found by words, or standing for a class."""
 
 from dataclasses import dataclass
 
@@ -41,6 +41,16 @@ class Shown:
     number: int
     row: int | None
     name: str
+
+
+@dataclass(frozen=True)
+class FoundByWords:
+    """An image of the pool that words find: `score` deviations above the pool's median; `verdict` as in `Neighbour`."""
+
+    row: int
+    id: str
+    score: float
+    verdict: str
 
 
 @dataclass(frozen=True)

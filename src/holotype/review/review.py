@@ -60,7 +60,7 @@ class Review:
         self._refitting = RLock()
         self.pictures = Pictures(pool)
         self._baseline, self._neighbours = baseline, Neighbours(folder, settings, pool, baseline)
-        self._same_run = Generation(folder, settings, baseline.key).check
+        self.generation = Generation(folder, settings, baseline.key)
         self.answers: AnswerLog = folder.open_answers()
         try:
             self._answers = ReviewAnswers(self.answers, self._rules())
@@ -78,8 +78,8 @@ class Review:
 
     def _rules(self) -> AnswerRules:
         given = self._baseline.given(self.settings.exemplars, self.pool)
-        missing = self._baseline.groups.missing
-        return AnswerRules(self.pool, self.classes, given, missing, frozenset(self._baseline.held_out), self._same_run)
+        missing, closed = self._baseline.groups.missing, frozenset(self._baseline.held_out)
+        return AnswerRules(self.pool, self.classes, given, missing, closed, self.generation.check)
 
     @classmethod
     def open(cls, out: Path | str, strategy: Strategy | None = None, progress: Progress | None = None) -> Self:
@@ -94,7 +94,7 @@ class Review:
 
     def check(self) -> None:
         """Raise `HolotypeError` where the run, or the file of the answers, is gone or another than was opened."""
-        self._same_run()
+        self.generation.check()
         self.answers.check()
 
     @property

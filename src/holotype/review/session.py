@@ -15,14 +15,18 @@ from holotype.pool.images import decode, thumbnail
 from holotype.review.atlas import Atlas
 from holotype.review.background import Applying
 from holotype.review.certifying import Certifying
+from holotype.review.described import Described
 from holotype.review.items import Shown
 from holotype.review.pictures import Picture
 from holotype.review.review import Review
+from holotype.review.words import WordSearch
+from holotype.runs.describing import LONGEST_TEXT
 
 SIDES = {"thumb": 320, "large": 1600}  # pixels of the long side
 MOST = 200  # answers of one act, and questions that are asked for at once
 
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
+Phrase = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
 Act = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 PageSize = Annotated[int, Field(ge=1, le=MOST)]
@@ -66,6 +70,13 @@ class UndoBody(_Body):
     act: Act
 
 
+class DescribeBody(_Body):
+    """Words that are to describe a class, or not to any more."""
+
+    label: Label
+    text: Phrase
+
+
 class CertifyBody(_Body):
     """A precision that is to be promised of a class, or of all; `answers`: of a class, that it may rest on."""
 
@@ -83,7 +94,9 @@ class Session:
 
     def __init__(self, review: Review, who: str) -> None:
         self.review = review
-        self.applying = Applying(review)
+        self.described = Described(review)
+        self.words = WordSearch(review)
+        self.applying = Applying(review, self.described)
         self.certifying = Certifying(review)
         self.atlas = Atlas(review)
         self.nonce = secrets.token_urlsafe(9)  # in the address of each picture: none of an earlier start is taken
@@ -150,6 +163,26 @@ class Session:
         shown = thumbnail(decode(picture, fit=SIDES["thumb"]), SIDES["thumb"])
         return {"images": found, "picture": b64encode(shown).decode()}
 
+    def find(self, text: str, label: str, n: int, start: int) -> dict[str, Any]:
+        """Return images that `text` finds. They are chosen, so none of them is asked as an audit."""
+        self.check_label(label)
+        return {"images": [asdict(one) for one in self.words.find(text, label, n, start)]}
+
+    def describe(self, body: DescribeBody) -> None:
+        """Let words describe a class, from the next *Apply* on."""
+        self._check_settings(body.label)
+        self.described.add(body.label, body.text, self.words.tower)
+
+    def undescribe(self, body: DescribeBody) -> None:
+        """Let words not describe a class any more, from the next *Apply* on."""
+        self._check_settings(body.label)
+        self.described.remove(body.label, body.text)
+
+    def _check_settings(self, label: str) -> None:
+        self.check_label(label)
+        if self.applying.state == "running":
+            raise HTTPException(409, "the answers are being applied: change the description when that is done")
+
     def answer(self, body: AnswersBody) -> None:
         """Record what was said about images that were served."""
         for one in body.answers:
@@ -183,7 +216,8 @@ class Session:
     def version(self) -> str:
         """Another text whenever another tab has something new to show. Raises where the run is gone, or another."""
         self.review.check()
-        return f"{self.review.version} {self._learnt} {self.applying.state} {self.certifying.stamp}"
+        parts = (self.review.version, self._learnt, self.applying.state, self.certifying.stamp, self.described.stamp)
+        return " ".join(map(str, parts))
 
     def state(self, label: str, *, wait: bool = True) -> dict[str, Any]:
         """Return what the page shows beside the questions of a class.
@@ -198,6 +232,8 @@ class Session:
             "status": asdict(self.review.standing(label, compare=known)),
             "aside": self.review.matched.explain(),
             "exemplars": [asdict(one) for one in self.review.exemplars(label)],
+            "descriptions": self.described.of_class(label),
+            "described": self.described.changed(),
             "changes": changes and {"joined": self._named(changes.joined), "left": self._named(changes.left)},
         }
 

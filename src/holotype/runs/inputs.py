@@ -22,6 +22,7 @@ from holotype.runs.remarks import say_missing
 from holotype.settings import FitSettings, Settings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
+from holotype.vectors.shards import MANIFEST, read_manifest
 from holotype.vectors.supplied import Unchanged, import_embeddings
 
 
@@ -114,6 +115,17 @@ def open_inputs(
     heard = {one.name if one else "": hear(texts, one, progress) for one in searched}
     settings = _absolute(settings, found)
     return RunInputs(settings, pool, found, described, test_set, encoders, supplied, maker, unchanged, heard)
+
+
+def searched_encoders(settings: Settings) -> list[str | None]:
+    """Return what made the vectors that a run of `settings` searches in, by name, as `open_inputs` finds it.
+
+    None where nobody said what made supplied vectors. No encoder is loaded.
+    """
+    if settings.embeddings is None or settings.search == "encoder":
+        return list(settings.encoders)
+    noted = Path(settings.embeddings) / MANIFEST
+    return [settings.embeddings_encoder or (str(read_manifest(noted.parent)["encoder"]) if noted.exists() else None)]
 
 
 def _resolved(pool: Pool, settings: Settings) -> list[Exemplar]:

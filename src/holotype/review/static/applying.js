@@ -26,8 +26,10 @@ export class Applying {
   async open() {
     this.dialog.showModal();
     let names = [];
+    let words = [];
     try {
-      const { later } = await get("/api/apply");
+      const { later, described } = await get("/api/apply");
+      words = described;
       if (later || (this.session.outbox.waiting.length && !element("apply-end").hidden)) this.turn("ask");
       names = (await get("/api/certify")).holding.map(({ label }) => label);
     } catch (error) {
@@ -35,6 +37,8 @@ export class Applying {
     }
     element("apply-promised").textContent = `What was promised of ${listed(names)} ends with this, as the model is another then.`;
     element("apply-promised").hidden = !names.length;
+    element("apply-described").textContent = `The words that describe ${listed(words)} have changed: that takes effect now.`;
+    element("apply-described").hidden = !words.length;
   }
 
   turn(part) {

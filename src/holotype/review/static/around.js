@@ -1,4 +1,4 @@
-// What is like an image, or like another picture: looked at and marked as a page is; from there one looks on, and back.
+// What is like an image or another picture, or what words find: looked at and marked as a page is; from there one looks on, and back.
 
 import { Cell, know } from "./cell.js";
 import { counted, isolated } from "./names.js";
@@ -64,6 +64,21 @@ export class Around {
     return this.take(step);
   }
 
+  /** Take a step: to what words find. `ready` is waited for first; `failed` is given the reason where it fails. */
+  words(text, ready, failed) {
+    const step = {
+      name: text,
+      words: true,
+      failed,
+      why: ({ score }) => `${score.toFixed(1)} deviations above the median of the pool.`,
+      ask: async (label, n, start) => {
+        await ready();
+        return (await get("/api/words/images", { label, text, n, start })).images;
+      },
+    };
+    return this.take(step);
+  }
+
   /** Take a step; it counts when its images are there, and until then the screen stays as it is. True if so. */
   async take(step) {
     const turn = ++this.turn;
@@ -76,12 +91,14 @@ export class Around {
   }
 
   /** The cells from place `start` on; null where they cannot be had, which is said. */
-  async asked({ ask, name }, label, start) {
+  async asked({ ask, name, why, failed }, label, start) {
     try {
       const images = await ask(label, this.sheet.count, start);
-      return images.map((one) => new Cell({ ...one, why: `Cosine ${one.cosine.toFixed(3)}.` }, one.verdict));
+      const whyOf = why ?? (({ cosine }) => `Cosine ${cosine.toFixed(3)}.`);
+      return images.map((one) => new Cell({ ...one, why: whyOf(one) }, one.verdict));
     } catch (error) {
-      this.session.say(`Nothing can be compared with ${isolated(name)}: ${error.message}.`);
+      if (failed) failed(error.message);
+      else this.session.say(`Nothing can be compared with ${isolated(name)}: ${error.message}.`);
       return null;
     }
   }
@@ -95,6 +112,7 @@ export class Around {
   leave() {
     this.active = false;
     element("trail").hidden = true;
+    this.session.tell("searched", null);
   }
 
   /** Go where one was before all steps. */
@@ -118,7 +136,9 @@ export class Around {
     element("trail").hidden = false;
     element("trail-about").hidden = false;
     element("trail-from").hidden = true;
+    element("trail-how").textContent = step.words ? "Found by" : "Most like";
     element("trail-name").textContent = step.name;
+    this.session.tell("searched", step.words ? step.name : null);
     element("trail-strip").replaceChildren(...this.trail.map((one) => this.stop(one)));
     element("trail-strip").scrollLeft = element("trail-strip").scrollWidth;
     this.sheet.place(this, step.cells);
@@ -129,9 +149,11 @@ export class Around {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "tiny";
-    button.setAttribute("aria-label", `Like ${isolated(step.name)}`);
+    button.setAttribute("aria-label", `${step.words ? "Found by" : "Like"} ${isolated(step.name)}`);
+    button.title = step.name;
     button.setAttribute("aria-pressed", String(step === this.step));
-    if (step.picture) button.append(tinyOf(step.picture, ""));
+    if (step.words) button.textContent = "Aa";
+    else if (step.picture) button.append(tinyOf(step.picture, ""));
     button.addEventListener("click", () => {
       this.trail.length = this.trail.indexOf(step) + 1;
       this.turn++;
@@ -166,7 +188,8 @@ export class Around {
   }
 
   async save(answers, was) {
-    const text = `${counted(answers.length, "answer")} about what is like an image`;
+    const { step } = this;
+    const text = `${counted(answers.length, "answer")} about ${step.words ? "what words find" : "what is like an image"}`;
     const { label } = this.session;
     const saved = await this.session.answer({ kind: "other", label, answers, text, learn: true, was });
     if (!saved) this.again(was, label);

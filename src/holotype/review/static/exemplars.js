@@ -40,6 +40,7 @@ export class Exemplars {
     element("exemplar-strip").replaceChildren(...(this.list.length > 1 ? this.list.map((one) => this.small(one)) : []));
     element("exemplar-name").textContent = main?.name ?? "";
     element("withdraw").hidden = !main;
+    element("exemplars").classList.toggle("pictured", Boolean(main));
     element("withdraw").setAttribute("aria-disabled", String(this.only));
     element("withdraw-why").hidden = !this.only;
     element("withdraw").setAttribute("aria-label", `Withdraw the exemplar ${isolated(main?.name)}`);

@@ -8,6 +8,7 @@ import { Around } from "./around.js";
 import { Drops } from "./drops.js";
 import { isolated } from "./names.js";
 import { Session } from "./session.js";
+import { Described } from "./described.js";
 import { draggable, droppable, Exemplars } from "./exemplars.js";
 import { Gallery } from "./gallery.js";
 import { Menu } from "./menu.js";
@@ -19,6 +20,7 @@ import { Selected } from "./selected.js";
 import { Sheet } from "./sheet.js";
 import { StatusView } from "./status.js";
 import { Viewer } from "./viewer.js";
+import { Words } from "./words.js";
 
 const LOOK = 3000; // milliseconds between two looks for what other tabs did
 const STAY = 6000; // milliseconds of a notice
@@ -43,6 +45,8 @@ const views = {
   sample: new Sample(session, sheet, () => leaveSample(() => certify.next()), () => leaveSample(() => certify.open())),
   around: new Around(session, sheet, () => openMode(before)),
 };
+const words = new Words(session, (...search) => lookAround(views.around.words(...search)));
+new Described(session, (text) => words.search(text));
 const certify = new Certify(session, openSample);
 let mode = "pages";
 let before = mode; // the view that one looked around from
@@ -94,6 +98,7 @@ function place() {
   element("sample-title").hidden = mode !== "sample";
   element("gallery").hidden = mode !== "gallery";
   element("map").hidden = mode !== "map";
+  words.place(element(onSheet() ? "pages" : mode));
   for (const button of openers) button.setAttribute("aria-pressed", String(button.dataset.mode === base()));
   tabs.forEach((tab, k) => {
     if (k === session.number) tab.setAttribute("aria-current", "true");
@@ -283,6 +288,7 @@ function act(key, event, button) {
   else if (key.toLowerCase() === "e") exemplarAt(event);
   else if (key.toLowerCase() === "a") aroundAt(event.target);
   else if (key.toLowerCase() === "f") drops.choose();
+  else if (key === "/") words.focus();
   else if (key === "+" || (key === " " && (!button || button.matches("#question, .cell, .tiny")))) zoom(event.target);
   else return false;
   return true;

@@ -62,6 +62,21 @@ export class Session extends EventTarget {
     return this.send(act, "/api/withdraw", { act, label, name }, entry);
   }
 
+  /** Let words describe a class, or not any more: `path` says which. True when the server has it; nothing waits. */
+  async describe(path, label, words) {
+    try {
+      await post(path, { label, text: words });
+    } catch (error) {
+      this.say(`Not changed: ${error.message}.`);
+      return false;
+    }
+    const text = `${path === "/api/describe" ? "adding" : "removing"} the description “${isolated(words)}”`;
+    this.history.push({ kind: "describe", label, text, path, words });
+    this.remember();
+    this.refresh();
+    return true;
+  }
+
   async send(act, path, body, entry) {
     this.history.push({ ...entry, act });
     this.remember();
@@ -83,6 +98,7 @@ export class Session extends EventTarget {
     const entry = this.history.pop();
     if (!entry) return this.say("There is nothing to undo in this tab.");
     this.remember();
+    if (entry.kind === "describe") return this.undescribe(entry);
     const undone = this.outbox.add(entry.act, "/api/undo", { act: entry.act });
     this.undoing = entry; // a view that is entered meanwhile will have the question that comes back
     if (entry.label !== this.label && entry.kind !== "other") this.open(entry.label);
@@ -97,6 +113,16 @@ export class Session extends EventTarget {
       this.say(`Not undone: ${error.message}`);
     }
     return undefined;
+  }
+
+  async undescribe({ label, text, path, words }) {
+    try {
+      await post(path === "/api/describe" ? "/api/undescribe" : "/api/describe", { label, text: words });
+      this.say(`Undone: ${text}.`);
+      this.refresh();
+    } catch (error) {
+      this.say(`Not undone: ${error.message}`);
+    }
   }
 
   saved(weight) {
