@@ -3,18 +3,19 @@
 import csv
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from colours import colour_towers
-from conftest import Holotype, Job, Picture
+from conftest import Holotype, Job, Jpeg, MakeTar, Picture
 from PIL import Image
 
 from holotype import Classifier, open_pool
 from holotype.answers.records import NewAnswer
 from holotype.encoders.registry import load_encoder, load_text_encoder
-from holotype.errors import EncoderError, ExemplarError, HolotypeError
+from holotype.errors import EncoderError, ExemplarError, GroupError, HolotypeError, ModelError
 from holotype.grouping.search import search
 from holotype.grouping.words import hear
 from holotype.pool.descriptions import describe, read_descriptions
@@ -22,6 +23,7 @@ from holotype.pool.exemplars import resolve
 from holotype.review.review import Review
 from holotype.runs.commands import evaluate_run
 from holotype.runs.folder import RunFolder
+from holotype.runs.lookup import search_pool
 from holotype.runs.sweep import repeat, run
 from holotype.settings import Settings
 
@@ -89,7 +91,7 @@ def test_words_and_pictures_together_say_what_each_found(job: Job, towers: str, 
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["ways"]["red"] == red.to_json()
     text = (tmp_path / "out" / "report.html").read_text()
-    assert "<q>scarlet</q>" in text
+    assert "<q><bdi>scarlet</bdi></q>" in text
     assert f"words alone {len(red.words):,}" in text
     kept = RunFolder(tmp_path / "out").read_settings()
     assert kept.descriptions == described
@@ -142,7 +144,9 @@ def test_supplied_vectors_of_a_known_encoder_are_searched_by_words(data: Path, t
     rows = [int(line.split()[-1]) for line in out.splitlines()]
     assert right(rows, 0) > 0.9
     assert (data / "found.png").exists()
-    code, _, said = holotype(*given)
+    assert holotype(*given)[1] == out  # what made them is noted in their folder
+    np.save(data / "bare.npy", np.random.default_rng(0).normal(size=(240, 48)).astype(np.float32))
+    code, _, said = holotype("search", data / "images.tar", "--text", "red", "--embeddings", data / "bare.npy")
     assert code == 1
     assert "--embeddings-encoder" in said
     both = holotype("search", data / "images.tar", "--text", "red", "--exemplar", 0, "--encoder", towers, "-k", 20)
@@ -253,3 +257,82 @@ def test_a_finished_run_is_evaluated_without_its_text_tower(told: Settings, tmp_
     run(told, tmp_path / "out")
     (Path(towers).parent / "text_model.onnx").unlink()
     assert evaluate_run(tmp_path / "out", tmp_path / "test.csv").macro["f1"].value > 0.7
+
+
+@pytest.mark.parametrize("described", [{"red": ["red"], "blue": []}, {"red": [], "blue": ["blue"]}])
+def test_a_class_that_nothing_defines_is_an_error(
+    described: dict[str, list[str]], job: Job, data: Path, towers: str
+) -> None:
+    with pytest.raises(ExemplarError, match="has no exemplar and no words"):
+        run(job(exemplars={}, descriptions=described, encoders=[towers]), data / "out")
+    with pytest.raises(ExemplarError, match="has no exemplar and no words"):
+        Classifier(encoder=towers).fit(data / "images.tar", descriptions=described)
+
+
+@pytest.mark.parametrize("described", [{"red": None}, {"red": 3}, {"red": [3]}, {"red": [" "]}])
+def test_words_that_are_no_text_are_an_error(described: dict[str, list[str]]) -> None:
+    with pytest.raises(ExemplarError, match="expected words that say what 'red' looks like"):
+        describe(None, described)
+
+
+def test_a_class_has_one_name_in_whichever_form_of_unicode(data: Path, towers: str, holotype: Holotype) -> None:
+    apart, composed = "cafe\N{COMBINING ACUTE ACCENT}", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    options = ["--images", data / "images.tar", "--encoder", towers, "--out", data / "out"]
+    code, out, said = holotype("run", *options, "--exemplar", f"{composed}=0", "--describe", f"{apart}=red")
+    assert code == 0, said
+    assert out.startswith(composed)
+    assert list(RunFolder(data / "out").read_settings().descriptions) == [composed]
+
+
+def test_towers_that_do_not_belong_together_are_an_error(data: Path, towers: str, network: str) -> None:
+    import onnx
+
+    table = onnx.load(Path(towers).parent / "text_model.onnx")
+    weights = onnx.numpy_helper.to_array(table.graph.initializer[0])[:, :20]
+    table.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(weights), "table"))
+    del table.graph.output[0].type.tensor_type.shape.dim[:]
+    onnx.save(table, Path(towers).parent / "text_model.onnx")
+    with pytest.raises(EncoderError, match="20 dimensions and its images 48"):
+        search_pool(str(data / "images.tar"), [], towers, texts=["red"])
+    assert not list((data / "cache").rglob("*.npy"))  # nothing was encoded for it
+
+
+def test_words_that_find_nothing_are_an_error(data: Path, towers: str, make_tar: MakeTar, jpeg: Jpeg) -> None:
+    alike = make_tar([(f"{n}.jpg", jpeg((10, 200, 10))) for n in range(30)], "alike.tar")
+    with pytest.raises(GroupError, match="no image stands out by the words 'red'"):
+        search_pool(str(alike), [], towers, texts=["red"])
+
+
+def test_images_that_words_find_and_nobody_can_read_are_an_error(data: Path, towers: str, make_tar: MakeTar) -> None:
+    with tarfile.open(data / "images.tar") as tar:
+        kept = {one.name: tar.extractfile(one).read() for one in tar.getmembers()}  # type: ignore[union-attr]
+    encoder = load_encoder(towers)
+    vectors = np.stack(
+        [np.ones(48) if n == 7 else encoder.encode(encoder.prepare(kept[f"{n}.jpg"])[None])[0] for n in range(240)]
+    )
+    np.save(data / "v.npy", vectors.astype(np.float32))
+    broken = make_tar([(name, b"no image" if int(name[:-4]) % 10 == 0 else kept[name]) for name in kept], "broken.tar")
+    values = {"images": str(broken), "descriptions": {"red": ["red"]}, "embeddings": str(data / "v.npy")}
+    settings = Settings.parse(values | {"embeddings_encoder": towers, "encoders": [towers]})
+    with pytest.raises(HolotypeError, match="none of the 20 images that the words 'red' find can be read"):
+        run(settings, data / "out")
+
+
+def test_the_last_picture_of_a_class_that_words_describe_can_be_withdrawn(told: Settings, tmp_path: Path) -> None:
+    run(told, tmp_path / "out")
+    with Review.open(tmp_path / "out") as opened:
+        opened.record([NewAnswer("0", "red", "exemplar")])
+        opened.refit()
+        opened.record([NewAnswer("0", "red", "withdrawn")])
+        opened.refit()
+        assert opened.exemplars("red") == []
+        assert opened.apply().classifier.exemplar_names_ == ['"red"', '"green"', '"azure"']
+
+
+def test_a_saved_model_with_other_vectors_of_words_is_refused(told: Settings, tmp_path: Path) -> None:
+    run(told, tmp_path / "out")
+    model = Classifier.load(tmp_path / "out")
+    model.description_vectors_ = model.description_vectors_[:1]
+    model.save(tmp_path / "damaged")
+    with pytest.raises(ModelError, match="descriptions of shape"):
+        Classifier.load(tmp_path / "damaged")

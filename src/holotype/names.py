@@ -7,6 +7,7 @@ characters that turn the direction of the text around them, so that a name looks
 import re
 import shlex
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 
 # Control characters, line and paragraph ends, surrogates, and what turns the direction of a text or hides a part of it.
@@ -70,6 +71,13 @@ def command(*words: object) -> str:
 def composed(text: str) -> str:
     """Return `text` in Unicode's form NFC: an accented letter that some systems take apart is one character."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def same_name(name: str, others: Iterable[str]) -> str:
+    """Return the one of `others` that is `name` in another form of Unicode; `name` where none is."""
+    if not isinstance(name, str):
+        return name  # what is wrong with it, is said where names are checked
+    return next((other for other in others if isinstance(other, str) and composed(other) == composed(name)), name)
 
 
 def comparable(part: str) -> str:

@@ -11,6 +11,7 @@ from holotype.errors import HolotypeError
 from holotype.faults import describe
 from holotype.files import reason
 from holotype.filestate import regular
+from holotype.names import same_name
 
 Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 Balance = Literal["weights", "effective", "augment", "none"]
@@ -151,8 +152,8 @@ class Settings(Strict):
     """
 
     images: str
-    exemplars: dict[str, list[str]] = Field(min_length=1)
     descriptions: dict[str, list[str]] = {}
+    exemplars: dict[str, list[str]] = Field(min_length=1)
     embeddings: str | None = None
     embeddings_encoder: str | None = None
     search: SearchIn = "auto"
@@ -171,16 +172,17 @@ class Settings(Strict):
     def _described_classes(cls, values: Any) -> Any:
         """A class that words describe is one of the classes."""
         match values:
-            case {"descriptions": dict(described)} if isinstance(values.get("exemplars", {}), dict):
-                return values | {"exemplars": with_described(values.get("exemplars", {}), described)}
+            case {"descriptions": dict(described)} if isinstance(exemplars := values.get("exemplars", {}), dict):
+                named = {same_name(name, exemplars): texts for name, texts in described.items()}
+                return values | {"exemplars": with_described(exemplars, named), "descriptions": named}
         return values
 
-    @field_validator("exemplars")
+    @field_validator("descriptions", "exemplars")
     @classmethod
-    def _no_reserved_class(cls, exemplars: dict[str, list[str]]) -> dict[str, list[str]]:
-        if "none" in exemplars:
+    def _no_reserved_class(cls, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        if "none" in given:
             raise ValueError('"none" is the name of the rejected class; call the class something else')
-        return exemplars
+        return given
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -75,6 +75,11 @@ class ReviewBaseline:
         """(n,) random numbers that stay with the images: who is audited first."""
         return permanent_random_numbers(len(self.vectors), self.key) if self.images is None else self.images.numbers
 
+    @property
+    def described(self) -> list[str]:
+        """The classes that words describe."""
+        return [name for k, name in enumerate(self.groups.classes) if len(self.exemplars[k]) > len(self.names[k])]
+
     def save(self, folder: Path) -> None:
         """Write it to `folder`. Raises `OutputError` when it cannot be written."""
         groups = self.groups

@@ -116,11 +116,16 @@ def placed(answer: Answer, classes: Sequence[str], pool: Pool, held_out: Collect
 
 
 def current_exemplars(
-    given: Sequence[Exemplar], answers: Iterable[Answer], classes: Sequence[str], pool: Pool
+    given: Sequence[Exemplar],
+    answers: Iterable[Answer],
+    classes: Sequence[str],
+    pool: Pool,
+    described: Collection[str] = (),
 ) -> list[Exemplar]:
     """Return the exemplars `given`, with those that `answers` add, without those that they withdraw.
 
-    The last exemplar of a class stays, and an image stands for one class: the first.
+    The last exemplar of a class stays, unless words describe the class too (`described`). An image stands for one
+    class: the first.
     """
     found, withdrawn = list(given), list[Exemplar]()
     for answer in answers:
@@ -132,7 +137,8 @@ def current_exemplars(
         elif answer.verdict == "withdrawn":
             withdrawn += [one for one in found if (one.name, one.label) == (answer.id, k)]
             found = [one for one in found if one not in withdrawn]
-    last = {one.label: one for one in withdrawn if all(other.label != one.label for other in found)}
+    needed = [one for one in withdrawn if classes[one.label] not in described]
+    last = {one.label: one for one in needed if all(other.label != one.label for other in found)}
     return found + [last[k] for k in sorted(last)]
 
 

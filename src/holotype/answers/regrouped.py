@@ -8,7 +8,7 @@ import numpy as np
 from holotype.answers.baseline import ReviewBaseline, pictures_of
 from holotype.errors import AnswersError, GroupError
 from holotype.grouping.assign import group_pool
-from holotype.grouping.search import Search, cosine, joined
+from holotype.grouping.search import Search, compared, cosine, joined
 from holotype.grouping.space import Matrix, Space
 from holotype.grouping.words import WordScores
 from holotype.pool.exemplars import Exemplar, names_of
@@ -28,7 +28,9 @@ def regroup(baseline: ReviewBaseline, exemplars: Sequence[Exemplar], settings: T
     anchors = joined(queries, said)
     present = np.flatnonzero(~before.missing)
     embeddings = Embeddings([baseline.vectors[present]], present, len(baseline.vectors))
-    search = Search(classes, exemplars, embeddings, cosine(embeddings, anchors), 0.0, queries, said=said)
+    search = Search(
+        classes, exemplars, embeddings, cosine(embeddings, compared(queries, said)), 0.0, queries, said=said
+    )
     first = before.thresholds[0]  # that of the run, which may have compared several
     threshold = "auto" if first.provisional else first.value
     fit = FitSettings.parse(settings.model_dump() | {"threshold": threshold})

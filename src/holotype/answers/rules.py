@@ -23,6 +23,7 @@ class AnswerRules:
     given     the exemplars of the run, before any answer
     missing   (n,) bool: images without a vector, which no exemplar can be
     held_out  rows of a test set and what is nearly the same, which no exemplar can be
+    described classes that words describe: they need no exemplar
     check_run raises where the run is not there any more, or is another
     """
 
@@ -31,6 +32,7 @@ class AnswerRules:
     given: Sequence[Exemplar]
     missing: NDArray[np.bool_] = field(repr=False)
     held_out: Collection[int] = ()
+    described: Collection[str] = ()
     check_run: Callable[[], None] | None = None
 
     def complete(self, answer: NewAnswer) -> NewAnswer:
@@ -74,12 +76,13 @@ class AnswerRules:
     def faults(self, new: Sequence[NewAnswer], prototypes: Sequence[Answer]) -> dict[int, str]:
         """Return the places of those of `new` that contradict the exemplars that hold, those before it included.
 
-        A class keeps an exemplar: the last withdrawal that would leave it none is at fault.
+        A class that no words describe keeps an exemplar: the last withdrawal that would leave it none is at fault.
         """
         before, kept = self._exemplars(prototypes), dict[int, str]()
         while True:
             found, after = self._go_through(new, before, kept)
-            empty = [name for k, name in enumerate(self.classes) if all(one.label != k for one in after)]
+            need = [k for k, name in enumerate(self.classes) if name not in self.described]
+            empty = [self.classes[k] for k in need if all(one.label != k for one in after)]
             last = {
                 one.label: place
                 for place, one in enumerate(new)
@@ -154,7 +157,7 @@ class AnswerRules:
 
     def _exemplars(self, prototypes: Sequence[Answer]) -> list[Exemplar]:
         applying = match_answers(prototypes, self.classes, self.pool, self.held_out).answers
-        return current_exemplars(self.given, applying, self.classes, self.pool)
+        return current_exemplars(self.given, applying, self.classes, self.pool, self.described)
 
     def _place(self, one: NewAnswer) -> tuple[str, int]:
         return one.id, self.classes.index(one.label)

@@ -109,7 +109,11 @@ class TextEncoder:
         units = l2_normalize(self._encode(sentences))
         counts = [len(group) for group in groups]
         starts = np.cumsum([0, *counts[:-1]])
-        return l2_normalize(np.add.reduceat(units, starts, axis=0) / np.array(counts, np.float32)[:, None])
+        found = l2_normalize(np.add.reduceat(units, starts, axis=0) / np.array(counts, np.float32)[:, None])
+        for text, vector in zip(texts, found, strict=True):
+            if not vector.any():
+                raise EncoderError(f"{self.name}: its text tower gives only zeros for {text!r}: say it in other words")
+        return found
 
     def _encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Return (n, dim) features, which are no unit vectors yet."""

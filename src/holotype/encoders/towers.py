@@ -82,7 +82,8 @@ def text_of_hub(repository: str, commit: str) -> Path:
 
     def make(target: Path) -> None:
         try:
-            _export_text(repository, commit, target, [one for one in LAYOUTS if one.swap is None])
+            ways = [one for one in LAYOUTS if one.swap is None]
+            _export_text(repository, commit or _image_commit(repository), target, ways)
         except hub.NotThere:
             apart = [one for one in LAYOUTS if one.swap and one.swap[0] in repository]
             if not apart:
@@ -107,6 +108,16 @@ def text_of_disk(tower: TextTower) -> Path:
 def hub_stem(repository: str, commit: str) -> str:
     """Return what files of a repository are called in the cache."""
     return f"{repository.replace('/', '--')}{f'@{commit}' if commit else ''}"
+
+
+def _image_commit(repository: str) -> str:
+    """The commit that the image tower was made from, where it was made from the newest: both towers are of one."""
+    known = hub.read_snapshot(hub.snapshot_beside(_folder() / f"{hub_stem(repository, '')}-v{_FORMAT}.onnx"))
+    return known.commit if known is not None and known.repository == repository else ""
+
+
+def _folder() -> Path:
+    return cache_folder() / "encoders"
 
 
 def _export_text(repository: str, commit: str, target: Path, ways: Iterable[layouts.TowerLayout]) -> None:
@@ -136,7 +147,7 @@ def _content(path: Path) -> str:
 
 
 def _cached(stem: str, make: Callable[[Path], None]) -> Path:
-    folder = cache_folder() / "encoders"
+    folder = _folder()
     try:
         found = kept(folder / f"{stem}-v{_FORMAT}.onnx", make)
     except ImportError as error:

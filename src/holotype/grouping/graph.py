@@ -162,9 +162,11 @@ def rank(
     """
     space = space or fit_space(embeddings, settings.space, seed, step)
     anchors = [space.transform(vectors) for vectors in exemplars]
-    cosine, sample = cosine_to(embeddings, exemplars, space), _sample(embeddings, space, seed, held_out)
+    spoken = [0] * len(anchors) if said is None else [len(own) for own in said.anchors]
+    cosine, by_words = _cosines(embeddings, exemplars, spoken, space)
+    sample = _sample(embeddings, space, seed, held_out)
     step()
-    candidates = _candidates(cosine, exemplar_rows)
+    candidates = _candidates(cosine, by_words, exemplar_rows)
     vectors = np.concatenate([*anchors, space.transform(embeddings.take(candidates))])
     owners = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
     graph = build_graph(vectors, len(owners))
@@ -257,13 +259,29 @@ def _sample(embeddings: Embeddings, space: Space, seed: int, held_out: Collectio
     return space.transform(embeddings.take(rows[~np.isin(rows, list(held_out))]))
 
 
-def _candidates(cosine: Matrix, exemplar_rows: Collection[int]) -> NDArray[np.int64]:
+def _cosines(
+    embeddings: Embeddings, exemplars: Sequence[Matrix], spoken: Sequence[int], space: Space
+) -> tuple[Matrix, Matrix]:
+    """Return the cosines (n, K) to the nearest picture of each class, or to its words where it has none; and to words.
+
+    The latter are (n, classes with both). `spoken` is how many of the vectors of each class stand for words.
+    """
+    pictures = [
+        own[: len(own) - count] if len(own) > count else own for own, count in zip(exemplars, spoken, strict=True)
+    ]
+    words = [own[-count:] for own, count in zip(exemplars, spoken, strict=True) if 0 < count < len(own)]
+    found = cosine_to(embeddings, [*pictures, *words], space)
+    return found[:, : len(exemplars)], found[:, len(exemplars) :]
+
+
+def _candidates(cosine: Matrix, by_words: Matrix, exemplar_rows: Collection[int]) -> NDArray[np.int64]:
+    """The rows nearest to each class; beside those of its pictures, half as many are nearest to its words."""
     usable = np.setdiff1d(np.flatnonzero(~np.isnan(cosine[:, 0])), list(exemplar_rows))
     count = min(_among(len(usable)), max(_MOST_IN_ALL // cosine.shape[1], 1))
     if not count:
         return usable[:0]
-    columns = (cosine[usable, k] for k in range(cosine.shape[1]))
-    nearest = [np.argpartition(column, len(column) - count)[-count:] for column in columns]
+    columns = [(column, count) for column in cosine.T] + [(column, -(-count // 2)) for column in by_words.T]
+    nearest = [np.argpartition(column[usable], len(usable) - many)[-many:] for column, many in columns]
     return np.unique(usable[np.concatenate(nearest)])
 
 

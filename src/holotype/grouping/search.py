@@ -28,8 +28,8 @@ class Search:
     classes     K names
     exemplars   one or more per class
     embeddings  the search space
-    scores      (n, K) float32 cosine to the nearest exemplar of each class, or picture that stands for its words; nan
-                without a vector
+    scores      (n, K) float32 cosine to the nearest exemplar of each class; of one that words alone describe, to the
+                picture that stands for these; nan without a vector
     seconds     what it took, the embeddings being there
     queries     per class the unit vectors (exemplars of the class, dim); none of a class that words alone describe
     encoder     what made the embeddings, where that is known
@@ -94,7 +94,7 @@ def search(
     labels = np.array([exemplar.label for exemplar in exemplars], np.int64)
     queries = [l2_normalize(vectors[labels == k]) for k in range(len(classes))]
     said = None if words is None else score_words(embeddings, words, queries, held_out)
-    scores = cosine(embeddings, joined(queries, said))
+    scores = cosine(embeddings, compared(queries, said))
     seconds = time.perf_counter() - started
     return Search(classes, exemplars, embeddings, scores, seconds, queries, encoder, words, said)
 
@@ -105,6 +105,16 @@ def exemplar_vectors(
     """Return the vectors (exemplars, dim) of exemplars. Raises `ExemplarError`, as `search` does."""
     found = [_vector(embeddings, exemplar, encoder) for exemplar in exemplars]
     return np.array(found, np.float32).reshape(len(exemplars), embeddings.dim)
+
+
+def compared(pictures: Sequence[NDArray[np.float32]], said: WordScores | None) -> Sequence[NDArray[np.float32]]:
+    """Return per class the vectors that a cosine is taken to: those of its pictures, without any that of its words.
+
+    What stands for words is a mean, to which all cosines are greater: beside a picture it would hide this.
+    """
+    if said is None:
+        return pictures
+    return [own if len(own) else anchors for own, anchors in zip(pictures, said.anchors, strict=True)]
 
 
 def joined(pictures: Sequence[NDArray[np.float32]], said: WordScores | None) -> Sequence[NDArray[np.float32]]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from holotype.errors import GroupError
 from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import Groups
-from holotype.grouping.search import Search, cosine, joined
+from holotype.grouping.search import Search, compared, cosine
 from holotype.settings import FitSettings
 
-DISAGREE = 0.5  # deviations below which words hardly describe the pictures; benchmarks/results/words.md has the shares
+DISAGREE = 0.5  # deviations below which words hardly describe the pictures; docs/results.md#words has the shares
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def compare_ways(
 
 
 def _grouped(search: Search, groups: Groups, settings: FitSettings, held_out: Collection[int]) -> Groups | None:
-    scores = cosine(search.embeddings, joined(search.queries, search.said))
+    scores = cosine(search.embeddings, compared(search.queries, search.said))
     try:
         return group_pool(replace(search, scores=scores), settings, groups.space, held_out, groups.copy_of)
     except GroupError:  # nothing can be compared by this way

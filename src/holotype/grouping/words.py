@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from holotype.encoders.encode import in_order, l2_normalize
 from holotype.encoders.registry import load_text_encoder
 from holotype.encoders.runtimes import Encoder, cores
-from holotype.errors import EncoderError
+from holotype.errors import EncoderError, GroupError
 from holotype.grouping.spread import robust_spread
 from holotype.pool.descriptions import Description
 from holotype.progress import Progress
@@ -27,7 +27,6 @@ Matrix = NDArray[np.float32]
 _FOUND = 20  # images whose mean stands for a text
 _SHARPNESS = 2  # they weigh deviations ** 2
 _SAMPLE = 16_384  # rows of the pool that its centre is taken of
-_FAINT = 1e-3  # what an image weighs at the least that a text finds, even below the median
 _SAME = 1e-6  # images whose scores differ by less are copies
 
 
@@ -62,9 +61,14 @@ def hear(
     if encoder is None:
         raise EncoderError(
             "words are compared with vectors of an encoder that knows words, and what made these vectors is not known: "
-            "name it with --embeddings-encoder, or give no embeddings"
+            "name it (--embeddings-encoder; in Python embeddings_encoder), or give no embeddings"
         )
     tower = load_text_encoder(encoder.name, encoder.runtime, progress)
+    if tower.dim != encoder.dim:
+        raise EncoderError(
+            f"the words of {encoder.name} have {tower.dim} dimensions and its images {encoder.dim}: the two towers do "
+            "not belong together"
+        )
     return Words(descriptions, tower.encode([one.text for one in descriptions]), tower.fingerprint)
 
 
@@ -156,6 +160,9 @@ def score_words(
     labels = np.array([one.label for one in words.descriptions])
     pool = np.full((embeddings.size, len(queries)), np.nan, np.float32)
     found = [_top(column, held_out) for column in scores.T]
+    for one, rows in zip(words.descriptions, found, strict=True):
+        if not len(rows):
+            raise GroupError(f"no image stands out by the words {one.text!r}: describe it in others, or give a picture")
     means = [_mean(embeddings, rows, column[rows]) for rows, column in zip(found, scores.T, strict=True)]
     pictures, anchors = list[Matrix](), list[Matrix]()
     for k, own in enumerate(queries):
@@ -168,8 +175,8 @@ def score_words(
 
 
 def _top(scores: NDArray[np.float32], held_out: Collection[int]) -> NDArray[np.int64]:
-    """The rows of the greatest of `scores`, one of those that are copies of each other."""
-    usable = np.setdiff1d(np.flatnonzero(~np.isnan(scores)), list(held_out))
+    """The rows of the greatest of `scores`, above the pool's median, one of those that are copies of each other."""
+    usable = np.setdiff1d(np.flatnonzero(np.nan_to_num(scores) > 0), list(held_out))
     ordered = usable[np.argsort(-scores[usable], kind="stable")]
     other = np.diff(scores[ordered], prepend=np.inf) < -_SAME
     return np.asarray(ordered[other][:_FOUND])
@@ -177,5 +184,4 @@ def _top(scores: NDArray[np.float32], held_out: Collection[int]) -> NDArray[np.i
 
 def _mean(embeddings: Embeddings, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Matrix:
     """The unit vector (dim,) that stands for a text: the mean of the images that it finds, weighed by its scores."""
-    weights = np.maximum(scores, _FAINT) ** _SHARPNESS
-    return l2_normalize((weights @ embeddings.take(rows))[None]).ravel()
+    return l2_normalize((scores**_SHARPNESS @ embeddings.take(rows))[None]).ravel()

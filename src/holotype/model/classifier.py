@@ -36,7 +36,7 @@ from holotype.model.promises import PROMISES_FILE, Promise, Promises
 from holotype.model.references import refer
 from holotype.model.rows import PoolLabels
 from holotype.model.splits import Split
-from holotype.pool.descriptions import Description, describe
+from holotype.pool.descriptions import Description, check_defined, describe
 from holotype.pool.exemplars import resolve
 from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.progress import Progress, Silent, in_steps
@@ -156,6 +156,8 @@ class Classifier:
         encoder = choose_arithmetic(encoder, pool, settings.precision, progress, made=made, whole=embeddings is None)
         classes, described = describe(exemplars, descriptions)
         found = resolve(pool, exemplars, descriptions or ()) if exemplars or not described else []
+        check_defined(classes, found, described)
+        words = hear(described, encoder if embeddings is None else embeddings_encoder, progress)
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             store = EmbeddingStore(folder / encoder.name_on_disk, encoder, pool)
@@ -164,7 +166,6 @@ class Classifier:
             elif embeddings_encoder is not None:
                 check_identity(embeddings, pool, embeddings_encoder)
             closed = near_rows(embeddings, held_out, settings.near_duplicate)
-            words = hear(described, embeddings_encoder, progress)
             searched = search(embeddings, classes, found, embeddings_encoder, words, closed)
             labels = PoolLabels(group_pool(searched, settings, held_out=closed, progress=progress))
             parts = training_rows.plan(searched, [labels], held_out, settings)

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.encoders.encode import l2_normalize
+from holotype.errors import GroupError
 from holotype.grouping.search import Search
+from holotype.names import counted
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
 from holotype.vectors.store import EmbeddingStore
@@ -34,7 +36,13 @@ def refer(searched: Search, pool: Pool, store: EmbeddingStore, progress: Progres
     for one, rows in zip(words.descriptions if words else (), said.found if said else (), strict=True):
         ids = [pool.ids[row] for row in rows]
         store.ensure(ids, lambda name: pool.read(pool.rows[name]), progress, "encode what words find")
-        vectors.append(l2_normalize(store.take(ids)[0]).mean(axis=0, keepdims=True))
+        found, unreadable = store.take(ids)
+        if not len(found):
+            raise GroupError(
+                f"none of the {counted(len(ids), 'image')} that the words {one.text!r} find can be read "
+                f"({next(iter(unreadable.values()))}): describe it in other words, or give a picture"
+            )
+        vectors.append(l2_normalize(found).mean(axis=0, keepdims=True))
         names.append(f'"{one.text}"')
         labels.append(one.label)
     return References(names, labels, l2_normalize(np.concatenate(vectors)))

@@ -112,9 +112,9 @@ class Manifest(_Part):
         numbers = self.exemplar_classes
         if numbers is not None and (len(numbers) != len(self.exemplars) or max(numbers) >= count):
             raise ValueError(f"expected the class of each of {len(self.exemplars)} exemplars, got {numbers}")
-        said = [one.label for one in self.descriptions]
-        if said and (numbers is None or numbers[-len(said) :] != said):
-            raise ValueError(f"expected the {len(said)} descriptions to be of the classes of the last exemplars")
+        said = [(one.label, f'"{one.text}"') for one in self.descriptions]
+        if said and list(zip(numbers or [], self.exemplars, strict=False))[-len(said) :] != said:
+            raise ValueError(f"expected the {len(said)} descriptions to be the last exemplars, with their classes")
         if abs(sum(self.prior) - 1) > 1e-3:
             raise ValueError(f"expected a prior that adds up to 1, got {sum(self.prior):.3f}")
         if len(set(self.classes)) < count:
@@ -275,6 +275,8 @@ def _fault_of_arrays(arrays: Arrays, about: Manifest) -> str:
     classes, dim = len(about.classes), arrays["exemplars"].shape[1]
     shapes: dict[str, tuple[int, ...]] = {"exemplars": (len(about.exemplars), dim), "slope": (classes,)}
     shapes["shift"] = (classes + 1,) if about.temperature else (classes,)
+    if "descriptions" in arrays:
+        shapes["descriptions"] = (len(about.descriptions), arrays["descriptions"].shape[1])
     width = dim
     if "space_mean" in arrays:
         shapes |= {"space_mean": (dim,), "space_power": (1,)}
@@ -293,8 +295,9 @@ def _fault_of_arrays(arrays: Arrays, about: Manifest) -> str:
 
 def _fault_of_values(arrays: Arrays, layers: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> str:
     """What would overflow on some image: every score of features of unit length must be a number."""
-    if np.abs(np.linalg.norm(arrays["exemplars"].astype(np.float64), axis=1) - 1).max() > 1e-3:
-        return "expected exemplars of unit length"
+    for name in ("exemplars", "descriptions"):
+        if name in arrays and np.abs(np.linalg.norm(arrays[name].astype(np.float64), axis=1) - 1).max() > 1e-3:
+            return f"expected {name} of unit length"
     for name in {"shift", "slope"} & arrays.keys():
         if np.abs(arrays[name]).max() > 1e6:
             return f"a {name} of more than a million"

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from holotype.errors import ExemplarError
-from holotype.names import printable
-from holotype.pool.exemplars import add, check_class_names
+from holotype.names import printable, same_name
+from holotype.pool.exemplars import Exemplar, add, check_class_names
 from holotype.tables import read_table
 
 _COLUMNS = ("class", "text")
@@ -32,10 +33,11 @@ def describe(
             'expected the descriptions of each class, as {"cat": ["a cat"]}, got '
             f"{type(descriptions).__name__}: {descriptions!r:.60}"
         )
-    texts, pictured = descriptions or {}, exemplars if isinstance(exemplars, Mapping) else {}
+    pictured = exemplars if isinstance(exemplars, Mapping) else {}
+    texts = {same_name(name, pictured): own for name, own in (descriptions or {}).items()}
     classes = [*pictured, *(name for name in texts if name not in pictured)]
     check_class_names(classes)
-    given = {name: [own] if isinstance(own, str) else own for name, own in texts.items()}
+    given = {name: _listed(name, own) for name, own in texts.items()}
     found = [Description(_checked(name, text), k) for k, name in enumerate(classes) for text in given.get(name, ())]
     owners: dict[str, int] = {}
     for one in found:
@@ -45,6 +47,22 @@ def describe(
                 "for one class only"
             )
     return classes, list(dict.fromkeys(found))
+
+
+def check_defined(classes: Sequence[str], exemplars: Sequence[Exemplar], descriptions: Sequence[Description]) -> None:
+    """Raise `ExemplarError` for a class that neither a picture nor words define."""
+    defined = {one.label for one in exemplars} | {one.label for one in descriptions}
+    for k, name in enumerate(classes):
+        if k not in defined:
+            raise ExemplarError(f"class {name!r} has no exemplar and no words: give at least one of them")
+
+
+def _listed(name: str, own: Any) -> Sequence[str]:
+    if isinstance(own, str):
+        return [own]
+    if not isinstance(own, Sequence):
+        raise ExemplarError(f"expected words that say what {name!r} looks like, got {own!r}")
+    return own
 
 
 def texts_of(descriptions: Sequence[Description], classes: int) -> list[list[str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holotype.errors import ExemplarError, PoolError, UnreadableImage
-from holotype.names import composed, printable, spelled_out
+from holotype.names import composed, printable, same_name, spelled_out
 from holotype.pool.codes import code_shown
 from holotype.pool.images import SUFFIXES, decode, read_file
 from holotype.pool.members import split_suffix, why_ignored, why_junk
@@ -136,8 +136,7 @@ def read_folder(folder: Path) -> dict[str, list[str]]:
 
 def add(found: dict[str, list[str]], name: str, code: str) -> None:
     """Add an exemplar to a class of `found`, which may be there in another form of Unicode."""
-    known = next((other for other in found if composed(other) == composed(name)), name)
-    found.setdefault(known, []).append(code)
+    found.setdefault(same_name(name, found), []).append(code)
 
 
 def left_out(folder: Path) -> str:

@@ -59,7 +59,7 @@ class ReviewAnswers:
         rules, known = self.rules, self._exemplars
         about = [one for one in (self.current() if current is None else current) if one.prototype]
         if known is None or known[0] is not rules or known[1] != about:
-            found = current_exemplars(rules.given, about, rules.classes, rules.pool)
+            found = current_exemplars(rules.given, about, rules.classes, rules.pool, rules.described)
             self._exemplars = known = rules, about, found
         return known[2]
 

@@ -79,7 +79,8 @@ class Review:
     def _rules(self) -> AnswerRules:
         given = self._baseline.given(self.settings.exemplars, self.pool)
         missing, closed = self._baseline.groups.missing, frozenset(self._baseline.held_out)
-        return AnswerRules(self.pool, self.classes, given, missing, closed, self.generation.check)
+        worded = self._baseline.described
+        return AnswerRules(self.pool, self.classes, given, missing, closed, worded, self.generation.check)
 
     @classmethod
     def open(cls, out: Path | str, strategy: Strategy | None = None, progress: Progress | None = None) -> Self:

@@ -60,12 +60,17 @@ def _learnt(classifier: Classifier, figures: dict[str, Any]) -> Iterator[str]:
     yield ""
     answers = (figures.get("answers") or {}).get("applying", 0)
     told = f", and from what people answered about these ({counted(answers, 'answer')})" if answers else ""
-    yield f"From exemplars of each class and a pool of images without labels{told}."
+    yield f"From what defines each class, and a pool of images without labels{told}."
     yield f"Head: {classifier.head}. Rows that were learnt from:"
     yield ""
     yield from (f"- {_plain(name)}: {count:,}" for name, count in classifier.counts_.items())
     yield ""
-    yield "Exemplars: " + ", ".join(_plain(name) for name in classifier.exemplar_names_)
+    names = classifier.exemplar_names_
+    pictures = names[: len(names) - len(classifier.descriptions_)]
+    if pictures:
+        yield "Exemplars: " + ", ".join(map(_plain, pictures))
+    for one in classifier.descriptions_:
+        yield f"{_plain(classifier.classes_[one.label])} in words: {_plain(one.text)}"
 
 
 def _measured(figures: dict[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from holotype.encoders.views import join_views, split_views
 from holotype.errors import EmbeddingsError, EncoderError
 from holotype.evaluation.test_set import TestSet, read_test_set
 from holotype.grouping.words import Words, hear
-from holotype.pool.descriptions import Description, describe
+from holotype.pool.descriptions import Description, check_defined, describe
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, in_steps
@@ -71,7 +71,8 @@ class RunInputs:
 
     def following(self, answers: Sequence[Answer]) -> "RunInputs":
         """Return these inputs with the exemplars that `answers` make of them."""
-        return replace(self, exemplars=current_exemplars(self.exemplars, answers, self.classes, self.pool))
+        worded = self.settings.descriptions
+        return replace(self, exemplars=current_exemplars(self.exemplars, answers, self.classes, self.pool, worded))
 
     def with_exemplars(self, names: Collection[str]) -> "RunInputs":
         """Return these inputs with those of their exemplars that are in `names`, all of a class of which none is."""
@@ -98,7 +99,10 @@ def open_inputs(
     """
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
     found = known(pool) if known else _resolved(pool, settings)
-    _, described = describe(settings.exemplars, settings.descriptions)
+    classes, described = describe(settings.exemplars, settings.descriptions)
+    check_defined(classes, found, described)
+    if described and settings.search == "both" and progress is not None:
+        progress.say("the two ways to search are not compared, as words may be known to one of them alone")
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     with in_steps(progress, "note how the embeddings are"):
         unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
@@ -109,12 +113,25 @@ def open_inputs(
     if supplied is not None and progress is not None:
         say_missing(supplied, settings.embeddings, settings.images, progress)
     encoders = [load_encoder(name, settings.fit.runtime, progress) for name in settings.encoders]
-    maker = _maker(settings, supplied, pool, progress) if supplied is not None else None
+    named, runtime = settings.embeddings_encoder, settings.fit.runtime
+    maker = None if supplied is None else maker_of(supplied, named, pool, runtime, progress)
     searched = [maker] if supplied is not None and settings.search != "encoder" else encoders
     texts = described if words else []
-    heard = {one.name if one else "": hear(texts, one, progress) for one in searched}
+    heard = _heard(texts, searched, progress)
     settings = _absolute(settings, found)
     return RunInputs(settings, pool, found, described, test_set, encoders, supplied, maker, unchanged, heard)
+
+
+def _heard(
+    texts: Sequence[Description], searched: Sequence[OnnxEncoder | None], progress: Progress | None
+) -> dict[str, Words | None]:
+    """Descriptions as vectors by the name of each encoder; views are of images, so one tower is for all of them."""
+    found: dict[str, Words | None] = {}
+    for one in searched:
+        alone = split_views(one.name)[1] if one else ""
+        if alone not in found:
+            found[alone] = hear(texts, one, progress)
+    return {one.name if one else "": found[split_views(one.name)[1] if one else ""] for one in searched}
 
 
 def searched_encoders(settings: Settings) -> list[str | None]:
@@ -132,15 +149,20 @@ def _resolved(pool: Pool, settings: Settings) -> list[Exemplar]:
     return [_absolute_exemplar(one) for one in resolve(pool, settings.exemplars, settings.descriptions)]
 
 
-def _maker(settings: Settings, supplied: Embeddings, pool: Pool, progress: Progress | None) -> OnnxEncoder | None:
-    """The encoder that made the supplied vectors: as named, or as `holotype embed` noted; checked on a sample."""
-    name = settings.embeddings_encoder or supplied.encoder
+def maker_of(
+    supplied: Embeddings, named: str | None, pool: Pool, runtime: str, progress: Progress | None
+) -> OnnxEncoder | None:
+    """Return the encoder that made `supplied`: as `named`, or as `holotype embed` noted; checked on a sample.
+
+    None where nobody knows it.
+    """
+    name = named or supplied.encoder
     if name is None:
         return None
     try:
-        maker = load_encoder(name, settings.fit.runtime, progress)
+        maker = load_encoder(name, runtime, progress)
     except EncoderError:
-        if settings.embeddings_encoder is not None:
+        if named is not None:
             raise
         return None  # only noted, and not at hand here
     check_identity(supplied, pool, maker, progress)

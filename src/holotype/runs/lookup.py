@@ -15,18 +15,18 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import ExemplarError, OutputError, UnreadableImage
 from holotype.grouping.search import Search, cosine, search, top_k
 from holotype.grouping.spread import robust_spread
-from holotype.grouping.words import hear
+from holotype.grouping.words import Words, hear
 from holotype.pool.descriptions import describe
 from holotype.pool.drawn import PICTURE_MARK, would_join
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.images import contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent, in_steps
+from holotype.runs.inputs import maker_of
 from holotype.runs.remarks import say_left_out, say_missing, say_unreadable
-from holotype.settings import ARITHMETIC
-from holotype.vectors.embeddings import Embeddings
+from holotype.settings import ARITHMETIC, TrainSettings
 from holotype.vectors.folders import cache_of, in_arithmetic, open_shared
-from holotype.vectors.identity import check_identity
+from holotype.vectors.store import EmbeddingStore
 from holotype.vectors.supplied import Unchanged, import_embeddings
 
 _SOUGHT = "exemplar"  # the one class of a search
@@ -99,7 +99,7 @@ def search_pool(
         kept = [vectors] if vectors else cache_of(pool).glob("*")
         network = in_arithmetic(load_encoder(encoder, progress=progress), pool, ARITHMETIC, progress, kept)
         store = open_shared(vectors or cache_of(pool) / network.name_on_disk, network, pool)
-        searched = sought.search(store.embed(progress), network)
+        searched = sought.in_encoded(store)
     say_unreadable(pool, searched.embeddings.unreadable, progress)
     column = _scores(searched)
     column[list(searched.exemplar_rows)] = np.nan
@@ -115,9 +115,9 @@ class _Sought:
     texts: Sequence[str]
     progress: Progress
 
-    def search(self, embeddings: Embeddings, encoder: Encoder | None) -> Search:
-        words = hear(describe(None, {_SOUGHT: self.texts})[1], encoder, self.progress)
-        return search(embeddings, [_SOUGHT], self.exemplars, encoder, words)
+    def in_encoded(self, store: EmbeddingStore) -> Search:
+        words = self._heard(store.encoder)  # before the pool is encoded: what cannot be searched is said at once
+        return search(store.embed(self.progress), [_SOUGHT], self.exemplars, store.encoder, words)
 
     def in_supplied(self, path: Path, encoder: str | None, source: str) -> Search:
         with in_steps(self.progress, "note how the embeddings are"):
@@ -125,12 +125,14 @@ class _Sought:
         with in_steps(self.progress, "check embeddings"):
             supplied = import_embeddings(path, self.pool)
         say_missing(supplied, path, source, self.progress)
-        maker = None if encoder is None else load_encoder(encoder, progress=self.progress)
-        if maker is not None:
-            check_identity(supplied, self.pool, maker, self.progress)
-        searched = self.search(supplied, maker)
+        asked, runtime = bool(encoder or self.texts), TrainSettings().runtime
+        maker = maker_of(supplied, encoder, self.pool, runtime, self.progress) if asked else None
+        searched = search(supplied, [_SOUGHT], self.exemplars, maker, self._heard(maker))
         unchanged.check()
         return searched
+
+    def _heard(self, encoder: Encoder | None) -> Words | None:
+        return hear(describe(None, {_SOUGHT: self.texts})[1], encoder, self.progress)
 
 
 def _scores(searched: Search) -> NDArray[np.float32]:

@@ -11,16 +11,20 @@ export class Exemplars {
     this.session = session;
     this.viewer = viewer;
     this.list = [];
+    this.worded = false;
     this.chosen = null; // the name of the one that is large
     session.hear("opened", () => this.fill([]));
-    for (const name of ["earlier", "state"]) session.hear(name, (state) => this.fill(state.exemplars));
+    for (const name of ["earlier", "state"]) session.hear(name, (state) => {
+      this.worded = (state.descriptions ?? []).some((one) => one.state !== "added"); // words define it too
+      this.fill(state.exemplars);
+    });
     element("withdraw").addEventListener("click", () => this.withdraw());
     element("exemplar").addEventListener("click", () => this.zoom());
   }
 
   /** Whether the one there is stays: a class has one at the least. */
   get only() {
-    return this.list.length === 1;
+    return this.list.length === 1 && !this.worded;
   }
 
   get main() {
