@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.grouping.departure import Departure, Mass, even, hearing
 from holotype.grouping.search import cosine as cosine_to
 from holotype.grouping.space import Matrix, Space, fit_space, mutual_neighbours
 from holotype.grouping.words import WordScores
@@ -21,8 +22,6 @@ from holotype.vectors.embeddings import Embeddings
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-Mass = NDArray[np.float64]
 
 # Where the comment does not say otherwise, `python -m benchmarks.constants` varies a constant on development classes.
 _FEWEST, _MOST = 1000, 5000  # candidates of a class: a twentieth of the pool, within these; the most is a limit of time
@@ -45,13 +44,6 @@ _RIDGE = 0.003
 _MARGIN = 0.2  # decades of density that a deviation of the ridge's score is worth
 _ESTIMATE = (0.0, 2.27, -3.64)  # base, per decade of density, per unit of conductance: fitted by that script
 _FAITH = 0.4  # of the mass of the second round stays with the exemplars
-# Words beside pictures: docs/tried.md#words has the figures.
-_NEAR = 20  # images most like the exemplars, by which it is seen whether words mean the same
-_WEIGHT = 5  # of an exemplar beside one of these
-_VOICE = 0.6  # of the mass may start from words, where they agree with the pictures entirely
-_HALF = 4.0  # deviations at which they have half of that
-_EVIDENCE = 0.03  # decades of density for each deviation that an image lacks, times those of the agreement
-_MOST_EVIDENCE = 6.0  # decades, so that nothing that walks reach is out of reach
 
 
 @dataclass(frozen=True)
@@ -174,7 +166,12 @@ def rank(
     step()
     first, departures = [], []
     for k in range(len(anchors)):
-        departures.append(_departure(graph, np.flatnonzero(owners == k), len(owners), said, k, candidates, largest))
+        own = np.flatnonzero(owners == k)
+        plain = Departure(even(own[: len(own) - spoken[k]] if len(own) > spoken[k] else own, len(vectors)))
+        if said is not None and 0 < spoken[k] < len(own):
+            density, _ = _walk(graph, plain, len(owners), largest)
+            plain = hearing(plain, density, said.pool[candidates, k], said.pictures[k], own[-spoken[k] :])
+        departures.append(plain)
         first.append(_walk(graph, departures[k], len(owners), largest))
         step()
     found, rounds = list(first), [1] * len(anchors)
@@ -190,57 +187,6 @@ def rank(
     density = np.stack([density for density, _ in found], axis=1)
     agreement = np.array([one.agreement for one in departures])
     return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, before, agreement)
-
-
-@dataclass(frozen=True)
-class _Departure:
-    """What the walks of a class start from.
-
-    seeds      (m,) share of the mass of each node
-    evidence   (m,) what the density of each node is multiplied with, by what words say of it
-    agreement  see `Ranking`
-    """
-
-    seeds: Mass
-    evidence: Mass | float = 1.0
-    agreement: float = float("nan")
-
-
-def _departure(
-    graph: Graph,
-    own: NDArray[np.int64],
-    count: int,
-    said: WordScores | None,
-    k: int,
-    candidates: NDArray[np.int64],
-    largest: int,
-) -> _Departure:
-    """Return what class `k` starts from: its nodes `own`, pictures before words; the first `count` nodes are such.
-
-    Words beside pictures are heard as far as they describe these, and what is most like them.
-    """
-    spoken = 0 if said is None else len(said.anchors[k])
-    seen = len(own) - spoken
-    if said is None or not spoken or not seen:
-        return _Departure(_even(own, len(graph.degree)))
-    plain = _Departure(_even(own[:seen], len(graph.degree)))
-    scores = np.nan_to_num(said.pool[candidates, k]).astype(np.float64)
-    density, _ = _walk(graph, plain, count, largest)
-    near = scores[np.argsort(-density, kind="stable")[:_NEAR]]
-    agreement = (_WEIGHT * said.pictures[k].mean() + near.sum()) / (_WEIGHT + len(near))
-    heard = max(float(agreement), 0.0)
-    voice = _VOICE * heard / (heard + _HALF)
-    lacking = np.maximum(heard - scores, 0)  # what is described as well as the pictures is as good as these
-    decades = -np.minimum(_EVIDENCE * heard * lacking, _MOST_EVIDENCE)
-    seeds = (1 - voice) * plain.seeds + voice * _even(own[seen:], len(graph.degree))
-    return _Departure(seeds, np.concatenate([np.ones(count), 10**decades]), float(agreement))
-
-
-def _even(nodes: NDArray[np.int64], count: int) -> Mass:
-    """(count,) the mass of 1 spread over `nodes`."""
-    seeds = np.zeros(count)
-    seeds[nodes] = 1 / len(nodes)
-    return seeds
 
 
 def _inside(cuts: Sequence[Cut], count: int) -> NDArray[np.bool_]:
@@ -327,7 +273,7 @@ def diffuse(graph: Graph, seeds: Mass) -> Mass:
     return found
 
 
-def _walk(graph: Graph, departure: _Departure, count: int, largest: int) -> tuple[Mass, Cut]:
+def _walk(graph: Graph, departure: Departure, count: int, largest: int) -> tuple[Mass, Cut]:
     """Diffuse, and cut; the first `count` nodes are exemplars, which are left out of what is returned."""
     density = diffuse(graph, departure.seeds) / np.sqrt(graph.degree) * departure.evidence
     third = np.sort(density[count:])[-_THIRD - 1 :].min(initial=np.inf)
