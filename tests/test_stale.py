@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import MakeTar
 
-from holotype.encoders import registry
+from holotype.encoders import towers
 from holotype.encoders.registry import load_encoder
 from holotype.pool import tars
 from holotype.pool.pool import open_pool
@@ -117,14 +117,14 @@ def test_encoders_of_older_formats_go_and_what_the_hub_gave_stays_known(
     encoders = cache / "encoders"
     load_encoder(network)
     now = {unused(path, 400).name for path in encoders.iterdir()}
-    monkeypatch.setattr(registry, "_FORMAT", 3)
+    monkeypatch.setattr(towers, "_FORMAT", 3)
     source = unused(encoders / "owner--net-v1.onnx.source.json", 400)
     used = unused(encoders / "other-v1.onnx", 10)
     load_encoder(network)
     there = {path.name for path in encoders.iterdir()}
     assert not now & there
     assert {source.name, used.name} < there
-    monkeypatch.setattr(registry, "_FORMAT", 2)
+    monkeypatch.setattr(towers, "_FORMAT", 2)
     load_encoder(network)
     assert {path.name for path in encoders.iterdir()} == there | now  # those of a later version are not ours to remove
 
