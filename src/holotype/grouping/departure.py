@@ -11,7 +11,7 @@ Mass = NDArray[np.float64]
 _NEAR = 20  # images most like the exemplars, by which it is seen whether words mean the same
 _WEIGHT = 5  # of an exemplar beside one of these
 _VOICE = 0.6  # of the mass may start from words, where they agree with the pictures entirely
-_HEARD = 1.5  # deviations from which they are heard: what all images of a kind have in common says less
+HEARD = 1.5  # deviations from which they are heard: what all images of a kind have in common says less
 _HALF = 2.0  # deviations above these at which they have half of that
 _EVIDENCE = 0.03  # decades of density for each deviation that an image lacks, times those by which words are heard
 _MOST_EVIDENCE = 6.0  # decades, so that nothing that walks reach is out of reach
@@ -56,7 +56,7 @@ def hearing(
     known = np.nan_to_num(scores).astype(np.float64)
     near = known[np.argsort(-density, kind="stable")[:_NEAR]]
     agreement = float((_WEIGHT * pictures.mean() + near.sum()) / (_WEIGHT + len(near)))
-    heard = max(agreement - _HEARD, 0.0)
+    heard = max(agreement - HEARD, 0.0)
     voice = _VOICE * heard / (heard + _HALF)
     seeds = (1 - voice) * plain.seeds + voice * even(words, len(plain.seeds))
     lacking = np.maximum(agreement - known, 0)  # what is described as well as the pictures is as good as these

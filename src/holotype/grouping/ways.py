@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from holotype.errors import GroupError
 from holotype.grouping.assign import group_pool
+from holotype.grouping.departure import HEARD
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, compared, cosine
 from holotype.settings import FitSettings
@@ -34,6 +35,11 @@ class ClassWays:
     def disagree(self) -> bool:
         """Whether the words seem to mean something else than the pictures show."""
         return bool(self.agreement < DISAGREE)
+
+    @property
+    def heard(self) -> bool:
+        """Whether the words describe the pictures well enough to count beside them."""
+        return bool(self.agreement > HEARD)
 
     @property
     def common(self) -> int:

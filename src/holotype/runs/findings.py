@@ -83,8 +83,8 @@ class ClassFinding:
         alone = f"pictures alone find {counted(len(ways.picture), 'image')}, words alone {len(ways.words):,}"
         heard = ""
         if ways.agreement == ways.agreement:
-            how = "hardly describe" if ways.disagree else "describe"
-            heard = f" The words {how} the pictures (agreement {ways.agreement:.1f})."
+            how = "describe the pictures" if ways.heard else "hardly describe the pictures, and do not count"
+            heard = f" The words {how} (agreement {ways.agreement:.1f})."
         return f"By the exemplars, {alone}, {ways.common:,} of them in common; together {len(ways.both):,}.{heard}"
 
     def measured(self) -> str:

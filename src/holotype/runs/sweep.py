@@ -174,7 +174,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     weak = grouping.lonely if grouping.refined else [*grouping.lonely, *loose_classes(grouping.groups)]
     warnings = [*poor_vectors(chosen.search, grouping.groups), *weak, *chosen.classifier.training_.warnings]
     warnings += [
-        f"the words for {name!r} hardly describe its exemplars, so they count for little: use others, or look "
+        f"the words for {name!r} hardly describe its exemplars, so they do not count: use others, or look "
         "at the exemplars"
         for name, way in zip(inputs.classes, ways, strict=True)
         if way is not None and way.disagree
