@@ -14,7 +14,7 @@ from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, compared, cosine
 from holotype.settings import FitSettings
 
-DISAGREE = 0.5  # deviations below which words hardly describe the pictures; docs/tried.md#words has what it is of right words and of others
+DISAGREE = 0.5  # deviations below which words hardly describe the pictures: docs/tried.md#words has those of both kinds
 
 
 @dataclass(frozen=True)
