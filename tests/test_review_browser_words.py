@@ -7,7 +7,7 @@ import pytest
 from browser import CELL, PHONE, RED, SEEN, SHOWN, TAG, Open, answered, look, served, verdict
 from conftest import Picture
 from playwright.sync_api import Browser, Page, expect
-from worded import make_worded_run
+from worded import worded_run
 
 from holotype import Settings
 from holotype.encoders.text import TextEncoder
@@ -23,9 +23,7 @@ WORDS = "a red cat"
 
 @pytest.fixture(scope="module")
 def reviewed_run(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield make_worded_run(tmp_path_factory.mktemp("run"), picture)
+    yield from worded_run(tmp_path_factory, picture)
 
 
 def search(page: Page, text: str = WORDS) -> None:

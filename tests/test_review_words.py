@@ -14,7 +14,7 @@ import pytest
 from browser import QUOTE, RED, TAG, served
 from client import Client
 from conftest import Picture
-from worded import make_worded_run
+from worded import worded_run
 
 from holotype import Settings
 from holotype.answers.records import NewAnswer
@@ -36,9 +36,7 @@ NAMES = "clip-vit-b32, siglip-b16, siglip2-b16"
 
 @pytest.fixture(scope="module")
 def reviewed_run(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield make_worded_run(tmp_path_factory.mktemp("run"), picture)
+    yield from worded_run(tmp_path_factory, picture)
 
 
 def find(client: Client, text: str, n: int = 24, start: int = 0, label: str = RED) -> SimpleNamespace:

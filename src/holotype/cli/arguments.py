@@ -174,10 +174,7 @@ def read_exemplars(given: list[str], folder: Path | None, say: Callable[[str], N
     found = read_folder(folder) if folder else {}
     if folder and (left := left_out(folder)):
         say(f"left out of {folder}, as no exemplars: {left}")
-    for one in given:
-        name, equals, code = one.partition("=")
-        if not (name and equals and code.strip()):
-            raise typer.BadParameter(f"expected NAME=ID or NAME=path/to.jpg, got {one!r}")
+    for name, code in _named(given, "NAME=ID or NAME=path/to.jpg"):
         add(found, name, code)
     return found
 
@@ -188,12 +185,18 @@ def read_described(given: list[str], table: Path | None) -> dict[str, list[str]]
     from holotype.pool.exemplars import add
 
     found = read_descriptions(table) if table else {}
-    for one in given:
-        name, equals, text = one.partition("=")
-        if not (name and equals and text.strip()):
-            raise typer.BadParameter(f"expected NAME=TEXT, as in 'cat=a cat that sleeps', got {one!r}")
+    for name, text in _named(given, "NAME=TEXT, as in 'cat=a cat that sleeps'"):
         add(found, name, text)
     return found
+
+
+def _named(given: list[str], expected: str) -> Iterator[tuple[str, str]]:
+    """Yield the class and what defines it, of each `NAME=VALUE`."""
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (name and equals and value.strip()):
+            raise typer.BadParameter(f"expected {expected}, got {one!r}")
+        yield name, value
 
 
 def read_who(given: str | None) -> str:

@@ -15,6 +15,7 @@ from fastapi.responses import Response
 
 from holotype.pool.limits import limits
 from holotype.review.access import Access
+from holotype.review.background import Background
 from holotype.review.connections import CONNECTIONS
 from holotype.review.guard import SEARCH, Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
@@ -248,14 +249,7 @@ def _add_results(app: FastAPI, session: Session) -> None:
         items, total = review.gallery(label, part, sort=sort, text=text, answered=answered, start=start, count=count)
         return Json({"items": [asdict(item) for item in items], "total": total})
 
-    @app.post("/api/apply")
-    def apply(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
-        session.applying.start()
-        return Json(session.applying.to_json(), 202)
-
-    @app.get("/api/apply")
-    def applied() -> Response:
-        return Json(session.applying.to_json())
+    _add_work(app, "/api/apply", session.applying)
 
     @app.post("/api/certify")
     def certify(body: CertifyBody) -> Response:
@@ -287,6 +281,19 @@ def _add_results(app: FastAPI, session: Session) -> None:
         return _download("label-studio.json", "application/json", review.answers_as("tasks"))
 
 
+def _add_work(app: FastAPI, path: str, work: Background) -> None:
+    """Let a request start what goes on in the background, and another ask how far it is."""
+
+    @app.post(path)
+    def start(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
+        work.start()
+        return Json(work.to_json(), 202)
+
+    @app.get(path)
+    def progress() -> Response:
+        return Json(work.to_json())
+
+
 def _add_neighbours(app: FastAPI, session: Session) -> None:
     @app.get("/api/around")
     def around(label: Label, row: Row, n: PageSize, start: Row = 0) -> Response:
@@ -299,17 +306,9 @@ def _add_neighbours(app: FastAPI, session: Session) -> None:
 
 
 def _add_words(app: FastAPI, session: Session) -> None:
-    words = session.words
     few = CapacityLimiter(2)  # a search may wait for a text tower to be loaded, and no other request for that
 
-    @app.post("/api/words")
-    def start(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
-        words.start()
-        return Json(words.to_json(), 202)
-
-    @app.get("/api/words")
-    def progress() -> Response:
-        return Json(words.to_json())
+    _add_work(app, "/api/words", session.words)
 
     @app.get("/api/words/images")
     async def images(label: Label, text: Phrase, n: PageSize, start: Row = 0) -> Response:
@@ -334,14 +333,7 @@ def _add_words(app: FastAPI, session: Session) -> None:
 def _add_map(app: FastAPI, session: Session) -> None:
     atlas = session.atlas
 
-    @app.post("/api/map")
-    def start(body: EmptyBody) -> Response:  # noqa: ARG001 - checked to be empty
-        atlas.start()
-        return Json(atlas.to_json(), 202)
-
-    @app.get("/api/map")
-    def progress() -> Response:
-        return Json(atlas.to_json())
+    _add_work(app, "/api/map", atlas)
 
     @app.get("/api/map/points")
     def points(start: Row = 0) -> Response:

@@ -9,6 +9,7 @@ from holotype import files
 from holotype.encoders.registry import load_encoder
 from holotype.errors import HolotypeError, ModelError, UnreadableImage
 from holotype.evaluation.metrics import Evaluation
+from holotype.grouping.search import exemplar_vectors
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.duplicates import near_rows
 from holotype.names import command, counted, printable
@@ -93,7 +94,8 @@ def _not_counted(inputs: RunInputs, folder: RunFolder, progress: Progress) -> di
     near = set(near_rows(searched.embeddings, learnt, inputs.settings.fit.near_duplicate, among=rows))
     found = {pool.ids[row]: _LEARNT for row in rows if row in set(learnt)}
     found |= {pool.ids[row]: f"nearly the same as what was {_LEARNT}" for row in rows if row in near - set(learnt)}
-    return found | uncounted_rows(inputs, searched.embeddings, searched.encoder, rows)
+    exemplars = exemplar_vectors(searched.embeddings, inputs.exemplars, searched.encoder)
+    return found | uncounted_rows(inputs, searched.embeddings, exemplars, rows)
 
 
 def _why_none(out: Path, test_set: Path, not_counted: Mapping[str, str]) -> str:

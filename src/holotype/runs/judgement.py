@@ -1,14 +1,14 @@
 """What a classifier is worth: on a test set, and beside what the groups took rows for that it had not learnt from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from holotype.encoders.runtimes import Encoder
 from holotype.evaluation.metrics import Evaluation, evaluate
 from holotype.evaluation.test_set import TestSet
-from holotype.grouping.search import cosine, exemplar_vectors
+from holotype.grouping.search import cosine
 from holotype.model.classifier import Classifier
 from holotype.model.predictions import Predictions, classified
 from holotype.pool.pool import Pool
@@ -19,18 +19,17 @@ from holotype.vectors.store import EmbeddingStore
 
 
 def uncounted_rows(
-    inputs: RunInputs, embeddings: Embeddings, encoder: Encoder | None, rows: Iterable[int]
+    inputs: RunInputs, embeddings: Embeddings, exemplars: NDArray[np.float32], rows: Sequence[int]
 ) -> dict[str, str]:
     """Return those of `rows` that prove nothing: id -> why. They are exemplars, or nearly the same as one.
 
-    encoder   what made the `embeddings`, where that is known
+    exemplars   (e, dim) vectors of the exemplars of `inputs`, by what made the `embeddings`
     """
     found: dict[str, str] = {}
-    exemplars = inputs.exemplars
-    if not exemplars:
+    if not len(exemplars) or not rows:
         return found
-    likenesses = cosine(embeddings, [exemplar_vectors(embeddings, exemplars, encoder)])[:, 0]
-    own = {one.row for one in exemplars}
+    likenesses = cosine(embeddings, [exemplars])[:, 0]
+    own = {one.row for one in inputs.exemplars}
     for row in rows:
         if row in own:
             found[inputs.pool.ids[row]] = "an exemplar"

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from holotype.answers.baseline import ReviewBaseline, make_baseline
 from holotype.answers.index import MatchedAnswers, match_answers
 from holotype.answers.records import Answer
@@ -156,7 +158,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     with in_steps(progress, "choose rows to learn from"):
         parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
     judged = {inputs.pool.ids[row] for row in agreed(labellings, parts.rows[parts.fold != ALWAYS])}
-    not_counted = uncounted_rows(inputs, first.embeddings, first.encoder, inputs.test_rows)
+    not_counted = uncounted_rows(inputs, first.embeddings, np.concatenate(first.queries), inputs.test_rows)
     trainer = _Trainer(inputs, searches, stores, parts, judged, not_counted, progress)
     candidates = [trainer.train(key, one, head) for key, one in groupings.items() for head in inputs.settings.heads]
     chosen = max(candidates, key=lambda one: one.agreement)
