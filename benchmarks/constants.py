@@ -32,7 +32,7 @@ from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.feedback import sigmoid
 from holotype.answers.refine import Refined, exemplar_logits
 from holotype.grouping import graph, space
-from holotype.grouping.graph import Ranking
+from holotype.grouping.ranking import Ranking
 from holotype.review import queries
 from holotype.settings import RankSettings
 

@@ -11,8 +11,8 @@ from holotype import Classifier
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import GroupError
 from holotype.grouping.assign import group_pool
-from holotype.grouping.graph import Ranking
 from holotype.grouping.groups import Groups, thresholds_for
+from holotype.grouping.ranking import Ranking
 from holotype.grouping.search import Search
 from holotype.grouping.space import Space, fit_space, fit_wide_space
 from holotype.pool.exemplars import Exemplar

@@ -28,7 +28,7 @@ from holotype.encoders.encode import l2_normalize
 from holotype.encoders.registry import load_encoder, load_text_encoder
 from holotype.grouping.assign import group_pool
 from holotype.grouping.groups import Groups
-from holotype.grouping.search import Search, joined
+from holotype.grouping.search import Search
 from holotype.grouping.space import Space, fit_space, fit_wide_space
 from holotype.grouping.ways import DISAGREE
 from holotype.grouping.words import Words, score_words
@@ -41,7 +41,9 @@ ENCODER = "efficientnet_lite0"
 VAGUE = ("a thing", "a picture", "something", "a symbol", "an image")
 WRONG = 0.1  # of the classes have wrong or vague words, where a tenth has
 PICTURE, WORDS, BOTH = "picture", "words", "both"
+HEARD = "heard", "told"
 BUDGETS = (0, 10, 30)
+REPORT, DEVELOPMENT, KNOWN = "report", "development", "known"
 _UNTAUGHT = FitSettings()
 
 Texts = Sequence[str]
@@ -87,10 +89,13 @@ class Stage:
     def begin(self, exemplars: Exemplars, texts: Texts, key: str) -> ReviewBaseline:
         """Return what `holotype run` leaves for a review."""
         searched, groups = self.group(exemplars, texts)
-        anchors = [self.space.transform(vectors) for vectors in joined(searched.queries, searched.said)]
+        anchors = [self.space.transform(vectors) for vectors in groups.anchors]
+        said = searched.said
+        if said is not None:
+            said = replace(said, anchors=[self.space.transform(vectors) for vectors in said.anchors])
         names = [[f"class {k}"] * len(rows) for k, rows in enumerate(exemplars)]
         own = searched.exemplar_rows
-        return ReviewBaseline(self.moved, anchors, names, groups, own, key, wide=self.wide, said=searched.said)
+        return ReviewBaseline(self.moved, anchors, names, groups, own, key, wide=self.wide, said=said)
 
 
 def prepare(pool: str, fold: int | None = None) -> Stage:
@@ -147,7 +152,7 @@ def _one(number: int) -> dict[str, Any]:
         for name, (exemplars, texts) in ways(stage, episode, number).items():
             groups = stage.group(exemplars, texts)[1]
             figures = judge(truth, episode, out, _without(answered(groups), np.concatenate(out)))
-            found[name] = figures | {"told": _told(groups)}
+            found[name] = figures | _heard(groups)
         if number % draws == 0 and episode.triple < _SHARED["taught"]:
             for name, (exemplars, texts) in list(ways(stage, episode, number).items())[:3]:
                 start = stage.begin(exemplars, texts, str(number))
@@ -156,10 +161,12 @@ def _one(number: int) -> dict[str, Any]:
     return found
 
 
-def _told(groups: Groups) -> float:
-    """The share of classes whose words are said to mean something else than the pictures; nan without both."""
-    agreement = groups.ranking.agreement if groups.ranking is not None else np.full(CLASSES, np.nan)
-    return float(np.mean(agreement < DISAGREE)) if np.isfinite(agreement).all() else float("nan")
+def _heard(groups: Groups) -> dict[str, float]:
+    """The shares of classes whose words count beside pictures, and are said to mean something else; nan without both."""
+    ranking = groups.ranking
+    if ranking is None or not np.isfinite(ranking.agreement).all():
+        return dict.fromkeys(HEARD, float("nan"))
+    return dict(zip(HEARD, (float(ranking.heard.mean()), float(np.mean(ranking.agreement < DISAGREE))), strict=True))
 
 
 def _without(answer: MethodAnswer, rows: NDArray[np.int64]) -> MethodAnswer:
@@ -168,15 +175,16 @@ def _without(answer: MethodAnswer, rows: NDArray[np.int64]) -> MethodAnswer:
     return MethodAnswer([np.setdiff1d(chosen, rows) for chosen in answer.chosen], scores)
 
 
-def measure(pool: str, triples: int, draws: int, taught: int, *, development: bool) -> dict[str, Any]:
+def measure(pool: str, triples: int, draws: int, taught: int, classes: str = REPORT) -> dict[str, Any]:
     """Return the figures of one pool; in the first draw of `taught` triples answers are given too.
 
-    development   on three folds of development classes, each by towers that have not seen it; without closer looks
+    classes   those of the report; those of development, in three folds, each by towers that have not seen it and without
+              closer looks; or those that are known, because the towers were built with them
     """
     found, numbers = list[Any](), list[int]()
-    for fold in range(towers.FOLDS) if development else [None]:
+    for fold in range(towers.FOLDS) if classes == DEVELOPMENT else [None]:
         stage = prepare(pool, fold)
-        names = stage.truth.development if development else stage.truth.report
+        names = stage.truth.report if classes == REPORT else stage.truth.development
         done = list(episodes(stage.truth, names, triples, draws))
         if stage.views:
             stage.truth.views(np.unique(np.concatenate([rows for episode in done for rows in episode.first(1)])))
@@ -184,7 +192,7 @@ def measure(pool: str, triples: int, draws: int, taught: int, *, development: bo
         found += on_every_core(_one, len(done), pool)
         numbers += [episode.triple + triples * (fold or 0) for episode in done]
     return {
-        "pool": f"{pool}, towers on {ENCODER}",
+        "pool": f"{pool}, towers on {ENCODER}, {classes} classes",
         "images": len(stage.truth.vectors),
         "episodes": len(found),
         "ways": _summary(found, np.array(numbers)),
@@ -200,8 +208,8 @@ def _summary(found: Sequence[Mapping[str, Any]], triples: NDArray[np.int64]) -> 
         column = partial(_column, found, here)
         apart = column(name, "f1") - column(rival, "f1")
         rows[name] = {key: float(column(name, key).mean()) for key in ("f1", "f1 other artists", "precision")}
-        told = column(name, "told").mean() if "told" in found[here[0]][name] else np.nan
-        rows[name] |= {"told": None if np.isnan(told) else float(told)}
+        shares = {key: column(name, key).mean() if key in found[here[0]][name] else np.nan for key in HEARD}
+        rows[name] |= {key: None if np.isnan(share) else float(share) for key, share in shares.items()}
         rows[name] |= {"episodes": len(here), "minus the picture": float(apart.mean())}
         rows[name]["interval"] = interval(apart, triples[here], np.mean)
         rows[name]["f1 interval"] = interval(column(name, "f1"), triples[here], np.mean)
@@ -218,6 +226,7 @@ _COLUMNS = (
     "F1 other artists",
     "precision",
     "minus the picture alone",
+    "words that count",
     "words said to be others",
     "episodes",
 )
@@ -233,8 +242,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             rival = name == PICTURE or name.startswith(f"{PICTURE}, ")
             apart = "" if rival else f"{row['minus the picture']:+.3f} ({less:+.3f} to {more:+.3f})"
             figures = [f"{row['f1']:.3f} ({low:.3f} to {high:.3f})", f"{row['f1 other artists']:.3f}"]
-            told = "" if row["told"] is None else f"{row['told']:.2f}"
-            cells = [name, *figures, f"{row['precision']:.2f}", apart, told, str(row["episodes"])]
+            shares = ["" if row[key] is None else f"{row[key]:.2f}" for key in HEARD]
+            cells = [name, *figures, f"{row['precision']:.2f}", apart, *shares, str(row["episodes"])]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
@@ -243,7 +252,12 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; print the table, and write it beside the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.words", description=__doc__)
-    parser.add_argument("--development", action="store_true", help="on the classes that the method may be built with")
+    which = parser.add_mutually_exclusive_group()
+    for classes, told in (
+        (DEVELOPMENT, "that the method may be built with, by towers that have not seen them"),
+        (KNOWN, "that the towers were built with, so that words say more than a picture does"),
+    ):
+        which.add_argument(f"--{classes}", dest="classes", action="store_const", const=classes, help=f"classes {told}")
     parser.add_argument("--pool", choices=BUILT_ON, action="append", help="only this pool (may be repeated)")
     parser.add_argument("--triples", type=int, default=30)
     parser.add_argument("--draws", type=int, default=3, help="of each triple (default 3)")
@@ -252,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     results = []
     for pool in given.pool or BUILT_ON:
-        results.append(measure(pool, given.triples, given.draws, given.taught, development=given.development))
+        results.append(measure(pool, given.triples, given.draws, given.taught, given.classes or REPORT))
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
         given.out.with_suffix(".md").write_text(table(results) + "\n", encoding="utf-8")

@@ -8,8 +8,9 @@ from scipy.sparse import csr_array
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import GroupError
 from holotype.grouping.assign import refuse_no_vectors
-from holotype.grouping.graph import Graph, Ranking, build_graph, diffuse, rank, sweep_cut
+from holotype.grouping.graph import Graph, build_graph, diffuse, rank, sweep_cut
 from holotype.grouping.groups import estimates, group_ranked
+from holotype.grouping.ranking import Ranking
 from holotype.settings import RankSettings
 from holotype.vectors.embeddings import Embeddings
 

@@ -174,12 +174,12 @@ def test_the_middle_of_an_exemplar_is_looked_at_where_an_encoder_is_at_hand(pict
     given = [exemplar(None, label, data) for label, data in zip((0, 0, 1), found, strict=True)]
     searched = search(pool, ["a", "b"], given, encoder)
     closer = l2_normalize(encoder.encode(np.stack([encoder.prepare(middle(decode(data))) for data in found])))
-    anchors = searched.anchors(True)
+    anchors = searched.pictures(True)
     assert [len(vectors) for vectors in anchors] == [2, 1]
     assert np.allclose(np.concatenate(anchors), l2_normalize(np.concatenate(searched.queries) + closer), atol=1e-5)
-    assert searched.anchors(False) is searched.queries
+    assert searched.pictures(False) is searched.queries
     without = search(pool, ["a"], [exemplar(3)], None)
-    assert without.anchors(True) is without.queries
+    assert without.pictures(True) is without.queries
 
 
 def test_the_middle_of_a_huge_jpeg_is_looked_at_scaled_like_the_whole(network: str) -> None:
@@ -187,7 +187,7 @@ def test_the_middle_of_a_huge_jpeg_is_looked_at_scaled_like_the_whole(network: s
     Image.new("RGB", (12_000, 9_000), (200, 30, 40)).save(buffer, "JPEG")
     pool = Embeddings([vectors(20, 48)], np.arange(20), 20)
     searched = search(pool, ["a"], [exemplar(None, 0, buffer.getvalue())], encoder)
-    assert np.isfinite(searched.anchors(True)[0]).all()
+    assert np.isfinite(searched.pictures(True)[0]).all()
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

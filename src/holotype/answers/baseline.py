@@ -38,7 +38,7 @@ class ReviewBaseline:
 
     vectors         (n, dim) float16 unit vectors of the pool in the space of its groups, zeros without one
     exemplars       per class its unit vectors (exemplars of the class, dim) in that space: those of pictures, which
-                    `names` and `pictures` are of, and behind them those that stand for words
+                    `names` and `pictures` are of, and behind them those that stand for words which are heard
     names           per class what its exemplars are called
     groups          that the exemplars alone lead to
     exemplar_rows   exemplars that are in the pool: row -> class
@@ -51,7 +51,7 @@ class ReviewBaseline:
     unknown         images that are new since the run
     wide            (n, 512 at the most) float16 unit vectors in a wider space, for a second opinion; None where an
                     earlier version did the run
-    said            what words say of the images, where they describe a class; anchors as in `exemplars`
+    said            what words say of the images, where they describe a class; its anchors are in that space too
 
     `save` and `load` keep it in a folder, so that a review need not rank the pool again.
     """
@@ -78,7 +78,8 @@ class ReviewBaseline:
     @property
     def described(self) -> list[str]:
         """The classes that words describe."""
-        return [name for k, name in enumerate(self.groups.classes) if len(self.exemplars[k]) > len(self.names[k])]
+        anchors = [] if self.said is None else self.said.anchors
+        return [name for name, own in zip(self.groups.classes, anchors, strict=False) if len(own)]
 
     def save(self, folder: Path) -> None:
         """Write it to `folder`. Raises `OutputError` when it cannot be written."""
@@ -104,6 +105,7 @@ class ReviewBaseline:
         if self.said is not None:
             arrays |= {"said": self.said.pool}
             arrays |= {f"said{k}": scores for k, scores in enumerate(self.said.pictures)}
+            arrays |= {f"words{k}": vectors for k, vectors in enumerate(self.said.anchors)}
         about = {
             "format": _FORMAT if self.images is not None else _BY_ROWS,
             "stamp": self.images.stamp if self.images is not None else "",
@@ -159,7 +161,7 @@ class ReviewBaseline:
         rows = {int(row): int(k) for row, k in arrays["exemplar_rows"]}
         vectors, held_out = open_array(folder / "vectors.npy"), arrays["held_out"].tolist()
         wide = open_array(folder / _WIDE) if (folder / _WIDE).exists() else None
-        said = _said(arrays, exemplars, about["exemplars"]) if "said" in arrays else None
+        said = _said(arrays, len(exemplars)) if "said" in arrays else None
         plain = cls(vectors, exemplars, about["exemplars"], groups, rows, about["key"], held_out, wide=wide, said=said)
         if about["format"] == _BY_ROWS:
             return plain
@@ -299,16 +301,13 @@ def _copies_at(
     return np.array([first[int(copy_of[place])] if place >= 0 else row for row, place in enumerate(places)], np.int64)
 
 
-def _behind(exemplars: Sequence[Matrix], names: Sequence[Sequence[str]]) -> list[Matrix]:
-    """Per class the vectors that stand for words: those behind the pictures, which have `names`."""
-    return [vectors[len(own) :] for vectors, own in zip(exemplars, names, strict=True)]
+def _said(arrays: Mapping[str, NDArray[Any]], classes: int) -> WordScores:
+    pictures, anchors = ([arrays[f"{of}{k}"] for k in range(classes)] for of in ("said", "words"))
+    return WordScores(arrays["said"], pictures, anchors, [])
 
 
-def _said(
-    arrays: Mapping[str, NDArray[Any]], exemplars: Sequence[Matrix], names: Sequence[Sequence[str]]
-) -> WordScores:
-    pictures = [arrays[f"said{k}"] for k in range(len(names))]
-    return WordScores(arrays["said"], pictures, _behind(exemplars, names), [])
+def _transformed(space: Space, vectors: Sequence[Matrix]) -> list[Matrix]:
+    return [space.transform(own) for own in vectors]
 
 
 def pictures_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[bytes]]:
@@ -325,7 +324,7 @@ def make_baseline(
     before     that of the run before, whose vectors are taken where they are the same
     """
     space = groups.space or Space.plain(search.embeddings.dim)
-    exemplars = [space.transform(vectors) for vectors in groups.anchors]
+    exemplars = _transformed(space, groups.anchors)
     names = names_of(search.exemplars, len(search.classes))
     vectors = wide = None
     if before is not None and share_space(before.groups.premises, groups.premises):
@@ -341,7 +340,7 @@ def make_baseline(
         RowImages.of(pool),
         pictures_of(search.exemplars, len(search.classes)),
         wide=_widened(search) if wide is None else wide,
-        said=None if search.said is None else replace(search.said, anchors=_behind(exemplars, names)),
+        said=None if (said := search.said) is None else replace(said, anchors=_transformed(space, said.anchors)),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from holotype.answers.baseline import ReviewBaseline, pictures_of
 from holotype.errors import AnswersError, GroupError
 from holotype.grouping.assign import group_pool
-from holotype.grouping.search import Search, compared, cosine, joined
+from holotype.grouping.search import Search, cosine, joined
 from holotype.grouping.space import Matrix, Space
 from holotype.grouping.words import WordScores
 from holotype.pool.exemplars import Exemplar, names_of
@@ -25,12 +25,10 @@ def regroup(baseline: ReviewBaseline, exemplars: Sequence[Exemplar], settings: T
     classes, each = before.classes, range(len(before.classes))
     queries = [_vectors_of(baseline, exemplars, k) for k in each]
     said = _said_of(baseline.said, baseline, exemplars) if baseline.said is not None else None
-    anchors = joined(queries, said)
     present = np.flatnonzero(~before.missing)
     embeddings = Embeddings([baseline.vectors[present]], present, len(baseline.vectors))
-    search = Search(
-        classes, exemplars, embeddings, cosine(embeddings, compared(queries, said)), 0.0, queries, said=said
-    )
+    scores = cosine(embeddings, joined(queries, said))
+    search = Search(classes, exemplars, embeddings, scores, 0.0, queries, said=said)
     first = before.thresholds[0]  # that of the run, which may have compared several
     threshold = "auto" if first.provisional else first.value
     fit = FitSettings.parse(settings.model_dump() | {"threshold": threshold})
@@ -40,7 +38,7 @@ def regroup(baseline: ReviewBaseline, exemplars: Sequence[Exemplar], settings: T
         raise AnswersError(f"with these exemplars: {error}") from error
     return replace(
         baseline,
-        exemplars=anchors,
+        exemplars=groups.anchors,
         said=said,
         names=names_of(exemplars, len(classes)),
         groups=groups,

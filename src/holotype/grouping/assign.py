@@ -11,7 +11,7 @@ from holotype.grouping.copies import find_copies
 from holotype.grouping.graph import rank
 from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, said_of_connections, thresholds_for
 from holotype.grouping.premises import premises_of, share_space
-from holotype.grouping.search import Search, cosine
+from holotype.grouping.search import Search, cosine, joined
 from holotype.grouping.space import Space, fit_space
 from holotype.progress import Progress, Step, in_steps
 from holotype.settings import FitSettings
@@ -62,17 +62,18 @@ def _group_distinct(
 ) -> Groups:
     rows, ranks = search.exemplar_rows, settings.rank
     if settings.threshold != "auto":
-        return replace(_group_by_cosine(search, search.scores, settings), anchors=search.anchors(False))
-    anchors = search.anchors(ranks.exemplar_views)
+        groups = _group_by_cosine(search, search.scores, settings)
+        return replace(groups, anchors=joined(search.queries, search.said))
+    pictures, said = search.pictures(ranks.exemplar_views), search.said
     if ranks.diffusion:
         seed = settings.seed
-        said = search.said
         ranking = rank(
-            search.embeddings, anchors, rows, ranks, seed=seed, space=space, held_out=held_out, said=said, step=step
+            search.embeddings, pictures, rows, ranks, seed=seed, space=space, held_out=held_out, said=said, step=step
         )
         groups = group_ranked(search.classes, ranking, rows, settings.doubtful_band, settings.ambiguity)
-        return replace(groups, space=ranking.space, anchors=anchors)
+        return replace(groups, space=ranking.space, anchors=joined(pictures, said, np.flatnonzero(ranking.heard)))
     space = space or fit_space(search.embeddings, ranks.space, settings.seed, step)
+    anchors = joined(pictures, said)
     groups = _group_by_cosine(search, cosine(search.embeddings, anchors, space), settings)
     return replace(groups, space=space, anchors=anchors)
 

@@ -1,10 +1,11 @@
 """From the exemplars along the graph of the pool: which images are reached, where a class ends, and how sure that is.
 
 Each stage can be switched off by name (`settings.RankSettings`): a space (space.py), a closer look at the exemplars
-(`search.Search.anchors`), diffusion on the graph of mutual neighbours among the candidates, and one round of
+(`search.Search.pictures`), diffusion on the graph of mutual neighbours among the candidates, and one round of
 self-training that starts the walks again from the surest images too.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.grouping.departure import Departure, Mass, even, hearing
+from holotype.grouping.departure import SILENT, Departure, Hearing, Mass, even, listen
+from holotype.grouping.ranking import Cut, Ranking, inside
 from holotype.grouping.search import cosine as cosine_to
+from holotype.grouping.search import joined
 from holotype.grouping.space import Matrix, Space, fit_space, mutual_neighbours
 from holotype.grouping.words import WordScores
 from holotype.progress import Step, no_step
@@ -35,14 +38,13 @@ _FARTHEST = 0.04  # of that density: a class that stands alone is followed to he
 _REACH = 1e-4  # of that density: what is below is out of reach
 _ALONE = 0.02  # conductance below which a class stands alone, and is cut farther out
 _APART = 0.001  # below which it is followed as far as the walks reach
-_LOOSE = 0.4  # above which a cut holds hardly anything: of the development classes .26 at most is right there
 _THIRD = 2
 _LEAST = 5  # images of a class at the least, if so many are reached
 _SUREST = 40  # images that self-training starts from
 _NEGATIVES = 2000
 _RIDGE = 0.003
 _MARGIN = 0.2  # decades of density that a deviation of the ridge's score is worth
-_ESTIMATE = (0.0, 2.27, -3.64)  # base, per decade of density, per unit of conductance: fitted by that script
+_BY_WORDS = 0.5  # as many images as of its pictures are candidates that are nearest to the words of a class
 _FAITH = 0.4  # of the mass of the second round stays with the exemplars
 
 
@@ -61,78 +63,60 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Where a class ends.
+class _Field:
+    """Where walks go: exemplars, and the candidates around them.
 
-    rows          candidates inside, the surest first
-    conductance   share of their edges' weight that leads outside
+    candidates   (m,) pool rows
+    owners       (e,) the class of each exemplar
+    vectors      (e + m, d) unit vectors, those of the exemplars first
+    graph        of all of these
+    largest      candidates that a class may hold: farther out, the graph ends as if the class did
     """
 
-    rows: NDArray[np.int64]
-    conductance: float
+    candidates: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    vectors: Matrix
+    graph: Graph
+    largest: int
+
+    def own(self, k: int) -> NDArray[np.int64]:
+        """The nodes that stand for class `k`."""
+        return np.flatnonzero(self.owners == k)
+
+    def walk(self, departure: Departure) -> "_Reach":
+        """Return what walks reach."""
+        density, cut = _walk(self.graph, departure, len(self.owners), self.largest)
+        return _Reach(self, departure, density, cut)
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """What the exemplars reach.
+class _Reach:
+    """What walks reach in a field from where they start: `density` (m,) of the candidates, and the `cut`."""
 
-    space        that the pool was ranked in
-    cosine       (n, K) float32 to the nearest of `exemplars` of each class in `space`, nan without a vector
-    candidates   (m,) pool rows that could be reached: the nearest of each class, without the exemplars
-    density      (m, K) of the walks from each class, of that of the third best image: 1 is as sure as it gets
-    cuts         where each class ends; `rows` counts `candidates`
-    rounds       (K,) 2 where self-training was kept, else 1
-    first        (m, K) bool: inside the cut of the first round
-    agreement    (K,) how many deviations of the pool the exemplars, and what is most like them, lie above its median by
-                 the words of the class: about 0 where these mean something else; nan without both
-    """
-
-    space: Space
-    cosine: Matrix
-    candidates: NDArray[np.int64]
+    field: _Field
+    departure: Departure
     density: Mass
-    cuts: Sequence[Cut]
-    rounds: Sequence[int]
-    first: NDArray[np.bool_]
-    agreement: Mass
+    cut: Cut
 
-    @property
-    def probabilities(self) -> Mass:
-        """(m, K) estimated probability that a candidate shows a class.
+    def again(self, sample: Matrix, held_out: Collection[int]) -> "_Reach":
+        """Return what walks reach that start from the surest images too, if these stayed with the class."""
+        field, seeds = self.field, self.departure.seeds
+        free = ~np.isin(field.candidates, list(held_out))
+        seeds = _surer((self.density, self.cut), seeds, field.vectors, sample, free)
+        after = field.walk(replace(self.departure, seeds=seeds))
+        return after if _holds(self.cut, after.cut) else self
 
-        A logistic regression on density and conductance, fitted once on the development classes of the benchmark's
-        pools (`python -m benchmarks.constants`): an estimate, not a guarantee.
-        """
-        base, by_density, by_conductance = _ESTIMATE
-        outside = np.array([cut.conductance for cut in self.cuts])
-        reached = np.log10(np.maximum(self.density, 1e-12))
-        logits = base + by_density * reached + by_conductance * outside
-        return np.where(self.density > 0, 1 / (1 + np.exp(-logits)), 0.0)
-
-    @property
-    def loose(self) -> NDArray[np.bool_]:
-        """(K,) whether so many edges lead out of a class that it is hardly one: the pool may hold nothing of it."""
-        return np.array([cut.conductance > _LOOSE for cut in self.cuts])
-
-    def inside(self) -> NDArray[np.bool_]:
-        """(m, K) whether a candidate is inside the cut of a class."""
-        return _inside(self.cuts, len(self.candidates))
-
-    @property
-    def limits(self) -> Mass:
-        """(K,) the estimated probability of the last image inside each cut."""
-        probabilities, inside = self.probabilities, self.inside()
-        return np.where(inside.any(axis=0), np.where(inside, probabilities, 1.0).min(axis=0, initial=1.0), 1.0)
-
-    def members(self, k: int) -> NDArray[np.int64]:
-        """Return the pool rows inside the cut of class `k` that are not further inside another."""
-        margins = np.where(self.inside(), self.probabilities - self.limits, -1.0)
-        return np.asarray(self.candidates[(margins[:, k] >= 0) & (margins.argmax(axis=1) == k)])
+    def within(self, candidates: NDArray[np.int64]) -> tuple[Mass, Cut]:
+        """Return density and cut among more `candidates` than those of the field, in the same order."""
+        places = np.searchsorted(candidates, self.field.candidates)
+        density = np.zeros(len(candidates))
+        density[places] = self.density
+        return density, replace(self.cut, rows=places[self.cut.rows])
 
 
 def rank(
     embeddings: Embeddings,
-    exemplars: Sequence[Matrix],
+    pictures: Sequence[Matrix],
     exemplar_rows: Collection[int],
     settings: RankSettings,
     *,
@@ -142,10 +126,12 @@ def rank(
     said: WordScores | None = None,
     step: Step = no_step,
 ) -> Ranking:
-    """Rank the pool for each class.
+    """Rank the pool for each class. It has pictures, or words that `said` knows of, or both.
 
-    exemplars       per class its unit vectors (exemplars of the class, dim): those of pictures, and behind them those
-                    that stand for words
+    A class with both has what its pictures reach. Where its words describe that, it is ranked again with what these
+    find beside; where they do not, they change nothing.
+
+    pictures        per class the unit vectors (exemplars of the class, dim) of its exemplars
     exemplar_rows   pool rows of exemplars, which are no candidates
     space           where it is known already
     held_out        pool rows of a test set: they are ranked, and self-training takes no label from them
@@ -153,47 +139,71 @@ def rank(
     step            called at the end of each of about five steps, and of two for each class
     """
     space = space or fit_space(embeddings, settings.space, seed, step)
-    anchors = [space.transform(vectors) for vectors in exemplars]
-    spoken = [0] * len(anchors) if said is None else [len(own) for own in said.anchors]
-    cosine, by_words = _cosines(embeddings, exemplars, spoken, space)
+    starts = joined(pictures, said)
+    cosine = cosine_to(embeddings, starts, space)
     sample = _sample(embeddings, space, seed, held_out)
     step()
-    candidates = _candidates(cosine, by_words, exemplar_rows)
-    vectors = np.concatenate([*anchors, space.transform(embeddings.take(candidates))])
-    owners = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
-    graph = build_graph(vectors, len(owners))
-    largest = max(_among(len(embeddings.rows)) // 2, _LEAST)  # farther out, the graph ends as if the class did
+    field = _explore(embeddings, space, starts, _candidates(cosine, exemplar_rows))
     step()
-    first, departures = [], []
-    for k in range(len(anchors)):
-        own = np.flatnonzero(owners == k)
-        plain = Departure(even(own[: len(own) - spoken[k]] if len(own) > spoken[k] else own, len(vectors)))
-        if said is not None and 0 < spoken[k] < len(own):
-            density, _ = _walk(graph, plain, len(owners), largest)
-            plain = hearing(plain, density, said.pool[candidates, k], said.pictures[k], own[-spoken[k] :])
-        departures.append(plain)
-        first.append(_walk(graph, departures[k], len(owners), largest))
+    first = []
+    for k in range(len(starts)):
+        nodes = field.own(k)
+        first.append(field.walk(Departure(even(nodes, len(field.vectors)))))
         step()
-    found, rounds = list(first), [1] * len(anchors)
+    hearings = [SILENT] * len(first)
+    if said is not None:
+        hearings = _listen(first, pictures, said)
+        first = _with_words(embeddings, space, first, hearings, pictures, said, exemplar_rows)
+    candidates = max((reach.field.candidates for reach in first), key=len)
+    found = list(first)
     if settings.self_training:
-        free = ~np.isin(candidates, list(held_out))
-        for k, walk in enumerate(first):
-            surer = replace(departures[k], seeds=_surer(walk, departures[k].seeds, vectors, sample, free))
-            again = _walk(graph, surer, len(owners), largest)
-            if _holds(walk[1], again[1]):
-                found[k], rounds[k] = again, 2
+        for k, reach in enumerate(first):
+            found[k] = reach.again(sample, held_out)
             step()
-    before = _inside([cut for _, cut in first], len(candidates))
-    density = np.stack([density for density, _ in found], axis=1)
-    agreement = np.array([one.agreement for one in departures])
-    return Ranking(space, cosine, candidates, density, [cut for _, cut in found], rounds, before, agreement)
+    rounds = [1 if after is before else 2 for before, after in zip(first, found, strict=True)]
+    before = inside([reach.within(candidates)[1] for reach in first], len(candidates))
+    density, cuts = zip(*(reach.within(candidates) for reach in found), strict=True)
+    agreement, heard = (np.array([getattr(one, of) for one in hearings]) for of in ("agreement", "heard"))
+    return Ranking(space, cosine, candidates, np.stack(density, axis=1), cuts, rounds, before, agreement, heard > 0)
 
 
-def _inside(cuts: Sequence[Cut], count: int) -> NDArray[np.bool_]:
-    """(count, K) whether a candidate is among the rows of each cut."""
-    found = np.zeros((count, len(cuts)), dtype=bool)
-    for k, cut in enumerate(cuts):
-        found[cut.rows, k] = True
+def _explore(embeddings: Embeddings, space: Space, starts: Sequence[Matrix], candidates: NDArray[np.int64]) -> _Field:
+    """Return the field of `candidates` around what each class starts from, unit vectors before `space`."""
+    owners = np.repeat(np.arange(len(starts)), [len(own) for own in starts])
+    vectors = space.transform(np.concatenate([*starts, embeddings.take(candidates)]))
+    largest = max(_among(len(embeddings.rows)) // 2, _LEAST)
+    return _Field(candidates, owners, vectors, build_graph(vectors, len(owners)), largest)
+
+
+def _listen(reached: Sequence[_Reach], pictures: Sequence[Matrix], said: WordScores) -> list[Hearing]:
+    """Return how far the words of each class describe what its pictures reached."""
+    found = [SILENT] * len(reached)
+    for k, reach in enumerate(reached):
+        if len(pictures[k]) and len(said.anchors[k]):
+            found[k] = listen(reach.density, said.pool[reach.field.candidates, k], said.pictures[k])
+    return found
+
+
+def _with_words(
+    embeddings: Embeddings,
+    space: Space,
+    reached: Sequence[_Reach],
+    hearings: Sequence[Hearing],
+    pictures: Sequence[Matrix],
+    said: WordScores,
+    exemplar_rows: Collection[int],
+) -> list[_Reach]:
+    """Return `reached`, of classes whose words are heard in a field that holds what these find as well."""
+    heard = [k for k, hearing in enumerate(hearings) if hearing.heard]
+    if not heard:
+        return list(reached)
+    by_words = cosine_to(embeddings, [said.anchors[k] for k in heard], space)
+    more = _candidates(by_words, exemplar_rows, _BY_WORDS)
+    field = _explore(embeddings, space, joined(pictures, said, heard), np.union1d(reached[0].field.candidates, more))
+    found = list(reached)
+    for k in heard:
+        nodes = np.split(field.own(k), [len(pictures[k])])
+        found[k] = field.walk(hearings[k].depart(*nodes, len(field.vectors), said.pool[field.candidates, k]))
     return found
 
 
@@ -205,29 +215,14 @@ def _sample(embeddings: Embeddings, space: Space, seed: int, held_out: Collectio
     return space.transform(embeddings.take(rows[~np.isin(rows, list(held_out))]))
 
 
-def _cosines(
-    embeddings: Embeddings, exemplars: Sequence[Matrix], spoken: Sequence[int], space: Space
-) -> tuple[Matrix, Matrix]:
-    """Return the cosines (n, K) to the nearest picture of each class, or to its words where it has none; and to words.
-
-    The latter are (n, classes with both). `spoken` is how many of the vectors of each class stand for words.
-    """
-    pictures = [
-        own[: len(own) - count] if len(own) > count else own for own, count in zip(exemplars, spoken, strict=True)
-    ]
-    words = [own[-count:] for own, count in zip(exemplars, spoken, strict=True) if 0 < count < len(own)]
-    found = cosine_to(embeddings, [*pictures, *words], space)
-    return found[:, : len(exemplars)], found[:, len(exemplars) :]
-
-
-def _candidates(cosine: Matrix, by_words: Matrix, exemplar_rows: Collection[int]) -> NDArray[np.int64]:
-    """The rows nearest to each class; beside those of its pictures, half as many are nearest to its words."""
+def _candidates(cosine: Matrix, exemplar_rows: Collection[int], share: float = 1.0) -> NDArray[np.int64]:
+    """The rows nearest to each class, or a `share` of these."""
     usable = np.setdiff1d(np.flatnonzero(~np.isnan(cosine[:, 0])), list(exemplar_rows))
     count = min(_among(len(usable)), max(_MOST_IN_ALL // cosine.shape[1], 1))
     if not count:
         return usable[:0]
-    columns = [(column, count) for column in cosine.T] + [(column, -(-count // 2)) for column in by_words.T]
-    nearest = [np.argpartition(column[usable], len(usable) - many)[-many:] for column, many in columns]
+    count = math.ceil(share * count)
+    nearest = [np.argpartition(column[usable], len(usable) - count)[-count:] for column in cosine.T]
     return np.unique(usable[np.concatenate(nearest)])
 
 
@@ -275,9 +270,10 @@ def diffuse(graph: Graph, seeds: Mass) -> Mass:
 
 def _walk(graph: Graph, departure: Departure, count: int, largest: int) -> tuple[Mass, Cut]:
     """Diffuse, and cut; the first `count` nodes are exemplars, which are left out of what is returned."""
-    density = diffuse(graph, departure.seeds) / np.sqrt(graph.degree) * departure.evidence
+    density = diffuse(graph, departure.seeds) / np.sqrt(graph.degree)
     third = np.sort(density[count:])[-_THIRD - 1 :].min(initial=np.inf)
     density = density / max(float(third), 1e-12)
+    density[count:] = departure.in_order(density[count:])
     return density[count:], sweep_cut(graph, density, np.flatnonzero(departure.seeds[:count]), count, largest)
 
 

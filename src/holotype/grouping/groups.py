@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.grouping.graph import Ranking
 from holotype.grouping.premises import Premises
+from holotype.grouping.ranking import Ranking
 from holotype.grouping.space import Matrix, Space
 from holotype.grouping.spread import robust_spread
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.grouping.graph import Cut, Ranking
 from holotype.grouping.groups import Groups
 from holotype.grouping.premises import Premises
+from holotype.grouping.ranking import Cut, Ranking
 from holotype.grouping.space import Space
 
 
@@ -29,6 +29,7 @@ def found_by(groups: Groups, premises: Premises) -> dict[str, NDArray[Any]]:
             "ranking_rounds": np.array(ranking.rounds, np.int64),
             "first": ranking.first.astype(np.uint8),
             "agreement": ranking.agreement,
+            "heard": ranking.heard.astype(np.uint8),
         }
     return arrays
 
@@ -53,4 +54,5 @@ def _ranking(space: Space, arrays: Mapping[str, NDArray[Any]]) -> Ranking:
         arrays["ranking_rounds"].tolist(),
         arrays["first"].astype(bool),
         arrays["agreement"],
+        arrays["heard"].astype(bool),
     )

@@ -57,14 +57,11 @@ class Search:
         """The space in which what people say of these images is learnt."""
         return fit_wide_space(self.embeddings)
 
-    def anchors(self, views: bool) -> Sequence[NDArray[np.float32]]:
+    def pictures(self, views: bool) -> Sequence[NDArray[np.float32]]:
         """Return what ranking starts from: `queries`; with `views` each averaged with the middle of its exemplar.
 
-        Where the encoder is not known there is no view. The pictures that stand for words are the last of each class.
+        Where the encoder is not known there is no view.
         """
-        return joined(self._pictures(views), self.said)
-
-    def _pictures(self, views: bool) -> Sequence[NDArray[np.float32]]:
         if not views or self.encoder is None or not self.exemplars:
             return self.queries
         size = 2 * max(self.encoder.size)
@@ -94,7 +91,7 @@ def search(
     labels = np.array([exemplar.label for exemplar in exemplars], np.int64)
     queries = [l2_normalize(vectors[labels == k]) for k in range(len(classes))]
     said = None if words is None else score_words(embeddings, words, queries, held_out)
-    scores = cosine(embeddings, compared(queries, said))
+    scores = cosine(embeddings, joined(queries, said))
     seconds = time.perf_counter() - started
     return Search(classes, exemplars, embeddings, scores, seconds, queries, encoder, words, said)
 
@@ -107,21 +104,20 @@ def exemplar_vectors(
     return np.array(found, np.float32).reshape(len(exemplars), embeddings.dim)
 
 
-def compared(pictures: Sequence[NDArray[np.float32]], said: WordScores | None) -> Sequence[NDArray[np.float32]]:
-    """Return per class the vectors that a cosine is taken to: those of its pictures, without any that of its words.
+def joined(
+    pictures: Sequence[NDArray[np.float32]], said: WordScores | None, heard: Collection[int] = ()
+) -> Sequence[NDArray[np.float32]]:
+    """Return per class the vectors that stand for it: of its pictures, and behind them of its words.
 
-    What stands for words is a mean, to which all cosines are greater: beside a picture it would hide this.
+    Of the words only for the classes `heard`, and for those without a picture: what stands for words is a mean, to
+    which all cosines are greater, so that beside a picture it would hide this.
     """
     if said is None:
         return pictures
-    return [own if len(own) else anchors for own, anchors in zip(pictures, said.anchors, strict=True)]
-
-
-def joined(pictures: Sequence[NDArray[np.float32]], said: WordScores | None) -> Sequence[NDArray[np.float32]]:
-    """Return per class the vectors of its pictures, and behind them those that stand for its words."""
-    if said is None:
-        return pictures
-    return [np.concatenate(both) for both in zip(pictures, said.anchors, strict=True)]
+    return [
+        np.concatenate([own, anchors]) if k in heard or not len(own) else own
+        for k, (own, anchors) in enumerate(zip(pictures, said.anchors, strict=True))
+    ]
 
 
 def encoded(source: Source, encoder: Encoder) -> NDArray[np.float32]:

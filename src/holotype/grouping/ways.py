@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from holotype.errors import GroupError
 from holotype.grouping.assign import group_pool
-from holotype.grouping.departure import HEARD
 from holotype.grouping.groups import Groups
-from holotype.grouping.search import Search, compared, cosine
+from holotype.grouping.search import Search, cosine, joined
 from holotype.settings import FitSettings
 
 DISAGREE = 0.5  # deviations below which words hardly describe the pictures: docs/tried.md#words has those of both kinds
@@ -23,23 +22,20 @@ class ClassWays:
 
     picture, words   by one of the two alone
     both             by both
-    agreement        how far the words describe the pictures (`graph.Ranking`); nan where a cosine decides
+    agreement        how far the words describe the pictures (`Ranking`); nan where a cosine decides
+    heard            whether they do so well enough to count beside these
     """
 
     picture: NDArray[np.int64]
     words: NDArray[np.int64]
     both: NDArray[np.int64]
     agreement: float
+    heard: bool
 
     @property
     def disagree(self) -> bool:
         """Whether the words seem to mean something else than the pictures show."""
         return bool(self.agreement < DISAGREE)
-
-    @property
-    def heard(self) -> bool:
-        """Whether the words describe the pictures well enough to count beside them."""
-        return bool(self.agreement > HEARD)
 
     @property
     def common(self) -> int:
@@ -78,15 +74,21 @@ def compare_ways(
     seen = replace(search, said=replace(said, anchors=silent))
     heard = replace(search, exemplars=left, queries=unseen, said=replace(said, pictures=scores))
     picture, words = (_grouped(one, groups, settings, held_out) for one in (seen, heard))
-    agreement = [float("nan")] * len(has_both) if groups.ranking is None else groups.ranking.agreement.tolist()
     own_rows = list(search.exemplar_rows)
     found = [[_found(one, k, own_rows) for k in range(len(has_both))] for one in (picture, words, groups)]
-    each = zip(*found, agreement, strict=True)
+    each = zip(*found, *_hearings(groups), strict=True)
     return [ClassWays(*one) if both else None for one, both in zip(each, has_both, strict=True)]
 
 
+def _hearings(groups: Groups) -> tuple[list[float], list[bool]]:
+    """Per class the agreement of words and pictures, and whether the words are heard."""
+    if groups.ranking is None:
+        return [float("nan")] * len(groups.classes), [False] * len(groups.classes)
+    return groups.ranking.agreement.tolist(), groups.ranking.heard.tolist()
+
+
 def _grouped(search: Search, groups: Groups, settings: FitSettings, held_out: Collection[int]) -> Groups | None:
-    scores = cosine(search.embeddings, compared(search.queries, search.said))
+    scores = cosine(search.embeddings, joined(search.queries, search.said))
     try:
         return group_pool(replace(search, scores=scores), settings, groups.space, held_out, groups.copy_of)
     except GroupError:  # nothing can be compared by this way
