@@ -162,7 +162,7 @@ def _one(number: int) -> dict[str, Any]:
 
 
 def _heard(groups: Groups) -> dict[str, float]:
-    """The shares of classes whose words count beside pictures, and are said to mean something else; nan without both."""
+    """The shares of classes whose words count, and of those whose words are said to be others; nan without both."""
     ranking = groups.ranking
     if ranking is None or not np.isfinite(ranking.agreement).all():
         return dict.fromkeys(HEARD, float("nan"))
@@ -178,7 +178,7 @@ def _without(answer: MethodAnswer, rows: NDArray[np.int64]) -> MethodAnswer:
 def measure(pool: str, triples: int, draws: int, taught: int, classes: str = REPORT) -> dict[str, Any]:
     """Return the figures of one pool; in the first draw of `taught` triples answers are given too.
 
-    classes   those of the report; those of development, in three folds, each by towers that have not seen it and without
+    classes   those of the report; of development, in three folds, each by towers that have not seen it and without
               closer looks; or those that are known, because the towers were built with them
     """
     found, numbers = list[Any](), list[int]()

@@ -16,7 +16,7 @@ from networks import convolution
 from system import plain_environment
 from towers import LENGTH, Pair, as_files, as_pair, as_qdrant, as_saved, clip, save_words, siglip
 
-from holotype.encoders.registry import has_text, load_text_encoder
+from holotype.encoders.registry import has_text, load_encoder, load_text_encoder
 from holotype.encoders.text import TextEncoder
 from holotype.errors import EncoderError
 
@@ -297,6 +297,8 @@ def test_what_is_not_installed_is_named(
 def test_no_network_is_said() -> None:
     with pytest.raises(EncoderError, match=r"could not be fetched from the hub .* Without a network, give a folder"):
         load_text_encoder("siglip-b16")
+    with pytest.raises(EncoderError, match="for words a folder on this disk with both towers"):
+        load_encoder("siglip-b16")
 
 
 def test_large_weights_are_looked_at_by_their_shapes(

@@ -224,9 +224,11 @@ def _image_file(name: str) -> Path:
                 towers.hub_stem(repository, commit), Origin("", repository=repository, commit=commit)
             )
     except hub.NotFetched as error:
-        offline = ", ".join(name for name, other in REGISTRY.items() if other.package)
+        offline = ", ".join(one for one, other in REGISTRY.items() if other.package)
+        knows_words = name in REGISTRY and REGISTRY[name].text is not None
+        words = f"; for words a folder on this disk with both towers and their {TOKENIZER}" if knows_words else ""
         raise EncoderError(
-            f"{error}. Without a network use {offline}, or a local .onnx file with its {PREPROCESSOR} beside it"
+            f"{error}. Without a network use {offline}, or a local .onnx file with its {PREPROCESSOR} beside it{words}"
         ) from error
     return towers.image_of_disk(_existing(name))
 
