@@ -157,7 +157,7 @@ def grouped(spaces: Spaces, exemplars: Exemplars, settings: RankSettings) -> Gro
     """Group the pool as `holotype run` does, in a space that has been applied to it already."""
     space, embeddings = spaces.fitted(settings.space)
     anchors = [spaces.truth.vectors[rows] for rows in exemplars]
-    if settings.exemplar_views:  # as `search.Search.anchors`, with views that are kept between episodes
+    if settings.exemplar_views:  # as `search.Search.pictures`, with views that are kept between episodes
         views = [spaces.truth.views(rows) for rows in exemplars]
         anchors = [l2_normalize(plain + other) for plain, other in zip(anchors, views, strict=True)]
     anchors = [space.transform(vectors) for vectors in anchors]

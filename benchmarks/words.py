@@ -41,7 +41,7 @@ ENCODER = "efficientnet_lite0"
 VAGUE = ("a thing", "a picture", "something", "a symbol", "an image")
 WRONG = 0.1  # of the classes have wrong or vague words, where a tenth has
 PICTURE, WORDS, BOTH = "picture", "words", "both"
-HEARD = "heard", "told"
+SHARES = "heard", "told"  # of classes whose words count, and are said to mean something else
 BUDGETS = (0, 10, 30)
 REPORT, DEVELOPMENT, KNOWN = "report", "development", "known"
 _UNTAUGHT = FitSettings()
@@ -165,8 +165,8 @@ def _heard(groups: Groups) -> dict[str, float]:
     """The shares of classes whose words count, and of those whose words are said to be others; nan without both."""
     ranking = groups.ranking
     if ranking is None or not np.isfinite(ranking.agreement).all():
-        return dict.fromkeys(HEARD, float("nan"))
-    return dict(zip(HEARD, (float(ranking.heard.mean()), float(np.mean(ranking.agreement < DISAGREE))), strict=True))
+        return dict.fromkeys(SHARES, float("nan"))
+    return dict(zip(SHARES, (float(ranking.heard.mean()), float(np.mean(ranking.agreement < DISAGREE))), strict=True))
 
 
 def _without(answer: MethodAnswer, rows: NDArray[np.int64]) -> MethodAnswer:
@@ -208,7 +208,7 @@ def _summary(found: Sequence[Mapping[str, Any]], triples: NDArray[np.int64]) -> 
         column = partial(_column, found, here)
         apart = column(name, "f1") - column(rival, "f1")
         rows[name] = {key: float(column(name, key).mean()) for key in ("f1", "f1 other artists", "precision")}
-        shares = {key: column(name, key).mean() if key in found[here[0]][name] else np.nan for key in HEARD}
+        shares = {key: column(name, key).mean() if key in found[here[0]][name] else np.nan for key in SHARES}
         rows[name] |= {key: None if np.isnan(share) else float(share) for key, share in shares.items()}
         rows[name] |= {"episodes": len(here), "minus the picture": float(apart.mean())}
         rows[name]["interval"] = interval(apart, triples[here], np.mean)
@@ -242,7 +242,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             rival = name == PICTURE or name.startswith(f"{PICTURE}, ")
             apart = "" if rival else f"{row['minus the picture']:+.3f} ({less:+.3f} to {more:+.3f})"
             figures = [f"{row['f1']:.3f} ({low:.3f} to {high:.3f})", f"{row['f1 other artists']:.3f}"]
-            shares = ["" if row[key] is None else f"{row[key]:.2f}" for key in HEARD]
+            shares = ["" if row[key] is None else f"{row[key]:.2f}" for key in SHARES]
             cells = [name, *figures, f"{row['precision']:.2f}", apart, *shares, str(row["episodes"])]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
@@ -253,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; print the table, and write it beside the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.words", description=__doc__)
     which = parser.add_mutually_exclusive_group()
+    parser.set_defaults(classes=REPORT)
     for classes, told in (
         (DEVELOPMENT, "that the method may be built with, by towers that have not seen them"),
         (KNOWN, "that the towers were built with, so that words say more than a picture does"),
@@ -266,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     results = []
     for pool in given.pool or BUILT_ON:
-        results.append(measure(pool, given.triples, given.draws, given.taught, given.classes or REPORT))
+        results.append(measure(pool, given.triples, given.draws, given.taught, given.classes))
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
         given.out.with_suffix(".md").write_text(table(results) + "\n", encoding="utf-8")

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_graph import FIRST, LABELS, POOL, SIZES, VECTORS
+from test_graph import DIM, FIRST, LABELS, POOL, SIZES, VECTORS
 
 from holotype.encoders.encode import l2_normalize
+from holotype.grouping.departure import Departure
 from holotype.grouping.graph import rank
 from holotype.grouping.ranking import Ranking
 from holotype.grouping.words import WordScores
 from holotype.settings import RankSettings
+from holotype.vectors.embeddings import Embeddings
 
 NOISE = np.random.default_rng(1).normal(size=(len(VECTORS), len(SIZES))).astype(np.float32)
 DESCRIBED = 8.0  # deviations that words which know a class find its images by
@@ -83,6 +85,28 @@ def test_a_row_of_which_nothing_is_said_keeps_its_place_among_those_like_it() ->
     ranking = ranking_by(said)
     assert np.isfinite(ranking.density).all()
     assert np.isfinite(ranking.agreement).all()
+
+
+@pytest.mark.parametrize("count", [5, 8, 30])
+def test_words_are_judged_by_the_images_of_the_class_however_few(count: int) -> None:
+    rng = np.random.default_rng(2)
+    own, *heaps = l2_normalize(rng.normal(size=(3, DIM)))
+    parts = [np.repeat(own[None], count, axis=0), np.repeat(np.stack(heaps), 200, axis=0)]
+    vectors = l2_normalize(np.concatenate(parts) + 0.05 * rng.normal(size=(count + 400, DIM)))
+    scores = rng.normal(size=(len(vectors), 1)).astype(np.float32)
+    scores[:count] += DESCRIBED
+    for order in (np.arange(len(vectors)), np.arange(len(vectors))[::-1]):
+        row = int(np.flatnonzero(order == 0)[0])
+        pool = Embeddings([vectors[order]], np.arange(len(order)), len(order))
+        anchors = [l2_normalize(vectors[:count].mean(axis=0, keepdims=True))]
+        said = WordScores(scores[order], [scores[order][[row], 0]], anchors, [])
+        ranking = rank(pool, [pool.take([row])], [row], RankSettings(), said=said)
+        assert ranking.agreement[0] == pytest.approx(DESCRIBED, abs=1.5)
+
+
+def test_what_walks_do_not_reach_stays_out_of_reach_whatever_words_say() -> None:
+    departure = Departure(np.ones(1), evidence=np.array([0.0, 9.0, 9.0, -1.0]))
+    assert departure.in_order(np.array([1.0, 0.0, 0.5, 0.25])).tolist() == [0.5, 0.0, 1.0, 0.25]
 
 
 def of_one(said: WordScores) -> WordScores:

@@ -78,8 +78,9 @@ class ReviewBaseline:
     @property
     def described(self) -> list[str]:
         """The classes that words describe."""
-        anchors = [] if self.said is None else self.said.anchors
-        return [name for name, own in zip(self.groups.classes, anchors, strict=False) if len(own)]
+        if self.said is None:
+            return []
+        return [name for name, own in zip(self.groups.classes, self.said.anchors, strict=True) if len(own)]
 
     def save(self, folder: Path) -> None:
         """Write it to `folder`. Raises `OutputError` when it cannot be written."""

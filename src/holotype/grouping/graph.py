@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 # Where the comment does not say otherwise, `python -m benchmarks.constants` varies a constant on development classes.
 _FEWEST, _MOST = 1000, 5000  # candidates of a class: a twentieth of the pool, within these; the most is a limit of time
-_MOST_IN_ALL = 30_000  # candidates of all classes together: a limit of memory and time (`python -m benchmarks.scale`)
+_MOST_IN_ALL = (
+    30_000  # candidates of all classes by pictures: a limit of memory and time (`python -m benchmarks.scale`)
+)
 _NEIGHBOURS = 30
 _SHARPNESS = 3  # an edge weighs cosine ** 3, as in Iscen et al., CVPR 2017
 _RESTART = 0.1
@@ -44,7 +46,7 @@ _SUREST = 40  # images that self-training starts from
 _NEGATIVES = 2000
 _RIDGE = 0.003
 _MARGIN = 0.2  # decades of density that a deviation of the ridge's score is worth
-_BY_WORDS = 0.5  # as many images as of its pictures are candidates that are nearest to the words of a class
+_BY_WORDS = 0.5  # so many times as many are nearest to the words of a class that are heard: docs/tried.md#words
 _FAITH = 0.4  # of the mass of the second round stays with the exemplars
 
 
@@ -84,9 +86,14 @@ class _Field:
         return np.flatnonzero(self.owners == k)
 
     def walk(self, departure: Departure) -> "_Reach":
-        """Return what walks reach."""
-        density, cut = _walk(self.graph, departure, len(self.owners), self.largest)
-        return _Reach(self, departure, density, cut)
+        """Return what walks reach: where they are, and where the class ends."""
+        count, seeds = len(self.owners), departure.seeds
+        density = diffuse(self.graph, seeds) / np.sqrt(self.graph.degree)
+        third = np.sort(density[count:])[-_THIRD - 1 :].min(initial=np.inf)
+        density /= max(float(third), 1e-12)
+        density[count:] = departure.in_order(density[count:])
+        cut = sweep_cut(self.graph, density, np.flatnonzero(seeds[:count]), count, self.largest)
+        return _Reach(self, departure, density[count:], cut)
 
 
 @dataclass(frozen=True)
@@ -100,14 +107,14 @@ class _Reach:
 
     def again(self, sample: Matrix, held_out: Collection[int]) -> "_Reach":
         """Return what walks reach that start from the surest images too, if these stayed with the class."""
-        field, seeds = self.field, self.departure.seeds
+        field = self.field
         free = ~np.isin(field.candidates, list(held_out))
-        seeds = _surer((self.density, self.cut), seeds, field.vectors, sample, free)
+        seeds = _surer(self.density, self.departure.seeds, field.vectors, sample, free)
         after = field.walk(replace(self.departure, seeds=seeds))
         return after if _holds(self.cut, after.cut) else self
 
     def within(self, candidates: NDArray[np.int64]) -> tuple[Mass, Cut]:
-        """Return density and cut among more `candidates` than those of the field, in the same order."""
+        """Return density and cut among `candidates`, ordered pool rows: those of the field, and maybe more."""
         places = np.searchsorted(candidates, self.field.candidates)
         density = np.zeros(len(candidates))
         density[places] = self.density
@@ -143,28 +150,30 @@ def rank(
     cosine = cosine_to(embeddings, starts, space)
     sample = _sample(embeddings, space, seed, held_out)
     step()
-    field = _explore(embeddings, space, starts, _candidates(cosine, exemplar_rows))
+    field = _explore(embeddings, space, starts, _candidates(cosine, exemplar_rows, len(starts)))
     step()
     first = []
     for k in range(len(starts)):
-        nodes = field.own(k)
-        first.append(field.walk(Departure(even(nodes, len(field.vectors)))))
+        first.append(field.walk(Departure(even(field.own(k), len(field.vectors)))))
         step()
-    hearings = [SILENT] * len(first)
-    if said is not None:
-        hearings = _listen(first, pictures, said)
-        first = _with_words(embeddings, space, first, hearings, pictures, said, exemplar_rows)
-    candidates = max((reach.field.candidates for reach in first), key=len)
+    hearings = [SILENT] * len(first) if said is None else _listen(first, pictures, said)
+    heard = np.array([hearing.share > 0 for hearing in hearings])
+    if said is not None and heard.any():
+        field = _with_words(embeddings, space, field, pictures, said, heard, exemplar_rows)
+        for k in np.flatnonzero(heard).tolist():
+            seen, told = np.split(field.own(k), [len(pictures[k])])
+            scores = said.pool[field.candidates, k]
+            first[k] = field.walk(hearings[k].depart(seen, told, len(field.vectors), scores))
     found = list(first)
     if settings.self_training:
         for k, reach in enumerate(first):
             found[k] = reach.again(sample, held_out)
             step()
     rounds = [1 if after is before else 2 for before, after in zip(first, found, strict=True)]
-    before = inside([reach.within(candidates)[1] for reach in first], len(candidates))
-    density, cuts = zip(*(reach.within(candidates) for reach in found), strict=True)
-    agreement, heard = (np.array([getattr(one, of) for one in hearings]) for of in ("agreement", "heard"))
-    return Ranking(space, cosine, candidates, np.stack(density, axis=1), cuts, rounds, before, agreement, heard > 0)
+    before = inside([reach.within(field.candidates)[1] for reach in first], len(field.candidates))
+    density, cuts = zip(*(reach.within(field.candidates) for reach in found), strict=True)
+    agreement = np.array([hearing.agreement for hearing in hearings])
+    return Ranking(space, cosine, field.candidates, np.stack(density, axis=1), cuts, rounds, before, agreement, heard)
 
 
 def _explore(embeddings: Embeddings, space: Space, starts: Sequence[Matrix], candidates: NDArray[np.int64]) -> _Field:
@@ -180,31 +189,25 @@ def _listen(reached: Sequence[_Reach], pictures: Sequence[Matrix], said: WordSco
     found = [SILENT] * len(reached)
     for k, reach in enumerate(reached):
         if len(pictures[k]) and len(said.anchors[k]):
-            found[k] = listen(reach.density, said.pool[reach.field.candidates, k], said.pictures[k])
+            members = reach.field.candidates[reach.cut.rows]
+            found[k] = listen(said.pool[members, k], said.pictures[k])
     return found
 
 
 def _with_words(
     embeddings: Embeddings,
     space: Space,
-    reached: Sequence[_Reach],
-    hearings: Sequence[Hearing],
+    field: _Field,
     pictures: Sequence[Matrix],
     said: WordScores,
+    heard: NDArray[np.bool_],
     exemplar_rows: Collection[int],
-) -> list[_Reach]:
-    """Return `reached`, of classes whose words are heard in a field that holds what these find as well."""
-    heard = [k for k, hearing in enumerate(hearings) if hearing.heard]
-    if not heard:
-        return list(reached)
-    by_words = cosine_to(embeddings, [said.anchors[k] for k in heard], space)
-    more = _candidates(by_words, exemplar_rows, _BY_WORDS)
-    field = _explore(embeddings, space, joined(pictures, said, heard), np.union1d(reached[0].field.candidates, more))
-    found = list(reached)
-    for k in heard:
-        nodes = np.split(field.own(k), [len(pictures[k])])
-        found[k] = field.walk(hearings[k].depart(*nodes, len(field.vectors), said.pool[field.candidates, k]))
-    return found
+) -> _Field:
+    """Return `field` with what the words find of the classes that are `heard` (K,)."""
+    classes = np.flatnonzero(heard).tolist()
+    by_words = cosine_to(embeddings, [said.anchors[k] for k in classes], space)
+    more = _candidates(by_words, exemplar_rows, len(heard), _BY_WORDS)
+    return _explore(embeddings, space, joined(pictures, said, classes), np.union1d(field.candidates, more))
 
 
 def _sample(embeddings: Embeddings, space: Space, seed: int, held_out: Collection[int]) -> Matrix:
@@ -215,13 +218,12 @@ def _sample(embeddings: Embeddings, space: Space, seed: int, held_out: Collectio
     return space.transform(embeddings.take(rows[~np.isin(rows, list(held_out))]))
 
 
-def _candidates(cosine: Matrix, exemplar_rows: Collection[int], share: float = 1.0) -> NDArray[np.int64]:
-    """The rows nearest to each class, or a `share` of these."""
+def _candidates(cosine: Matrix, exemplar_rows: Collection[int], classes: int, share: float = 1.0) -> NDArray[np.int64]:
+    """The rows nearest by each column, as many as one of so many `classes` has, or a `share` of that."""
     usable = np.setdiff1d(np.flatnonzero(~np.isnan(cosine[:, 0])), list(exemplar_rows))
-    count = min(_among(len(usable)), max(_MOST_IN_ALL // cosine.shape[1], 1))
+    count = math.ceil(share * min(_among(len(usable)), max(_MOST_IN_ALL // classes, 1)))
     if not count:
         return usable[:0]
-    count = math.ceil(share * count)
     nearest = [np.argpartition(column[usable], len(usable) - count)[-count:] for column in cosine.T]
     return np.unique(usable[np.concatenate(nearest)])
 
@@ -268,15 +270,6 @@ def diffuse(graph: Graph, seeds: Mass) -> Mass:
     return found
 
 
-def _walk(graph: Graph, departure: Departure, count: int, largest: int) -> tuple[Mass, Cut]:
-    """Diffuse, and cut; the first `count` nodes are exemplars, which are left out of what is returned."""
-    density = diffuse(graph, departure.seeds) / np.sqrt(graph.degree)
-    third = np.sort(density[count:])[-_THIRD - 1 :].min(initial=np.inf)
-    density = density / max(float(third), 1e-12)
-    density[count:] = departure.in_order(density[count:])
-    return density[count:], sweep_cut(graph, density, np.flatnonzero(departure.seeds[:count]), count, largest)
-
-
 def sweep_cut(graph: Graph, density: Mass, exemplars: NDArray[np.int64], count: int, largest: int) -> Cut:
     """Cut where the least part of the edges leads outside (Andersen, Chung and Lang, FOCS 2006).
 
@@ -312,12 +305,12 @@ def _tril_sums(graph: Graph, order: NDArray[np.int64]) -> Mass:
     return np.asarray(tril(graph.weights[order][:, order]).sum(axis=1)).ravel()
 
 
-def _surer(walk: tuple[Mass, Cut], seeds: Mass, vectors: Matrix, sample: Matrix, free: NDArray[np.bool_]) -> Mass:
+def _surer(density: Mass, seeds: Mass, vectors: Matrix, sample: Matrix, free: NDArray[np.bool_]) -> Mass:
     """Return seeds that put .6 of the mass on the surest images, weighed by a ridge that was trained on them.
 
-    free   (m,) candidates that may be among them; the exemplars are the `vectors` before theirs
+    density   (m,) of the candidates; the exemplars are the `vectors` before theirs
+    free      (m,) candidates that may be among the surest
     """
-    density, _ = walk
     count = len(vectors) - len(free)
     reached = np.flatnonzero((density > 0) & free)
     best = reached[np.argsort(-density[reached])][:_SUREST]

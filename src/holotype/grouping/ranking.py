@@ -33,7 +33,8 @@ class Ranking:
     cosine       (n, K) float32 to the nearest exemplar of each class in `space`, or to the picture that stands for its
                  words where it has none; nan without a vector
     candidates   (m,) pool rows that could be reached: the nearest of each class, without the exemplars
-    density      (m, K) of the walks from each class, of that of the third best image: 1 is as sure as it gets
+    density      (m, K) of the walks from each class, of that of the third best image, in the order that words lead to
+                 where they are heard: 1 is as sure as it gets
     cuts         where each class ends; `rows` counts `candidates`
     rounds       (K,) 2 where self-training was kept, else 1
     first        (m, K) bool: inside the cut of the first round

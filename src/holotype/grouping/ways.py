@@ -56,7 +56,7 @@ class ClassWays:
         """How many images each way finds, as plain values."""
         counts = {"picture": len(self.picture), "words": len(self.words), "both": len(self.both)}
         agreement = None if np.isnan(self.agreement) else round(self.agreement, 4)
-        return counts | {"common": self.common, "agreement": agreement}
+        return counts | {"common": self.common, "agreement": agreement, "heard": self.heard}
 
 
 def compare_ways(
@@ -72,8 +72,8 @@ def compare_ways(
     scores = [own[:0] if both else own for own, both in zip(said.pictures, has_both, strict=True)]
     left = [one for one in search.exemplars if not has_both[one.label]]
     seen = replace(search, said=replace(said, anchors=silent))
-    heard = replace(search, exemplars=left, queries=unseen, said=replace(said, pictures=scores))
-    picture, words = (_grouped(one, groups, settings, held_out) for one in (seen, heard))
+    told = replace(search, exemplars=left, queries=unseen, said=replace(said, pictures=scores))
+    picture, words = (_grouped(one, groups, settings, held_out) for one in (seen, told))
     own_rows = list(search.exemplar_rows)
     found = [[_found(one, k, own_rows) for k in range(len(has_both))] for one in (picture, words, groups)]
     each = zip(*found, *_hearings(groups), strict=True)

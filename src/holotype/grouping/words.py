@@ -45,7 +45,7 @@ class Words:
 
     @property
     def premise(self) -> list[Any]:
-        """What groups rest on where words were heard: the texts, and what made vectors of them."""
+        """What groups rest on where words are given: the texts, and what made vectors of them."""
         return [self.fingerprint, *([one.label, one.text] for one in self.descriptions)]
 
 

@@ -81,10 +81,12 @@ class ClassFinding:
         if (ways := self.ways) is None:
             return ""
         alone = f"pictures alone find {counted(len(ways.picture), 'image')}, words alone {len(ways.words):,}"
-        heard = ""
-        if ways.agreement == ways.agreement:
-            how = "describe the pictures" if ways.heard else "hardly describe the pictures, and do not count"
-            heard = f" The words {how} (agreement {ways.agreement:.1f})."
+        how = "say too little of the pictures to count beside them"
+        if ways.heard:
+            how = "describe the pictures"
+        elif ways.disagree:
+            how = "hardly describe the pictures, and do not count"
+        heard = "" if math.isnan(ways.agreement) else f" The words {how} (agreement {ways.agreement:.1f})."
         return f"By the exemplars, {alone}, {ways.common:,} of them in common; together {len(ways.both):,}.{heard}"
 
     def measured(self) -> str:
