@@ -84,6 +84,36 @@ def test_search_mark_describe_and_apply_with_keys_alone(open_page: Open, review:
     assert [one.text for one in review.folder.load_model().descriptions_] == [WORDS]
 
 
+def test_the_enter_of_a_search_that_is_pressed_twice_answers_nothing(open_page: Open, review: Review) -> None:
+    page = open_page("")
+    page.wait_for_selector(SEEN)
+    search(page)
+    shown = rows(page)
+    expect(page.locator("#cells .cell[data-seen]")).to_have_count(24)
+    page.keyboard.press("Enter")
+    expect(page.locator("#notices")).to_contain_text("Nothing is marked. Submit again says no to 24 images.")
+    assert rows(page) == shown
+    assert not verdict(review)
+    page.keyboard.press("Enter")  # whoever means it
+    expect(page.locator("#cells .cell").first).not_to_have_attribute("data-row", str(shown[0]))
+    expect(page.locator("#st-answered")).not_to_have_text("0")
+    assert set(verdict(review).values()) == {"no"}
+
+
+def test_the_box_has_the_words_that_are_shown(open_page: Open, review: Review) -> None:
+    page = open_page("")
+    page.wait_for_selector(SEEN)
+    search(page)
+    page.keyboard.press("/")
+    page.keyboard.type("anything else")
+    page.keyboard.press("Escape")
+    page.locator("#cells .cell").first.focus()
+    expect(page.locator("#words")).to_have_value(WORDS)
+    page.keyboard.press("Escape")
+    expect(page.locator("#trail")).to_be_hidden()
+    expect(page.locator("#words")).to_have_value("")
+
+
 def test_without_any_answer_words_are_applied_after_an_apply(open_page: Open, review: Review) -> None:
     page = open_page("")
     page.wait_for_selector(SEEN)

@@ -86,6 +86,7 @@ def test_words_and_pictures_together_say_what_each_found(job: Job, towers: str, 
     assert blue is None  # words alone describe it
     assert red is not None
     assert red.agreement > 1
+    assert red.heard
     assert red.common > 10
     assert right(red.both.tolist(), 0) > 0.75
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -93,19 +94,22 @@ def test_words_and_pictures_together_say_what_each_found(job: Job, towers: str, 
     text = (tmp_path / "out" / "report.html").read_text()
     assert "<q><bdi>scarlet</bdi></q>" in text
     assert f"words alone {len(red.words):,}" in text
+    assert "The words describe the pictures (agreement" in text
     kept = RunFolder(tmp_path / "out").read_settings()
     assert kept.descriptions == described
     assert list(kept.exemplars) == ["red", "green", "blue"]
 
 
-def test_wrong_words_are_told_and_change_little(job: Job, towers: str, tmp_path: Path) -> None:
+def test_wrong_words_are_told_and_change_nothing(job: Job, towers: str, tmp_path: Path) -> None:
     pictures = {"red": ["0"], "green": ["1"]}
     more = {"encoders": [towers], "thresholds": ["auto"]}
     run(job(exemplars=pictures, test_set=None, **more), tmp_path / "plain")
     result = run(job(exemplars=pictures, test_set=None, descriptions={"red": ["blue"]}, **more), tmp_path / "wrong")
     assert any("the words for 'red' hardly describe its exemplars" in why for why in result.warnings)
-    plain, wrong = (set(found(tmp_path / name)["red"]) for name in ("plain", "wrong"))
-    assert len(plain & wrong) / len(plain | wrong) > 0.9
+    assert found(tmp_path / "plain") == found(tmp_path / "wrong")
+    told = "The words hardly describe the pictures, and do not count (agreement"
+    assert told in (tmp_path / "wrong" / "report.html").read_text()
+    assert json.loads((tmp_path / "wrong" / "metrics.json").read_text())["ways"]["red"]["heard"] is False
 
 
 def test_the_same_run_again_takes_what_it_found_and_other_words_do_not(told: Settings, tmp_path: Path) -> None:

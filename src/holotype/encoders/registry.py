@@ -178,7 +178,6 @@ def load_text_encoder(name: str, runtime: str = "openvino", progress: Progress |
     encoder without a text tower, naming those that have one.
     """
     check_runtime(runtime)
-    check_package()
     with long(progress, f"prepare the words of {name}: some seconds, or a few minutes where they were never used here"):
         _, alone = split_views(name)
         path = _text_file(alone)
@@ -234,12 +233,13 @@ def _image_file(name: str) -> Path:
 
 
 def _text_file(name: str) -> Path:
+    origin = REGISTRY.get(name)
+    if origin is not None and origin.text is None:
+        raise _no_words(name, "it has no text tower")
+    check_package()
     try:
-        if name in REGISTRY:
-            text = REGISTRY[name].text
-            if text is None:
-                raise _no_words(name, "it has no text tower")
-            return towers.text_of_origin(name, text)
+        if origin is not None and origin.text is not None:
+            return towers.text_of_origin(name, origin.text)
         if name.startswith("hf:"):
             return towers.text_of_hub(*hub.parse_repository(name.removeprefix("hf:")))
     except hub.NotThere as error:
@@ -257,7 +257,8 @@ def _text_file(name: str) -> Path:
 def _existing(name: str) -> Path:
     if not Path(name).exists():
         raise EncoderError(
-            f"no encoder {name!r}: expected one of {', '.join(REGISTRY)}, hf:owner/model, or a path of an .onnx file"
+            f"no encoder {name!r}, and nothing is there: expected one of {', '.join(REGISTRY)}, hf:owner/model, or the "
+            "path of an .onnx file or of a folder that has one"
         )
     return Path(name)
 

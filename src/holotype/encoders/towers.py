@@ -33,7 +33,7 @@ _FOR_WORDS = ("tokenizers", "huggingface_hub")  # packages that text towers need
 
 def image_of_origin(name: str, origin: Origin) -> Path:
     """Return the file of the image tower of an encoder called `name`. Raises `EncoderError`."""
-    return _cached(name, lambda target: _export_origin(name, origin, target))
+    return _cached(name, lambda target: _export_origin(name, origin, target), finished=bool(origin.network))
 
 
 def image_of_disk(path: Path) -> Path:
@@ -71,7 +71,7 @@ def text_of_origin(name: str, origin: TextOrigin) -> Path:
             tokenizer = _content(folder / origin.tokenizer)
             text_network.wrap_text(folder / origin.network, tokenizer, origin.rules, target)
 
-    return _cached(f"{name}{_TEXT}", make)
+    return _cached(f"{name}{_TEXT}", make, finished=True)
 
 
 def text_of_hub(repository: str, commit: str) -> Path:
@@ -146,14 +146,16 @@ def _content(path: Path) -> str:
         raise EncoderError(f"{path} cannot be read ({type(error).__name__})") from None
 
 
-def _cached(stem: str, make: Callable[[Path], None]) -> Path:
+def _cached(stem: str, make: Callable[[Path], None], *, finished: bool = False) -> Path:
+    """Return the file called `stem` that `make` writes once; `finished` where that is ONNX already."""
     folder = _folder()
     try:
         found = kept(folder / f"{stem}-v{_FORMAT}.onnx", make)
     except ImportError as error:
-        extra = "words" if stem.endswith(_TEXT) and error.name in _FOR_WORDS else "hub"
+        extra = "words" if (finished or stem.endswith(_TEXT)) and error.name in _FOR_WORDS else "hub"
+        made = "fetched" if finished else "exported"
         raise EncoderError(
-            f"the encoder {stem} is exported once, which needs {error.name or error}: pip install 'holotype[{extra}]'"
+            f"the encoder {stem} is {made} once, which needs {error.name or error}: pip install 'holotype[{extra}]'"
         ) from None
     older = "|".join(map(str, range(_FORMAT)))
     remove_stale(

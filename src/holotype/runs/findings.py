@@ -77,9 +77,9 @@ class ClassFinding:
 
     @property
     def compared(self) -> str:
-        """What its pictures and its words found, each alone and together; nothing without both."""
+        """What its pictures and its words found, each alone and together; nothing for a class without words."""
         if (ways := self.ways) is None:
-            return ""
+            return "They alone describe it: whether its images show it, only looking tells." if self.texts else ""
         alone = f"pictures alone find {counted(len(ways.picture), 'image')}, words alone {len(ways.words):,}"
         how = "say too little of the pictures to count beside them"
         if ways.heard:

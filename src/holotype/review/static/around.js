@@ -180,6 +180,10 @@ export class Around {
     const { sheet, session, step } = this;
     if (sheet.early) return session.say(EARLY);
     if (session.outbox.full) return undefined;
+    if (step.words && sheet.open.length && sheet.rest === "no" && !sheet.marked.length && step.warned !== step.start) {
+      step.warned = step.start; // the Enter of a search, pressed twice, answers nothing
+      return session.say(`Nothing is marked. Submit again says no to ${counted(sheet.open.length, "image")}.`);
+    }
     const answers = sheet.answers(session.label);
     const was = { number: step.number, start: step.start, cells: step.cells.map((cell) => cell.kept) };
     session.say(summary(answers, [], []) || "The next ones.");

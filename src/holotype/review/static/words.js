@@ -15,13 +15,23 @@ export class Words {
     this.following = new Following("/api/words", "words");
     this.ready = false; // what makes vectors of words is loaded
     this.why = ""; // words cannot be searched
+    this.words = null; // what is shown is found by these
     this.form = element("words-form");
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.search(this.box.value);
     });
+    session.hear("searched", (words) => {
+      this.words = words;
+      if (document.activeElement !== this.box) this.box.value = words ?? "";
+    });
     this.box.addEventListener("focus", () => this.why && this.tell(this.why));
     this.box.addEventListener("blur", () => this.hide());
+    this.box.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault(); // which would empty it
+      this.box.value = this.words ?? "";
+    });
     this.look();
   }
 
