@@ -1,5 +1,6 @@
 """What the walks of a class start from: its pictures, and its words as far as these describe the pictures."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,11 @@ from numpy.typing import NDArray
 Mass = NDArray[np.float64]
 
 # docs/tried.md#words has the figures
-_NEAR = 20  # images that the exemplars reach first, by which it is seen whether words mean the same
+_NEAR = 20  # images: those that words find first, and those that pictures reach first
 _WEIGHT = 5  # of an exemplar beside one of these
-_UNHEARD = 2.5  # deviations up to which words are not heard: what all images of a kind have in common says no more
-_HALF = 1.5  # deviations above these at which they are half heard
+_AGREED = 1.0  # deviations up to which words are not heard: in a small pool they may find an image by chance
+_UNHEARD = 0.05  # overlap up to which they are not either
+_HALF = 0.1  # overlap at which they are half heard
 _VOICE = 0.8  # of the mass starts from words that are wholly heard
 _EVIDENCE = 0.4  # decades of density that a deviation is worth by such words, when images are put in order
 
@@ -54,11 +56,18 @@ class Hearing:
 
     agreement   how many deviations of the pool the pictures, and what they reach first, lie above its median by the
                 words; nan without both
-    share       from 0, where words change nothing, towards 1
+    overlap     how much of what the words find first the pictures reach, from 0 to 1; nan without both
     """
 
-    agreement: float
-    share: float = 0.0
+    agreement: float = float("nan")
+    overlap: float = float("nan")
+
+    @property
+    def share(self) -> float:
+        """How far they are heard: from 0, where words change nothing, towards 1."""
+        if not (self.agreement > _AGREED and self.overlap > _UNHEARD):
+            return 0.0
+        return self.overlap**2 / (self.overlap**2 + _HALF**2)
 
     def depart(
         self, pictures: NDArray[np.int64], words: NDArray[np.int64], count: int, scores: NDArray[np.float32]
@@ -72,17 +81,32 @@ class Hearing:
         return Departure(seeds, _EVIDENCE * self.share * np.nan_to_num(scores).astype(np.float64))
 
 
-SILENT = Hearing(float("nan"))
+SILENT = Hearing()
 
 
-def listen(members: NDArray[np.float32], pictures: NDArray[np.float32]) -> Hearing:
-    """Return how far the words of a class are heard: as far as they describe its pictures, and what these reach.
+def listen(
+    members: NDArray[np.float32], pictures: NDArray[np.float32], found: NDArray[np.float32], density: Mass
+) -> Hearing:
+    """Return how far the words of a class describe its pictures, and are about what these reach.
 
     members    (c,) what the words say of the candidates that the pictures alone lead to, the surest first: how many
                deviations of the pool each lies above its median; nan where that is not known
     pictures   the same of the pictures
+    found      (f,) the same of the images that the words find first
+    density    (f,) of the walks from the pictures at these images
     """
     near = np.nan_to_num(members[:_NEAR]).astype(np.float64)
-    agreement = float((_WEIGHT * pictures.mean() + near.sum()) / (_WEIGHT + len(near)))
-    strength = max(agreement - _UNHEARD, 0.0) ** 2
-    return Hearing(agreement, strength / (strength + _HALF**2))
+    agreement = (_WEIGHT * pictures.mean() + near.sum()) / (_WEIGHT + len(near))
+    weights = found.astype(np.float64) ** 2
+    overlap = weights @ np.minimum(density, 1) / max(float(weights.sum()), 1e-12)
+    return Hearing(float(agreement), float(overlap))
+
+
+def found_first(scores: NDArray[np.float32], left_out: Collection[int]) -> NDArray[np.int64]:
+    """Return the rows that words find first, of those above the median of the pool.
+
+    scores     (n,) what the words say of the pool; nan where that is not known
+    left_out   rows that do not count: exemplars, which no walk reaches, and those of a test set
+    """
+    rows = np.setdiff1d(np.flatnonzero(np.nan_to_num(scores) > 0), list(left_out))
+    return np.asarray(rows[np.argsort(-scores[rows], kind="stable")][:_NEAR])

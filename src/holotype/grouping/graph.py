@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.grouping.departure import SILENT, Departure, Hearing, Mass, even, listen
+from holotype.grouping.departure import SILENT, Departure, Hearing, Mass, even, found_first, listen
 from holotype.grouping.ranking import Cut, Ranking, inside
 from holotype.grouping.search import cosine as cosine_to
 from holotype.grouping.search import joined
@@ -113,6 +113,13 @@ class _Reach:
         after = field.walk(replace(self.departure, seeds=seeds))
         return after if _holds(self.cut, after.cut) else self
 
+    def at(self, rows: NDArray[np.int64]) -> Mass:
+        """Return the density at pool rows, 0 at those that are no candidates."""
+        density = np.zeros(len(rows))
+        _, places, there = np.intersect1d(self.field.candidates, rows, assume_unique=True, return_indices=True)
+        density[there] = self.density[places]
+        return density
+
     def within(self, candidates: NDArray[np.int64]) -> tuple[Mass, Cut]:
         """Return density and cut among `candidates`, ordered pool rows: those of the field, and maybe more."""
         places = np.searchsorted(candidates, self.field.candidates)
@@ -156,7 +163,7 @@ def rank(
     for k in range(len(starts)):
         first.append(field.walk(Departure(even(field.own(k), len(field.vectors)))))
         step()
-    hearings = [SILENT] * len(first) if said is None else _listen(first, pictures, said)
+    hearings = [SILENT] * len(first) if said is None else _listen(first, pictures, said, {*exemplar_rows, *held_out})
     heard = np.array([hearing.share > 0 for hearing in hearings])
     if said is not None and heard.any():
         field = _with_words(embeddings, space, field, pictures, said, heard, exemplar_rows)
@@ -184,13 +191,20 @@ def _explore(embeddings: Embeddings, space: Space, starts: Sequence[Matrix], can
     return _Field(candidates, owners, vectors, build_graph(vectors, len(owners)), largest)
 
 
-def _listen(reached: Sequence[_Reach], pictures: Sequence[Matrix], said: WordScores) -> list[Hearing]:
-    """Return how far the words of each class describe what its pictures reached."""
+def _listen(
+    reached: Sequence[_Reach], pictures: Sequence[Matrix], said: WordScores, left_out: Collection[int]
+) -> list[Hearing]:
+    """Return how far the words of each class describe what its pictures reached.
+
+    left_out   rows whose images decide nothing of that
+    """
     found = [SILENT] * len(reached)
     for k, reach in enumerate(reached):
         if len(pictures[k]) and len(said.anchors[k]):
-            members = reach.field.candidates[reach.cut.rows]
-            found[k] = listen(said.pool[members, k], said.pictures[k])
+            scores, candidates = said.pool[:, k], reach.field.candidates
+            first = found_first(scores, left_out)
+            members = scores[candidates[reach.cut.rows]]
+            found[k] = listen(members, said.pictures[k], scores[first], reach.at(first))
     return found
 
 

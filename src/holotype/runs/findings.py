@@ -81,7 +81,7 @@ class ClassFinding:
         if (ways := self.ways) is None:
             return "They alone describe it: whether its images show it, only looking tells." if self.texts else ""
         alone = f"pictures alone find {counted(len(ways.picture), 'image')}, words alone {len(ways.words):,}"
-        how = "say too little of the pictures to count beside them"
+        how = "find hardly anything that the pictures reach, and do not count"
         if ways.heard:
             how = "describe the pictures"
         elif ways.disagree:
