@@ -59,6 +59,16 @@ def test_words_that_nothing_hears_leave_the_ranking_as_it_is() -> None:
     assert np.array_equal(ranking.density, plain.density)
 
 
+def test_words_of_a_relative_agree_with_the_picture_and_are_not_heard() -> None:
+    plain, said = ranking_by(None), said_of({0: np.flatnonzero(LABELS == 1)})
+    said.pool[LABELS == 0, 0] += 3
+    said.pictures[0][:] += 3
+    ranking = ranking_by(said)
+    assert ranking.agreement[0] > 2
+    assert not ranking.heard.any()
+    assert np.array_equal(ranking.density, plain.density)
+
+
 def test_words_that_describe_the_picture_lead_to_looks_that_it_does_not_reach() -> None:
     both = np.flatnonzero((LABELS == 0) | (LABELS == 1))
     alone = ranking_by(None)
