@@ -133,3 +133,10 @@ def test_the_registry_says_what_works_offline() -> None:
         "efficientnet_lite1",
         "efficientnet_lite2",
     }
+
+
+def test_a_finished_network_of_the_hub_needs_no_torch(tmp_path: Path) -> None:
+    said = refused("clip-vit-b32", without="huggingface_hub", HOLOTYPE_CACHE=str(tmp_path))
+    assert said == [
+        "the encoder clip-vit-b32 is fetched once, which needs huggingface_hub: pip install 'holotype[words]'"
+    ]

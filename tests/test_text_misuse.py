@@ -274,7 +274,7 @@ def test_neither_torch_nor_transformers_is_needed_for_a_pair_of_onnx_files(made:
         (
             "huggingface_hub",
             True,
-            "clip-vit-b32-text is exported once, which needs huggingface_hub: pip install 'holotype[words]'",
+            "clip-vit-b32-text is fetched once, which needs huggingface_hub: pip install 'holotype[words]'",
         ),
         ("torch", False, "which needs torch: pip install 'holotype[hub]'"),
     ],

@@ -21,6 +21,7 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 _WHOLE = re.compile(r"""holotype [a-z]+(?: (?:'[^']*'|"[^"]*"|[^\s'";,)]*[^\s'";,.:)])+)*""")
 _PLACES = {"--images", "--embeddings", "--embeddings-encoder", "--test-set", "--encoder"}  # which may have been moved
 _OF_REPEAT = {"--out", "--force", "--resume"} | _PLACES  # what goes with the folder of a run
+_OF_WORDS = {"--text", "--describe"}  # which are followed by no path
 _QUOTE = "if the shell made several arguments of one pattern, quote it, as in 'pool-{000..150}.tar'"
 
 _Wrong: Any = typer.BadParameter.__bases__[0]  # whatever is wrong with an argument: typer has a click of its own
@@ -128,7 +129,8 @@ def _refuse_empty(args: list[str]) -> None:
         name, value = (word.split("=", 1)[0], word.split("=", 1)[1]) if option else (before, word)
         if name != "--who" and not value.strip():
             where = f" behind {name}" if name.startswith("-") else ""
-            raise typer.BadParameter(f"expected something{where}, got nothing; the current folder is written as .")
+            here = "" if name in _OF_WORDS else "; the current folder is written as ."
+            raise typer.BadParameter(f"expected something{where}, got nothing{here}")
 
 
 class Commands(typer.Typer):

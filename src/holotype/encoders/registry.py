@@ -257,8 +257,8 @@ def _text_file(name: str) -> Path:
 def _existing(name: str) -> Path:
     if not Path(name).exists():
         raise EncoderError(
-            f"no encoder {name!r}, and nothing is there: expected one of {', '.join(REGISTRY)}, hf:owner/model, or the "
-            "path of an .onnx file or of a folder that has one"
+            f"no encoder {name!r}: expected one of {', '.join(REGISTRY)}, hf:owner/model, or the path of an .onnx file "
+            "or of a folder that has one"
         )
     return Path(name)
 

@@ -122,6 +122,8 @@ class _Reach:
 
     def within(self, candidates: NDArray[np.int64]) -> tuple[Mass, Cut]:
         """Return density and cut among `candidates`, ordered pool rows: those of the field, and maybe more."""
+        if candidates is self.field.candidates:
+            return self.density, self.cut
         places = np.searchsorted(candidates, self.field.candidates)
         density = np.zeros(len(candidates))
         density[places] = self.density
