@@ -122,6 +122,7 @@ def test_without_any_answer_words_are_applied_after_an_apply(open_page: Open, re
     page.click("#apply-start")
     expect(page.locator("#apply-verdict")).to_contain_text("The answers are applied")
     page.click("#apply-end .close")
+    expect(page.locator("dialog[open]")).to_have_count(0)
     search(page)
     page.click("#trail-describe")
     descriptions(page, WORDS)
