@@ -1,6 +1,5 @@
 """What the walks of a class start from: its pictures, and its words as far as these describe the pictures."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 Mass = NDArray[np.float64]
 
 # docs/tried.md#words has the figures
-_NEAR = 20  # images: those that words find first, and those that pictures reach first
+_NEAR = 20  # images that pictures reach first, by which it is seen whether words agree
 _WEIGHT = 5  # of an exemplar beside one of these
 _AGREED = 1.0  # deviations up to which words are not heard: in a small pool they may find an image by chance
 _UNHEARD = 0.05  # overlap up to which they are not either
@@ -100,13 +99,3 @@ def listen(
     weights = found.astype(np.float64) ** 2
     overlap = weights @ np.minimum(density, 1) / max(float(weights.sum()), 1e-12)
     return Hearing(float(agreement), float(overlap))
-
-
-def found_first(scores: NDArray[np.float32], left_out: Collection[int]) -> NDArray[np.int64]:
-    """Return the rows that words find first, of those above the median of the pool.
-
-    scores     (n,) what the words say of the pool; nan where that is not known
-    left_out   rows that do not count: exemplars, which no walk reaches, and those of a test set
-    """
-    rows = np.setdiff1d(np.flatnonzero(np.nan_to_num(scores) > 0), list(left_out))
-    return np.asarray(rows[np.argsort(-scores[rows], kind="stable")][:_NEAR])

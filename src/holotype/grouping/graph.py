@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.grouping.departure import SILENT, Departure, Hearing, Mass, even, found_first, listen
+from holotype.grouping.departure import SILENT, Departure, Hearing, Mass, even, listen
 from holotype.grouping.ranking import Cut, Ranking, inside
 from holotype.grouping.search import cosine as cosine_to
 from holotype.grouping.search import joined
 from holotype.grouping.space import Matrix, Space, fit_space, mutual_neighbours
-from holotype.grouping.words import WordScores
+from holotype.grouping.words import WordScores, found_first
 from holotype.progress import Step, no_step
 from holotype.settings import RankSettings
 from holotype.vectors.embeddings import Embeddings

@@ -24,7 +24,7 @@ from holotype.vectors.embeddings import Embeddings
 Matrix = NDArray[np.float32]
 
 # docs/tried.md#words has the figures
-_FOUND = 20  # images whose mean stands for a text
+_FOUND = 20  # images that words find first, whose mean stands for a text
 _SHARPNESS = 2  # they weigh deviations ** 2
 _SAMPLE = 16_384  # rows of the pool that its centre is taken of
 _SAME = 1e-6  # images whose scores differ by less are copies
@@ -159,7 +159,7 @@ def score_words(
     scores, scale = compare_texts(embeddings, words.vectors)
     labels = np.array([one.label for one in words.descriptions])
     pool = np.full((embeddings.size, len(queries)), np.nan, np.float32)
-    found = [_top(column, held_out) for column in scores.T]
+    found = [found_first(column, held_out) for column in scores.T]
     for one, rows in zip(words.descriptions, found, strict=True):
         if not len(rows):
             raise GroupError(f"no image stands out by the words {one.text!r}: describe it in others, or give a picture")
@@ -174,9 +174,13 @@ def score_words(
     return WordScores(pool, pictures, anchors, found)
 
 
-def _top(scores: NDArray[np.float32], held_out: Collection[int]) -> NDArray[np.int64]:
-    """The rows of the greatest of `scores`, above the pool's median, one of those that are copies of each other."""
-    usable = np.setdiff1d(np.flatnonzero(np.nan_to_num(scores) > 0), list(held_out))
+def found_first(scores: NDArray[np.float32], left_out: Collection[int]) -> NDArray[np.int64]:
+    """Return the rows that words find first, above the median of the pool; one of those that are copies of each other.
+
+    scores     (n,) what the words say of the pool; nan where that is not known
+    left_out   rows that do not count, as those of a test set
+    """
+    usable = np.setdiff1d(np.flatnonzero(np.nan_to_num(scores) > 0), list(left_out))
     ordered = usable[np.argsort(-scores[usable], kind="stable")]
     other = np.diff(scores[ordered], prepend=np.inf) < -_SAME
     return np.asarray(ordered[other][:_FOUND])
