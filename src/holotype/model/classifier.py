@@ -49,7 +49,7 @@ from holotype.vectors.store import EmbeddingStore
 MODEL = "model"  # the folder of a run that holds its classifier
 _PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _DEFAULTS = FitSettings()
-_SAME = 1 - 1e-6  # cosine of an image with itself, to the last digits of float32
+SAME = 1 - 1e-6  # cosine of an image with itself, to the last digits of float32
 
 
 class Classifier:
@@ -213,13 +213,13 @@ class Classifier:
 
         What is the same as an exemplar is of its class; only where two classes have it, the head decides.
         """
-        self._check_fitted()
+        self.check_fitted()
         similarity_ = l2_normalize(features) @ self.exemplar_vectors_.T
         nearest = similarity_.argmax(axis=1) if len(ids) else np.zeros(0, int)
         probabilities = self.calibration_.probabilities(self.head_.scores(features))
         if self.exemplar_classes_ is not None:
             seen = len(self.exemplar_classes_) - len(self.descriptions_)  # words are like no image in particular
-            shown = (similarity_[:, :seen] >= _SAME) @ np.eye(len(self.classes_), dtype=bool)[
+            shown = (similarity_[:, :seen] >= SAME) @ np.eye(len(self.classes_), dtype=bool)[
                 self.exemplar_classes_[:seen]
             ]
             certain = shown.sum(axis=1) == 1
@@ -240,7 +240,7 @@ class Classifier:
 
         Raises `UnreadableImage`.
         """
-        self._check_fitted()
+        self.check_fitted()
         features = self.encoder_.encode(self.encoder_.prepare(source)[None])
         if not np.isfinite(features).all():
             raise UnreadableImage(NO_VECTOR)
@@ -254,15 +254,16 @@ class Classifier:
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return (n, K + 1) probabilities in the order of `classes_`; one image counts as n = 1."""
-        self._check_fitted()
+        self.check_fitted()
         return np.array([self.predict_one(one).probabilities[0] for one in _listed(X)]).reshape(-1, len(self.classes_))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return (n, K) margins: probability minus threshold of each class."""
-        self._check_fitted()
+        self.check_fitted()
         return np.array([self.predict_one(one).margins[0] for one in _listed(X)]).reshape(-1, len(self.classes_) - 1)
 
-    def _check_fitted(self) -> None:
+    def check_fitted(self) -> None:
+        """Raise `NotFittedError` before `fit` or `load`."""
         if not hasattr(self, "head_"):
             raise NotFittedError(
                 "this Classifier is not fitted yet: call fit(pool, exemplars) first, or Classifier.load"
@@ -270,7 +271,7 @@ class Classifier:
 
     def save(self, folder: str | Path) -> None:
         """Write the model to `folder`: JSON, safetensors and ONNX; it needs neither torch nor a network to load."""
-        self._check_fitted()
+        self.check_fitted()
         for name, content in self._files().items():
             files.write(Path(folder) / name, content)
 
@@ -366,7 +367,7 @@ class Classifier:
         self, pool: Pool, rows: Iterable[int], progress: Progress | None = None
     ) -> Iterable[tuple[Predictions, dict[str, str]]]:
         """Yield predictions batch by batch, with id -> reason of the images that are unreadable."""
-        self._check_fitted()
+        self.check_fitted()
         wanted = {pool.ids[row]: row for row in rows}
         with (progress or Silent()).track("predict", len(wanted)) as advance:
             for encoded in encode_images(list(wanted), lambda name: pool.read(wanted[name]), self.encoder_):
