@@ -38,6 +38,7 @@ PACKAGES = [
     "answers",
     "runs",
     "review",
+    "export",
     "exits",
     "cli",
 ]
@@ -111,6 +112,7 @@ def test_the_public_names() -> None:
         "Review",
         "Settings",
         "evaluate",
+        "export_run",
         "load_encoder",
         "open_pool",
         "run",

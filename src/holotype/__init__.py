@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from holotype.encoders.runtimes import Encoder
     from holotype.errors import HolotypeError
     from holotype.evaluation.metrics import Evaluation, evaluate
+    from holotype.export.export import export_run
     from holotype.model.classifier import Classifier
     from holotype.model.predictions import Predictions
     from holotype.pool.pool import Pool, open_pool
@@ -29,6 +30,7 @@ _HOME = {
     "Review": "review.review",
     "Settings": "settings",
     "evaluate": "evaluation.metrics",
+    "export_run": "export.export",
     "load_encoder": "encoders.registry",
     "open_pool": "pool.pool",
     "run": "runs.sweep",
@@ -45,6 +47,7 @@ __all__ = [
     "Review",
     "Settings",
     "evaluate",
+    "export_run",
     "load_encoder",
     "open_pool",
     "run",

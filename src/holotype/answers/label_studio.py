@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import quoteattr
 
 from holotype.answers.forms import parse_time, refuse
 from holotype.answers.records import Answer, NewAnswer, Verdict
@@ -14,7 +15,7 @@ from holotype.errors import AnswersError
 from holotype.model.predictions import NONE
 from holotype.tables import Table, TextSource, read_text
 
-CHOICE = "class"  # the name of the choice in the configuration made here
+CHOICE, IMAGE = "class", "image"  # the names of the choice and of the image in the configuration made here
 _ALWAYS = {"annotator", "annotation_id", "created_at", "updated_at"}  # columns of its CSV
 _OF_TASK = {*_ALWAYS, "lead_time", "agreement", "history", "id", "image", "image_id", "digest", "audited"}
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what it puts before the name of a file that was uploaded
@@ -46,7 +47,6 @@ def _task(name: str, digest: str, answers: Sequence[Answer], classes: Sequence[s
         verdicts[one.label] = one.verdict
     shown = [label for label, verdict in verdicts.items() if verdict in ("yes", "exemplar")][-1:]  # the last counts
     choices = shown or ([NONE] if all(verdicts.get(label) == "no" for label in classes) else [])
-    result = {"from_name": CHOICE, "to_name": "image", "type": "choices", "value": {"choices": choices}}
     audited = sorted({label for one in answers for label in one.drawn if label in classes})
     meta = [
         {
@@ -60,13 +60,30 @@ def _task(name: str, digest: str, answers: Sequence[Answer], classes: Sequence[s
         for one in answers
     ]
     return {
-        # in an export as JSON-MIN, "id" is Label Studio's own number of the task
-        "data": {"image": url, "id": name, "image_id": name}
-        | ({"digest": digest} if digest else {})
-        | ({"audited": audited} if audited else {}),
-        "annotations": [{"result": [result]}] if choices else [],
+        "data": task_data(name, digest, url) | ({"audited": audited} if audited else {}),
+        "annotations": [{"result": [chosen(choices)]}] if choices else [],
         "meta": {"answers": meta},
     }
+
+
+def task_data(name: str, digest: str, url: str) -> dict[str, Any]:
+    """Return what a task says of its image: where it is, and what it is known by when answers come back."""
+    # in an export as JSON-MIN, "id" is Label Studio's own number of the task
+    return {IMAGE: url, "id": name, "image_id": name} | ({"digest": digest} if digest else {})
+
+
+def chosen(choices: Sequence[str]) -> dict[str, Any]:
+    """Return the result of a task whose image shows `choices`, as `labelling_config` has the controls."""
+    return {"from_name": CHOICE, "to_name": IMAGE, "type": "choices", "value": {"choices": list(choices)}}
+
+
+def labelling_config(classes: Sequence[str]) -> str:
+    """Return the labelling configuration of a project: the image, and one choice of `classes` and "none"."""
+    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in [*classes, NONE])
+    return (
+        f'<View>\n  <Image name="{IMAGE}" value="${IMAGE}"/>\n'
+        f'  <Choices name="{CHOICE}" toName="{IMAGE}" choice="single">\n{choices}  </Choices>\n</View>\n'
+    )
 
 
 def read_label_studio(source: TextSource, classes: Sequence[str]) -> list[NewAnswer]:

@@ -57,8 +57,13 @@ def metadata(classifier: Classifier) -> dict[str, str]:
             "resize": "bicubic to fit, aspect ratio kept, centred",
             "margin": list(MARGIN),
         },
-        "encoder": {"name": classifier.encoder_.name, "fingerprint": classifier.encoder_.fingerprint},
-        "promises": [promise.model_dump(mode="json") for promise in classifier.promises_],
+        "encoder": {
+            "name": classifier.encoder_.name,
+            "fingerprint": classifier.encoder_.fingerprint,
+            "precision": classifier.encoder_.precision,
+        },
+        # which images they rest on, and are about, is known by digests of files: pixels have none
+        "promises": [one.model_dump(mode="json", exclude={"sample", "contents"}) for one in classifier.promises_],
     }
     return {f"holotype.{name}": json.dumps(value, ensure_ascii=False) for name, value in about.items()}
 

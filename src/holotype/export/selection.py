@@ -1,18 +1,28 @@
 """Which images of a run are handed on, and what is known of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from holotype.errors import OutputError
+from holotype.answers.baseline import ReviewBaseline
+from holotype.answers.images import RowImages
+from holotype.answers.records import Answer
+from holotype.answers.scored import still_holding
+from holotype.errors import AnswersError, OutputError
+from holotype.filestate import regular
 from holotype.grouping.groups import Decision
 from holotype.model.predictions import NONE
+from holotype.model.promises import CERTIFIED, PROMISES_FILE, certified, read_promises
+from holotype.names import command, counted
+from holotype.pool.digests import first_rows
+from holotype.progress import Progress
 from holotype.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("id", "path", "class", "decision", "probability", "score", "certified", "answered", "reason")
+ANSWERED = "answered"
+COLUMNS = ("id", "path", "class", "decision", "probability", "score", CERTIFIED, ANSWERED, "reason")
 FOUND: Sequence[Decision] = ("exemplar", "member")
 
 
@@ -21,17 +31,22 @@ class Selection:
     """Which images of a run are taken.
 
     classes      of these alone; of all where none is given. "none" is one of them
-    decisions    what they were taken for
-    probability  the least, of their class, by the model of the run
+    decisions    what they were taken for; where none is given, exemplars and members, and the background for "none"
+    probability  the least, of their class, by the model of the run; exemplars have it whatever the model says
     certified    only those that are promised
-    unanswered   without those about which people said anything
+    unanswered   without those about which people said anything that applies
     """
 
     classes: Sequence[str] = ()
-    decisions: Sequence[Decision] = FOUND
+    decisions: Sequence[Decision] = ()
     probability: float = 0.0
     certified: bool = False
     unanswered: bool = False
+
+    @property
+    def taken(self) -> Sequence[Decision]:
+        """The decisions that are taken, whether they were given or not."""
+        return self.decisions or ((*FOUND, "background") if NONE in self.classes else FOUND)
 
     def check(self, classes: Sequence[str]) -> None:
         """Raise `OutputError` for what a run with `classes` cannot have."""
@@ -43,49 +58,110 @@ class Selection:
             raise OutputError(f"expected a probability from 0 to 1, got {self.probability:g}")
 
 
-def select(folder: RunFolder, selection: Selection) -> "pa.Table":
-    """Return what is known of the images of a run that `selection` takes: `COLUMNS` and `row`, that of the pool.
+@dataclass(frozen=True)
+class Selected:
+    """The images that are handed on.
 
-    The surest come first, class by class. The class of what is doubtful is the nearest. Raises `OutputError` where none
-    is left, or the run is not whole.
+    table     `COLUMNS`, and `row`: that of the run, which is none of a pool that changed since
+    classes   of the run, "none" last: the number of a class is its place here
+    images    which image each row of the run is; None where an earlier version did the run
+    """
+
+    table: "pa.Table"
+    classes: Sequence[str]
+    images: RowImages | None
+
+
+def select(folder: RunFolder, selection: Selection, progress: Progress) -> Selected:
+    """Return the images of a run that `selection` takes, the surest first, class by class.
+
+    They are as the run left them, with the answers that it followed. The class of what is doubtful is the nearest. The
+    probability is that of the class; null for "none", and where the run had no need of it. An answer counts where it
+    is about the image and a class of the run, and not about an image of the test set. A promise counts that still rests
+    on its answers. Raises `OutputError` where no image is left; `HolotypeError` where the run is not whole.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    settings = folder.read_settings()
-    selection.check(list(settings.exemplars))
-    folder.check_whole(OutputError, folder.groups)
-    table = pq.read_table(folder.groups)
+    classes = list(folder.read_settings().exemplars)
+    selection.check(classes)
+    table, baseline = _read_groups(folder), folder.load_baseline()
+    labels = pc.coalesce(table["class"], table["nearest_class"])
+    rejected = pc.fill_null(pc.equal(labels, NONE), False)
+    table = table.set_column(table.schema.get_field_index("class"), "class", labels)
+    absent = pa.nulls(len(table), pa.float64())
+    probability = pc.if_else(rejected, absent, table["probability"])
+    table = table.set_column(table.schema.get_field_index("probability"), "probability", probability)
     table = table.append_column("row", pa.array(range(len(table))))
-    table = table.set_column(
-        table.schema.get_field_index("class"), "class", pc.coalesce(table["class"], table["nearest_class"])
-    )
-    certified = _certified(folder)
-    answered = {one.id for one in folder.read_answers()}
-    ids = table["id"].to_pylist()
-    table = table.append_column("certified", pa.array([certified.get(one, "") for one in ids]))
-    table = table.append_column("answered", pa.array([one in answered for one in ids]))
-    kept = pc.is_in(table["decision"], pa.array(list(selection.decisions)))
-    if selection.classes:
-        kept = pc.and_(kept, pc.is_in(table["class"], pa.array(list(selection.classes))))
-    if selection.probability:
-        kept = pc.and_(kept, pc.fill_null(pc.greater_equal(table["probability"], selection.probability), False))
-    if selection.certified:
-        kept = pc.and_(kept, pc.equal(table["certified"], table["class"]))
-    if selection.unanswered:
-        kept = pc.and_(kept, pc.invert(table["answered"]))
-    found = table.filter(kept).sort_by([("class", "ascending"), ("probability", "descending"), ("row", "ascending")])
+    answers = folder.read_answers()
+    table = table.append_column(CERTIFIED, pa.array(_promised(folder, baseline, answers, len(table))))
+    answered = _answered(answers, baseline, classes, table["id"].to_pylist())
+    table = table.append_column(ANSWERED, pa.array([row in answered for row in range(len(table))]))
+    found = table.filter(_kept(table, selection, progress))
+    found = found.sort_by([("class", "ascending"), ("probability", "descending"), ("row", "ascending")])
     if not len(found):
         raise OutputError(f"no image of the run in {folder.path} is left by these filters")
-    return found.select([*COLUMNS, "row"])
+    return Selected(found.select([*COLUMNS, "row"]), [*classes, NONE], baseline.images)
 
 
-def _certified(folder: RunFolder) -> dict[str, str]:
-    """The class that is promised of each image, by its id."""
-    import csv
+def _read_groups(folder: RunFolder) -> "pa.Table":
+    import pyarrow.parquet as pq
 
-    if not folder.certified.exists():
-        return {}
-    with folder.certified.open(encoding="utf-8", newline="") as file:
-        return {line["id"]: line["class"] for line in csv.DictReader(file)}
+    folder.check_whole(OutputError, folder.groups, folder.model / PROMISES_FILE)
+    try:
+        return pq.read_table(regular(folder.groups))
+    except (OSError, ValueError) as error:  # pyarrow's own errors are among these
+        raise OutputError(
+            f"{folder.groups} cannot be read ({error}); do the run again ({command('run', folder.path)}): vectors and "
+            "answers are kept"
+        ) from None
+
+
+def _kept(table: "pa.Table", selection: Selection, progress: Progress) -> "pa.Array":
+    """Which rows are taken."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = pc.is_in(table["decision"], pa.array(list(selection.taken)))
+    if selection.classes:
+        kept = pc.and_(kept, pc.is_in(table["class"], pa.array(list(selection.classes))))
+    if selection.certified:
+        kept = pc.and_(kept, pc.equal(table[CERTIFIED], table["class"]))
+    if selection.unanswered:
+        kept = pc.and_(kept, pc.invert(table[ANSWERED]))
+    if selection.probability:
+        given = pc.equal(table["decision"], "exemplar")
+        unknown = pc.sum(pc.and_(kept, pc.and_not(pc.is_null(table["probability"]), given))).as_py()
+        if unknown:
+            progress.say(f"left out, as no probability of their class is known: {counted(unknown, 'image')}")
+        enough = pc.fill_null(pc.greater_equal(table["probability"], selection.probability), False)
+        kept = pc.and_(kept, pc.or_(enough, given))
+    return pc.fill_null(kept, False)
+
+
+def _promised(folder: RunFolder, baseline: ReviewBaseline, answers: Sequence[Answer], count: int) -> list[str]:
+    """The class that is promised of each row; "" where none is."""
+    promises = read_promises(folder.model)
+    if not promises or baseline.images is None:
+        return [""] * count
+    try:
+        return certified(still_holding(promises, answers), baseline.images.digests)
+    except AnswersError:
+        return [""] * count
+
+
+def _answered(
+    answers: Sequence[Answer], baseline: ReviewBaseline, classes: Sequence[str], ids: Sequence[str]
+) -> set[int]:
+    """The rows that an answer applies to, as `match_answers` has it of a pool."""
+    rows: Mapping[str, int] = {name: row for row, name in enumerate(ids)}
+    images, closed = baseline.images, set(baseline.held_out)
+    first = first_rows(images.digests) if images is not None else {}
+    found = set[int]()
+    for one in answers:
+        row = rows.get(one.id)
+        if images is not None and one.digest and (row is None or images.digests[row] != one.digest):
+            row = first.get(one.digest)
+        if row is not None and row not in closed and one.label in classes and one.verdict != "withdrawn":
+            found.add(row)
+    return found

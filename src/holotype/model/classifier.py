@@ -1,13 +1,11 @@
 """Classifier: encoder, head and calibration in one object that fits, predicts, saves and loads."""
 
 import hashlib
-import platform
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +28,7 @@ from holotype.model import saved
 from holotype.model.calibration import Calibration
 from holotype.model.crossfit import cross_fit
 from holotype.model.duplicates import near_rows
+from holotype.model.fetched import fetch_model, is_repository
 from holotype.model.heads import Head
 from holotype.model.predictions import NONE, Predictions
 from holotype.model.promises import PROMISES_FILE, Promise, Promises
@@ -47,7 +46,6 @@ from holotype.vectors.identity import check_identity
 from holotype.vectors.store import EmbeddingStore
 
 MODEL = "model"  # the folder of a run that holds its classifier
-_PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 _DEFAULTS = FitSettings()
 SAME = 1 - 1e-6  # cosine of an image with itself, to the last digits of float32
 
@@ -319,17 +317,22 @@ class Classifier:
                 "prior": calibration.prior.tolist(),
                 "counts": self.counts_,
                 "settings": self._settings(),
-                "versions": versions(),
+                "versions": saved.versions(),
             }
         )
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Load a saved model. Raises `ModelError` when it is not whole, or its parts do not fit each other."""
-        folder = Path(folder)
-        folder = folder / MODEL if (folder / MODEL / saved.DESCRIPTION_FILE).exists() else folder
-        self = cls()
-        self._restore(saved.read_files(folder), str(folder))
+    def load(cls, folder: str | Path, revision: str = "") -> Self:
+        """Load a saved model: of a folder, or of the hub where `folder` is "owner/name" and no folder here.
+
+        revision   the 40 digits of a commit; without one it is the newest, with a warning, and that one from then on
+
+        Raises `ModelError` when it is not whole, its parts do not fit each other, or it cannot be fetched.
+        """
+        self, place = cls(), Path(folder)
+        place = place / MODEL if (place / MODEL / saved.DESCRIPTION_FILE).exists() else place
+        of_hub = is_repository(folder, revision)
+        self._restore(*(fetch_model(str(folder), revision) if of_hub else (saved.read_files(place), str(place))))
         return self
 
     def _restore(self, contents: Mapping[str, bytes], where: str) -> None:
@@ -374,11 +377,6 @@ class Classifier:
                 digests = [pool.digest(wanted[name]) for name in encoded.ids] if self.promises_ else ()
                 yield self.predict_features(encoded.ids, encoded.vectors, digests), encoded.unreadable
                 advance(len(encoded))
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def _digest(source: Any) -> str:

@@ -5,7 +5,9 @@ It may come from anybody: what is wrong with it is an error when it is loaded, a
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -29,6 +31,8 @@ FORMAT = 6
 _NO_DIGEST, _ONE_SLOPE = 4, 5  # the last that had no digest of the description; one slope for all, a temperature
 _READ = (_NO_DIGEST, _ONE_SLOPE, FORMAT)
 _MOST_BYTES = {DESCRIPTION_FILE: 2**26, ARRAYS_FILE: 2**31, HEAD_FILE: 2**31, NETWORK_FILE: 2**31, PROMISES_FILE: 2**26}
+
+_PACKAGES = ("holotype", "numpy", "pillow", "openvino", "onnxruntime", "scikit-learn")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -135,17 +139,25 @@ class Manifest(_Part):
         return json.dumps(values | {"digest": digest_of_values(values)}, indent=1)
 
 
-def read_files(folder: Path) -> dict[str, bytes]:
-    """Read the files of a saved model. Raises `ModelError`: one is missing, too large, or a link out of the folder."""
+def read_files(folder: Path, *, fetched: bool = False) -> dict[str, bytes]:
+    """Read the files of a saved model. Raises `ModelError`: one is missing, too large, or a link out of the folder.
+
+    fetched   they are links that were made to what came from the hub
+    """
     if not (folder / DESCRIPTION_FILE).exists():
         raise ModelError(f"expected a saved model in {folder} ({DESCRIPTION_FILE}), and there is none")
     promised = [PROMISES_FILE] if (folder / PROMISES_FILE).exists() else []
-    return {name: _read(folder, name) for name in [*SAVED, *promised]}
+    return {name: _read(folder, name, linked=fetched) for name in [*SAVED, *promised]}
 
 
 def read_description(folder: Path) -> Manifest:
     """Return what the saved model in `folder` says of itself, without its networks. Raises `ModelError`."""
     return _parse_description(_read(folder, DESCRIPTION_FILE), str(folder))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def digest_of_model(description: bytes) -> str:
@@ -161,11 +173,12 @@ def parse_promises(files: Mapping[str, bytes], classes: Sequence[str], where: st
     return Promises.read(files[PROMISES_FILE], model, classes, where).promises
 
 
-def _read(folder: Path, name: str) -> bytes:
+def _read(folder: Path, name: str, *, linked: bool = False) -> bytes:
     path = folder / name
     try:
         real = path.resolve(strict=True)
-        if not real.is_relative_to(folder.resolve()) and not is_in_snapshot(real, folder.resolve()):
+        within = linked or real.is_relative_to(folder.resolve()) or is_in_snapshot(real, folder.resolve())
+        if not within:
             raise ModelError(f"{path} is a link out of the model's folder, to {real}; copy the file itself there")
         if not real.is_file():
             raise ModelError(f"expected a file at {path}, and it is none")

@@ -20,8 +20,9 @@ from holotype.filestate import regular
 from holotype.grouping.groups import Estimate, Groups, estimates
 from holotype.grouping.search import Search
 from holotype.grouping.ways import ClassWays
-from holotype.model.classifier import Classifier, versions
+from holotype.model.classifier import Classifier
 from holotype.model.predictions import NONE, Predictions, csv_line
+from holotype.model.saved import versions
 from holotype.model.tuning import Tuned
 from holotype.names import command
 from holotype.pool.descriptions import texts_of

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.evaluation.metrics import Evaluation
-from holotype.model.classifier import versions
 from holotype.model.rows import COPY
+from holotype.model.saved import versions
 from holotype.names import counted
 from holotype.pool.pool import Pool
 from holotype.runs.findings import ClassFinding

@@ -1,0 +1,172 @@
+"""`export_run`: what a run found, or its model, in the form that another program reads."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from holotype import files
+from holotype.errors import OutputError
+from holotype.export.fiftyone import write_fiftyone
+from holotype.export.folders import Metadata, write_folder, write_image_folder
+from holotype.export.hub import check_licence, write_hub
+from holotype.export.images import Files, Images, check_files
+from holotype.export.label_studio import write_label_studio
+from holotype.export.network import to_onnx
+from holotype.export.selection import Selection, select
+from holotype.export.tables import TABLES, TableFormat, of_columns, write_table
+from holotype.export.target import check_target, new_folder, today
+from holotype.export.webdataset import write_webdataset
+from holotype.model.saved import DESCRIPTION_FILE, digest_of_model, versions
+from holotype.names import counted
+from holotype.pool.exemplars import Exemplar
+from holotype.pool.pool import FileReader, Pool, open_pool
+from holotype.pool.tars import Tars
+from holotype.progress import Progress, Silent
+from holotype.runs.commands import load_classifier
+from holotype.runs.folder import RunFolder
+from holotype.runs.places import find_inputs
+
+WithImages = Literal["folder", "image-folder", "webdataset", "fiftyone", "label-studio"]
+ExportFormat = Literal["onnx", "hub", WithImages, TableFormat]
+FORMATS: tuple[ExportFormat, ...] = ("onnx", "hub", *get_args(WithImages), *TABLES)
+_BY_PATH = ("fiftyone", "label-studio")  # which read an image where it is, unless it lies in a tar
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the formats leave to choose.
+
+    files         of images: "copy", "link" or "list" (where they are); None: as is usual for the format
+    metadata      of image-folder: "csv" or "parquet"
+    most_images   of a shard of webdataset, and most_bytes
+    url           of label-studio: what the address of an image begins with, in place of its own for local files
+    licence       of hub: of the model, by its name in the hub's list
+    pictures      of hub: show the exemplars
+    """
+
+    files: Files | None = None
+    metadata: Metadata = "csv"
+    most_images: int = 10_000
+    most_bytes: int = 10**9
+    url: str = ""
+    licence: str = ""
+    pictures: bool = False
+
+    def check(self, to: ExportFormat) -> None:
+        """Raise `OutputError` for what cannot be."""
+        if to not in FORMATS:
+            raise OutputError(f"expected a format of {', '.join(FORMATS)}, got {to!r}")
+        if self.files is not None:
+            check_files(self.files)
+            allowed = {"folder": 3, "image-folder": 2, "webdataset": 1, "fiftyone": 3, "label-studio": 3}.get(to, 0)
+            if self.files not in get_args(Files)[:allowed]:
+                can = ", ".join(get_args(Files)[:allowed]) or "no images at all"
+                raise OutputError(f"{to} holds images as {can}, got --files {self.files}")
+        if self.metadata not in get_args(Metadata):
+            raise OutputError(f"expected the metadata as {', '.join(get_args(Metadata))}, got {self.metadata!r}")
+        if self.most_images < 1 or self.most_bytes < 1:
+            raise OutputError("expected at least one image in a shard, and one byte")
+        check_licence(self.licence)
+
+
+def export_run(
+    out: str | Path,
+    to: ExportFormat,
+    target: str | Path,
+    selection: Selection | None = None,
+    options: ExportOptions | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> str:
+    """Hand on what the run in `out` found, or its model; return what was written, in words.
+
+    to          "onnx": the model in one file. "hub": the model as a repository of the hub. "folder", "image-folder",
+                "webdataset", "fiftyone", "label-studio": images with their labels. "csv", "parquet", "jsonl": labels
+    target      the file, or the folder, which is whole or not there
+    selection   which images: of the last seven
+    force       write over a file, or over what an earlier export left
+
+    Labels are those of the run, after the answers that it followed. An image that cannot be read is left out, counted
+    and listed. Raises `HolotypeError`.
+    """
+    out, target, progress = Path(out), Path(target), progress or Silent()
+    selection, options = selection or Selection(), options or ExportOptions()
+    options.check(to)
+    check_target(target, force=force)
+    if to == "onnx":
+        classifier = load_classifier(out)
+        files.write(target, to_onnx(classifier))
+        return f"the model ({', '.join(classifier.classes_)}) in {target}"
+    folder = RunFolder(out)
+    folder.read_settings()
+    if to == "hub":
+        return _write_hub(folder, target, options, progress, force=force)
+    with folder.reading():
+        selected = select(folder, selection, progress)
+        if to in TABLES:
+            table = of_columns(selected.table)
+            write_table(target, to, table)
+            return f"{counted(len(table), 'image')} in {target}"
+        settings = find_inputs(folder, needed=["images"])
+        model = digest_of_model((folder.model / DESCRIPTION_FILE).read_bytes())
+    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+    images = Images(pool, selected, progress)
+    about = _about(folder, to) | {"images": len(selected.table), "selection": _plain(selection)}
+    with new_folder(target, about, force=force) as place:
+        _write_images(place, to, images, options, target.absolute().name, f"holotype {model[:8]}")
+    left = f", {len(images.left_out):,} left out" if images.left_out else ""
+    return f"{counted(images.taken, 'image')} in {target}{left}"
+
+
+def _write_images(
+    place: Path, to: ExportFormat, images: Images, options: ExportOptions, name: str, version: str
+) -> None:
+    handed: Files = options.files or ("list" if to in _BY_PATH and _has_files(images.pool) else "copy")
+    if to == "folder":
+        write_folder(place, images, handed)
+    elif to == "image-folder":
+        write_image_folder(place, images, handed, options.metadata)
+    elif to == "webdataset":
+        write_webdataset(place, images, options.most_images, options.most_bytes)
+    elif to == "fiftyone":
+        write_fiftyone(place, images, handed)
+    else:
+        write_label_studio(place, images, handed, options.url, name, version)
+
+
+def _has_files(pool: Pool) -> bool:
+    return isinstance(pool.reader, FileReader) and not isinstance(pool.reader, Tars)
+
+
+def _write_hub(folder: RunFolder, target: Path, options: ExportOptions, progress: Progress, *, force: bool) -> str:
+    classifier, exemplars = load_classifier(folder.path), list[Exemplar]()
+    settings = find_inputs(folder, needed=["images"] if options.pictures else [])
+    if options.pictures:
+        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+        exemplars = folder.read_exemplars(settings, pool)
+    with (
+        folder.reading() if folder.path.exists() else nullcontext(),
+        new_folder(target, _about(folder, "hub"), force=force) as place,
+    ):
+        write_hub(place, folder, classifier, options.licence, exemplars)
+    return (
+        f"the model ({', '.join(classifier.classes_)}) in {target}; to push it: hf upload OWNER/NAME {target}; read "
+        "README.md first, it names who answered and what the exemplars are called"
+    )
+
+
+def _about(folder: RunFolder, to: ExportFormat) -> dict[str, Any]:
+    return {"format": to, "run": folder.path.absolute().name, "date": today(), "holotype": versions()["holotype"]}
+
+
+def _plain(selection: Selection) -> Mapping[str, Any]:
+    return {
+        "classes": list(selection.classes),
+        "decisions": list(selection.taken),
+        "probability": selection.probability,
+        "certified": selection.certified,
+        "unanswered": selection.unanswered,
+    }
