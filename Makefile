@@ -3,6 +3,7 @@
 # make docs   sets up everything and builds the documentation as a site: build/docs/index.html
 # make setup  prepares .venv; quick when nothing changed
 # make browser  installs Debian's chromium, which the tests of the review page drive, where it is missing
+# make web    fetches onnxruntime-web with npm, which the test of the model in a browser runs, where it is missing
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,8 +13,13 @@ INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(VENV)/b
 STAMP := $(VENV)/.installed
 DEMO := demo
 SITE := build/docs
+# What the test of an exported model in a browser runs: one package of npm, known by its digest.
+WEB := build/onnxruntime-web
+WEB_PACKAGE := onnxruntime-web-1.30.0
+WEB_DIGEST := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca$\
+590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
 
-.PHONY: setup test docs demo browser clean
+.PHONY: setup test docs demo browser web clean
 
 setup: $(STAMP)
 
@@ -25,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
-test: setup browser
+test: setup browser web
 	scripts/check
 
 # Anew each time, as pages are made of the code too; a warning is an error.
@@ -40,6 +46,19 @@ browser:
 	"system's packages" >&2; exit 1; }
 	@command -v chromium >/dev/null || { sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
+
+web: $(WEB)/$(WEB_PACKAGE)
+
+# All that is used of it lies in one folder; what names the version comes last, and says that the rest is there.
+$(WEB)/$(WEB_PACKAGE):
+	@command -v npm >/dev/null || { echo "expected npm on the PATH, to fetch $(WEB_PACKAGE), found none: install it" \
+	"with your system's packages" >&2; exit 1; }
+	mkdir -p $(WEB)
+	cd $(WEB) && npm pack --silent $(subst -web-,-web@,$(WEB_PACKAGE)) >/dev/null
+	cd $(WEB) && echo "$(WEB_DIGEST)  $(WEB_PACKAGE).tgz" | sha512sum --check --quiet
+	cd $(WEB) && tar xzf $(WEB_PACKAGE).tgz --strip-components 2 package/dist/ort.wasm.min.mjs \
+	package/dist/ort-wasm-simd-threaded.mjs package/dist/ort-wasm-simd-threaded.wasm && rm $(WEB_PACKAGE).tgz
+	touch $@
 
 demo: setup
 	$(VENV)/bin/python -m examples.emoji --variant small --no-embeddings --out $(DEMO)/emoji

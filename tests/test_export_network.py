@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from classifiers import CLASSES, OPTIONS
+from colours import colour_towers
 from numpy.typing import NDArray
 
 from holotype import Classifier, Pool
 from holotype.errors import NotFittedError
 from holotype.export.network import to_onnx
 from holotype.model.predictions import Predictions
+from holotype.model.promises import Promise
 from holotype.pool.descriptions import Description
+from holotype.settings import HeadSettings, RankSettings
 
 NEAR = 1e-4
 
@@ -55,7 +59,7 @@ def test_one_file_gives_what_predict_gives(fitted: Classifier, fit_pool: Pool) -
 
 def test_none_of_no_images(fitted: Classifier, fit_pool: Pool) -> None:
     found = run(to_onnx(fitted), pixels_of(fitted, fit_pool)[:0])
-    assert {len(each) for each in found.values()} == {0}
+    assert {len(each) for name, each in found.items() if name != "classes"} == {0}
 
 
 @pytest.mark.parametrize("what", ["without numbers of exemplars", "with words", "two classes of one picture"])
@@ -103,3 +107,47 @@ def test_onnx_runtime_alone_runs_it(fitted: Classifier, fit_pool: Pool, tmp_path
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == predicted(fitted, pixels).labels
+
+
+def test_it_says_the_terms_of_a_promise_and_not_which_images_it_is_about(fitted: Classifier) -> None:
+    model = copy.copy(fitted)
+    given = {"label": "red", "precision": 0.95, "confidence": 0.95, "together": 1, "threshold": 0.5, "covered": 1}
+    given |= {"among": 9, "asked": 1, "yes": 1, "sample": {"a" * 64: True}, "who": ["ada"], "pool": "photos"}
+    model.promises_ = [Promise.model_validate(given | {"images": "b" * 64, "date": "2026-01-01", "contents": "c" * 16})]
+    session = onnxruntime.InferenceSession(to_onnx(model), providers=["CPUExecutionProvider"])
+    (found,) = json.loads(session.get_modelmeta().custom_metadata_map["holotype.promises"])
+    assert (found["precision"], found["confidence"], found["threshold"]) == (0.95, 0.95, 0.5)
+    assert not {"sample", "contents"} & {*found}
+
+
+def test_it_names_the_classes_where_metadata_are_not_shown(fitted: Classifier, fit_pool: Pool) -> None:
+    assert run(to_onnx(fitted), pixels_of(fitted, fit_pool)[:2])["classes"].tolist() == fitted.classes_
+
+
+@pytest.mark.parametrize("way", ["in the plain space", "in the space of the pool", "mlp", "in two views", "in three"])
+def test_whatever_is_in_a_model_is_in_the_file(
+    way: str, network: str, fit_pool: Pool, fit_vectors: Path, fit_cache: Path
+) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "in the plain space": {"rank": RankSettings(space="raw")},
+        "in the space of the pool": {"rank": RankSettings(space="whitened")},
+        "mlp": {"head": "mlp", "head_settings": HeadSettings(epochs=5)},
+        "in two views": {"encoder": f"views2:{network}"},
+        "in three": {"encoder": f"views3:{network}"},
+    }
+    model = Classifier(**{"encoder": network, **OPTIONS, **options[way]}).fit(fit_pool, CLASSES, cache=fit_vectors)
+    assert (model.head_.space is None) == (way == "in the plain space")
+    assert (len(model.head_.layers) > 1) == (way == "mlp")
+    pixels = pixels_of(model, fit_pool)
+    check(run(to_onnx(model), pixels), predicted(model, pixels))
+
+
+def test_words_are_exemplars_in_the_file(tmp_path: Path, fit_pool: Pool, fit_cache: Path) -> None:
+    towers = colour_towers(tmp_path)
+    texts = {"red": ["red"], "green": ["green"]}
+    model = Classifier(encoder=towers, **OPTIONS).fit(fit_pool, {"red": ["000"]}, descriptions=texts)
+    assert len(model.descriptions_) == 2
+    pixels = pixels_of(model, fit_pool)
+    wanted = predicted(model, pixels)
+    assert {*wanted.nearest} > {'"green"'}
+    check(run(to_onnx(model), pixels), wanted)

@@ -15,7 +15,6 @@ from holotype.pool.images import MARGIN
 if TYPE_CHECKING:
     import onnx
 
-OUTPUTS = ("label", "probabilities", "vector", "nearest", "similarity")
 _LEAST = 1e-12  # length of features: those of zeros stay zeros
 _PREFIX = "classifier_"  # of the names of all that is added to the network
 
@@ -25,7 +24,8 @@ def to_onnx(classifier: Classifier) -> bytes:
 
     In: `pixels` (n, height, width, 3) uint8, letterboxed to the size that the metadata give. Out: `label` (n,) text;
     `probabilities` (n, K + 1) float32, "none" last; `vector` (n, K) float32 of 0 and 1; `nearest` (n,) text, what
-    defines a class that the image is most like, and `similarity` (n,) float32, its cosine.
+    defines a class that the image is most like, and `similarity` (n,) float32, its cosine; `classes` (K + 1,) text, for
+    runtimes that do not show the metadata.
 
     Raises `NotFittedError`.
     """
@@ -163,6 +163,8 @@ class _Graph:
         shapes |= {"nearest": (text, []), "similarity": (floats, [])}
         for name, (kind, more) in shapes.items():
             self._model.graph.output.append(helper.make_tensor_value_info(name, kind, ["n", *more]))
+        self._nodes.then("Identity", "classes", f"{_PREFIX}names")
+        self._model.graph.output.append(helper.make_tensor_value_info("classes", text, [count + 1]))
 
     def _then(self, operator: str, out: str, *inputs: str, **attributes: Any) -> str:
         return self._nodes.then(operator, f"{_PREFIX}{out}", *inputs, **attributes)

@@ -78,8 +78,8 @@ def _used(publication: Publication) -> Iterator[str]:
     yield '    classifier = Classifier.load("OWNER/NAME", revision="COMMIT")  # this repository, and its commit'
     yield '    classifier.predict("picture.jpg")'
     yield ""
-    yield f"`{publication.network}` does the same with ONNX Runtime alone: it takes pixels, and gives label, probabilities"
-    yield "and vector. Its metadata have the classes, the thresholds, and how an image becomes pixels."
+    yield f"`{publication.network}` does the same with ONNX Runtime alone: it takes pixels, and gives label,"
+    yield "probabilities and vector. Its metadata have the classes, the thresholds, and how an image becomes pixels."
 
 
 def _limits() -> Iterator[str]:
@@ -156,8 +156,8 @@ def _measured(figures: dict[str, Any]) -> Iterator[str]:
         yield "No labelled test set was given, so nothing was measured."
         return
     rows_of_test = counted(evaluation.get("rows", 0), "image")
-    yield f"On the test set of its run, {rows_of_test} that nothing was learnt from. Intervals of 95 % stand where a class"
-    yield "has enough of them:"
+    yield f"On the test set of its run, {rows_of_test} that nothing was learnt from. Intervals of 95 % stand where a"
+    yield "class has enough of them:"
     yield ""
     yield "| class | images | precision | recall | F1 | AUC |"
     yield "|---|---|---|---|---|---|"
