@@ -5,8 +5,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote
+
+import pytest
 
 Commits = dict[str, dict[str, bytes]]
 
@@ -23,6 +26,20 @@ class Hub:
         commits = self.repositories.get(repository, {})
         commit = next(reversed(commits)) if commits and revision == "main" else revision
         return (commit, commits[commit]) if commit in commits else None
+
+
+def ask_it(hub: Hub, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let the client ask `hub`, with caches in `folder`: HF_ENDPOINT and HF_HUB_CACHE, read when it is imported."""
+    from huggingface_hub import constants
+
+    patch.setenv("HOLOTYPE_CACHE", str(folder / "cache"))
+    patch.setattr(constants, "ENDPOINT", hub.address)
+    patch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
+    patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub import Hub, serving
+from hub import Hub, ask_it, serving
 from onnx import TensorProto, helper, numpy_helper
 
 from holotype.checksums import file_digest
@@ -44,17 +44,9 @@ def network(value: float) -> bytes:
 
 @pytest.fixture
 def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that the client asks, with a cache of its own: HF_ENDPOINT and HF_HUB_CACHE, read when it is imported."""
-    from huggingface_hub import constants
-
+    """A hub that the client asks, with a cache of its own."""
     with serving() as hub:
-        monkeypatch.setenv("HOLOTYPE_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        address = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        ask_it(hub, tmp_path, monkeypatch)
         yield hub
 
 
