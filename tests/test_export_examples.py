@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from PIL import Image, ImageDraw
 
 from holotype import Classifier
 from holotype.export.network import to_onnx
+from holotype.pool.images import MARGIN, decode, letterbox
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -105,11 +107,9 @@ def test_python_needs_nothing_of_holotype(model: Path, pictures: dict[str, Path]
 
 
 class _Site(SimpleHTTPRequestHandler):
-    extensions_map: ClassVar = {
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
+    def guess_type(self, path: Any) -> str:
+        kinds = {".mjs": "text/javascript", ".wasm": "application/wasm"}
+        return kinds.get(Path(path).suffix) or super().guess_type(path)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -173,3 +173,13 @@ def test_a_browser_sees_nearly_the_same_pixels(fitted: Classifier, pictures: dic
             assert apart.max() <= 1, path.name
         else:  # a JPEG that is decoded smaller is a little smoother than means of its pixels
             assert apart.mean() < 0.5, path.name
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_of_a_photograph_it_sees_nearly_the_same_pixels(name: str, shown: "Page") -> None:
+    """docs/export.md has these figures."""
+    path, size = Path(str(files("sklearn.datasets.images") / name)), (224, 224)
+    apart = np.abs(pixels_in(shown, path, size) - letterbox(decode(path, fit=224), size, MARGIN).astype(int))
+    assert apart.max() <= 3
+    assert apart.mean() < 0.25

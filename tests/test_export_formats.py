@@ -21,7 +21,7 @@ from holotype import Classifier, Pool, open_pool
 from holotype.answers.label_studio import read_label_studio
 from holotype.errors import OutputError
 from holotype.export.export import ExportOptions, export_run
-from holotype.export.selection import COLUMNS, Selection
+from holotype.export.selection import EXPORT_COLUMNS, Selection
 from holotype.export.webdataset import CLASSES as NUMBERED
 from holotype.pool.images import decode
 from holotype.runs.places import repoint
@@ -84,7 +84,7 @@ def test_labels_as_a_table(out: Path, tmp_path: Path, layout: Any) -> None:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     else:
         rows = pq.read_table(path).to_pylist()
-    assert all(tuple(row) == COLUMNS for row in rows)
+    assert all(tuple(row) == EXPORT_COLUMNS for row in rows)
     images = open_pool(Settings.load(out / "holotype.toml").images)
     assert {images.digest(images.rows[row["id"]]): row["class"] for row in rows} == labels(out)
     assert [row["path"] for row in rows] == [images.path(images.rows[row["id"]]) for row in rows]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-import yaml
 from conftest import Holotype
 from hub import Hub, ask_it, serving
 from PIL import Image
@@ -44,8 +43,9 @@ def pushed(out: Path, tmp_path: Path) -> dict[str, bytes]:
 
 def front(text: str) -> dict[str, Any]:
     """Return the values at the head of a card."""
-    _, values, _ = text.split("---\n", 2)
-    found: dict[str, Any] = yaml.safe_load(values)
+    from huggingface_hub import ModelCard
+
+    found: dict[str, Any] = ModelCard(text).data.to_dict()  # type: ignore[no-untyped-call]
     return found
 
 

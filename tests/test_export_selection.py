@@ -1,6 +1,7 @@
 """Which images of a run are exported, and what is said of each: by groups, promises and answers."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from holotype import Settings, open_pool
 from holotype.answers.records import NewAnswer
 from holotype.errors import OutputError
 from holotype.export.export import export_run
-from holotype.export.selection import Selection, select
+from holotype.export.selection import Selection, answered_rows, select
 from holotype.progress import Silent
 from holotype.runs.folder import RunFolder
 
@@ -147,3 +148,14 @@ def test_a_run_that_is_not_whole_is_refused(out: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is not what the run left there"):
         export_run(out, "csv", tmp_path / "labels.csv")
     assert not (tmp_path / "labels.csv").exists()
+
+
+def test_an_answer_about_the_test_set_decides_nothing(out: Path) -> None:
+    folder, name = RunFolder(out), chosen(out, decisions=["member"])[0]["id"]
+    answer(out, (name, "red", "yes"))
+    baseline = folder.load_baseline()
+    names = [row["id"] for row in groups(out)]
+    row = names.index(name)
+    assert answered_rows(folder.read_answers(), baseline, ["red"], names) == {row}
+    closed = replace(baseline, held_out=[row])
+    assert answered_rows(folder.read_answers(), closed, ["red"], names) == set()

@@ -15,11 +15,16 @@ from pictures import shapes
 TUTORIAL = DOCS / "tutorial.md"
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
 FIRST = DOCS / "guides" / "index.md"  # it makes the run that the others begin with
-FOLLOWED = [TUTORIAL, DOCS / "index.md", DOCS / "reference" / "python.md", *GUIDES]
+FOLLOWED = [TUTORIAL, DOCS / "index.md", DOCS / "export.md", DOCS / "reference" / "python.md", *GUIDES]
 PHOTOS, CAT, DOG = 90, 90, 94  # how many there are, and which of the shapes are the two examples
 DRAWINGS = 240
 # blocks that no test can do: page, mark, how the block begins
 MARKED = {
+    ("export.md", "needs-hub", "from holotype"),
+    ("export.md", "needs-hub", "hf upload"),
+    ("export.md", "needs-network", "from datasets"),
+    ("export.md", "needs-network", "import fiftyone"),
+    ("export.md", "needs-network", "import webdataset"),
     ("guides/shipping.md", "needs-network", "pip install"),
     ("guides/team.md", "needs-browser", "holotype review"),
     ("guides/team.md", "needs-network", "ssh -L"),

@@ -1,21 +1,20 @@
 """`export_run`: what a run found, or its model, in the form that another program reads."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from holotype import files
 from holotype.errors import OutputError
-from holotype.export.fiftyone import write_fiftyone
+from holotype.export.fiftyone import MANIFEST_OF_FIFTYONE, write_fiftyone
 from holotype.export.folders import Metadata, write_folder, write_image_folder
 from holotype.export.hub import check_licence, write_hub
-from holotype.export.images import Files, Images, check_files
+from holotype.export.images import ExportedImages, FilesAs, check_files
 from holotype.export.label_studio import write_label_studio
 from holotype.export.network import to_onnx
 from holotype.export.selection import Selection, select
-from holotype.export.tables import TABLES, TableFormat, of_columns, write_table
+from holotype.export.tables import TABLE_FORMATS, TableFormat, of_columns, write_table
 from holotype.export.target import check_target, new_folder, today
 from holotype.export.webdataset import write_webdataset
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model, versions
@@ -24,13 +23,14 @@ from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import FileReader, Pool, open_pool
 from holotype.pool.tars import Tars
 from holotype.progress import Progress, Silent
+from holotype.runs.certify import keep_holding
 from holotype.runs.commands import load_classifier
 from holotype.runs.folder import RunFolder
 from holotype.runs.places import find_inputs
 
 WithImages = Literal["folder", "image-folder", "webdataset", "fiftyone", "label-studio"]
 ExportFormat = Literal["onnx", "hub", WithImages, TableFormat]
-FORMATS: tuple[ExportFormat, ...] = ("onnx", "hub", *get_args(WithImages), *TABLES)
+FORMATS: tuple[ExportFormat, ...] = ("onnx", "hub", *get_args(WithImages), *TABLE_FORMATS)
 _BY_PATH = ("fiftyone", "label-studio")  # which read an image where it is, unless it lies in a tar
 
 
@@ -46,7 +46,7 @@ class ExportOptions:
     pictures      of hub: show the exemplars
     """
 
-    files: Files | None = None
+    files: FilesAs | None = None
     metadata: Metadata = "csv"
     most_images: int = 10_000
     most_bytes: int = 10**9
@@ -61,8 +61,8 @@ class ExportOptions:
         if self.files is not None:
             check_files(self.files)
             allowed = {"folder": 3, "image-folder": 2, "webdataset": 1, "fiftyone": 3, "label-studio": 3}.get(to, 0)
-            if self.files not in get_args(Files)[:allowed]:
-                can = ", ".join(get_args(Files)[:allowed]) or "no images at all"
+            if self.files not in get_args(FilesAs)[:allowed]:
+                can = ", ".join(get_args(FilesAs)[:allowed]) or "no images at all"
                 raise OutputError(f"{to} holds images as {can}, got --files {self.files}")
         if self.metadata not in get_args(Metadata):
             raise OutputError(f"expected the metadata as {', '.join(get_args(Metadata))}, got {self.metadata!r}")
@@ -98,6 +98,8 @@ def export_run(
     check_target(target, force=force)
     if to == "onnx":
         classifier = load_classifier(out)
+        if classifier.encoder_.precision == "bf16":
+            progress.say("its encoder computes in bf16 here, in f32 elsewhere: answers differ by what bf16 leaves out")
         files.write(target, to_onnx(classifier))
         return f"the model ({', '.join(classifier.classes_)}) in {target}"
     folder = RunFolder(out)
@@ -106,25 +108,27 @@ def export_run(
         return _write_hub(folder, target, options, progress, force=force)
     with folder.reading():
         selected = select(folder, selection, progress)
-        if to in TABLES:
+        if to in TABLE_FORMATS:
             table = of_columns(selected.table)
             write_table(target, to, table)
             return f"{counted(len(table), 'image')} in {target}"
         settings = find_inputs(folder, needed=["images"])
         model = digest_of_model((folder.model / DESCRIPTION_FILE).read_bytes())
     pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
-    images = Images(pool, selected, progress)
+    images = ExportedImages(pool, selected, progress)
     about = _about(folder, to) | {"images": len(selected.table), "selection": _plain(selection)}
     with new_folder(target, about, force=force) as place:
         _write_images(place, to, images, options, target.absolute().name, f"holotype {model[:8]}")
     left = f", {len(images.left_out):,} left out" if images.left_out else ""
-    return f"{counted(images.taken, 'image')} in {target}{left}"
+    listed = to == "fiftyone" and (target / MANIFEST_OF_FIFTYONE).exists()
+    how = f'; FiftyOne reads it with data_path="{MANIFEST_OF_FIFTYONE}"' if listed else ""
+    return f"{counted(images.taken, 'image')} in {target}{left}{how}"
 
 
 def _write_images(
-    place: Path, to: ExportFormat, images: Images, options: ExportOptions, name: str, version: str
+    place: Path, to: ExportFormat, images: ExportedImages, options: ExportOptions, name: str, version: str
 ) -> None:
-    handed: Files = options.files or ("list" if to in _BY_PATH and _has_files(images.pool) else "copy")
+    handed: FilesAs = options.files or ("list" if to in _BY_PATH and _has_files(images.pool) else "copy")
     if to == "folder":
         write_folder(place, images, handed)
     elif to == "image-folder":
@@ -142,19 +146,19 @@ def _has_files(pool: Pool) -> bool:
 
 
 def _write_hub(folder: RunFolder, target: Path, options: ExportOptions, progress: Progress, *, force: bool) -> str:
-    classifier, exemplars = load_classifier(folder.path), list[Exemplar]()
-    settings = find_inputs(folder, needed=["images"] if options.pictures else [])
+    exemplars = list[Exemplar]()
     if options.pictures:
+        settings = find_inputs(folder, needed=["images"])
         pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
         exemplars = folder.read_exemplars(settings, pool)
-    with (
-        folder.reading() if folder.path.exists() else nullcontext(),
-        new_folder(target, _about(folder, "hub"), force=force) as place,
-    ):
+    with folder.reading(), new_folder(target, _about(folder, "hub"), force=force) as place:
+        folder.check_whole(OutputError, folder.groups)
+        classifier = folder.load_model()
+        keep_holding(folder, classifier)
         write_hub(place, folder, classifier, options.licence, exemplars)
     return (
-        f"the model ({', '.join(classifier.classes_)}) in {target}; to push it: hf upload OWNER/NAME {target}; read "
-        "README.md first, it names who answered and what the exemplars are called"
+        f"the model ({', '.join(classifier.classes_)}) in {target}; read its README.md first: it names the exemplars "
+        f"and, with a promise, who answered; then: hf upload OWNER/NAME {target}"
     )
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from holotype import files
 from holotype.export.filenames import FileNames
-from holotype.export.images import Files, Image, Images, place
+from holotype.export.images import ExportedImage, ExportedImages, FilesAs, place
 from holotype.export.tables import without_nulls
 
-DATA, MANIFEST, LABELS = "data", "data.json", "labels.json"
+_DATA, MANIFEST_OF_FIFTYONE, _LABELS = "data", "data.json", "labels.json"
 _OWN = ("class", "probability")  # what a label has fields of its own for
 _RENAMED = {"id": "image_id"}  # as each label has an `id` of FiftyOne's
 
 
-def write_fiftyone(folder: Path, images: Images, handed: Files) -> None:
+def write_fiftyone(folder: Path, images: ExportedImages, handed: FilesAs) -> None:
     """Fill `folder` with `labels.json` and, in `data`, the images; as a list, `data.json` says where they are.
 
     A label has the class, the probability as its confidence, and all else that is known as attributes. Raises
@@ -23,19 +23,19 @@ def write_fiftyone(folder: Path, images: Images, handed: Files) -> None:
     """
     names, labels, paths = FileNames(), dict[str, dict[str, Any]](), dict[str, str]()
     if handed != "list":
-        (folder / DATA).mkdir()
-    sources: Iterator[tuple[Image, bytes | Path]] = images.contents() if handed == "copy" else images.files()
+        (folder / _DATA).mkdir()
+    sources: Iterator[tuple[ExportedImage, bytes | Path]] = images.contents() if handed == "copy" else images.files()
     for image, source in sources:
         name = names.give(image.stem.replace(".", "-"))  # what is behind a dot would be taken for its suffix
         if handed == "list":
             paths[f"{name}{image.suffix}"] = str(source)
         else:
-            place(source, folder / DATA / f"{name}{image.suffix}")
+            place(source, folder / _DATA / f"{name}{image.suffix}")
         labels[name] = _label(image.about)
     images.write_left_out(folder)
     if handed == "list":
-        files.write(folder / MANIFEST, _json(paths))
-    files.write(folder / LABELS, _json({"classes": list(images.selected.classes), "labels": labels}))
+        files.write(folder / MANIFEST_OF_FIFTYONE, _json(paths))
+    files.write(folder / _LABELS, _json({"classes": list(images.selected.classes), "labels": labels}))
 
 
 def _label(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A model as the hub keeps it: the card that people read first, the saved model, and the one ONNX file."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from holotype import files
@@ -23,12 +23,12 @@ _SIDE = 512  # pixels, of a picture that is shown
 
 
 def write_hub(
-    folder: Path, run: RunFolder, classifier: Classifier, licence: str, exemplars: list[Exemplar] | None
+    folder: Path, run: RunFolder, classifier: Classifier, licence: str, exemplars: Sequence[Exemplar]
 ) -> None:
     """Fill `folder` with what is pushed to a repository of the hub, and read back by `Classifier.load`.
 
     licence     of the model, by its name in the hub's list; "": nobody said
-    exemplars   whose pictures are shown, made small; None shows none
+    exemplars   whose pictures are shown, made small; of none where there are none
 
     What is promised is what the classifier promises now. Raises `OutputError`.
     """
@@ -40,7 +40,7 @@ def write_hub(
     if classifier.promises_:
         files.write(folder / PROMISES_FILE, Promises(model=model, promises=classifier.promises_).to_json())
     files.write(folder / NETWORK, to_onnx(classifier))
-    pictures = dict(_pictures(folder, classifier, exemplars or []))
+    pictures = dict(_pictures(folder, classifier, exemplars))
     images, found = _found(run, classifier)
     publication = Publication(NETWORK, images, found, licence, pictures)
     files.write(folder / CARD, model_card(classifier, run.metrics, publication))
@@ -62,7 +62,7 @@ def _found(run: RunFolder, classifier: Classifier) -> tuple[int, Mapping[str, in
     return len(table), {name: counts[name] for name in classifier.classes_[:-1]}
 
 
-def _pictures(folder: Path, classifier: Classifier, exemplars: list[Exemplar]) -> Iterator[tuple[str, str]]:
+def _pictures(folder: Path, classifier: Classifier, exemplars: Sequence[Exemplar]) -> Iterator[tuple[str, str]]:
     names = FileNames()
     for one in exemplars:
         label = classifier.classes_[one.label]

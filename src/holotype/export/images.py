@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from holotype import files
 from holotype.errors import OutputError, UnreadableImage
-from holotype.export.selection import COLUMNS, Selected
+from holotype.export.selection import EXPORT_COLUMNS, Selected
+from holotype.export.tables import records
 from holotype.names import counted, printable
 from holotype.pool.members import split_suffix
 from holotype.pool.pool import FileReader, Pool
@@ -16,7 +17,7 @@ from holotype.pool.tars import Tars
 from holotype.progress import Progress
 from holotype.runs.results import csv_table
 
-Files = Literal["copy", "link", "list"]
+FilesAs = Literal["copy", "link", "list"]
 LEFT_OUT = "left_out.csv"  # in the folder of an export, where an image could not be had
 _GONE = "it is not in the pool any more"
 _OTHER = "another picture is there than the run was done with"
@@ -24,10 +25,10 @@ _NONE = "it was unreadable in the run, and is of no class"
 
 
 @dataclass(frozen=True)
-class Image:
+class ExportedImage:
     """One image that is handed on.
 
-    about    what is known of it, by `COLUMNS`
+    about    what is known of it, by `EXPORT_COLUMNS`
     row      in the pool as it is now, `before`: in that of the run
     suffix   of its file, in small letters: ".jpg"
     path     of its file; None where it lies in a tar
@@ -52,7 +53,7 @@ class Image:
 
 
 @dataclass
-class Images:
+class ExportedImages:
     """The images of an export, in the order of the pool, which is that of its files.
 
     left_out   (id, reason, path) of those that could not be had
@@ -68,19 +69,19 @@ class Images:
     def __post_init__(self) -> None:
         self._now = _rows_now(self.pool, self.selected)
 
-    def each(self) -> Iterator[Image]:
+    def each(self) -> Iterator[ExportedImage]:
         """Yield those that are in the pool, and have a class."""
-        for about in self.selected.table.sort_by("row").to_pylist():
+        for about in records(self.selected.table.sort_by("row")):
             row = self._now.get(about["row"])
             if about["class"] is None:
                 self._leave_out(about, f"{_NONE}: {about['reason']}")
             elif row is None:
                 self._leave_out(about, _GONE)
             else:
-                here = {name: about[name] for name in COLUMNS} | {"path": self.pool.path(row)}
-                yield Image(here, row, about["row"], _suffix(self.pool, row), _file_of(self.pool, row))
+                here = {name: about[name] for name in EXPORT_COLUMNS} | {"path": self.pool.path(row)}
+                yield ExportedImage(here, row, about["row"], _suffix(self.pool, row), _file_of(self.pool, row))
 
-    def contents(self) -> Iterator[tuple[Image, bytes]]:
+    def contents(self) -> Iterator[tuple[ExportedImage, bytes]]:
         """Yield each image with its encoded bytes; one that cannot be read, or is another one now, is left out."""
         with self.progress.track("copy images", len(self.selected.table)) as advance:
             for image in self.each():
@@ -90,7 +91,7 @@ class Images:
                     yield image, content
                 advance(1)
 
-    def files(self) -> Iterator[tuple[Image, Path]]:
+    def files(self) -> Iterator[tuple[ExportedImage, Path]]:
         """Yield each image with its file. Raises `OutputError` where they lie in tars."""
         for image in self.each():
             if image.path is None:
@@ -115,7 +116,7 @@ class Images:
             name, why, _ = self.left_out[0]
             self.progress.say(f"left out: {counted(len(self.left_out), 'image')}, listed in {LEFT_OUT} ({name}: {why})")
 
-    def _read(self, image: Image) -> bytes | None:
+    def _read(self, image: ExportedImage) -> bytes | None:
         try:
             content = self.pool.read(image.row)
         except UnreadableImage as error:
@@ -134,8 +135,8 @@ class Images:
 
 def check_files(given: str) -> None:
     """Raise `OutputError` for another way to hand images on than there is."""
-    if given not in get_args(Files):
-        raise OutputError(f"expected the images as {', '.join(get_args(Files))}, got {given!r}")
+    if given not in get_args(FilesAs):
+        raise OutputError(f"expected the images as {', '.join(get_args(FilesAs))}, got {given!r}")
 
 
 def place(image: Path | bytes, target: Path) -> None:

@@ -9,13 +9,15 @@ from urllib.parse import quote
 from holotype import files
 from holotype.answers.label_studio import chosen, labelling_config, task_data
 from holotype.export.filenames import FileNames
-from holotype.export.images import Files, Image, Images, place
+from holotype.export.images import ExportedImage, ExportedImages, FilesAs, place
 
-TASKS, CONFIG, PICTURES = "tasks.json", "config.xml", "images"
+_TASKS, _CONFIG, _PICTURES = "tasks.json", "config.xml", "images"
 _LOCAL = "/data/local-files/?d="  # what it calls a file below the folder that it may read
 
 
-def write_label_studio(folder: Path, images: Images, handed: Files, url: str, name: str, version: str) -> None:
+def write_label_studio(
+    folder: Path, images: ExportedImages, handed: FilesAs, url: str, name: str, version: str
+) -> None:
     """Fill `folder` with the tasks, the configuration and, unless they are only listed, the images.
 
     url       what the address of an image begins with; "": Label Studio's own for local files
@@ -27,8 +29,8 @@ def write_label_studio(folder: Path, images: Images, handed: Files, url: str, na
     """
     names, tasks = FileNames(), list[dict[str, Any]]()
     if handed != "list":
-        (folder / PICTURES).mkdir()
-    sources: Iterator[tuple[Image, bytes | Path]] = images.contents() if handed == "copy" else images.files()
+        (folder / _PICTURES).mkdir()
+    sources: Iterator[tuple[ExportedImage, bytes | Path]] = images.contents() if handed == "copy" else images.files()
     root = Path(images.pool.source).absolute()
     for image, source in sources:
         if handed == "list":
@@ -36,14 +38,14 @@ def write_label_studio(folder: Path, images: Images, handed: Files, url: str, na
             within = source.relative_to(root)
             where = within if url else Path(root.name) / within
         else:
-            where = Path(PICTURES) / names.give(image.stem, image.suffix)
+            where = Path(_PICTURES) / names.give(image.stem, image.suffix)
             place(source, folder / where)
             where = where if url else Path(name) / where
         digest = "" if images.selected.images is None else images.selected.images.digests[image.before]
         tasks.append(_task(image.about, digest, f"{url or _LOCAL}{quote(where.as_posix())}", version))
     images.write_left_out(folder)
-    files.write(folder / TASKS, json.dumps(tasks, ensure_ascii=False, indent=1).encode(errors="backslashreplace"))
-    files.write(folder / CONFIG, labelling_config(images.selected.classes[:-1]))
+    files.write(folder / _TASKS, json.dumps(tasks, ensure_ascii=False, indent=1).encode(errors="backslashreplace"))
+    files.write(folder / _CONFIG, labelling_config(images.selected.classes[:-1]))
 
 
 def _task(about: Mapping[str, Any], digest: str, url: str, version: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ANSWERED = "answered"
-COLUMNS = ("id", "path", "class", "decision", "probability", "score", CERTIFIED, ANSWERED, "reason")
+EXPORT_COLUMNS = ("id", "path", "class", "decision", "probability", "score", CERTIFIED, ANSWERED, "reason")
 FOUND: Sequence[Decision] = ("exemplar", "member")
 
 
@@ -62,7 +62,7 @@ class Selection:
 class Selected:
     """The images that are handed on.
 
-    table     `COLUMNS`, and `row`: that of the run, which is none of a pool that changed since
+    table     `EXPORT_COLUMNS`, and `row`: that of the run, which is none of a pool that changed since
     classes   of the run, "none" last: the number of a class is its place here
     images    which image each row of the run is; None where an earlier version did the run
     """
@@ -95,13 +95,13 @@ def select(folder: RunFolder, selection: Selection, progress: Progress) -> Selec
     table = table.append_column("row", pa.array(range(len(table))))
     answers = folder.read_answers()
     table = table.append_column(CERTIFIED, pa.array(_promised(folder, baseline, answers, len(table))))
-    answered = _answered(answers, baseline, classes, table["id"].to_pylist())
+    answered = answered_rows(answers, baseline, classes, table["id"].to_pylist())
     table = table.append_column(ANSWERED, pa.array([row in answered for row in range(len(table))]))
     found = table.filter(_kept(table, selection, progress))
     found = found.sort_by([("class", "ascending"), ("probability", "descending"), ("row", "ascending")])
     if not len(found):
         raise OutputError(f"no image of the run in {folder.path} is left by these filters")
-    return Selected(found.select([*COLUMNS, "row"]), [*classes, NONE], baseline.images)
+    return Selected(found.select([*EXPORT_COLUMNS, "row"]), [*classes, NONE], baseline.images)
 
 
 def _read_groups(folder: RunFolder) -> "pa.Table":
@@ -150,10 +150,10 @@ def _promised(folder: RunFolder, baseline: ReviewBaseline, answers: Sequence[Ans
         return [""] * count
 
 
-def _answered(
+def answered_rows(
     answers: Sequence[Answer], baseline: ReviewBaseline, classes: Sequence[str], ids: Sequence[str]
 ) -> set[int]:
-    """The rows that an answer applies to, as `match_answers` has it of a pool."""
+    """Return the rows of a run that an answer applies to, as `match_answers` has it of a pool; `ids`: of all rows."""
     rows: Mapping[str, int] = {name: row for row, name in enumerate(ids)}
     images, closed = baseline.images, set(baseline.held_out)
     first = first_rows(images.digests) if images is not None else {}

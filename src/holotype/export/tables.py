@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 from holotype import files
-from holotype.export.selection import COLUMNS
+from holotype.export.selection import EXPORT_COLUMNS
 from holotype.model.predictions import csv_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TableFormat = Literal["csv", "parquet", "jsonl"]
-TABLES: tuple[TableFormat, ...] = get_args(TableFormat)
+TABLE_FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
 
 
 def write_table(path: Path, layout: TableFormat, table: "pa.Table") -> None:
@@ -47,7 +47,7 @@ def records(table: "pa.Table") -> Iterator[dict[str, Any]]:
 
 def of_columns(table: "pa.Table") -> "pa.Table":
     """Return the columns of a table of selected images that are handed on."""
-    return table.select(list(COLUMNS))
+    return table.select(list(EXPORT_COLUMNS))
 
 
 def without_nulls(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from holotype import files
-from holotype.export.images import Image, Images
+from holotype.export.images import ExportedImage, ExportedImages
 from holotype.export.tables import without_nulls
 
 CLASSES = "classes.txt"  # one a line: line 0 is the class with the number 0
@@ -16,7 +16,7 @@ _DIGITS = 9  # of a key: keys are numbers, so they have no dots, and are in orde
 _BLOCK = tarfile.BLOCKSIZE
 
 
-def write_webdataset(folder: Path, images: Images, most_images: int, most_bytes: int) -> None:
+def write_webdataset(folder: Path, images: ExportedImages, most_images: int, most_bytes: int) -> None:
     """Fill `folder` with `pool-000000.tar` and so on, in the order of the pool, which says nothing of the classes.
 
     Each sample is `KEY.jpg` (or as the image's file ends) with the bytes of the image, `KEY.cls` with the number of its
@@ -48,7 +48,7 @@ def _open(stack: ExitStack, folder: Path, number: int) -> tarfile.TarFile:
     return stack.enter_context(tarfile.open(folder / f"pool-{number:06}.tar", "w", format=tarfile.USTAR_FORMAT))
 
 
-def _members(image: Image, content: bytes, number: int) -> Iterator[tuple[str, bytes]]:
+def _members(image: ExportedImage, content: bytes, number: int) -> Iterator[tuple[str, bytes]]:
     yield image.suffix, content
     yield ".cls", str(number).encode()
     yield ".json", json.dumps(without_nulls(image.about), ensure_ascii=False).encode(errors="backslashreplace")
