@@ -12,7 +12,7 @@ import pytest
 from conftest import Holotype
 
 from holotype import Pool, open_pool
-from holotype.errors import OutputError
+from holotype.errors import OutputError, PoolError
 from holotype.export.export import ExportOptions, export_run
 from holotype.export.filenames import FileNames, safe
 from holotype.export.selection import Selection
@@ -144,6 +144,22 @@ def test_an_image_that_changes_meanwhile_is_left_out(out: Path, unpacked: Path, 
     target = tmp_path / "target"
     export_run(out, to, target, Selection(classes=["red"]), ExportOptions(files="copy"), progress=Stage(3, change))
     assert left_out(target) == {last: "another picture is there than the run was done with"}
+
+
+def test_an_image_that_vanishes_meanwhile_is_left_out_and_a_disk_that_does_stops_it(
+    out: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    red = sorted((path for path in unpacked.iterdir() if int(path.stem) % 10 == 0), key=lambda path: int(path.stem))
+    target, only = tmp_path / "target", Selection(classes=["red"])
+    export_run(out, "folder", target, only, progress=Stage(3, red[-1].unlink))
+    assert left_out(target) == {red[-1].stem: "cannot be read: No such file or directory"}
+
+    def pull_the_plug() -> None:
+        unpacked.rename(tmp_path / "away")
+
+    with pytest.raises(PoolError, match=r"6 images, .* among them, cannot be read now"):
+        export_run(out, "webdataset", tmp_path / "shards", only, progress=Stage(3, pull_the_plug))
+    assert not (tmp_path / "shards").exists()
 
 
 def test_where_no_image_can_be_had_nothing_is_written(out: Path, unpacked: Path, tmp_path: Path) -> None:

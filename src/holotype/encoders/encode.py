@@ -21,7 +21,7 @@ from holotype.pool.pool import digest_of
 
 _LEAST, _MOST = 1e-12, 1e18  # lengths between which float32 is exact enough
 NO_VECTOR = "the encoder gives no finite vector for it"
-_FEW = 5  # images, or one in a hundred, that may be away: more, and it is the disk or the network that is
+_FEW = 5  # images, or one in a hundred, that may be away
 _AHEAD = 4  # items for each worker that are under way or done, and wait for the one before them
 
 Load = Callable[[str], Any]
@@ -60,12 +60,17 @@ def encode_images(names: Sequence[str], load: Load, encoder: Encoder) -> Iterato
     for found in in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers):
         yield found
         away += len(found.away)
-        if away > max(_FEW, len(names) // 100):
+        if away > most_away(len(names)):
             name = found.away[-1] if found.away else ""
             raise PoolError(
                 f"{away:,} images, {name} among them, cannot be read now ({found.unreadable[name]}): give the same "
                 "command again when that has passed; what was finished is kept"
             )
+
+
+def most_away(count: int) -> int:
+    """Return how many of `count` images may be away: if more are, it is the disk or the network that is."""
+    return max(_FEW, count // 100)
 
 
 def in_order(work: Callable[[_Item], _Done], items: Iterator[_Item], workers: int) -> Iterator[_Done]:

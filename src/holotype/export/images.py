@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from holotype import files
-from holotype.errors import OutputError, UnreadableImage
+from holotype.encoders.encode import most_away
+from holotype.errors import OutputError, PoolError, UnreadableImage, UnreadableNow
 from holotype.export.selection import EXPORT_COLUMNS, Selected
 from holotype.export.tables import records
 from holotype.names import counted, printable
@@ -67,7 +68,7 @@ class ExportedImages:
     taken: int = 0
 
     def __post_init__(self) -> None:
-        self._now = _rows_now(self.pool, self.selected)
+        self._now, self._away = _rows_now(self.pool, self.selected), 0
 
     def each(self) -> Iterator[ExportedImage]:
         """Yield those that are in the pool, and have a class."""
@@ -121,6 +122,12 @@ class ExportedImages:
             content = self.pool.read(image.row)
         except UnreadableImage as error:
             self._leave_out(image.about, str(error))
+            self._away += isinstance(error, UnreadableNow)
+            if self._away > most_away(len(self.selected.table)):
+                raise PoolError(
+                    f"{self._away:,} images, {image.about['id']} among them, cannot be read now ({error}): give "
+                    "the same command again when that has passed"
+                ) from None
             return None
         images = self.selected.images
         known = "" if images is None else images.digests[image.before]
