@@ -104,6 +104,19 @@ def test_a_file_is_not_written_over_but_with_force(out: Path, tmp_path: Path, to
     assert target.stat().st_size > 100
 
 
+def test_what_somebody_puts_there_meanwhile_stays(out: Path, tmp_path: Path) -> None:
+    target = tmp_path / "sorted"
+
+    def put() -> None:
+        target.mkdir()
+        (target / "notes.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match="is there already"):
+        export_run(out, "folder", target, progress=Stage(9, put))
+    assert [path.name for path in tmp_path.iterdir() if "sorted" in path.name] == ["sorted"]
+    assert (target / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_what_is_interrupted_leaves_nothing_half(out: Path, tmp_path: Path, force: bool) -> None:
     target, before = tmp_path / "sorted", set[str]()
