@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,4 +151,14 @@ def test_words_are_exemplars_in_the_file(tmp_path: Path, fit_pool: Pool, fit_cac
     pixels = pixels_of(model, fit_pool)
     wanted = predicted(model, pixels)
     assert {*wanted.nearest} > {'"green"'}
+    check(run(to_onnx(model), pixels), wanted)
+
+
+def test_the_roots_of_features_are_in_the_file(fitted: Classifier, fit_pool: Pool) -> None:
+    """Of features that are never negative roots are taken; of these some are, so that nothing else is the same."""
+    model, pixels = copy.copy(fitted), pixels_of(fitted, fit_pool)
+    assert fitted.head_.space is not None
+    model.head_ = replace(fitted.head_, space=replace(fitted.head_.space, power=not fitted.head_.space.power))
+    wanted = predicted(model, pixels)
+    assert not np.allclose(wanted.probabilities, predicted(fitted, pixels).probabilities, atol=NEAR)
     check(run(to_onnx(model), pixels), wanted)

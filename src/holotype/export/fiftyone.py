@@ -26,7 +26,7 @@ def write_fiftyone(folder: Path, images: ExportedImages, handed: FilesAs) -> Non
         (folder / _DATA).mkdir()
     sources: Iterator[tuple[ExportedImage, bytes | Path]] = images.contents() if handed == "copy" else images.files()
     for image, source in sources:
-        name = names.give(image.stem.replace(".", "-"))  # what is behind a dot would be taken for its suffix
+        name = names.give(image.stem)
         if handed == "list":
             paths[f"{name}{image.suffix}"] = str(source)
         else:
