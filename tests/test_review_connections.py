@@ -14,7 +14,7 @@ from threading import Event
 import pytest
 from client import Client, request_head, send
 
-from holotype.review import connections
+from holotype.web import connections
 
 
 @pytest.fixture

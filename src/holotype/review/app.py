@@ -16,10 +16,8 @@ from fastapi.responses import Response
 from holotype.pool.limits import limits
 from holotype.review.access import Access
 from holotype.review.background import Background
-from holotype.review.connections import CONNECTIONS
 from holotype.review.guard import SEARCH, Guard
 from holotype.review.queries import ANSWERS_PER_REFIT
-from holotype.review.responses import Json, explain_errors
 from holotype.review.review import Review
 from holotype.review.session import (
     MOST,
@@ -37,6 +35,8 @@ from holotype.review.session import (
     WithdrawBody,
 )
 from holotype.runs.report.template import templates
+from holotype.web.connections import CONNECTIONS
+from holotype.web.responses import Json, explain_errors
 
 SERVED = {
     "page.css": "text/css",

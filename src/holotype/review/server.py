@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from holotype.errors import OutputError
 from holotype.review.access import Access
 from holotype.review.app import create_app
-from holotype.review.connections import Connection, most_connections
 from holotype.review.review import Review
+from holotype.web.connections import Connection, most_connections
 
 TURN = 0.0005  # seconds that a thread may compute while another one waits
 

@@ -1,4 +1,4 @@
-"""The connections to the page's server: how many there are at once, and how long each may keep it waiting."""
+"""The connections to a server: how many there are at once, and how long each may keep it waiting."""
 
 import asyncio
 import socket
@@ -10,19 +10,28 @@ IDLE = 10  # seconds without a whole head of a request, or without reading what 
 CONNECTIONS = 256  # connections at once; fewer where this process may open few files
 
 
-def most_connections() -> int:
-    """Return how many connections there may be: a quarter of the files that this process may open, and at most 256."""
+def most_connections(most: int = CONNECTIONS) -> int:
+    """Return how many connections there may be: a quarter of the files that this process may open, at most `most`."""
     import resource
 
-    return max(16, min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+    return max(16, min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
 class Connection(H11Protocol):
-    """A connection that is closed when it keeps the server waiting; one too many closes the one that waits longest."""
+    """A connection that is closed when it keeps the server waiting; one too many closes the one that waits longest.
+
+    most   connections at once
+    rest   seconds that one may be quiet between two requests; None: as long as anywhere else
+    """
+
+    most = CONNECTIONS
+    rest: float | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
+        self._resting = False
+        self.since: float | None = None  # when it began to wait for its client; None while it is the server's turn
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Take the connection, if need be in the place of another."""
@@ -30,26 +39,23 @@ class Connection(H11Protocol):
         # asyncio does so only where it knows the protocol; else the second part of an answer waits 40 ms for the first
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start()
-        if len(self.connections) > most_connections():
+        if len(self.connections) > most_connections(self.most):
             waiting = [one for one in self.connections if isinstance(one, Connection) and one.since is not None]
             min(waiting, key=lambda one: one.since or 0.0).abort()
-
-    @property
-    def since(self) -> float | None:
-        """Since when it waits for its client, in seconds of the loop; None while it is the server's turn."""
-        return None if self._deadline is None else self._deadline.when() - IDLE
 
     def data_received(self, data: bytes) -> None:
         """Take what came; while a head is not whole, its time goes on."""
         super().data_received(data)
         if self._is_busy():
             self._stop()
+        elif self._resting:
+            self._start()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or go on with one that has come already."""
         super().on_response_complete()
         if not self._is_busy():
-            self._start()
+            self._start(resting=True)
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""
@@ -76,11 +82,12 @@ class Connection(H11Protocol):
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _start(self) -> None:
+    def _start(self, *, resting: bool = False) -> None:
         self._stop()
-        self._deadline = self.loop.call_later(IDLE, self.abort)
+        self._resting, self.since = resting, self.loop.time()
+        self._deadline = self.loop.call_later((resting and self.rest) or IDLE, self.abort)
 
     def _stop(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+        self._deadline = self.since = None
