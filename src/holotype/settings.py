@@ -140,6 +140,31 @@ class FitSettings(TrainSettings):
     head: HeadName = "linear"
 
 
+class ServeSettings(Strict):
+    """How models are served.
+
+    host, port     where; port 0 is one that is free
+    token          what a request must have as `Authorization: Bearer`; without one, only this machine may ask
+    insecure       others may ask without a token, too
+    allowed_hosts  names that the server is called by, beside its own address
+    queue          images that may wait at once; a request that finds no room is told to try again
+    images         images that one request may have
+    megabytes      that one request may have; `memory`: that all requests together may have
+    seconds        in which a request is answered, its body read before in as many
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    token: str = ""
+    insecure: bool = False
+    allowed_hosts: list[str] = []
+    queue: int = Field(256, ge=1)
+    images: int = Field(64, ge=1)
+    megabytes: int = Field(64, ge=1)
+    memory: int = Field(1024, ge=1)
+    seconds: float = Field(30.0, gt=0)
+
+
 class Settings(Strict):
     """One run: its inputs, what is swept, and how each classifier is trained.
 

@@ -57,8 +57,11 @@ class Encoder(Protocol):
     def prepare(self, source: Any) -> Pixels:
         """Decode and letterbox one image to (height, width, 3) uint8. Raises `UnreadableImage`."""
 
-    def encode(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels."""
+    def encode(self, pixels: Pixels, *, busy: bool = False) -> NDArray[np.float32]:
+        """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels.
+
+        busy   whether other threads encode, too: then one image alone does not get every core
+        """
 
 
 class OnnxEncoder:
@@ -131,8 +134,11 @@ class OnnxEncoder:
         """Decode and letterbox one image to (height, width, 3) uint8. Raises `UnreadableImage`."""
         return letterbox(decode(source, fit=max(self.size)), self.size, self.fill)
 
-    def encode(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels. Raises `EncoderError`."""
+    def encode(self, pixels: Pixels, *, busy: bool = False) -> NDArray[np.float32]:
+        """Return (n, dim) float32 features of (n, height, width, 3) uint8 pixels. Raises `EncoderError`.
+
+        busy   whether other threads encode, too: then one image alone does not get every core
+        """
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (*self.size, 3):
             raise EncoderError(
                 f"expected pixels of 0..255, shape (n, {self.size[0]}, {self.size[1]}, 3), dtype uint8; "
@@ -140,7 +146,7 @@ class OnnxEncoder:
             )
         if not len(pixels):
             return np.zeros((0, self.dim), np.float32)
-        network = self._network(alone=len(pixels) == 1)  # alone: all cores work on this one
+        network = self._network(alone=len(pixels) == 1 and not busy)  # alone: all cores work on this one
         parts = [pixels[start : start + self.batch] for start in range(0, len(pixels), self.batch)]
         return np.concatenate([self._infer(network, part) for part in parts])
 

@@ -72,6 +72,15 @@ def decode(source: Source, *, fit: int | None = None) -> Image.Image:
             return _decoded_alone(header, fit, cost)
 
 
+def is_ordinary(data: bytes, *, fit: int | None = None) -> bool:
+    """Whether `decode` does not start a process for these bytes: they are small enough, or are refused at once."""
+    try:
+        header = read_header(data)
+    except UnreadableImage:
+        return True
+    return Cost.of(header, fit).ordinary and header.certain
+
+
 def _decoded_here(header: Header, fit: int | None) -> Image.Image:
     image = decode_content(header, fit)
     return to_8_bits(image, header.nodata, unsigned=header.unsigned) if is_deep(image) else image

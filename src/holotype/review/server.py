@@ -1,21 +1,17 @@
 """The server of `holotype review`, which only this machine can reach."""
 
-import socket
-import sys
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 
 import uvicorn
 from fastapi import FastAPI
 
-from holotype.errors import OutputError
 from holotype.review.access import Access
 from holotype.review.app import create_app
 from holotype.review.review import Review
 from holotype.web.connections import Connection, most_connections
-
-TURN = 0.0005  # seconds that a thread may compute while another one waits
+from holotype.web.listening import listen, short_turns
 
 
 def serve(
@@ -27,7 +23,7 @@ def serve(
     say: Callable[[str], object] = print,
 ) -> None:
     """Serve the page on 127.0.0.1 until Ctrl-C; at `port`, or at one that is free. Raises `OutputError`."""
-    with closing(_listen(port)) as listener, _short_turns():
+    with closing(listen("127.0.0.1", port, "the page")) as listener, short_turns():
         app = create_app(review, port=listener.getsockname()[1], who=who)
         access: Access = app.state.access
         say(f"review at {access.address} (Ctrl-C ends it; what was answered is kept)")
@@ -57,23 +53,3 @@ def make_server(app: FastAPI) -> uvicorn.Server:
             timeout_graceful_shutdown=10,
         )
     )
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let threads that compute give way to those that answer ten times as often as Python does on its own."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-def _listen(port: int) -> socket.socket:
-    try:
-        return socket.create_server(("127.0.0.1", port), backlog=128)
-    except OSError as error:
-        raise OutputError(
-            f"cannot serve the page at 127.0.0.1:{port}: {error.strerror or error}; choose another --port"
-        ) from error

@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,11 +33,11 @@ def _finite(content: Any) -> Any:
 def explain_errors(app: FastAPI) -> None:
     """Answer each error of a request with its status and a sentence."""
 
-    def respond(status: int, why: str) -> Response:
-        return Json({"error": why}, status)
+    def respond(status: int, why: str, headers: Any = None) -> Response:
+        return Json({"error": why}, status, headers)
 
-    app.add_exception_handler(NotServed, lambda _, error: respond(error.status_code, error.detail))
-    app.add_exception_handler(RequestValidationError, lambda _, error: respond(422, _fault(error)))
+    app.add_exception_handler(NotServed, lambda _, error: respond(error.status_code, error.detail, error.headers))
+    app.add_exception_handler(RequestValidationError, lambda _, error: respond(422, first_fault(error.errors())))
     app.add_exception_handler(UnreadableImage, lambda _, error: respond(422, str(error)))
     app.add_exception_handler(HolotypeError, lambda _, error: respond(_status(error), str(error)))
 
@@ -47,7 +48,6 @@ def _status(error: Exception) -> int:
     return 503 if passing else 409
 
 
-def _fault(error: RequestValidationError) -> str:
-    """Say which part of a request is wrong; what came in its place is not repeated."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}"
+def first_fault(faults: Sequence[Any]) -> str:
+    """Say which part of a request is wrong, by pydantic's `faults`; what came in its place is not repeated."""
+    return f"{'.'.join(map(str, faults[0]['loc']))[:80]}: {faults[0]['msg']}"

@@ -1,0 +1,47 @@
+"""What the description of the service (OpenAPI) says of all its addresses."""
+
+from typing import Annotated, Any
+
+from fastapi import Path
+from pydantic import BaseModel, Field
+
+WHY = {
+    400: "The request cannot be understood.",
+    401: "The token is missing, or another.",
+    403: "A page of another site asks.",
+    404: "There is no model of that name.",
+    405: "The address has no such method.",
+    408: "The request did not come in time.",
+    413: "More bytes or images than a request may have.",
+    421: "Not a name of this server.",
+    422: "The request is not what was expected, or no image of it can be read.",
+    431: "More headers than a request may have.",
+    500: "A fault of the server's, which its log explains.",
+    503: "No room now: try again after `Retry-After` seconds.",
+    504: "Not answered in the time that a request has.",
+}
+_ALWAYS = (400, 401, 403, 405, 408, 413, 421, 422, 431, 500, 503)
+ModelName = Annotated[str, Path(description="The name of a model.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+RAW = {"type": "string", "format": "binary", "minLength": 1}
+FORM = {
+    "type": "object",
+    "properties": {"file": {"type": "array", "items": RAW, "minItems": 1}},
+    "required": ["file"],
+}
+
+
+class ErrorReply(BaseModel):
+    """Why a request was refused."""
+
+    error: str = Field(description="What was expected, what came, and what to do.")
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what is said of the errors of an address: those that any may have, and `statuses`."""
+    return {status: {"description": WHY[status], "model": ErrorReply} for status in sorted({*_ALWAYS, *statuses})}
+
+
+def body(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of the body of a request: a schema for each content type."""
+    kinds = {kind: {"schema": schema} for kind, schema in content.items()}
+    return {"requestBody": {"required": True, "content": kinds}}

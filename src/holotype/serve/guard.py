@@ -1,0 +1,168 @@
+"""Which requests are heard: of who may ask, whole, within their limits; each is counted and logged."""
+
+import hmac
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from holotype.serve.service import Service
+from holotype.web.messages import Refused, Reply, WholeRequest, check_head, read_body
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+OPEN = frozenset(["/health", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"])  # without a token
+STATIC = "/static/"  # what /docs is made of
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_log = logging.getLogger(__name__)
+
+
+class Memory:
+    """Bytes of bodies that all requests hold together, of at most `most`."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+
+    @contextmanager
+    def holder(self) -> Iterator["_Held"]:
+        """Yield what counts the bytes of one request, and let them go behind it."""
+        held = _Held(self)
+        try:
+            yield held
+        finally:
+            self.held -= held.count
+
+
+class _Held:
+    def __init__(self, memory: Memory) -> None:
+        self._memory, self.count = memory, 0
+
+    def take(self, count: int) -> None:
+        """Count more bytes. Raises `Refused` where there is no room for them."""
+        if self._memory.held + count > self._memory.most:
+            raise Refused(503, "the bodies of requests take all the memory that there is for them: try again in 1 s")
+        self._memory.held += count
+        self.count += count
+
+
+class Guard:
+    """Lets `app` see only whole requests of who may ask; gives all answers `HEADERS` and a request id.
+
+    Another name in Host is a site that had its own name point here (DNS rebinding); where there is a token, no such
+    site has it. What a page of another site sends is refused: a browser says whose page asks.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, port: int) -> None:
+        self._app, self._service = app, service
+        settings = service.settings
+        self._token = settings.token.encode()
+        names = {*LOCAL, settings.host, *settings.allowed_hosts}
+        self._hosts = names | {f"{name}:{port}" for name in names}
+        self._any_host = bool(settings.token) and not settings.allowed_hosts
+        self._memory = Memory(settings.memory << 20)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        number = given if _ID.fullmatch(given) else uuid4().hex
+        reply = _Counted(send, number)
+        began = time.monotonic()
+        try:
+            with self._memory.holder() as held:
+                await self._answer(scope, headers, receive, reply, held)
+        finally:
+            self._count(scope, reply, number, time.monotonic() - began)
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, reply: "_Counted", held: _Held) -> None:
+        settings = self._service.settings
+        try:
+            self._check(scope, headers)
+            body = await read_body(headers, receive, settings.megabytes << 20, settings.seconds, held.take)
+        except Refused as refused:
+            await reply.refuse(refused.status, str(refused))
+            return
+        if body is None:
+            return
+        try:
+            await self._app(scope, WholeRequest(body, receive), reply)
+        except Exception:
+            _log.exception("a request failed", extra={"request": reply.number})
+            if reply.started:
+                raise
+            await reply.refuse(500, f"this should not have happened; the log has it as request {reply.number}")
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        check_head(headers)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not (self._any_host or hosts[0].lower() in self._hosts):
+            raise Refused(421, "this is not a name of this server; --allowed-host NAME allows one")
+        if (scope["path"] in OPEN or scope["path"].startswith(STATIC)) and scope["method"] in ("GET", "HEAD"):
+            return
+        if self._token and not self._has_token(headers):
+            raise Refused(401, "expected the header Authorization: Bearer TOKEN, with the token of this server")
+        foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+        if not self._token and (foreign or headers.get("origin", f"http://{hosts[0]}") != f"http://{hosts[0]}"):
+            raise Refused(403, "a page of another site may not ask; serve with --token, and let the page send it")
+
+    def _has_token(self, headers: Headers) -> bool:
+        given = headers.getlist("authorization")
+        kind, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        same = hmac.compare_digest(token.strip().encode("latin-1", "replace"), self._token)
+        return same and kind.lower() == "bearer"
+
+    def _count(self, scope: Scope, reply: "_Counted", number: str, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        metrics = self._service.metrics
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        metrics.requests.labels(method, route, reply.status).inc()
+        metrics.seconds.labels(route).observe(seconds)
+        said = {"request": number, "method": method, "route": route, "status": reply.status}
+        _log.info("request", extra=said | {"seconds": round(seconds, 6)})
+
+
+class _Counted(Reply):
+    """A reply whose status is known afterwards; 499 where the client left before there was one."""
+
+    def __init__(self, send: Send, number: str) -> None:
+        super().__init__(send, HEADERS | {"x-request-id": number})
+        self.number, self.status = number, 499
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self.status in (429, 503):
+                MutableHeaders(scope=message).setdefault("retry-after", "1")
+        await super().__call__(message)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time (UTC), level, message, and what else is known of it."""
+
+    _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": when, "level": record.levelname.lower(), "message": record.getMessage()}
+        line |= {name: value for name, value in vars(record).items() if name not in self._PLAIN}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

@@ -1,0 +1,121 @@
+"""What is counted while models are served, for Prometheus: no image, and nothing of one, but what was said of it."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+from holotype.model.predictions import NONE
+from holotype.runs.folder import RunFolder
+from holotype.serve.batching import Outcome
+from holotype.serve.models import ServedModel
+
+LATELY = 1000  # images of a model whose share of none, and whose scores, are told
+_FEW = 50  # images below which the scores are not compared
+_BINS = 10
+_UNREADABLE = "unreadable"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The figures of one server. `waiting`: tells how many images wait or are computed."""
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = self._counter("requests", "Requests that were answered.", "method", "route", "status")
+        self.seconds = Histogram(
+            "holotype_request_seconds",
+            "From the head of a request to the end of its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batch_images = Histogram(
+            "holotype_batch_images", "Images of a batch.", buckets=(1, 2, 3, 4), registry=self.registry
+        )
+        self.batch_seconds = Histogram(
+            "holotype_batch_seconds", "To decode and encode a batch.", buckets=_SECONDS, registry=self.registry
+        )
+        self.images = self._counter("images", "Images by the label that was given, or unreadable.", "model", "label")
+        self.none_share = self._gauge("none_share", f"Share of none among the last {LATELY:,} images.", "model")
+        self.drift = self._gauge(
+            "score_drift",
+            f"Population stability index of the last {LATELY:,} probabilities of the likeliest class against those of "
+            "the pool; above .25 the images are others than those of the pool.",
+            "model",
+        )
+        self.loaded = self._gauge("model_loaded_timestamp_seconds", "When a model was read.", "model", "version")
+        self.refused = self._gauge("model_refused", "1 where a newer model was refused.", "model")
+        self._gauge("queue_images", "Images that wait or are computed.").set_function(waiting)
+        self._lately: dict[str, deque[tuple[bool, float]]] = {}
+        self._pools: dict[str, tuple[str, NDArray[np.float64] | None]] = {}
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"holotype_{name}", about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(f"holotype_{name}", about, labels, registry=self.registry)
+
+    def batch(self, images: int, seconds: float) -> None:
+        """Count a batch."""
+        self.batch_images.observe(images)
+        self.batch_seconds.observe(seconds)
+
+    def answered(self, model: ServedModel, outcomes: Sequence[Outcome]) -> None:
+        """Count what was said of images."""
+        lately = self._lately.setdefault(model.name, deque(maxlen=LATELY))
+        for one in outcomes:
+            label = one.prediction.labels[0] if one.prediction else _UNREADABLE
+            self.images.labels(model.name, label).inc()
+            if one.prediction:
+                lately.append((label == NONE, float(one.prediction.probabilities[0, :-1].max())))
+
+    def render(self, models: Sequence[ServedModel]) -> bytes:
+        """Return all figures in the text format of Prometheus."""
+        self.loaded.clear()
+        for model in models:
+            self.loaded.labels(model.name, model.version).set(model.loaded.timestamp())
+            self.refused.labels(model.name).set(bool(model.fault))
+            if lately := list(self._lately.get(model.name, ())):
+                self.none_share.labels(model.name).set(sum(none for none, _ in lately) / len(lately))
+                self._compare(model, np.array([score for _, score in lately]))
+        return generate_latest(self.registry)
+
+    def _compare(self, model: ServedModel, scores: NDArray[np.float64]) -> None:
+        known = self._pools.get(model.name)
+        if known is None or known[0] != model.version:
+            known = self._pools[model.name] = model.version, pool_scores(model)
+        if known[1] is not None and len(scores) >= _FEW:
+            self.drift.labels(model.name).set(stability_index(known[1], scores))
+
+
+def pool_scores(model: ServedModel) -> NDArray[np.float64] | None:
+    """Return the probabilities of its nearest class of each image of the pool that `model` was learnt from.
+
+    None of a model that is not in its run, or where the run knew them of less than half of the pool.
+    """
+    folder = RunFolder(model.path)
+    try:
+        column = pq.read_table(folder.groups, columns=["probability"])["probability"]
+    except (OSError, KeyError, ValueError):
+        return None
+    found: NDArray[np.float64] = column.drop_null().to_numpy()
+    return found if 2 * len(found) > len(column) else None
+
+
+def stability_index(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
+    """Return the population stability index of `seen` (m,) against `expected` (n,), over the tenths of `expected`.
+
+    The sum of (s - e) ln(s / e) over the tenths; each share is raised by half an image, so that none is zero.
+    """
+    edges = np.unique(np.quantile(expected, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    shares = []
+    for values in (expected, seen):
+        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1) + 0.5
+        shares.append(counts / counts.sum())
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())

@@ -1,0 +1,85 @@
+"""The images in a request: raw, as the parts of a form, or as base64 in JSON."""
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from anyio.to_thread import run_sync
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+JSON, FORM = "application/json", "multipart/form-data"
+_LONG = 1 << 20  # bytes of JSON above which it is read in a thread, and the others do not wait
+_ADDRESS = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a request: its bytes, and what it is called in the answer; `error` where it has no bytes."""
+
+    name: str
+    content: bytes
+    error: str = ""
+
+    @classmethod
+    def from_base64(cls, name: str, text: str) -> "Picture":
+        """Return the image whose bytes are in base64, alone or in an address as `data:image/png;base64,...`."""
+        try:
+            return cls(name, base64.b64decode(_ADDRESS.sub("", text, count=1), validate=True))
+        except (binascii.Error, ValueError):
+            return cls(name, b"", "expected the bytes of an image in base64; addresses are not fetched")
+
+
+class _InMemory(MultiPartParser):
+    """Keeps what it reads in memory: the body is there already, and the disk may be read-only."""
+
+    spool_max_size = 1 << 40
+
+
+def kind_of(request: Request) -> str:
+    """Return the content type of a request, without what is behind it."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_json(request: Request, kind: type[_Body]) -> _Body:
+    """Return the body of a request as a `kind`. Raises `RequestValidationError` where it is none."""
+    body = await request.body()
+    try:
+        if len(body) > _LONG:
+            return await run_sync(kind.model_validate_json, body)
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False, include_input=False)) from None
+
+
+async def read_raw(request: Request) -> Picture:
+    """Return the one image that the body is. Raises `HTTPException` where it is empty."""
+    body = await request.body()
+    if not body:
+        raise HTTPException(422, "expected the bytes of an image as the body, got none")
+    return Picture("0", body)
+
+
+async def read_form(request: Request, most: int) -> list[Picture]:
+    """Return the images in the parts of a form, at most `most`. Raises `HTTPException` where there is none."""
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield await request.body()
+
+    try:
+        form = await _InMemory(request.headers, whole(), max_files=most, max_fields=most).parse()
+    except MultiPartException as error:
+        raise HTTPException(422, f"the form cannot be read: {error.message}") from None
+    except (KeyError, ValueError):  # no boundary, or an unknown character set
+        raise HTTPException(422, "the form cannot be read: expected multipart/form-data with a boundary") from None
+    parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    if not parts:
+        raise HTTPException(422, "expected images as the files of the form, got none, as in curl -F file=@one.jpg")
+    return [Picture(part.filename or str(number), await part.read()) for number, part in enumerate(parts)]

@@ -1,0 +1,1 @@
+"""What clients already speak, each to the same questions."""

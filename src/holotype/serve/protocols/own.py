@@ -1,0 +1,151 @@
+"""Our own: everything that is known of an image, and of a model."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+
+from holotype.model.predictions import NONE
+from holotype.serve.batching import Outcome
+from holotype.serve.documented import FORM as FORM_BODY
+from holotype.serve.documented import RAW, WHY, ErrorReply, ModelName, body, errors
+from holotype.serve.models import ServedModel
+from holotype.serve.pictures import FORM, JSON, Picture, kind_of, read_form, read_json, read_raw
+from holotype.serve.service import Service
+from holotype.web.responses import Json
+
+
+class ModelInfo(BaseModel):
+    """A model that is served."""
+
+    name: str
+    version: str = Field(description="By the content of its files.")
+    classes: list[str]
+    thresholds: dict[str, float] = Field(description="The probability from which each class is given.")
+    encoder: str
+    size: tuple[int, int] = Field(description="Height and width in pixels of what it looks at.")
+    loaded: str = Field(description="When it was read (UTC).")
+    promises: list[str] = Field(description="What is promised of the pool that it was learnt from.")
+    fault: str = Field(description="Why what its files are now was refused; the model before answers.")
+
+
+class ModelList(BaseModel):
+    """All models that are served."""
+
+    models: list[ModelInfo]
+
+
+class Prediction(BaseModel):
+    """What is said of one image: all of it, or an error."""
+
+    id: str = Field(description="The name that the image came with, or its number in the request.")
+    label: str | None = Field(None, description='A class, or "none".')
+    vector: list[float] | None = Field(None, description="0 and 1 for each class, at most one 1.")
+    probabilities: dict[str, float] | None = Field(None, description='Of each class and "none".')
+    threshold: float | None = Field(None, description="Of the class that the reason is about.")
+    margin: float | None = Field(None, description="Its probability less its threshold.")
+    certified: str | None = Field(None, description="The class that is promised of this very image, or nothing.")
+    nearest: str | None = Field(None, description="The exemplar that it is most like.")
+    similarity: float | None = Field(None, description="The cosine to it.")
+    reason: str | None = None
+    error: str | None = Field(None, description="Why this image has no answer.")
+
+
+class PredictReply(BaseModel):
+    """The answer, image by image, in the order of the request."""
+
+    model: str
+    version: str
+    predictions: list[Prediction]
+
+
+class NamedImage(BaseModel):
+    """An image in JSON."""
+
+    data: str = Field(description="Its bytes in base64.")
+    id: Annotated[str, Field(max_length=1000)] | None = None
+
+
+class PredictBody(BaseModel):
+    """Images in JSON."""
+
+    images: Annotated[list[NamedImage | str], Field(min_length=1)]
+
+
+def describe(model: ServedModel) -> dict[str, Any]:
+    """Return what is told of a model."""
+    classifier = model.classifier
+    return {
+        "name": model.name,
+        "version": model.version,
+        "classes": model.classes,
+        "thresholds": dict(zip(model.classes, classifier.calibration_.thresholds.tolist(), strict=True)),
+        "encoder": model.encoder.name,
+        "size": model.encoder.size,
+        "loaded": model.loaded.isoformat(timespec="seconds"),
+        "promises": [str(one) for one in classifier.promises_],
+        "fault": model.fault,
+    }
+
+
+def as_record(name: str, outcome: Outcome) -> dict[str, Any]:
+    """Return what is said of an image, as `holotype predict` writes it, with the threshold."""
+    if outcome.prediction is None:
+        return {"id": name, "error": outcome.error}
+    record = next(outcome.prediction.records()) | {"id": name, "certified": outcome.prediction.certified[0]}
+    del record["path"]
+    likeliest = max(outcome.prediction.classes, key=record["probabilities"].__getitem__)
+    about = likeliest if record["label"] == NONE else record["label"]
+    return record | {"threshold": record["probabilities"][about] - record["margin"]}
+
+
+def router(service: Service) -> APIRouter:
+    """Return the addresses of this protocol."""
+    routes = APIRouter(tags=["holotype"])
+
+    @routes.get("/models", summary="The models that are served", response_model=ModelList, responses=errors())
+    async def models() -> Response:
+        return Json({"models": [describe(one) for one in service.models]})
+
+    @routes.get("/models/{name}", summary="One of them", response_model=ModelInfo, responses=errors(404))
+    async def model(name: ModelName) -> Response:
+        return Json(describe(service.model(name)))
+
+    @routes.post(
+        "/models/{name}/predict",
+        summary="All that is known of images",
+        response_model=PredictReply,
+        responses=errors(404, 504) | {422: {"description": WHY[422], "model": PredictReply | ErrorReply}},
+        openapi_extra=body(
+            {
+                FORM: FORM_BODY,
+                JSON: PredictBody.model_json_schema(),
+                "application/octet-stream": RAW,
+                "image/*": RAW,
+            }
+        ),
+    )
+    async def predict(name: ModelName, request: Request) -> Response:
+        asked = service.model(name)
+        pictures = await _pictures(request, service.settings.images)
+        outcomes = await service.predict(asked, pictures)
+        records = [as_record(one.name, outcome) for one, outcome in zip(pictures, outcomes, strict=True)]
+        reply = {"model": asked.name, "version": asked.version, "predictions": records}
+        return Json(reply, 200 if any(one.prediction for one in outcomes) else 422)
+
+    return routes
+
+
+async def _pictures(request: Request, most: int) -> Sequence[Picture]:
+    kind = kind_of(request)
+    if kind == FORM:
+        return await read_form(request, most)
+    if kind != JSON:
+        return [await read_raw(request)]
+    body = await read_json(request, PredictBody)
+    named = [NamedImage(data=one) if isinstance(one, str) else one for one in body.images]
+    return [
+        Picture.from_base64(str(number) if one.id is None else one.id, one.data) for number, one in enumerate(named)
+    ]

@@ -1,0 +1,92 @@
+"""The server of `holotype serve`: one process, until it is told to stop."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from ipaddress import ip_address
+
+import uvicorn
+
+from holotype.errors import HolotypeError
+from holotype.serve.app import create_app
+from holotype.serve.guard import JsonLines
+from holotype.serve.models import ServedModels
+from holotype.serve.service import Service
+from holotype.settings import ServeSettings
+from holotype.web.connections import Connection, most_connections
+from holotype.web.listening import listen, short_turns
+
+
+class KeptConnection(Connection):
+    """A connection that may be quiet for a while between two requests, as those of clients that keep some are."""
+
+    most = 1024
+    rest = 75
+
+
+def serve_models(
+    models: Sequence[str], settings: ServeSettings | None = None, *, say: Callable[[str], object] = print
+) -> None:
+    """Serve saved models until Ctrl-C, or a signal to end: what was accepted is answered.
+
+    models   paths of models or of runs, or NAME=PATH
+
+    Raises `ModelError` where one cannot be loaded, `OutputError` where the address is taken, `HolotypeError` where
+    others than this machine could ask without a token.
+    """
+    settings = settings or ServeSettings()
+    check_access(settings)
+    with closing(listen(settings.host, settings.port, "the models")) as listener, short_turns():
+        _log_lines()
+        served = ServedModels(models)
+        port = listener.getsockname()[1]
+        app = create_app(Service(served, settings), port=port)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        names = ", ".join(one.name for one in served)
+        say(f"serving {names} at http://{host}:{port} (/docs says how to ask; Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has closed what was open
+            make_server(app, settings).run(sockets=[listener])
+
+
+def check_access(settings: ServeSettings) -> None:
+    """Raise `HolotypeError` where others than this machine could ask without a token."""
+    if settings.token or settings.insecure or _is_loopback(settings.host):
+        return
+    raise HolotypeError(
+        f"{settings.host} can be reached from other machines: give a token (--token, or $HOLOTYPE_TOKEN), or "
+        "--insecure where everybody who reaches it may ask"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def make_server(app: object, settings: ServeSettings) -> uvicorn.Server:
+    """Return what runs `app`."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type] # an application of ASGI
+            loop="asyncio",
+            http=KeptConnection,
+            ws="none",
+            backlog=most_connections(KeptConnection.most),
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(settings.seconds) + 5,
+        )
+    )
+
+
+def _log_lines() -> None:
+    """Log to stderr, a line of JSON each: requests, models that were taken or refused, faults."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    for name, level in (("holotype.serve", logging.INFO), ("uvicorn.error", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

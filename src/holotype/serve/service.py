@@ -1,0 +1,54 @@
+"""What every protocol asks: images to what a model says of them."""
+
+from collections.abc import Sequence
+
+from fastapi import HTTPException
+
+from holotype.serve.batching import Batching, Outcome
+from holotype.serve.metrics import Metrics
+from holotype.serve.models import ServedModel, ServedModels
+from holotype.serve.pictures import Picture
+from holotype.settings import ServeSettings
+
+
+class Service:
+    """The models, the queue before them, and what is counted. Made within the loop that it answers in."""
+
+    def __init__(self, models: ServedModels, settings: ServeSettings) -> None:
+        self.models, self.settings = models, settings
+        self.metrics = Metrics(lambda: self.batching.accepted)
+        self.batching = Batching(settings.queue, self.metrics.batch)
+        self.ready = True
+
+    def model(self, name: str) -> ServedModel:
+        """Return the model called `name`. Raises `HTTPException`, 404."""
+        found = self.models.get(name)
+        if found is None:
+            raise HTTPException(404, f"there is no model of that name here; there are {', '.join(self.names)}")
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """What the models are called."""
+        return [one.name for one in self.models]
+
+    async def predict(self, model: ServedModel, pictures: Sequence[Picture]) -> list[Outcome]:
+        """Return what `model` says of each image. Raises `HTTPException` 413, `QueueFull`, `TooLate`, `Failed`."""
+        most = min(self.settings.images, self.settings.queue)
+        if len(pictures) > most:
+            raise HTTPException(413, f"expected at most {most} images a request, got {len(pictures)}: send several")
+        images = [one.content for one in pictures if not one.error]
+        said = iter(await self.batching.answer(model, images, self.settings.seconds))
+        found = [Outcome(None, one.error) if one.error else next(said) for one in pictures]
+        self.metrics.answered(model, found)
+        return found
+
+    def start(self) -> None:
+        """Begin to look for newer models."""
+        self.models.start()
+
+    def stop(self) -> None:
+        """Answer what was accepted, and end."""
+        self.ready = False
+        self.batching.stop()
+        self.models.stop()
