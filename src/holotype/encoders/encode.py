@@ -7,6 +7,7 @@ in whatever proportion they need, nothing piles up between them, and memory does
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
@@ -55,6 +56,23 @@ def encode_images(names: Sequence[str], load: Load, encoder: Encoder) -> Iterato
     aside with its reason; whatever else is raised stops all. Raises `PoolError` where more than a few cannot be read
     now: what is away as a whole is no broken image.
     """
+    with one_thread_a_matrix():
+        yield from _encode_all(names, load, encoder)
+
+
+@contextmanager
+def one_thread_a_matrix() -> Iterator[None]:
+    """Let products of matrices have one thread, in the whole process: encoding keeps every core busy already.
+
+    Several would wait for each other: `holotype predict` then gives less than half as many images a second.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+def _encode_all(names: Sequence[str], load: Load, encoder: Encoder) -> Iterator[Encoded]:
     batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
     away = 0
     for found in in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers):

@@ -172,12 +172,15 @@ class _Process:
 
     opening    held while OpenVINO opens a network
     started    whether OpenVINO has run here
+    core       OpenVINO itself, kept: it gives the thread that starts it a stack for signals, and would take that away
+               with its last network, also where another thread lets that go; the next signal then ended the process
     replaced   whether it had run when this process was forked: its threads are the parent's, and a lock of theirs that
                was held at that moment is held for ever. ONNX Runtime, which keeps no such locks, then takes its place
     """
 
     def __init__(self, replaced: bool = False) -> None:
         self.opening = threading.Lock()
+        self.core: Any = None
         self.started = replaced
         self.replaced = replaced
 
@@ -187,6 +190,7 @@ _process = _Process()
 
 def _after_fork() -> None:
     global _process  # noqa: PLW0603 - a process has one
+    forks.leave(_process.core)
     _process = _Process(replaced=_process.started)
 
 
@@ -313,7 +317,8 @@ class _OpenVino:
         # for itself, for ever.
         with _process.opening:
             _process.started = True
-            core = openvino.Core()
+            _process.core = _process.core or openvino.Core()
+            core = _process.core
             network = core.read_model(content)
             sides = list(network.input(0).partial_shape)
             self.shape: Shape = tuple(side.get_length() if side.is_static else str(side) for side in sides)

@@ -5,14 +5,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from threading import Condition, Thread
 
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.encoders.encode import NO_VECTOR
+from holotype.encoders.encode import NO_VECTOR, one_thread_a_matrix
 from holotype.encoders.runtimes import BATCH, cores
 from holotype.errors import HolotypeError, UnreadableImage
 from holotype.model.predictions import Predictions
@@ -81,6 +81,8 @@ class Batching:
         self._busy, self._accepted, self._stopping = 0, 0, False
         self._rate = 0.0  # images a second of one thread, lately
         self._workers = cores()
+        self._matrices = ExitStack()
+        self._matrices.enter_context(one_thread_a_matrix())
         names = [f"batch-{number}" for number in range(self._workers)]
         self._threads = [Thread(target=self._compute, name=name, daemon=True) for name in names]
         self._threads.append(Thread(target=self._decode_large, name="batch-large", daemon=True))
@@ -125,6 +127,7 @@ class Batching:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        self._matrices.close()
 
     def _over(self) -> bool:
         return self._stopping and not self._accepted
