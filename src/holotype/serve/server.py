@@ -13,15 +13,8 @@ from holotype.serve.guard import JsonLines
 from holotype.serve.models import ServedModels
 from holotype.serve.service import Service
 from holotype.settings import ServeSettings
-from holotype.web.connections import Connection, most_connections
+from holotype.web.connections import FastConnection, most_connections
 from holotype.web.listening import listen, short_turns
-
-
-class KeptConnection(Connection):
-    """A connection that may be quiet for a while between two requests, as those of clients that keep some are."""
-
-    most = 1024
-    rest = 75
 
 
 def serve_models(
@@ -70,9 +63,9 @@ def make_server(app: object, settings: ServeSettings) -> uvicorn.Server:
         uvicorn.Config(
             app,  # type: ignore[arg-type] # an application of ASGI
             loop="asyncio",
-            http=KeptConnection,
+            http=FastConnection,
             ws="none",
-            backlog=most_connections(KeptConnection.most),
+            backlog=most_connections(FastConnection.most),
             log_config=None,
             access_log=False,
             proxy_headers=False,
