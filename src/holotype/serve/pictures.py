@@ -80,6 +80,8 @@ async def read_form(request: Request, most: int) -> list[Picture]:
     except (KeyError, ValueError):  # no boundary, or an unknown character set
         raise HTTPException(422, "the form cannot be read: expected multipart/form-data with a boundary") from None
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    if not parts:
+    found = [Picture(part.filename or str(number), await part.read()) for number, part in enumerate(parts)]
+    await form.close()
+    if not found:
         raise HTTPException(422, "expected images as the files of the form, got none, as in curl -F file=@one.jpg")
-    return [Picture(part.filename or str(number), await part.read()) for number, part in enumerate(parts)]
+    return found
