@@ -137,7 +137,9 @@ def test_a_large_image_is_answered_and_others_do_not_wait_behind_it(
 def test_two_models_with_one_network_share_it(client: Client, pictures: list[bytes]) -> None:
     first, second = client.service.models
     assert first.encoder is second.encoder
-    labels = [client.post(f"/models/{name}/predict", pictures[0]).json["predictions"][0]["label"] for name in (MODEL, "same")]
+    labels = [
+        client.post(f"/models/{name}/predict", pictures[0]).json["predictions"][0]["label"] for name in (MODEL, "same")
+    ]
     assert labels[0] == labels[1]
 
 
@@ -171,7 +173,7 @@ def test_docs_come_without_any_other_server(client: Client) -> None:
     assert page.status == 200
     assert b"http://" not in page.body
     assert b"https://" not in page.body
-    for name in re.findall(rb'"(/static/[^"]+)"', page.body) + [b"/openapi.json"]:
+    for name in [*re.findall(rb'"(/static/[^"]+)"', page.body), b"/openapi.json"]:
         assert client.get(name.decode()).status == 200
     assert client.get("/static/../models.py").status == 404
     assert client.get("/static/redoc.standalone.js").status == 404

@@ -9,9 +9,9 @@ from importlib.resources import files as resources
 from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
@@ -58,11 +58,23 @@ def create_app(service: Service, *, port: int) -> FastAPI:
     app.add_middleware(Guard, service=service, port=port)
     explain_errors(app)
     _explain_queue(app)
+    _name_methods(app)
     for protocol in (own, hugging_face, open_inference):
         app.include_router(protocol.router(service))
     _add_operation(app, service)
     _add_docs(app)
     return app
+
+
+def _name_methods(app: FastAPI) -> None:
+    """Say in `Allow` every method of an address, whichever protocols it is of."""
+
+    def other(request: Request, error: Any) -> Response:
+        known = app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
+        allowed = ", ".join(sorted(map(str.upper, known))) or error.headers["allow"]
+        return Json({"error": f"expected {allowed}"}, 405, {"allow": allowed})
+
+    app.add_exception_handler(405, other)
 
 
 def _explain_queue(app: FastAPI) -> None:
@@ -81,7 +93,15 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     async def health() -> Response:
         return Json({"status": "UP"} if service.ready else {"status": "STOPPING"}, 200 if service.ready else 503)
 
-    @app.get("/metrics", summary="Figures for Prometheus", tags=["operation"], responses=errors())
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @app.get(
+        "/metrics",
+        summary="Figures for Prometheus",
+        tags=["operation"],
+        response_class=PlainTextResponse,
+        responses=errors() | text,
+    )
     async def metrics() -> Response:
         content = await run_sync(service.metrics.render, list(service.models))
         return Response(content, media_type=CONTENT_TYPE_LATEST)

@@ -204,12 +204,12 @@ class Batching:
         loops: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Outcome | Failed]]] = {}
         for one in found:
             loops.setdefault(one[0].future.get_loop(), []).append(one)
-        for loop, some in loops.items():
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(_tell, some)
         with self._changed:
             self._accepted -= sum(map(len, loops.values()))
             self._changed.notify_all()
+        for loop, some in loops.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(_tell, some)
 
 
 def _tell(found: Iterable[tuple[_Job, Outcome | Failed]]) -> None:

@@ -1,5 +1,6 @@
 """What the description of the service (OpenAPI) says of all its addresses."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -41,7 +42,22 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": WHY[status], "model": ErrorReply} for status in sorted({*_ALWAYS, *statuses})}
 
 
-def body(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what is said of the body of a request: a schema for each content type."""
-    kinds = {kind: {"schema": schema} for kind, schema in content.items()}
-    return {"requestBody": {"required": True, "content": kinds}}
+def body(content: Mapping[str, dict[str, Any] | type[BaseModel]]) -> dict[str, Any]:
+    """Return what is said of the body of a request: a schema, or a model of one, for each content type."""
+    schemas = {kind: one if isinstance(one, dict) else schema_of(one) for kind, one in content.items()}
+    return {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in schemas.items()}}}
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a model with the schemas of its parts within it."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, dict):
+            name = str(value.get("$ref", "")).rpartition("/")[2]
+            return whole(parts[name]) if name else {key: whole(one) for key, one in value.items()}
+        return [whole(one) for one in value] if isinstance(value, list) else value
+
+    found: dict[str, Any] = whole(schema)
+    return found

@@ -124,7 +124,7 @@ def named(given: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for one in given:
         name, equals, where = one.partition("=")
-        if not (equals and _NAME.fullmatch(name)) or Path(one).exists():
+        if not equals or Path(one).exists():
             path = Path(one).absolute()
             name, where = path.parent.name if path.name == MODEL else path.name, one
         if not _NAME.fullmatch(name):

@@ -68,7 +68,7 @@ def router(service: Service) -> APIRouter:
         responses=errors(404, 504),
         openapi_extra=body(
             {
-                JSON: ClassificationBody.model_json_schema(),
+                JSON: ClassificationBody,
                 "application/octet-stream": RAW,
                 "image/*": RAW,
             }

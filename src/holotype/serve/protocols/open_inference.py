@@ -2,13 +2,13 @@
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as version_of
 from math import prod
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
@@ -25,6 +25,7 @@ HEAD_LENGTH = "inference-header-content-length"  # bytes of JSON, behind which t
 BINARY = "application/octet-stream"
 _LENGTH = struct.Struct("<I")  # before each element of a binary tensor of BYTES
 
+Version = Annotated[str, Path(description="The version of a model.", pattern="^[a-z0-9]{1,40}$")]
 Whole = Annotated[int, Field(ge=0)]
 
 
@@ -160,25 +161,29 @@ def router(service: Service) -> APIRouter:
     async def ready() -> Response:
         return Json({"ready": service.ready}, 200 if service.ready else 503)
 
-    for path in ("/models/{name}", "/models/{name}/versions/{version}"):
-        _add_model(routes, path, service)
-    return routes
+    def newest(name: ModelName) -> ServedModel:
+        return service.model(name)
 
-
-def _add_model(routes: APIRouter, path: str, service: Service) -> None:
-    def asked(name: str, version: str) -> ServedModel:
+    def exactly(name: ModelName, version: Version) -> ServedModel:
         model = service.model(name)
-        if version not in ("", model.version):
+        if version != model.version:
             raise HTTPException(404, f"the model {name} is served in the version {model.version}")
         return model
 
+    _add_model(routes, "/models/{name}", newest, service)
+    _add_model(routes, "/models/{name}/versions/{version}", exactly, service)
+    return routes
+
+
+def _add_model(routes: APIRouter, path: str, find: Callable[..., ServedModel], service: Service) -> None:
+    asked = Annotated[ServedModel, Depends(find)]
+
     @routes.get(path, summary="What a model takes and gives", response_model=ModelMetadata, responses=errors(404))
-    async def about(name: ModelName, version: str = "") -> Response:
-        return Json(metadata(asked(name, version)))
+    async def about(model: asked) -> Response:
+        return Json(metadata(model))
 
     @routes.get(f"{path}/ready", summary="Whether a model answers", response_model=Ready, responses=errors(404))
-    async def ready(name: ModelName, version: str = "") -> Response:
-        asked(name, version)
+    async def ready(model: asked) -> Response:  # noqa: ARG001 - it is there
         return Json({"ready": service.ready}, 200 if service.ready else 503)
 
     @routes.post(
@@ -186,10 +191,9 @@ def _add_model(routes: APIRouter, path: str, service: Service) -> None:
         summary="What a model says of images",
         response_model=InferReply,
         responses=errors(404, 504),
-        openapi_extra=body({JSON: InferBody.model_json_schema(), BINARY: {"type": "string", "format": "binary"}}),
+        openapi_extra=body({JSON: InferBody, BINARY: {"type": "string", "format": "binary"}}),
     )
-    async def infer(name: ModelName, request: Request, version: str = "") -> Response:
-        model = asked(name, version)
+    async def infer(model: asked, request: Request) -> Response:
         given, rest = _parse(await request.body(), request.headers.get(HEAD_LENGTH))
         pictures = [Picture("", one) if isinstance(one, bytes) else one for one in _images(given, rest)]
         wanted = _wanted(given)

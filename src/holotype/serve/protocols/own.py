@@ -25,7 +25,7 @@ class ModelInfo(BaseModel):
     classes: list[str]
     thresholds: dict[str, float] = Field(description="The probability from which each class is given.")
     encoder: str
-    size: tuple[int, int] = Field(description="Height and width in pixels of what it looks at.")
+    size: list[int] = Field(min_length=2, max_length=2, description="Height and width in pixels of what it looks at.")
     loaded: str = Field(description="When it was read (UTC).")
     promises: list[str] = Field(description="What is promised of the pool that it was learnt from.")
     fault: str = Field(description="Why what its files are now was refused; the model before answers.")
@@ -121,7 +121,7 @@ def router(service: Service) -> APIRouter:
         openapi_extra=body(
             {
                 FORM: FORM_BODY,
-                JSON: PredictBody.model_json_schema(),
+                JSON: PredictBody,
                 "application/octet-stream": RAW,
                 "image/*": RAW,
             }

@@ -1,0 +1,213 @@
+"""Who may ask the service, and what it refuses: hosts, tokens, other sites, sizes, connections that keep it waiting."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import MODEL, PREDICT, Client, noise, served
+
+from holotype import Classifier, HolotypeError
+from holotype.serve.server import check_access
+from holotype.settings import ServeSettings
+from holotype.web import connections
+
+PICTURE = noise(1)
+UPWARDS = ["..", "%2e%2e", ".%2e", "..%00", "..%5c", "%252e%252e", "%c0%ae%c0%ae", "....//", "%2fetc%2fpasswd", "~root"]
+WRONG_TOKENS = ["", "Bearer", "Bearer ", "Bearer wrong", "Basic secret", "secret", "Bearer secre", "Bearer secrett"]
+WRONG_TOKENS += ["Bearer SECRET", "Bearer \xff", "Bearer " + "a" * 9000, "bearer wrong", "Bearer secret, Bearer wrong"]
+HOSTS = ["evil.example", "127.0.0.1:{port}@evil.example", "127.0.0.1.evil.example:{port}", "127.1:{port}", "0:{port}"]
+HOSTS += ["2130706433:{port}", "", "*", "localhost.:{port}", "127.0.0.1:0{port}", "user@127.0.0.1:{port}"]
+METHODS = ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get"]
+
+
+@pytest.fixture(scope="module")
+def saved(fitted: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("served") / MODEL
+    fitted.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def client(saved: Path) -> Iterator[Client]:
+    with served(str(saved), megabytes=1) as client:
+        yield client
+        assert client.get(f"/models/{MODEL}").status == 200  # whatever came before
+        assert client.post(PREDICT, PICTURE).status == 200
+
+
+@pytest.fixture(scope="module")
+def locked(saved: Path) -> Iterator[Client]:
+    with served(str(saved), token="secret") as client:
+        yield client
+
+
+def test_others_than_this_machine_need_a_token() -> None:
+    for host in ("127.0.0.1", "127.8.8.8", "localhost", "::1"):
+        check_access(ServeSettings(host=host))
+    for host in ("0.0.0.0", "::", "192.168.1.7", "models.example", "127.0.0.1.example"):
+        with pytest.raises(HolotypeError, match="--token"):
+            check_access(ServeSettings(host=host))
+        check_access(ServeSettings(host=host, token="x"))
+        check_access(ServeSettings(host=host, insecure=True))
+
+
+@pytest.mark.parametrize("token", WRONG_TOKENS)
+def test_without_the_token_there_is_nothing(locked: Client, token: str) -> None:
+    for method, path in [
+        ("GET", "/models"),
+        ("GET", "/metrics"),
+        ("POST", PREDICT),
+        ("GET", "/nowhere"),
+        ("GET", "/health/"),
+    ]:
+        reply = locked.ask(method, path, PICTURE if method == "POST" else None, authorization=token)
+        assert reply.status == 401
+        assert reply.headers["www-authenticate"] == "Bearer"
+    assert locked.ask("POST", "/health", b"x", authorization=token).status == 401
+
+
+def test_with_the_token_there_is_everything_and_health_without(locked: Client) -> None:
+    assert locked.get("/models").status == 200
+    assert locked.post(PREDICT, PICTURE).status == 200
+    for path in ("/health", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json", "/static/swagger-ui.css"):
+        assert locked.get(path, authorization=None).status == 200
+    assert locked.get("/models", host="any.example").status == 200  # no page of that name has the token
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_another_name_is_refused(client: Client, host: str) -> None:
+    for path in ("/models", "/health"):
+        assert client.get(path, host=host.format(port=client.port)).status in (400, 421)
+
+
+def test_names_that_are_ours(client: Client, saved: Path) -> None:
+    for host in ("127.0.0.1", "localhost", f"localhost:{client.port}", f"LOCALHOST:{client.port}"):
+        assert client.get("/health", host=host).status == 200
+    with served(str(saved), allowed_hosts=["models.example"], token="x") as named:
+        assert named.get("/models", host="models.example").status == 200
+        assert named.get("/models", host="other.example").status == 421
+
+
+def test_a_page_of_another_site_is_refused(client: Client, locked: Client) -> None:
+    own = f"http://127.0.0.1:{client.port}"
+    assert client.post(PREDICT, PICTURE, origin=own).status == 200
+    for origin in ("http://evil.example", "null", "", f"{own}.evil.example", f"https://127.0.0.1:{client.port}"):
+        assert client.post(PREDICT, PICTURE, origin=origin).status == 403
+    for site in ("cross-site", "same-site", "x"):
+        assert client.post(PREDICT, PICTURE, sec_fetch_site=site).status == 403
+    assert locked.post(PREDICT, PICTURE, origin="http://page.example").status == 200  # it was given the token
+
+
+@pytest.mark.parametrize("up", UPWARDS)
+@pytest.mark.parametrize("path", ["/{}", "/static/{}", "/models/{}", "/v2/models/{}/ready", "/models/{}/predict"])
+def test_no_way_upwards_is_found(client: Client, path: str, up: str) -> None:
+    reply = client.get(path.format(f"{up}/{up}/etc/passwd"))
+    assert reply.status in (404, 405, 422)
+    assert b"root:" not in reply.body
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_methods_do_nothing(client: Client, method: str) -> None:
+    for path in ("/models", PREDICT, "/metrics"):
+        assert client.ask(method, path).status in (400, 405)
+
+
+def test_every_answer_has_safe_headers_and_a_number(client: Client) -> None:
+    for reply in (
+        client.get("/models"),
+        client.get("/nowhere"),
+        client.post(PREDICT, b"x"),
+        client.get("/x", host="y"),
+    ):
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+        assert len(reply.headers["x-request-id"]) == 32
+        assert "server" not in reply.headers
+    assert client.get("/models", x_request_id="mine-7").headers["x-request-id"] == "mine-7"
+    for wrong in ("a b", "a" * 65, "\xe9", '"><script>'):
+        assert client.get("/models", x_request_id=wrong).headers["x-request-id"] != wrong
+
+
+def test_a_large_body_is_refused_before_it_is_read(client: Client) -> None:
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
+    assert b" 413 " in client.send(head.encode())
+    chunked = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    assert b" 413 " in client.send(chunked, *[b"10000\r\n" + b"x" * 65536 + b"\r\n"] * 17)
+
+
+def test_all_bodies_together_have_a_limit(saved: Path) -> None:
+    with served(str(saved), megabytes=2, memory=2) as client:
+        waiting = []
+        for _ in range(2):
+            connection = socket.create_connection(("127.0.0.1", client.port))
+            head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
+            connection.sendall(head.encode() + b"x" * 1_000_000)
+            waiting.append(connection)
+        until = time.monotonic() + 20
+        while (reply := client.post(PREDICT, b"x" * 200_000)).status != 503 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert reply.status == 503
+        assert reply.headers["retry-after"]
+        for connection in waiting:
+            connection.close()
+        while client.post(PREDICT, PICTURE).status != 200 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert client.post(PREDICT, PICTURE).status == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Content-Length: 5", "Content-Length: 6"],
+        ["Content-Length: +5"],
+        ["Content-Length: -1"],
+        ["Content-Length: 5 6"],
+        ["Transfer-Encoding: identity, chunked, identity"],
+        ["Transfer-Encoding: xchunked"],
+        ["Host: other"],
+        ["X: " + "y" * 40_000],
+    ],
+)
+def test_no_request_hides_in_another(client: Client, lines: list[str]) -> None:
+    head = "\r\n".join([f"POST {PREDICT} HTTP/1.1", "Host: localhost", *lines, "", ""])
+    reply = client.send(head.encode() + b"0\r\n\r\nGET /models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b"thresholds" not in reply
+    assert b" 200 " not in reply
+
+
+def test_a_head_without_an_end_is_not_kept(client: Client) -> None:
+    received = client.send(b"GET /models HTTP/1.1\r\nHost: localhost\r\n", *[b"X: " + b"y" * 8000 + b"\r\n"] * 500)
+    assert b" 200 " not in received
+
+
+def test_slow_clients_are_let_go_and_others_are_answered(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "IDLE", 0.5)
+    with served(str(saved), seconds=1) as client:
+        body = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx".encode()
+        starts = [b"", b"G", b"GET /models HTTP/1.1\r\nHost: x\r\nX: ", body]
+        slow = []
+        for number in range(200):
+            connection = socket.create_connection(("127.0.0.1", client.port), timeout=20)
+            connection.sendall(starts[number % len(starts)])
+            slow.append(connection)
+        assert client.post(PREDICT, PICTURE).status == 200
+        for connection in slow:
+            while connection.recv(65536):  # until the server closes it; it times out where that does not happen
+                pass
+            connection.close()
+
+
+def test_a_connection_may_rest_between_two_requests(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "IDLE", 0.2)
+    with served(str(saved)) as client, socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+        for _ in range(3):
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            received = b""
+            while not received.endswith(b"}"):
+                received += connection.recv(65536)
+            time.sleep(0.5)
+        connection.sendall(b"GET /v2")  # a head that began has no more time than any other
+        assert connection.recv(65536) == b""

@@ -1,0 +1,141 @@
+"""A model that is trained anew while it is served."""
+
+import shutil
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from browser import N
+from serving import MODEL, PREDICT, Client, noise, served
+
+from holotype import Classifier
+from holotype.errors import ModelError
+from holotype.serve import models
+from holotype.serve.metrics import LATELY, pool_scores, stability_index
+from holotype.serve.models import ServedModels
+
+
+@pytest.fixture
+def saved(fitted: Classifier, tmp_path: Path) -> Path:
+    path = tmp_path / MODEL
+    fitted.save(path)
+    return path
+
+
+@pytest.fixture
+def other(fitted: Classifier, tmp_path: Path) -> Path:
+    """The same model, whose thresholds nothing reaches."""
+    path = tmp_path / "other"
+    fitted.save(path)
+    changed = Classifier.load(path)
+    changed.calibration_.thresholds[:] = 1.0
+    changed.save(path)
+    return path
+
+
+def version(client: Client) -> str:
+    return str(client.get(f"/models/{MODEL}").json["version"])
+
+
+def wait_for(client: Client, condition: str) -> None:
+    until = time.monotonic() + 30
+    while not eval_condition(client, condition) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert eval_condition(client, condition)
+
+
+def eval_condition(client: Client, condition: str) -> bool:
+    about = client.get(f"/models/{MODEL}").json
+    return bool(about["fault"]) if condition == "refused" else about["version"] == condition and not about["fault"]
+
+
+def test_the_newer_one_takes_over_and_no_request_fails(
+    saved: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "EVERY", 0.05)
+    newer = next(iter(ServedModels([str(other)]))).version
+    with served(str(saved)) as client, ThreadPoolExecutor(4) as clients:
+        before, ended = version(client), Event()
+
+        def ask(seed: int) -> set[tuple[int, str]]:
+            found = set()
+            while not ended.is_set():
+                reply = client.post(PREDICT, noise(seed))
+                found.add((reply.status, reply.json["version"]))
+            return found
+
+        asking = [clients.submit(ask, seed) for seed in range(4)]
+        try:
+            assert before != newer
+            for path in sorted(other.iterdir()):
+                shutil.copy(path, saved / path.name)
+            wait_for(client, newer)
+        finally:
+            ended.set()
+        assert set().union(*(one.result() for one in asking)) == {(200, before), (200, newer)}
+
+
+def test_a_broken_one_is_refused_and_the_old_one_stays(
+    saved: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "EVERY", 0.05)
+    with served(str(saved)) as client:
+        before = version(client)
+        whole = (saved / "head.onnx").read_bytes()
+        (saved / "head.onnx").write_bytes(whole[:-1])
+        wait_for(client, "refused")
+        assert version(client) == before
+        assert client.post(PREDICT, noise(1)).status == 200
+        assert f'holotype_model_refused{{model="{MODEL}"}} 1.0' in client.get("/metrics").body.decode()
+        (saved / "head.onnx").write_bytes(whole)
+        wait_for(client, before)
+        shutil.rmtree(saved)
+        wait_for(client, "refused")
+        assert client.post(PREDICT, noise(1)).status == 200
+        shutil.copytree(other, saved)
+        wait_for(client, next(iter(ServedModels([str(other)]))).version)
+
+
+def test_a_model_that_is_not_there_is_an_error_at_once(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected"):
+        ServedModels([str(tmp_path / "nothing")])
+    with pytest.raises(ModelError, match="two models"):
+        ServedModels([str(saved), f"{MODEL}={saved}"])
+    assert [one.name for one in ServedModels([f"a={saved}", str(saved)])] == ["a", MODEL]
+
+
+def test_a_run_is_served_by_its_folder_and_compared_with_its_pool(out: Path) -> None:
+    [model] = ServedModels([str(out)])
+    scores = pool_scores(model)
+    assert scores is not None
+    assert len(scores) == N - 1  # one image of it is broken
+    assert stability_index(scores, scores) == pytest.approx(0, abs=1e-9)
+    assert stability_index(scores, np.full(LATELY, 0.999)) > 1
+    with served(str(out)) as client:
+        for seed in range(60):
+            client.post(f"/models/{model.name}/predict", noise(seed))
+        text = client.get("/metrics").body.decode()
+    drift = next(line for line in text.splitlines() if line.startswith("holotype_score_drift{"))
+    assert float(drift.rpartition(" ")[2]) > 0.25  # noise is no picture of that pool
+
+
+def test_a_model_alone_has_no_pool_to_compare_with(saved: Path) -> None:
+    assert pool_scores(next(iter(ServedModels([str(saved)])))) is None
+
+
+def test_signals_are_heard_after_a_network_was_let_go(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        models_ = ServedModels([str(saved), f"b={saved}"])
+        shutil.rmtree(saved / "nothing", ignore_errors=True)
+        (saved / "model.json").touch()
+        models_.refresh()
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
