@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holotype.serve.service import Service
-from holotype.web.messages import Refused, Reply, WholeRequest, check_head, read_body
+from holotype.web.messages import Refused, Reply, WholeRequest, check_head, drain, read_body
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -97,6 +97,8 @@ class Guard:
             self._check(scope, headers)
             body = await read_body(headers, receive, settings.megabytes << 20, settings.seconds, held.take)
         except Refused as refused:
+            if "expect" not in headers:  # which waits with its body until it is told to go on
+                await drain(receive, settings.megabytes << 20)
             await reply.refuse(refused.status, str(refused))
             return
         if body is None:

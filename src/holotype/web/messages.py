@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Send
 
 HEAD = 32 * 1024  # bytes that the headers of a request may have
+DRAIN = 2  # seconds that what comes of a request that is refused is let go
 
 
 class Refused(Exception):
@@ -54,6 +56,17 @@ async def read_body(
                     return bytes(content)
     except TimeoutError:
         raise Refused(408, f"the request was not complete after {patience} seconds") from None
+
+
+async def drain(receive: Receive, most: int) -> None:
+    """Let go what still comes of a request that is refused: a client that sends does not hear, and loses the answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 class WholeRequest:
