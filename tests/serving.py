@@ -76,16 +76,17 @@ class Client:
         """Send bytes, or anything else as JSON."""
         return self.ask("POST", path, body, **headers)
 
-    def send(self, *parts: bytes) -> bytes:
-        """Send bytes as they are, and return all that comes back until the server closes."""
+    def send(self, *parts: bytes, more: bool = False) -> bytes:
+        """Send bytes as they are, and return all that comes back until the server closes; `more` might come."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             received = b""
             try:
                 for part in parts:
                     connection.sendall(part)
-                connection.shutdown(socket.SHUT_WR)
-                while more := connection.recv(65536):
-                    received += more
+                if not more:
+                    connection.shutdown(socket.SHUT_WR)
+                while part := connection.recv(65536):
+                    received += part
             except OSError:
                 pass
             return received

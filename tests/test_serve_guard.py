@@ -135,9 +135,9 @@ def test_a_large_body_is_refused_before_it_is_read(client: Client) -> None:
     with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
         connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
-    assert b" 413 " in client.send(f"{head}\r\n".encode(), b"x" * 1_900_000)
+    assert b" 413 " in client.send(f"{head}\r\n".encode(), b"x" * 1_900_000, more=True)
     chunked = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-    assert b" 413 " in client.send(chunked, *[b"10000\r\n" + b"x" * 65536 + b"\r\n"] * 17)
+    assert b" 413 " in client.send(chunked, *[b"10000\r\n" + b"x" * 65536 + b"\r\n"] * 17, b"0\r\n\r\n", more=True)
 
 
 def test_all_bodies_together_have_a_limit(saved: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_head_without_an_end_is_not_kept(client: Client) -> None:
 
 def test_slow_clients_are_let_go_and_others_are_answered(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "IDLE", 0.5)
-    with served(str(saved), seconds=1) as client:
+    with served(str(saved), seconds=4) as client:
         body = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx".encode()
         starts = [b"", b"G", b"GET /models HTTP/1.1\r\nHost: x\r\nX: ", body]
         slow = []
