@@ -75,6 +75,7 @@ class Guard:
         self._hosts = names | {f"{name}:{port}" for name in names}
         self._any_host = bool(settings.token) and not settings.allowed_hosts
         self._memory = Memory(settings.memory << 20)
+        service.metrics.bodies.set_function(lambda: self._memory.held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -52,6 +52,7 @@ class Metrics:
         self.loaded = self._gauge("model_loaded_timestamp_seconds", "When a model was read.", "model", "version")
         self.refused = self._gauge("model_refused", "1 where a newer model was refused.", "model")
         self._gauge("queue_images", "Images that wait or are computed.").set_function(waiting)
+        self.bodies = self._gauge("body_bytes", "Bytes of the bodies of requests that are being read or answered.")
         self._lately: dict[str, deque[tuple[bool, float]]] = {}
         self._pools: dict[str, tuple[str, NDArray[np.float64] | None]] = {}
 
