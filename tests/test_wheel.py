@@ -24,7 +24,10 @@ from holotype import Classifier
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "holotype"
 HEAVY = {"torch", "transformers", "huggingface-hub", "kornia", "onnxscript"}  # what extras bring
-TO_PREDICT = ("numpy", "onnx", "onnxruntime", "pillow", "pydantic", "safetensors")  # docs/guides/shipping.md has these
+# docs/guides/shipping.md has the first, examples/serve/Dockerfile the others
+TO_PREDICT = ("numpy", "onnx", "onnxruntime", "pillow", "pydantic", "safetensors", "threadpoolctl")
+TO_SERVE = ("fastapi-offline", "httptools", "numkong", "numpy", "onnx", "openvino", "pillow", "prometheus-client")
+TO_SERVE += ("pyarrow", "pydantic", "python-multipart", "safetensors", "threadpoolctl", "typer", "uvicorn")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,7 @@ def test_the_page_of_a_review_is_in_the_wheel(environment: Path, finished: Path,
 
 
 def test_what_a_model_needs_to_predict(wheel: Path, pictures: Path, finished: Path, tmp_path: Path) -> None:
-    """Six packages, and what these need: no OpenVINO, no scikit-learn, no pages, no tables."""
+    """Seven packages, and what these need: no OpenVINO, no scikit-learn, no pages, no tables."""
     small = closure(TO_PREDICT)
     assert not {"openvino", "scikit-learn", "scipy", "pyarrow", "matplotlib", "typer", "rich"} & small.keys()
     programs = new_environment(tmp_path / "small", small.values())
@@ -170,3 +173,26 @@ def test_what_a_model_needs_to_predict(wheel: Path, pictures: Path, finished: Pa
     same = Classifier.load(finished).predict([pictures / "photos" / name for name in names]).tolist()
     assert done.stdout == f"{same}\n", done.stderr
     assert f"pip install {' '.join(TO_PREDICT)}" in (ROOT / "docs" / "guides" / "shipping.md").read_text()
+
+
+def test_what_a_server_needs(wheel: Path, pictures: Path, finished: Path, tmp_path: Path) -> None:
+    """What is in the image of examples/serve: no scikit-learn, no figures; and nothing is written but to its cache."""
+    small = closure(TO_SERVE)
+    assert not {"onnxruntime", "scikit-learn", "scipy", "matplotlib", "optuna"} & small.keys()
+    programs = new_environment(tmp_path / "small", small.values())
+    install(wheel, programs)
+    words = [str(programs / "holotype"), "serve", f"colours={finished / 'model'}", "--port", "0"]
+    with subprocess.Popen(words, env=alone(tmp_path), stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stdout is not None
+            address = next(found[0] for line in serving.stdout if (found := re.search(r"http://\S+", line)))
+            content = (pictures / "photos" / "30.jpg").read_bytes()
+            with urllib.request.urlopen(f"{address}/models/colours/predict", content, timeout=60) as reply:
+                found = json.loads(reply.read())["predictions"][0]
+            for path in ("/metrics", "/docs"):
+                assert urllib.request.urlopen(f"{address}{path}", timeout=60).status == 200
+        finally:
+            serving.terminate()
+    assert found["label"] == Classifier.load(finished).predict(content)
+    installed = " ".join((ROOT / "examples" / "serve" / "Dockerfile").read_text().replace("\\\n", " ").split())
+    assert f"--constraint /tmp/constraints.txt {' '.join(TO_SERVE)} &&" in installed
