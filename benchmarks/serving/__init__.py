@@ -1,0 +1,1 @@
+"""How fast `holotype serve` answers, beside what a user would write and what a library gives."""
