@@ -1,0 +1,34 @@
+"""The guide to serving is followed: its commands and its client, at a server of the run that it speaks of."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from classifiers import png
+from conftest import Picture
+from documented import DOCS, blocks
+from serving import served
+
+from holotype import Classifier
+
+GUIDE = DOCS / "guides" / "serving.md"
+
+
+def test_what_the_guide_asks_is_answered(
+    fitted: Classifier, picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted.save(tmp_path / "pets")
+    for name, row in (("cat.jpg", 0), ("dog.jpg", 1)):
+        (tmp_path / name).write_bytes(png(picture(row)))
+    monkeypatch.chdir(tmp_path)
+    [asked] = [block.text for block in blocks(GUIDE) if block.text.startswith("curl")]
+    [client] = [block.text for block in blocks(GUIDE) if "InferenceClient" in block.text]
+    with served("pets") as server:
+        said = []
+        for line in asked.replace("8000", str(server.port)).splitlines():
+            done = subprocess.run(["bash", "-c", f"{line} --silent --fail"], capture_output=True, check=True)
+            said.append(json.loads(done.stdout))
+        assert [one["name"] for one in said[0]["models"]] == ["pets"]
+        assert [[one["id"] for one in reply["predictions"]] for reply in said[1:]] == [["0"], ["cat.jpg", "dog.jpg"]]
+        exec(compile(client.replace("8000", str(server.port)), GUIDE, "exec"), {})
