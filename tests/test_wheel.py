@@ -26,7 +26,16 @@ SOURCE = ROOT / "src" / "holotype"
 HEAVY = {"torch", "transformers", "huggingface-hub", "kornia", "onnxscript"}  # what extras bring
 # docs/guides/shipping.md has the first, examples/serve/Dockerfile the others
 TO_PREDICT = ("numpy", "onnx", "onnxruntime", "pillow", "pydantic", "safetensors", "threadpoolctl")
-TO_SERVE = ("fastapi-offline", "httptools", "numkong", "numpy", "onnx", "openvino", "pillow", "prometheus-client")
+TO_SERVE: tuple[str, ...] = (
+    "fastapi-offline",
+    "httptools",
+    "numkong",
+    "numpy",
+    "onnx",
+    "openvino",
+    "pillow",
+    "prometheus-client",
+)
 TO_SERVE += ("pyarrow", "pydantic", "python-multipart", "safetensors", "threadpoolctl", "typer", "uvicorn")
 
 
