@@ -151,6 +151,8 @@ class ServeSettings(Strict):
     images         images that one request may have
     megabytes      that one request may have; `memory`: that all requests together may have
     seconds        in which a request is answered, its body read before in as many
+    learn          annotations of Label Studio are answers of the run that is served
+    label_studio   the address of the Label Studio whose uploads and local files are fetched; "": none are
     """
 
     host: str = "127.0.0.1"
@@ -163,6 +165,8 @@ class ServeSettings(Strict):
     megabytes: int = Field(64, ge=1)
     memory: int = Field(1024, ge=1)
     seconds: float = Field(30.0, gt=0)
+    learn: bool = False
+    label_studio: str = ""
 
 
 class Settings(Strict):

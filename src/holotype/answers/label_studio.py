@@ -105,6 +105,11 @@ def read_label_studio(source: TextSource, classes: Sequence[str]) -> list[NewAns
         raise AnswersError(
             f"{name}: expected a list of tasks in JSON; export as JSON, JSON-MIN or CSV from Label Studio"
         )
+    return answers_of_tasks(name, tasks, classes)
+
+
+def answers_of_tasks(name: str, tasks: Sequence[object], classes: Sequence[str]) -> list[NewAnswer]:
+    """Return the answers of tasks that were read from `name`, as `read_label_studio` does."""
     faults: list[str] = []
     annotations: list[_Annotation] = []
     ours: list[NewAnswer] = []
@@ -118,6 +123,14 @@ def read_label_studio(source: TextSource, classes: Sequence[str]) -> list[NewAns
         except AnswersError as error:
             faults.append(f"{where}: {error}")
     return ours + _answers(name, annotations, classes, faults)
+
+
+def named_image(data: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return what the data of a task calls its image, and the digest that it has, "" where it says none.
+
+    Raises `AnswersError` for what no name can be.
+    """
+    return _code(data, own=("id",)), _text(data.get("digest"))
 
 
 def is_label_studio(header: Sequence[str]) -> bool:
@@ -257,7 +270,7 @@ def _annotations(task: object, where: str) -> Iterator[_Annotation]:
             if "choices" in value:
                 choices.setdefault(_part(result, "from_name", str), []).extend(_part(value, "choices", list))
         who, truth = _name(one.get("completed_by")), _part(one, "ground_truth", bool)
-        yield _Annotation(where, _code(data, own=("id",)), choices, who, _when(one), digest, audited, truth)
+        yield _Annotation(where, named_image(data)[0], choices, who, _when(one), digest, audited, truth)
 
 
 def _of_record(record: dict[str, Any], where: str, *, has_own_id: bool) -> Iterator[_Annotation]:

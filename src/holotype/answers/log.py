@@ -28,6 +28,7 @@ from holotype.answers.records import (
     utc,
 )
 from holotype.answers.schema import (
+    ACTS,
     CHANGED,
     CURRENT,
     DRAWN,
@@ -225,6 +226,10 @@ class AnswerLog:
             if new := self._contradictions(known) - before:
                 raise AnswersError(f"this cannot be undone, as {min(new)}; undo what was answered since first")
             return True
+
+    def acts(self, start: str) -> list[str]:
+        """Return the acts whose ids begin with `start` (ASCII), taken back or not, in order of recording."""
+        return [act for (act,) in self._file.read(ACTS, (start, f"{start[:-1]}{chr(ord(start[-1]) + 1)}"))]
 
     def _contradictions(self, answers: Sequence[Answer]) -> set[str]:
         """What contradicts the exemplars among all that holds of the images of `answers`."""

@@ -72,6 +72,7 @@ TABLES = """SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_master WH
     ('record', 'drawn', 'log', 'answered', 'valid') ORDER BY name)"""
 _COLUMNS = 'number, act, id, class, answer, "when", who, drawn, digest'
 HISTORY = f"SELECT {_COLUMNS} FROM answered ORDER BY number"
+ACTS = "SELECT act FROM record WHERE act >= ? AND act < ? AND answer != 'undo' GROUP BY act ORDER BY min(number)"
 VALID_OF_ACT = f"SELECT {_COLUMNS} FROM valid WHERE act = ? LIMIT 1"
 OF_ACT = f"SELECT {_COLUMNS} FROM answered WHERE act = ? AND answer != 'undo' ORDER BY number"
 CURRENT = f"""SELECT {_COLUMNS} FROM valid WHERE number IN

@@ -27,6 +27,13 @@ def serve(
     megabytes: Annotated[int, typer.Option(min=1, help="That a request may have.")] = _DEFAULTS.megabytes,
     memory: Annotated[int, typer.Option(min=1, help="Megabytes of all requests together.")] = _DEFAULTS.memory,
     seconds: Annotated[float, typer.Option(min=0.1, help="In which a request is answered.")] = _DEFAULTS.seconds,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Annotations of Label Studio are answers of the run that is served.")
+    ] = False,
+    label_studio: Annotated[
+        str,
+        typer.Option(help="The address of a Label Studio that pictures are fetched from, by $LABEL_STUDIO_API_KEY."),
+    ] = _DEFAULTS.label_studio,
 ) -> None:
     """Serve models: send it images, and it says which class each shows.
 
@@ -45,5 +52,7 @@ def serve(
         megabytes=megabytes,
         memory=memory,
         seconds=seconds,
+        learn=learn,
+        label_studio=label_studio,
     )
     serve_models(models, settings, say=lambda line: print_lines([line]))

@@ -1,6 +1,5 @@
 """What the page of a review can ask for, and where each request goes."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -37,6 +36,7 @@ from holotype.review.session import (
 from holotype.runs.report.template import templates
 from holotype.web.connections import CONNECTIONS
 from holotype.web.responses import Json, explain_errors
+from holotype.web.shared import Shared
 
 SERVED = {
     "page.css": "text/css",
@@ -77,25 +77,6 @@ SERVED = {
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 PICTURE_CACHE = "private, max-age=31536000, immutable"
-
-
-class Shared:
-    """An action that runs in a thread, one at a time; all who ask for it meanwhile share the run after that."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self._action = action
-        self._turn = asyncio.Lock()
-        self._next: asyncio.Task[None] | None = None
-
-    async def __call__(self) -> None:
-        """Return when the action has run, from its start to its end, after this call."""
-        self._next = self._next or asyncio.create_task(self._run())
-        await asyncio.shield(self._next)
-
-    async def _run(self) -> None:
-        async with self._turn:
-            self._next = None
-            await run_sync(self._action)
 
 
 def create_app(review: Review, *, port: int, who: str = "") -> FastAPI:

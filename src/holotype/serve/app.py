@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from holotype.serve.batching import Failed, QueueFull, TooLate
 from holotype.serve.documented import errors
 from holotype.serve.guard import STATIC, Guard
-from holotype.serve.protocols import hugging_face, open_inference, own
+from holotype.serve.protocols import hugging_face, label_studio, open_inference, own
 from holotype.serve.service import Service
 from holotype.web.responses import Json, explain_errors
 
@@ -59,7 +59,7 @@ def create_app(service: Service, *, port: int) -> FastAPI:
     explain_errors(app)
     _explain_queue(app)
     _name_methods(app)
-    for protocol in (own, hugging_face, open_inference):
+    for protocol in (own, hugging_face, open_inference, label_studio):
         app.include_router(protocol.router(service))
     _add_operation(app, service)
     _add_docs(app)

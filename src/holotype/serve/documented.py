@@ -13,6 +13,7 @@ WHY = {
     404: "There is no model of that name.",
     405: "The address has no such method.",
     408: "The request did not come in time.",
+    409: "It cannot be done to this run, as it is.",
     413: "More bytes or images than a request may have.",
     421: "Not a name of this server.",
     422: "The request is not what was expected, or no image of it can be read.",

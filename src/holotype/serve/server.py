@@ -25,7 +25,7 @@ def serve_models(
     models   paths of models or of runs, or NAME=PATH
 
     Raises `ModelError` where one cannot be loaded, `OutputError` where the address is taken, `HolotypeError` where
-    others than this machine could ask without a token.
+    others than this machine could ask without a token, or what is to learn is no run.
     """
     settings = settings or ServeSettings()
     check_access(settings)
@@ -33,12 +33,17 @@ def serve_models(
         _log_lines()
         served = ServedModels(models)
         port = listener.getsockname()[1]
-        app = create_app(Service(served, settings), port=port)
+        service = Service(served, settings)
+        app = create_app(service, port=port)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         names = ", ".join(one.name for one in served)
         say(f"serving {names} at http://{host}:{port} (/docs says how to ask; Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has closed what was open
             make_server(app, settings).run(sockets=[listener])
+    if service.learning is not None and service.learning.applying.state == "running":
+        say("the answers are still being applied; Ctrl-C again stops that as well")
+        service.learning.applying.wait()
+        service.learning.close()
 
 
 def check_access(settings: ServeSettings) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fastapi import HTTPException
 
 from holotype.serve.batching import Batching, Outcome
+from holotype.serve.learning import Learning
 from holotype.serve.metrics import Metrics
 from holotype.serve.models import ServedModel, ServedModels
 from holotype.serve.pictures import Picture
@@ -16,6 +17,7 @@ class Service:
 
     def __init__(self, models: ServedModels, settings: ServeSettings) -> None:
         self.models, self.settings = models, settings
+        self.learning = Learning.open(list(models)) if settings.learn else None
         self.metrics = Metrics(lambda: self.batching.accepted)
         self.batching = Batching(settings.queue, self.metrics.batch)
         self.ready = True
@@ -52,3 +54,5 @@ class Service:
         self.ready = False
         self.batching.stop()
         self.models.stop()
+        if self.learning is not None:
+            self.learning.close()
