@@ -6,7 +6,7 @@ import time
 from http.client import HTTPException as HttpFault
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from holotype.errors import HolotypeError, UnreadableImage
@@ -54,8 +54,8 @@ class LabelStudioFiles:
             path = unquote(urlsplit(inside).path)
         except ValueError:
             return None
-        odd = not inside.startswith(KEPT) or "\\" in path or ".." in path.split("/") or not inside.isascii()
-        return None if odd or any(character <= " " for character in inside) else inside
+        odd = not inside.startswith(KEPT) or "\\" in path or ".." in path.split("/")
+        return None if odd else quote(inside, safe="/?=&%+,:;@!$'()*~", errors="replace")
 
     def read(self, address: str) -> bytes:
         """Return the bytes of the picture at `address`. Raises `UnreadableImage` that says why there are none."""

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from anyio.to_thread import run_sync
 from fastapi import HTTPException
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from holotype.answers.feedback import sigmoid
 from holotype.answers.forms import parse_time
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class HookBody(BaseModel):
     """What Label Studio tells of: an action, and what it was done to. Of several annotations, each has its task."""
 
-    action: str
+    action: Annotated[str, Field(max_length=100)]
     project: dict[str, Any] = {}
     annotation: dict[str, Any] | list[dict[str, Any]] = []
     task: dict[str, Any] | list[dict[str, Any]] = []
@@ -94,12 +94,13 @@ class Learning:
         if hook.action not in _WRITTEN:
             return {"ignored": f"{hook.action} is about no answer"}
         taken, refused, key = 0, list[str](), self._key(hook)
-        for annotation, task in _pairs(hook):
+        pairs = list(_pairs(hook))
+        for annotation, task in pairs:
             try:
                 taken += self._take_one(_start(hook, annotation), annotation, task, key)
             except AnswersError as error:
                 refused.append(str(error))
-        if refused and len(refused) == len(list(_pairs(hook))):
+        if refused and len(refused) == len(pairs):
             raise AnswersError("; ".join(refused))
         return {"answers": taken, "refused": refused}
 
@@ -168,7 +169,7 @@ class Learning:
     def prelabel(self, row: int) -> tuple[str, float]:
         """Return what an image of the pool is taken for after the answers, and how sure that is.
 
-        Raises `AnswersError` where it has no vector.
+        What is less sure is to be asked about next. Raises `AnswersError` where it has no vector.
         """
         refined = self.review.state.refined
         groups, decision = refined.groups, refined.groups.decision[row]
@@ -177,7 +178,7 @@ class Learning:
         label = groups.classes[groups.label[row]] if decision in ("exemplar", "member") else NONE
         if decision == "exemplar" or row in refined.words:
             return label, 1.0
-        return label, certainty(sigmoid(refined.logits[row]), sigmoid(refined.cuts))
+        return label, certainty(sigmoid(refined.untrusted_logits[row]), sigmoid(refined.cuts))
 
 
 def _note(task: asyncio.Task[None]) -> None:
@@ -200,8 +201,9 @@ def _pairs(hook: HookBody) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any
     tasks = hook.task if isinstance(hook.task, list) else [hook.task]
     if not annotations:
         raise AnswersError("expected the annotation and its task: let the webhook send its payload")
-    by_number = {one.get("id"): one for one in tasks}
+    by_number = {str(one.get("id")): one for one in tasks}
     for one in annotations:
-        if one.get("task") not in by_number:
-            raise AnswersError(f"expected the task {one.get('task')} with its annotation, got none")
-        yield one, by_number[one["task"]]
+        number = str(one.get("task"))
+        if number not in by_number:
+            raise AnswersError(f"expected the task {number:.20} with its annotation, got none")
+        yield one, by_number[number]

@@ -34,7 +34,10 @@ class TaskBody(BaseModel):
 
 @dataclass(frozen=True)
 class Prelabel:
-    """What an image is taken for, how sure that is, and by which version; or why nothing can be said."""
+    """What an image is taken for, how sure that is, and by which version; or why nothing can be said.
+
+    What nothing can be said of has a version of its own: Label Studio asks about it again.
+    """
 
     label: str = ""
     score: float | None = None
@@ -43,9 +46,9 @@ class Prelabel:
 
     def to_json(self, labelling: Labelling) -> dict[str, Any]:
         """Return it as Label Studio takes it."""
-        result = labelling.result(self.label) if self.label else []
-        found = {"result": result, "score": self.score, "model_version": self.version}
-        return found | ({"error": self.error} if self.error else {})
+        if self.error:
+            return {"result": [], "score": None, "model_version": f"{self.version}-failed", "error": self.error}
+        return {"result": labelling.result(self.label), "score": self.score, "model_version": self.version}
 
 
 class Prelabels:
