@@ -37,8 +37,10 @@ PACKAGES = [
     "evaluation",
     "answers",
     "runs",
+    "web",
     "review",
     "export",
+    "serve",
     "exits",
     "cli",
 ]

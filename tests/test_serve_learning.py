@@ -297,5 +297,5 @@ def test_it_takes_one_run_whose_images_are_at_hand(out: Path, tmp_path: Path) ->
         Learning.open(list(ServedModels([str(tmp_path / "alone")])))
     folder = RunFolder(out)
     folder.change_settings(folder.read_settings().model_copy(update={"images": str(tmp_path / "gone.tar")}))
-    with pytest.raises(HolotypeError, match="images are at hand: .*gone.tar"):
+    with pytest.raises(HolotypeError, match=r"images are at hand: .*gone\.tar"):
         Learning.open(list(ServedModels([str(out / "model")])))

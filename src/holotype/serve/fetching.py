@@ -11,8 +11,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from holotype.errors import HolotypeError, UnreadableImage
 
-KEY = "LABEL_STUDIO_API_KEY"
-KEPT = ("/data/upload/", "/data/local-files/")  # where it has what was uploaded to it, and files of its machine
+API_KEY = "LABEL_STUDIO_API_KEY"
+_KEPT = ("/data/upload/", "/data/local-files/")  # where it has what was uploaded to it, and files of its machine
 _PART = 1 << 16  # bytes that are read at a time
 
 
@@ -27,7 +27,7 @@ class _SameOrigin(HTTPRedirectHandler):
 
 
 class LabelStudioFiles:
-    """The pictures of the Label Studio at `address`; its key is in the environment (`KEY`), and never logged.
+    """The pictures of the Label Studio at `address`; its key is in the environment (`API_KEY`), and never logged.
 
     most      bytes that a picture may have
     seconds   in which it has to come
@@ -39,7 +39,7 @@ class LabelStudioFiles:
         self._address, self._most, self._seconds = address.rstrip("/"), most, seconds
         if _origin(self._address) is None or urlsplit(address).query:
             raise HolotypeError(f"expected the address of a Label Studio, as http://localhost:8080, got {address!r}")
-        self._key = os.environ.get(KEY, "")
+        self._key = os.environ.get(API_KEY, "")
         self._access = ""  # what a personal access token was exchanged for
         self._opener = build_opener(_SameOrigin)
 
@@ -54,7 +54,7 @@ class LabelStudioFiles:
             path = unquote(urlsplit(inside).path)
         except ValueError:
             return None
-        odd = not inside.startswith(KEPT) or "\\" in path or ".." in path.split("/")
+        odd = not inside.startswith(_KEPT) or "\\" in path or ".." in path.split("/")
         return None if odd else quote(inside, safe="/?=&%+,:;@!$'()*~", errors="replace")
 
     def read(self, address: str) -> bytes:
@@ -70,7 +70,7 @@ class LabelStudioFiles:
                     raise
                 return self._get(self._address + path)
         except HTTPError as error:
-            key = f"; is ${KEY} its key?" if error.code in (401, 403) else ""
+            key = f"; is ${API_KEY} its key?" if error.code in (401, 403) else ""
             raise UnreadableImage(f"Label Studio answered {error.code} {error.reason}{key}") from None
         except (OSError, HttpFault, ValueError) as error:
             raise UnreadableImage(f"Label Studio did not give it: {error}") from None

@@ -5,10 +5,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from holotype.errors import HolotypeError
 from holotype.serve.batching import QueueFull
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class TaskBody(BaseModel):
     """A task: its number, and the data that it was imported with."""
 
-    id: int | None = None
+    id: Annotated[int, Field(strict=True)] | None = None
     data: dict[str, Any] = {}
 
 

@@ -38,6 +38,20 @@ class TasksBody(BaseModel):
     label_config: str = ""
 
 
+class TrainBody(BaseModel):
+    """What a request has that only starts something; what comes with it is not looked at."""
+
+
+class HookReply(BaseModel):
+    """What became of a webhook."""
+
+    answers: int | None = Field(None, description="That were recorded.")
+    refused: list[str] | None = Field(None, description="Why others were not.")
+    taken_back: int | None = Field(None, description="Acts of annotations that do not hold any more.")
+    applying: str | None = Field(None, description="Whether the run is being done again.")
+    ignored: str | None = Field(None, description="Why nothing was done.")
+
+
 class SetupReply(BaseModel):
     """Which model there is."""
 
@@ -106,7 +120,8 @@ class _Backend:
         _log.info("webhook taken", extra={"action": given.action, **done})
         return Json(done)
 
-    async def train(self, model: ServedModel) -> Response:
+    async def train(self, model: ServedModel, request: Request) -> Response:
+        await read_json(request, TrainBody)
         learning = self._prelabels.learning(model)
         return Json(NOT_LEARNING if learning is None else await run_sync(learning.apply))
 
@@ -123,7 +138,7 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
         summary="A project of Label Studio begins",
         response_model=SetupReply,
         responses=found,
-        openapi_extra=body({JSON: SetupBody.model_json_schema()}),
+        openapi_extra=body({JSON: SetupBody}),
     )
     async def setup(request: Request, model: ServedModel = asked) -> Response:
         return await backend.setup(model, request)
@@ -133,7 +148,7 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
         summary="Pre-labels for tasks of Label Studio",
         response_model=TasksReply,
         responses=found | errors(504),
-        openapi_extra=body({JSON: TasksBody.model_json_schema()}),
+        openapi_extra=body({JSON: TasksBody}),
     )
     async def predict(request: Request, model: ServedModel = asked) -> Response:
         return await backend.predict(model, request)
@@ -141,15 +156,22 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
     @routes.post(
         f"{start}/webhook",
         summary="Annotations of Label Studio become answers",
+        response_model=HookReply,
         responses=found | errors(409),
-        openapi_extra=body({JSON: HookBody.model_json_schema()}),
+        openapi_extra=body({JSON: HookBody}),
     )
     async def webhook(request: Request, model: ServedModel = asked) -> Response:
         return await backend.hook(model, request)
 
-    @routes.post(f"{start}/train", summary="The run is done again with its answers", responses=found | errors(409))
-    async def train(model: ServedModel = asked) -> Response:
-        return await backend.train(model)
+    @routes.post(
+        f"{start}/train",
+        summary="The run is done again with its answers",
+        response_model=HookReply,
+        responses=found | errors(409),
+        openapi_extra=body({JSON: TrainBody}),
+    )
+    async def train(request: Request, model: ServedModel = asked) -> Response:
+        return await backend.train(model, request)
 
     @routes.get(f"{start}/versions", summary="The version of pre-labels", response_model=VersionsReply, responses=found)
     async def versions(model: ServedModel = asked) -> Response:
