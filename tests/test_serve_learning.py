@@ -129,6 +129,8 @@ def test_a_hook_says_what_an_export_says(client: Client, out: Path, finished: Pa
     (tmp_path / "export.json").write_text(json.dumps(export))
     with Review.open(Path(shutil.copytree(finished, tmp_path / "fresh"))) as fresh:
         fresh.load(tmp_path / "export.json")
+    with Review.open(out) as again:
+        assert again.read(tmp_path / "export.json") == 0  # it is known already
     of_export, of_hooks = recorded(tmp_path / "fresh"), recorded(out)
     keys = ("id", "label", "verdict", "who", "audit", "when", "digest", "drawn")
     assert [[getattr(one, key) for key in keys] for one in of_hooks] == [
@@ -175,10 +177,14 @@ def test_several_at_once_each_counts_for_itself(client: Client, out: Path) -> No
         ({"action": None}, "action"),
     ],
 )
-def test_a_hook_that_is_no_answer_changes_nothing(refusing: Client, change: dict[str, object], expected: str) -> None:
+def test_a_hook_that_is_no_answer_changes_nothing(
+    refusing: Client, change: dict[str, object], expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
     reply = refusing.post("/webhook", sent("created") | change)
     assert reply.status in (409, 422)
     assert expected in reply.json["error"]
+    logged = [vars(one)["why"] for one in caplog.records if one.msg == "webhook refused"]
+    assert logged == ([reply.json["error"]] if reply.status == 409 else [])  # Label Studio shows it nobody
     assert learning(refusing).review.version == 0
 
 

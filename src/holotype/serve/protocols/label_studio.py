@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from holotype.answers.label_studio import CHOICE, IMAGE
+from holotype.errors import HolotypeError
 from holotype.serve.documented import ModelName, body, errors
 from holotype.serve.labelling import Labelling, read_labelling
 from holotype.serve.learning import HookBody
@@ -115,7 +116,11 @@ class _Backend:
         given, learning = await read_json(request, HookBody), self._prelabels.learning(model)
         if learning is None:
             return Json(NOT_LEARNING)
-        done = await run_sync(learning.take, given)
+        try:
+            done = await run_sync(learning.take, given)
+        except HolotypeError as error:
+            _log.warning("webhook refused", extra={"action": given.action, "why": str(error)})
+            raise
         learning.follow()  # Label Studio waits a second for the answer: it is not kept until this is learnt from
         _log.info("webhook taken", extra={"action": given.action, **done})
         return Json(done)
