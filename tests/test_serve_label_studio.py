@@ -4,6 +4,7 @@ import base64
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -185,12 +186,22 @@ def test_a_model_alone_has_no_pool(finished: Path, tmp_path: Path, jpeg: Jpeg) -
 
 
 def test_more_tasks_than_images_that_may_wait(finished: Path, picture: Picture) -> None:
+    """Label Studio asks once, about many: what finds no room waits for it, however many ask."""
+    data = [inline(png(picture(row))) for row in range(20)]
+
+    def ask() -> None:
+        replies.append(client.post("/predict", tasks(*data)).json["results"])
+
     with served(str(finished), queue=3, images=2) as client:
-        data = [inline(png(picture(row))) for row in range(20)]
-        results = client.post("/predict", tasks(*data)).json["results"]
-        assert len(results) == 20
-        assert [chosen(one) for one in results][10:13] == CLASSES
+        replies: list[Any] = []
+        threads = [Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert client.post("/predict", tasks()).json["results"] == []
+    assert [[chosen(one) for one in results][10:13] for results in replies] == [CLASSES] * 3
+    assert [len(results) for results in replies] == [20] * 3
 
 
 @pytest.mark.parametrize("key", [KEY, "a.b.c"])

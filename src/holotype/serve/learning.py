@@ -25,7 +25,7 @@ from holotype.serve.scores import certainty
 from holotype.serve.tasks import find_in_pool
 from holotype.web.shared import Shared
 
-ROUND = 20  # records after which pre-labels have another version: until then they keep their order in Label Studio
+ROUND = 10  # records after which pre-labels have another version: until then they keep their order in Label Studio
 _WRITTEN = {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED"}
 _DELETED = "ANNOTATIONS_DELETED"
 _TRAIN = "START_TRAINING"
