@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from holotype.serve.batching import Failed, QueueFull, TooLate
 from holotype.serve.documented import errors
-from holotype.serve.guard import STATIC, Guard
+from holotype.serve.guard import STATIC, ServiceGuard
 from holotype.serve.protocols import hugging_face, label_studio, open_inference, own
 from holotype.serve.service import Service
 from holotype.web.responses import Json, explain_errors
@@ -55,7 +55,7 @@ def create_app(service: Service, *, port: int) -> FastAPI:
         lifespan=lifespan,
         openapi_url="/openapi.json",
     )
-    app.add_middleware(Guard, service=service, port=port)
+    app.add_middleware(ServiceGuard, service=service, port=port)
     explain_errors(app)
     _explain_queue(app)
     _name_methods(app)

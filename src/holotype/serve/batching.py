@@ -46,7 +46,7 @@ class Outcome:
 
 
 @dataclass(eq=False)
-class _Job:
+class _Waiting:
     """One image of a request; `pixels` where it was decoded apart."""
 
     model: ServedModel
@@ -76,7 +76,7 @@ class Batching:
     def __init__(self, room: int, told: Callable[[int, float], object] = lambda _images, _seconds: None) -> None:
         self.room = room
         self._told = told
-        self._jobs, self._large = deque[_Job](), deque[_Job]()
+        self._jobs, self._large = deque[_Waiting](), deque[_Waiting]()
         self._changed = Condition()
         self._busy, self._accepted, self._stopping = 0, 0, False
         self._rate = 0.0  # images a second of one thread, lately
@@ -97,7 +97,7 @@ class Batching:
     async def answer(self, model: ServedModel, sources: Sequence[bytes], seconds: float) -> list[Outcome]:
         """Return what is said of each image, within `seconds`. Raises `QueueFull`, `TooLate`, `Failed`."""
         loop, until = asyncio.get_running_loop(), time.monotonic() + seconds
-        jobs = [_Job(model, source, until, loop.create_future()) for source in sources]
+        jobs = [_Waiting(model, source, until, loop.create_future()) for source in sources]
         self._accept(jobs)
         try:
             async with asyncio.timeout(seconds):
@@ -105,7 +105,7 @@ class Batching:
         except TimeoutError:
             raise TooLate(f"not answered within {seconds:g} s: try again, or with fewer images at once") from None
 
-    def _accept(self, jobs: Sequence[_Job]) -> None:
+    def _accept(self, jobs: Sequence[_Waiting]) -> None:
         with self._changed:
             if self._stopping:
                 raise QueueFull("the server is being stopped", 1)
@@ -147,12 +147,12 @@ class Batching:
                 self._rate += 0.1 * (len(batch) / seconds - self._rate)
             self._told(len(batch), seconds)
 
-    def _take(self) -> list[_Job]:
+    def _take(self) -> list[_Waiting]:
         """Return some images for one encoder: as many as every thread may have by what waits. None when all is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._over())
             most = min(BATCH, -(-len(self._jobs) // self._workers))
-            taken, passed = list[_Job](), list[_Job]()
+            taken, passed = list[_Waiting](), list[_Waiting]()
             while self._jobs and len(taken) < most and len(passed) < BATCH * self._workers:
                 job = self._jobs.popleft()
                 same = not taken or job.model.encoder is taken[0].model.encoder
@@ -161,9 +161,9 @@ class Batching:
             self._busy += bool(taken)
             return taken
 
-    def _answered(self, batch: Sequence[_Job]) -> list[tuple[_Job, Outcome]]:
+    def _answered(self, batch: Sequence[_Waiting]) -> list[tuple[_Waiting, Outcome]]:
         """Return what is said of the images of a batch, but for those that are decoded apart."""
-        encoder, found, ready = batch[0].model.encoder, list[tuple[_Job, Outcome]](), list[_Job]()
+        encoder, found, ready = batch[0].model.encoder, list[tuple[_Waiting, Outcome]](), list[_Waiting]()
         for job in batch:
             if job.given_up:
                 found.append((job, Outcome(None, "nobody waits for it any more")))
@@ -179,7 +179,7 @@ class Batching:
             found += zip(ready, _predicted(ready, features), strict=True)
         return found
 
-    def _set_apart(self, job: _Job) -> None:
+    def _set_apart(self, job: _Waiting) -> None:
         with self._changed:
             self._large.append(job)
             self._changed.notify_all()
@@ -194,14 +194,14 @@ class Batching:
                 self._jobs.appendleft(job)
                 self._changed.notify_all()
 
-    def _take_large(self) -> _Job | None:
+    def _take_large(self) -> _Waiting | None:
         with self._changed:
             self._changed.wait_for(lambda: self._large or self._over())
             return self._large.popleft() if self._large else None
 
-    def _finish(self, found: Iterable[tuple[_Job, Outcome | Failed]]) -> None:
+    def _finish(self, found: Iterable[tuple[_Waiting, Outcome | Failed]]) -> None:
         """Tell each request what was found, in the loop that it waits in."""
-        loops: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Outcome | Failed]]] = {}
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[_Waiting, Outcome | Failed]]] = {}
         for one in found:
             loops.setdefault(one[0].future.get_loop(), []).append(one)
         with self._changed:
@@ -212,7 +212,7 @@ class Batching:
                 loop.call_soon_threadsafe(_tell, some)
 
 
-def _tell(found: Iterable[tuple[_Job, Outcome | Failed]]) -> None:
+def _tell(found: Iterable[tuple[_Waiting, Outcome | Failed]]) -> None:
     for job, outcome in found:
         if job.future.done():  # given up
             continue
@@ -222,7 +222,7 @@ def _tell(found: Iterable[tuple[_Job, Outcome | Failed]]) -> None:
             job.future.set_result(outcome)
 
 
-def _decode(job: _Job) -> Outcome | None:
+def _decode(job: _Waiting) -> Outcome | None:
     """Decode the image of a job, if that is still to be done; return why it cannot be."""
     try:
         job.pixels = job.model.encoder.prepare(job.source) if job.pixels is None else job.pixels
@@ -231,7 +231,7 @@ def _decode(job: _Job) -> Outcome | None:
     return None
 
 
-def _predicted(jobs: Sequence[_Job], features: NDArray[np.float32]) -> list[Outcome]:
+def _predicted(jobs: Sequence[_Waiting], features: NDArray[np.float32]) -> list[Outcome]:
     """Return what is said of images by their features (n, dim), each by the model that was asked."""
     found: list[Outcome] = [Outcome(None, NO_VECTOR)] * len(jobs)
     finite = np.asarray(np.isfinite(features).all(axis=1))

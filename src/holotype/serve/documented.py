@@ -25,7 +25,7 @@ WHY = {
 _ALWAYS = (400, 401, 403, 405, 408, 413, 421, 422, 431, 500, 503)
 ModelName = Annotated[str, Path(description="The name of a model.", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 RAW = {"type": "string", "format": "binary", "minLength": 1}
-FORM = {
+FORM_BODY = {
     "type": "object",
     "properties": {"file": {"type": "array", "items": RAW, "minItems": 1}},
     "required": ["file"],

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from holotype.serve.service import Service
 from holotype.web.messages import Refused, Reply, WholeRequest, check_head, drain, read_body
 
-HEADERS = {
+SAFE_HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -62,8 +62,8 @@ class _Held:
         self.count += count
 
 
-class Guard:
-    """Lets `app` see only whole requests of who may ask; gives all answers `HEADERS` and a request id.
+class ServiceGuard:
+    """Lets `app` see only whole requests of who may ask; gives all answers `SAFE_HEADERS` and a request id.
 
     Another name in Host is a site that had its own name point here (DNS rebinding); where there is a token, no such
     site has it. What a page of another site sends is refused: a browser says whose page asks.
@@ -156,7 +156,7 @@ class _Counted(Reply):
     """A reply whose status is known afterwards; 499 where the client left before there was one."""
 
     def __init__(self, send: Send, number: str) -> None:
-        super().__init__(send, HEADERS | {"x-request-id": number})
+        super().__init__(send, SAFE_HEADERS | {"x-request-id": number})
         self.number, self.status = number, 499
 
     async def __call__(self, message: Any) -> None:

@@ -14,14 +14,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-JSON, FORM = "application/json", "multipart/form-data"
+JSON_TYPE, FORM = "application/json", "multipart/form-data"
 _LONG = 1 << 20  # bytes of JSON above which it is read in a thread, and the others do not wait
 _ADDRESS = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Picture:
+class SentImage:
     """An image of a request: its bytes, and what it is called in the answer; `error` where it has no bytes."""
 
     name: str
@@ -29,7 +29,7 @@ class Picture:
     error: str = ""
 
     @classmethod
-    def from_base64(cls, name: str, text: str) -> "Picture":
+    def from_base64(cls, name: str, text: str) -> "SentImage":
         """Return the image whose bytes are in base64, alone or in an address as `data:image/png;base64,...`."""
         try:
             return cls(name, base64.b64decode(_ADDRESS.sub("", text, count=1), validate=True))
@@ -59,15 +59,15 @@ async def read_json(request: Request, kind: type[_Body]) -> _Body:
         raise RequestValidationError(error.errors(include_url=False, include_input=False)) from None
 
 
-async def read_raw(request: Request) -> Picture:
+async def read_raw(request: Request) -> SentImage:
     """Return the one image that the body is. Raises `HTTPException` where it is empty."""
     body = await request.body()
     if not body:
         raise HTTPException(422, "expected the bytes of an image as the body, got none")
-    return Picture("0", body)
+    return SentImage("0", body)
 
 
-async def read_form(request: Request, most: int) -> list[Picture]:
+async def read_form(request: Request, most: int) -> list[SentImage]:
     """Return the images in the parts of a form, at most `most`. Raises `HTTPException` where there is none."""
 
     async def whole() -> AsyncGenerator[bytes, None]:
@@ -80,7 +80,7 @@ async def read_form(request: Request, most: int) -> list[Picture]:
     except (KeyError, ValueError):  # no boundary, or an unknown character set
         raise HTTPException(422, "the form cannot be read: expected multipart/form-data with a boundary") from None
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    found = [Picture(part.filename or str(number), await part.read()) for number, part in enumerate(parts)]
+    found = [SentImage(part.filename or str(number), await part.read()) for number, part in enumerate(parts)]
     await form.close()
     if not found:
         raise HTTPException(422, "expected images as the files of the form, got none, as in curl -F file=@one.jpg")

@@ -16,7 +16,7 @@ from holotype.serve.fetching import LabelStudioFiles
 from holotype.serve.labelling import Labelling
 from holotype.serve.learning import Learning
 from holotype.serve.models import ServedModel
-from holotype.serve.pictures import Picture
+from holotype.serve.pictures import SentImage
 from holotype.serve.scores import certainty
 from holotype.serve.service import Service
 from holotype.serve.tasks import TaskImage, TaskImages
@@ -113,7 +113,7 @@ class Prelabels:
 
     async def _predict(self, model: ServedModel, ready: Sequence[Prelabel | bytes]) -> list[Prelabel]:
         """Put what the model says in the place of the bytes of each image."""
-        pictures = [Picture("", one) for one in ready if isinstance(one, bytes)]
+        pictures = [SentImage("", one) for one in ready if isinstance(one, bytes)]
         thresholds, version = model.classifier.calibration_.thresholds, self.version(model)
         said = list[Prelabel]()
         for one in await self._patiently(model, pictures) if pictures else []:
@@ -125,7 +125,7 @@ class Prelabels:
         rest = iter(said)
         return [next(rest) if isinstance(one, bytes) else one for one in ready]
 
-    async def _patiently(self, model: ServedModel, pictures: Sequence[Picture]) -> list[Any]:
+    async def _patiently(self, model: ServedModel, pictures: Sequence[SentImage]) -> list[Any]:
         """Ask the model, a few at a time, and wait where there is no room: Label Studio asks once, for many tasks."""
         service, most = self._service, min(self._service.settings.images, self._service.settings.queue)
         until, found = time.monotonic() + service.settings.seconds, list[Any]()

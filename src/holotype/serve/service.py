@@ -8,7 +8,7 @@ from holotype.serve.batching import Batching, Outcome
 from holotype.serve.learning import Learning
 from holotype.serve.metrics import Metrics
 from holotype.serve.models import ServedModel, ServedModels
-from holotype.serve.pictures import Picture
+from holotype.serve.pictures import SentImage
 from holotype.settings import ServeSettings
 
 
@@ -34,7 +34,7 @@ class Service:
         """What the models are called."""
         return [one.name for one in self.models]
 
-    async def predict(self, model: ServedModel, pictures: Sequence[Picture]) -> list[Outcome]:
+    async def predict(self, model: ServedModel, pictures: Sequence[SentImage]) -> list[Outcome]:
         """Return what `model` says of each image. Raises `HTTPException` 413, `QueueFull`, `TooLate`, `Failed`."""
         most = min(self.settings.images, self.settings.queue)
         if len(pictures) > most:

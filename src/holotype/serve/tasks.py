@@ -14,7 +14,7 @@ from holotype.runs.folder import RunFolder
 from holotype.runs.places import find_inputs
 from holotype.serve.fetching import LabelStudioFiles
 from holotype.serve.models import ServedModel
-from holotype.serve.pictures import Picture
+from holotype.serve.pictures import SentImage
 
 _INLINE = "data:"
 
@@ -45,11 +45,11 @@ def find_in_pool(pool: Pool, data: Mapping[str, Any], key: str) -> tuple[int | N
     return find_row(pool, code or digest, digest, longer=True)
 
 
-def _inline(address: object) -> Picture | None:
+def _inline(address: object) -> SentImage | None:
     """Return the picture that is written out in an address; None where it is none such."""
     if not isinstance(address, str) or not address.startswith(_INLINE):
         return None
-    return Picture.from_base64("", address)
+    return SentImage.from_base64("", address)
 
 
 class TaskImages:

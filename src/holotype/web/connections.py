@@ -25,7 +25,7 @@ def most_connections(most: int = CONNECTIONS) -> int:
     return max(16, min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
-class Patience(_Protocol):
+class Deadlines(_Protocol):
     """Closes a connection that keeps the server waiting; one too many closes the one that waits longest.
 
     most   connections at once
@@ -48,7 +48,7 @@ class Patience(_Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._start()
         if len(self.connections) > most_connections(self.most):
-            waiting = [one for one in self.connections if isinstance(one, Patience) and one.since is not None]
+            waiting = [one for one in self.connections if isinstance(one, Deadlines) and one.since is not None]
             min(waiting, key=lambda one: one.since or 0.0).abort()
 
     def data_received(self, data: bytes) -> None:
@@ -106,11 +106,11 @@ class Patience(_Protocol):
         self._deadline = self.since = None
 
 
-class Connection(Patience, H11Protocol):
+class Connection(Deadlines, H11Protocol):
     """A connection whose parser is strict about everything, for a page."""
 
 
-class FastConnection(Patience, HttpToolsProtocol):  # type: ignore[misc] # only one of the two parsers is there
+class FastConnection(Deadlines, HttpToolsProtocol):  # type: ignore[misc] # only one of the two parsers is there
     """A connection whose parser takes a third of the time, for a service; it may rest between two requests."""
 
     most = 1024

@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field
 
 from holotype.model.predictions import NONE, Predictions
 from holotype.serve.documented import RAW, ModelName, body, errors
-from holotype.serve.pictures import JSON, Picture, kind_of, read_json, read_raw
+from holotype.serve.pictures import JSON_TYPE, SentImage, kind_of, read_json, read_raw
 from holotype.serve.service import Service
 from holotype.web.responses import Json
 
 Apply = Literal["softmax", "sigmoid", "none"]
 _LEAST = 1e-12  # a probability whose logarithm is taken
-TOP = 5  # labels that are given where nobody says how many
+TOP_LABELS = 5  # labels that are given where nobody says how many
 
 
 class Parameters(BaseModel):
@@ -53,7 +53,7 @@ def scored(prediction: Predictions, parameters: Parameters) -> list[dict[str, An
         if parameters.function_to_apply == "sigmoid":
             scores = 1 / (1 + np.exp(-scores))
     names = [*prediction.classes, NONE]
-    best = np.argsort(-scores, kind="stable")[: parameters.top_k or TOP]
+    best = np.argsort(-scores, kind="stable")[: parameters.top_k or TOP_LABELS]
     return [{"label": names[i], "score": float(scores[i])} for i in best]
 
 
@@ -68,7 +68,7 @@ def router(service: Service) -> APIRouter:
         responses=errors(404, 504),
         openapi_extra=body(
             {
-                JSON: ClassificationBody,
+                JSON_TYPE: ClassificationBody,
                 "application/octet-stream": RAW,
                 "image/*": RAW,
             }
@@ -77,9 +77,9 @@ def router(service: Service) -> APIRouter:
     async def classify(name: ModelName, request: Request) -> Response:
         asked = service.model(name)
         parameters = Parameters()
-        if kind_of(request) == JSON:
+        if kind_of(request) == JSON_TYPE:
             given = await read_json(request, ClassificationBody)
-            picture, parameters = Picture.from_base64("", given.inputs), given.parameters or parameters
+            picture, parameters = SentImage.from_base64("", given.inputs), given.parameters or parameters
         else:
             picture = await read_raw(request)
         [outcome] = await service.predict(asked, [picture])

@@ -14,7 +14,7 @@ from holotype.serve.documented import ModelName, body, errors
 from holotype.serve.labelling import Labelling, read_labelling
 from holotype.serve.learning import HookBody
 from holotype.serve.models import ServedModel
-from holotype.serve.pictures import JSON, read_json
+from holotype.serve.pictures import JSON_TYPE, read_json
 from holotype.serve.prelabels import Prelabels, TaskBody
 from holotype.serve.service import Service
 from holotype.web.responses import Json
@@ -143,7 +143,7 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
         summary="A project of Label Studio begins",
         response_model=SetupReply,
         responses=found,
-        openapi_extra=body({JSON: SetupBody}),
+        openapi_extra=body({JSON_TYPE: SetupBody}),
     )
     async def setup(request: Request, model: ServedModel = asked) -> Response:
         return await backend.setup(model, request)
@@ -153,7 +153,7 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
         summary="Pre-labels for tasks of Label Studio",
         response_model=TasksReply,
         responses=found | errors(504),
-        openapi_extra=body({JSON: TasksBody}),
+        openapi_extra=body({JSON_TYPE: TasksBody}),
     )
     async def predict(request: Request, model: ServedModel = asked) -> Response:
         return await backend.predict(model, request)
@@ -163,7 +163,7 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
         summary="Annotations of Label Studio become answers",
         response_model=HookReply,
         responses=found | errors(409),
-        openapi_extra=body({JSON: HookBody}),
+        openapi_extra=body({JSON_TYPE: HookBody}),
     )
     async def webhook(request: Request, model: ServedModel = asked) -> Response:
         return await backend.hook(model, request)
@@ -173,7 +173,7 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
         summary="The run is done again with its answers",
         response_model=HookReply,
         responses=found | errors(409),
-        openapi_extra=body({JSON: TrainBody}),
+        openapi_extra=body({JSON_TYPE: TrainBody}),
     )
     async def train(request: Request, model: ServedModel = asked) -> Response:
         return await backend.train(model, request)

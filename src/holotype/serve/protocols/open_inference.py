@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from holotype.serve.batching import Outcome
 from holotype.serve.documented import ModelName, body, errors
 from holotype.serve.models import ServedModel
-from holotype.serve.pictures import JSON, Picture
+from holotype.serve.pictures import JSON_TYPE, SentImage
 from holotype.serve.service import Service
 from holotype.web.responses import Json, first_fault
 
@@ -191,11 +191,11 @@ def _add_model(routes: APIRouter, path: str, find: Callable[..., ServedModel], s
         summary="What a model says of images",
         response_model=InferReply,
         responses=errors(404, 504),
-        openapi_extra=body({JSON: InferBody, BINARY: {"type": "string", "format": "binary"}}),
+        openapi_extra=body({JSON_TYPE: InferBody, BINARY: {"type": "string", "format": "binary"}}),
     )
     async def infer(model: asked, request: Request) -> Response:
         given, rest = _parse(await request.body(), request.headers.get(HEAD_LENGTH))
-        pictures = [Picture("", one) if isinstance(one, bytes) else one for one in _images(given, rest)]
+        pictures = [SentImage("", one) if isinstance(one, bytes) else one for one in _images(given, rest)]
         wanted = _wanted(given)
         outcomes = await service.predict(model, pictures)
         if not any(one.prediction for one in outcomes):
@@ -214,17 +214,17 @@ def _parse(content: bytes, length: str | None) -> tuple[InferBody, bytes]:
         raise HTTPException(400, first_fault(error.errors())) from None
 
 
-def _images(given: InferBody, rest: bytes) -> Sequence[bytes | Picture]:
+def _images(given: InferBody, rest: bytes) -> Sequence[bytes | SentImage]:
     if len(given.inputs) != 1 or given.inputs[0].name != INPUT or given.inputs[0].datatype != "BYTES":
         raise HTTPException(400, f"expected one input, {INPUT!r}, of the datatype BYTES")
     tensor = given.inputs[0]
     if len(tensor.shape) > 1 and set(tensor.shape[1:]) != {1}:
         raise HTTPException(400, f"expected the shape [n] or [n, 1], got {tensor.shape}")
-    images: Sequence[bytes | Picture]
+    images: Sequence[bytes | SentImage]
     if "binary_data_size" in tensor.parameters:
         images = _binary_elements(rest, tensor.parameters["binary_data_size"])
     else:
-        images = [Picture.from_base64("", one) for one in _flat(tensor.data or [])]
+        images = [SentImage.from_base64("", one) for one in _flat(tensor.data or [])]
     if len(images) != prod(tensor.shape) or not images:
         raise HTTPException(
             400, f"expected {prod(tensor.shape) or 'some'} images, as its shape says, got {len(images)}"

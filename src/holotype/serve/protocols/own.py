@@ -9,10 +9,9 @@ from pydantic import BaseModel, Field
 
 from holotype.model.predictions import NONE
 from holotype.serve.batching import Outcome
-from holotype.serve.documented import FORM as FORM_BODY
-from holotype.serve.documented import RAW, WHY, ErrorReply, ModelName, body, errors
+from holotype.serve.documented import FORM_BODY, RAW, WHY, ErrorReply, ModelName, body, errors
 from holotype.serve.models import ServedModel
-from holotype.serve.pictures import FORM, JSON, Picture, kind_of, read_form, read_json, read_raw
+from holotype.serve.pictures import FORM, JSON_TYPE, SentImage, kind_of, read_form, read_json, read_raw
 from holotype.serve.service import Service
 from holotype.web.responses import Json
 
@@ -121,7 +120,7 @@ def router(service: Service) -> APIRouter:
         openapi_extra=body(
             {
                 FORM: FORM_BODY,
-                JSON: PredictBody,
+                JSON_TYPE: PredictBody,
                 "application/octet-stream": RAW,
                 "image/*": RAW,
             }
@@ -138,14 +137,14 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-async def _pictures(request: Request, most: int) -> Sequence[Picture]:
+async def _pictures(request: Request, most: int) -> Sequence[SentImage]:
     kind = kind_of(request)
     if kind == FORM:
         return await read_form(request, most)
-    if kind != JSON:
+    if kind != JSON_TYPE:
         return [await read_raw(request)]
     body = await read_json(request, PredictBody)
     named = [NamedImage(data=one) if isinstance(one, str) else one for one in body.images]
     return [
-        Picture.from_base64(str(number) if one.id is None else one.id, one.data) for number, one in enumerate(named)
+        SentImage.from_base64(str(number) if one.id is None else one.id, one.data) for number, one in enumerate(named)
     ]
