@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -71,7 +72,7 @@ class Predictions:
         """(n, K) probability minus threshold; the class of the greatest margin at or above zero is given."""
         return self.probabilities[:, :-1] - self.thresholds
 
-    @property
+    @cached_property
     def numbers(self) -> NDArray[np.int64]:
         """(n,) number of the class that is given; K, the number after the last, is "none"."""
         return classified(self.probabilities, self.thresholds)
@@ -81,13 +82,13 @@ class Predictions:
         """(n, K) of 0.0 and 1.0, at most one 1.0 in a row; all zeros is "none"."""
         return np.eye(len(self.classes) + 1)[self.numbers, :-1]
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """(n,) a class, or "none"."""
         names = [*self.classes, NONE]
         return [names[number] for number in self.numbers]
 
-    @property
+    @cached_property
     def certified(self) -> list[str]:
         """(n,) the class that is promised of each image; nothing where it is none of those that were promised."""
         return certified(self.promises, self.digests or [""] * len(self))

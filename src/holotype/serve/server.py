@@ -1,8 +1,8 @@
 """The server of `holotype serve`: one process, until it is told to stop."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from ipaddress import ip_address
 
 import uvicorn
@@ -15,6 +15,8 @@ from holotype.serve.service import Service
 from holotype.settings import ServeSettings
 from holotype.web.connections import FastConnection, most_connections
 from holotype.web.listening import listen, short_turns
+
+_LOGGED = {"holotype.serve": logging.INFO, "uvicorn.error": logging.ERROR}
 
 
 def serve_models(
@@ -29,8 +31,7 @@ def serve_models(
     """
     settings = settings or ServeSettings()
     check_access(settings)
-    with closing(listen(settings.host, settings.port, "the models")) as listener, short_turns():
-        _log_lines()
+    with closing(listen(settings.host, settings.port, "the models")) as listener, short_turns(), _log_lines():
         served = ServedModels(models)
         port = listener.getsockname()[1]
         service = Service(served, settings)
@@ -80,11 +81,19 @@ def make_server(app: object, settings: ServeSettings) -> uvicorn.Server:
     )
 
 
-def _log_lines() -> None:
+@contextmanager
+def _log_lines() -> Iterator[None]:
     """Log to stderr, a line of JSON each: requests, models that were taken or refused, faults."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    for name, level in (("holotype.serve", logging.INFO), ("uvicorn.error", logging.ERROR)):
+    for name, level in _LOGGED.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for name in _LOGGED:
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(logging.NOTSET)
