@@ -146,4 +146,4 @@ def test_a_block_is_followed_or_only_read(page: Path) -> None:
 
 
 def is_followed(page: Path, block: Block) -> bool:
-    return page in FOLLOWED and block.language in ("sh", "python")
+    return page in (*FOLLOWED, SERVING) and block.language in ("sh", "python")
