@@ -19,7 +19,7 @@ import pytest
 from serving import MODEL, PREDICT, Client, large, noise, served
 
 from holotype import Classifier
-from holotype.errors import EncoderError
+from holotype.errors import EncoderError, HolotypeError
 from holotype.pool.images import Pixels
 from holotype.serve.batching import Batching, Failed, QueueFull, TooLate
 from holotype.serve.models import ServedModels
@@ -121,6 +121,81 @@ def test_a_fault_of_a_batch_is_its_own(models: ServedModels, monkeypatch: pytest
             assert "no finite vector" in (await batching.answer(models.first, [noise(1)], 30))[0].error
         assert (await batching.answer(models.first, [noise(1)], 30))[0].prediction
         assert batching.accepted == 0
+        batching.stop()
+
+    asyncio.run(ask())
+
+
+def test_what_keeps_a_large_image_from_being_decoded_is_told_and_others_go_on(
+    models: ServedModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No process can be started for it, for a while: no place is lost, and it ends as it should."""
+    content, encoder = large(tmp_path / "large.jpg"), models.first.encoder
+    prepare = encoder.prepare
+
+    def nothing_starts(source: bytes) -> Pixels:
+        if source is content:
+            raise HolotypeError("a process to decode a large image cannot be started")
+        return prepare(source)
+
+    async def ask() -> None:
+        batching = Batching(4)
+        with monkeypatch.context() as patch:
+            patch.setattr(encoder, "prepare", nothing_starts)
+            for _ in range(6):
+                with pytest.raises(Failed, match="cannot be started"):
+                    await batching.answer(models.first, [content, noise(1)], 30)
+            while batching.accepted:
+                await asyncio.sleep(0.01)
+        assert all(one.prediction for one in await batching.answer(models.first, [content] * 4, 60))
+        batching.stop()
+        assert batching.accepted == 0
+
+    asyncio.run(ask())
+
+
+def test_a_fault_beside_a_large_image_is_counted_once(
+    models: ServedModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content, encode = large(tmp_path / "large.jpg"), models.first.encoder.encode
+    faults = iter([EncoderError("the network fell over")])
+
+    def once(pixels: Pixels, *, busy: bool = False) -> object:
+        for fault in faults:
+            raise fault
+        return encode(pixels, busy=busy)
+
+    async def ask() -> None:
+        batching = Batching(8)
+        monkeypatch.setattr(models.first.encoder, "encode", once)
+        with pytest.raises(Failed, match="fell over"):
+            await batching.answer(models.first, [content, noise(1), content, noise(2)], 60)
+        until = time.monotonic() + 30
+        while batching.accepted and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        assert batching.accepted == 0
+        await asyncio.wait_for(asyncio.to_thread(batching.stop), 30)
+
+    asyncio.run(ask())
+
+
+def test_a_fault_of_one_image_is_not_that_of_the_others(models: ServedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd, encoder = noise(7), models.first.encoder
+    prepare = encoder.prepare
+
+    def fails(source: bytes) -> Pixels:
+        if source is odd:
+            raise RuntimeError("nobody thought of that")
+        return prepare(source)
+
+    async def ask() -> None:
+        batching = Batching(8)
+        monkeypatch.setattr(encoder, "prepare", fails)
+        wrong = asyncio.create_task(batching.answer(models.first, [odd], 30))
+        right = asyncio.create_task(batching.answer(models.first, [noise(1), noise(2), noise(3)], 30))
+        assert all(one.prediction for one in await right)
+        with pytest.raises(Failed, match="the log of the server says more"):
+            await wrong
         batching.stop()
 
     asyncio.run(ask())

@@ -100,6 +100,25 @@ def test_a_broken_one_is_refused_and_the_old_one_stays(
         wait_for(client, next(iter(ServedModels([str(other)]))).version)
 
 
+def test_a_copy_that_ends_while_it_is_refused_is_taken(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served_models, arrays, load = ServedModels([str(saved)]), saved / "arrays.safetensors", models._load
+    whole = arrays.read_bytes()
+    arrays.write_bytes(whole[:-8])
+
+    def too_early(name: str, path: Path) -> models.ServedModel:
+        try:
+            return load(name, path)
+        finally:
+            arrays.write_bytes(whole)
+
+    monkeypatch.setattr(models, "_load", too_early)
+    served_models.refresh()
+    assert served_models.first.fault
+    monkeypatch.setattr(models, "_load", load)
+    served_models.refresh()
+    assert not served_models.first.fault
+
+
 def test_a_model_that_is_not_there_is_an_error_at_once(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected"):
         ServedModels([str(tmp_path / "nothing")])

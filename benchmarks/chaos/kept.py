@@ -65,7 +65,7 @@ class Cells:
     def prepare(self, source: Any) -> NDArray[np.uint8]:
         return letterbox(decode(source, fit=16), self.size, self.fill)
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: NDArray[np.uint8], *, busy: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
         return np.asarray(pixels.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4)).reshape(-1, 48), np.float32)
 
 

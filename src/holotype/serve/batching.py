@@ -135,12 +135,9 @@ class Batching:
     def _compute(self) -> None:
         while batch := self._take():
             began = time.monotonic()
-            try:
-                self._finish(self._answered(batch))
-            except Exception as error:
-                logging.getLogger(__name__).exception("a batch failed")
-                why = str(error) if isinstance(error, HolotypeError) else "the log of the server says more"
-                self._finish([(job, Failed(f"this should not have happened: {why}")) for job in batch])
+            ready = [job for job in batch if not self._set_apart(job) and self._decode(job)]
+            if ready:
+                self._finish(zip(ready, self._said(ready), strict=True))
             seconds = max(time.monotonic() - began, 1e-6)
             with self._changed:
                 self._busy -= 1
@@ -161,38 +158,45 @@ class Batching:
             self._busy += bool(taken)
             return taken
 
-    def _answered(self, batch: Sequence[_Waiting]) -> list[tuple[_Waiting, Outcome]]:
-        """Return what is said of the images of a batch, but for those that are decoded apart."""
-        encoder, found, ready = batch[0].model.encoder, list[tuple[_Waiting, Outcome]](), list[_Waiting]()
-        for job in batch:
-            if job.given_up:
-                found.append((job, Outcome(None, "nobody waits for it any more")))
-            elif job.pixels is None and not is_ordinary(job.source, fit=max(encoder.size)):
-                self._set_apart(job)
-            elif error := _decode(job):
-                found.append((job, error))
-            else:
-                ready.append(job)
-        if ready:
-            pixels = np.stack([job.pixels for job in ready if job.pixels is not None])
-            features = encoder.encode(pixels, busy=self._busy > 1 or bool(self._jobs))
-            found += zip(ready, _predicted(ready, features), strict=True)
-        return found
-
-    def _set_apart(self, job: _Waiting) -> None:
+    def _set_apart(self, job: _Waiting) -> bool:
+        """Leave an image that is no ordinary one to the thread that waits for its process; return whether it is one."""
+        if job.pixels is not None or is_ordinary(job.source, fit=max(job.model.encoder.size)):
+            return False
         with self._changed:
             self._large.append(job)
             self._changed.notify_all()
+        return True
+
+    def _decode(self, job: _Waiting) -> bool:
+        """Decode the image of a job, if that is still to be done. What has no pixels is finished, with the reason."""
+        outcome: Outcome | Failed
+        try:
+            if not job.given_up:
+                job.pixels = job.model.encoder.prepare(job.source) if job.pixels is None else job.pixels
+                return True
+            outcome = Outcome(None, "nobody waits for it any more")
+        except (UnreadableImage, OSError) as error:
+            outcome = Outcome(None, str(error))
+        except Exception as error:
+            outcome = _failed(error)
+        self._finish([(job, outcome)])
+        return False
+
+    def _said(self, ready: Sequence[_Waiting]) -> Sequence[Outcome | Failed]:
+        """Return what is said of decoded images for one encoder. A fault that is not theirs is told to each."""
+        try:
+            pixels = np.stack([job.pixels for job in ready if job.pixels is not None])
+            features = ready[0].model.encoder.encode(pixels, busy=self._busy > 1 or bool(self._jobs))
+            return _predicted(ready, features)
+        except Exception as error:
+            return [_failed(error)] * len(ready)
 
     def _decode_large(self) -> None:
         while job := self._take_large():
-            error = Outcome(None, "nobody waits for it any more") if job.given_up else _decode(job)
-            if error:
-                self._finish([(job, error)])
-                continue
-            with self._changed:
-                self._jobs.appendleft(job)
-                self._changed.notify_all()
+            if self._decode(job):
+                with self._changed:
+                    self._jobs.appendleft(job)
+                    self._changed.notify_all()
 
     def _take_large(self) -> _Waiting | None:
         with self._changed:
@@ -222,13 +226,11 @@ def _tell(found: Iterable[tuple[_Waiting, Outcome | Failed]]) -> None:
             job.future.set_result(outcome)
 
 
-def _decode(job: _Waiting) -> Outcome | None:
-    """Decode the image of a job, if that is still to be done; return why it cannot be."""
-    try:
-        job.pixels = job.model.encoder.prepare(job.source) if job.pixels is None else job.pixels
-    except (UnreadableImage, OSError) as error:
-        return Outcome(None, str(error))
-    return None
+def _failed(error: Exception) -> Failed:
+    """Log what went wrong, and return what those who asked are told."""
+    logging.getLogger(__name__).error("an image has no answer", exc_info=error)
+    why = str(error) if isinstance(error, HolotypeError) else "the log of the server says more"
+    return Failed(f"this should not have happened: {why}")
 
 
 def _predicted(jobs: Sequence[_Waiting], features: NDArray[np.float32]) -> list[Outcome]:

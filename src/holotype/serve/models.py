@@ -95,16 +95,17 @@ class ServedModels:
     def refresh(self) -> None:
         """Take each model whose files are others than when it was read; one that is refused leaves the old one."""
         for model in self:
+            state = _state(model.path)  # before it is read: what is whole a moment later is another one
+            if state == model.state:
+                continue
             try:
-                if _state(model.path) == model.state:
-                    continue
                 newer = self._shared(_load(model.name, model.path))
                 _log.info("model reloaded", extra={"model": model.name, "version": newer.version})
             except Exception as error:
                 # what is said of a file that is being copied is said again when it has changed
                 why = str(error) if isinstance(error, HolotypeError) else f"{type(error).__name__}: {error}"
                 _log.warning("model refused", extra={"model": model.name, "why": why})
-                newer = replace(model, state=_state(model.path), fault=why)
+                newer = replace(model, state=state, fault=why)
             self._models[model.name] = newer
 
     def _shared(self, model: ServedModel) -> ServedModel:
