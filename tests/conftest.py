@@ -24,7 +24,7 @@ from pictures import blurred, encoded
 from PIL import Image
 from system import mounting
 
-from holotype import Classifier, Pool, Settings, load_encoder, open_pool, run
+from holotype import Pool, Settings, load_encoder, open_pool, run
 from holotype.encoders.runtimes import OnnxEncoder
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from holotype.review.review import Review
 
+pytest_plugins = ["classifiers"]
 Colour = tuple[int, int, int]
 Member = tuple[str, bytes]
 Jpeg = Callable[..., bytes]
@@ -340,45 +341,6 @@ def page(open_page: "Open") -> "Page":
     page = open_page()
     page.wait_for_selector(SHOWN)
     return page
-
-
-@pytest.fixture(scope="session")
-def fit_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("holotype-cache")
-
-
-@pytest.fixture(scope="module")
-def fit_cache(fit_home: Path) -> Iterator[Path]:
-    """What the tests of the Classifier keep apart from other runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(fit_home))
-        yield fit_home
-
-
-@pytest.fixture(scope="session")
-def fit_pool(tmp_path_factory: pytest.TempPathFactory, picture: Picture) -> Pool:
-    """A folder of 150 pictures."""
-    from classifiers import PICTURES
-
-    folder = tmp_path_factory.mktemp("pool")
-    for row in range(PICTURES):
-        Image.fromarray(picture(row)).save(folder / f"{row:03}.png")
-    return open_pool(folder)
-
-
-@pytest.fixture(scope="session")
-def fit_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that all fits on `fit_pool` use."""
-    return tmp_path_factory.mktemp("vectors")
-
-
-@pytest.fixture(scope="session")
-def fitted(fit_pool: Pool, network: str, fit_vectors: Path, fit_home: Path) -> Classifier:
-    from classifiers import CLASSES, OPTIONS
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOLOTYPE_CACHE", str(fit_home))
-        return Classifier(encoder=network, **OPTIONS).fit(fit_pool, CLASSES, cache=fit_vectors)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
-from classifiers import png
+from classifiers import MODEL, png
 from PIL import Image
 
 from holotype.serve.app import create_app
@@ -21,7 +21,6 @@ from holotype.serve.service import Service
 from holotype.settings import ServeSettings
 from holotype.web.listening import listen
 
-MODEL = "colours"
 PREDICT = f"/models/{MODEL}/predict"
 
 
@@ -99,7 +98,7 @@ def served(*models: str, **settings: Any) -> Iterator[Client]:
     with listen(chosen.host, chosen.port, "the models") as listener:
         service = Service(ServedModels(models), chosen)
         port = listener.getsockname()[1]
-        server = make_server(create_app(service, port=port), chosen)
+        server = make_server(create_app(service), chosen)
         thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import MODEL, PREDICT, Client, noise, served
+from classifiers import MODEL
+from serving import PREDICT, Client, noise, served
 
-from holotype import Classifier, HolotypeError
+from holotype import HolotypeError
 from holotype.serve.server import check_access
-from holotype.settings import ServeSettings
+from holotype.settings import ServeSettings, as_option
 from holotype.web import connections
 
 PICTURE = noise(1)
@@ -18,15 +19,9 @@ UPWARDS = ["..", "%2e%2e", ".%2e", "..%00", "..%5c", "%252e%252e", "%c0%ae%c0%ae
 WRONG_TOKENS = ["", "Bearer", "Bearer ", "Bearer wrong", "Basic secret", "secret", "Bearer secre", "Bearer secrett"]
 WRONG_TOKENS += ["Bearer SECRET", "Bearer \xff", "Bearer " + "a" * 9000, "bearer wrong", "Bearer secret, Bearer wrong"]
 HOSTS = ["evil.example", "127.0.0.1:{port}@evil.example", "127.0.0.1.evil.example:{port}", "127.1:{port}", "0:{port}"]
-HOSTS += ["2130706433:{port}", "", "*", "localhost.:{port}", "127.0.0.1:0{port}", "user@127.0.0.1:{port}"]
+HOSTS += ["2130706433:{port}", "", "*", "localhost..", "user@127.0.0.1:{port}", "127.0.0.1.:x", "[::1", "::1", "[::1]x"]
+HOSTS += ["[127.0.0.1]", "[localhost]", "[fe80::1%25lo]", "0x7f.1", "127.0.0.1,evil.example", "localhost/evil.example"]
 METHODS = ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get"]
-
-
-@pytest.fixture(scope="module")
-def saved(fitted: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("served") / MODEL
-    fitted.save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +78,65 @@ def test_another_name_is_refused(client: Client, host: str) -> None:
 
 
 def test_names_that_are_ours(client: Client, saved: Path) -> None:
-    for host in ("127.0.0.1", "localhost", f"localhost:{client.port}", f"LOCALHOST:{client.port}"):
-        assert client.get("/health", host=host).status == 200
-    with served(str(saved), allowed_hosts=["models.example"], token="x") as named:
-        assert named.get("/models", host="models.example").status == 200
+    for host in ("localhost", "LOCALHOST", "localhost.", "127.0.0.1", "192.168.1.7", "[::1]", "[2001:DB8::7]"):
+        for port in ("", f":{client.port}", ":80"):  # behind a proxy, or a container's port, it is another
+            assert client.get("/health", host=host + port).status == 200
+    with served(str(saved), allowed_hosts=["Models.Example", "b.example:9000"], token="x") as named:
+        for host in ("models.example", "MODELS.example.", "models.example:9000", "b.example"):
+            assert named.get("/models", host=host).status == 200
         assert named.get("/models", host="other.example").status == 421
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1"])
+def test_where_everybody_may_ask_its_own_address_is_known(saved: Path, host: str) -> None:
+    with served(str(saved), host=host, insecure=True) as client:
+        own = f"[::1]:{client.port}" if ":" in host else f"127.0.0.1:{client.port}"
+        address = "::1" if ":" in host else "127.0.0.1"
+        with socket.create_connection((address, client.port), timeout=30) as connection:
+            connection.sendall(f"GET /models HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n".encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("token", ["q7 b", " q7", "q7\n", "\xe9", "q7\x85", "q7\t", "\u0430"])
+def test_a_token_that_cannot_be_sent_is_refused_at_once(token: str) -> None:
+    with pytest.raises(HolotypeError, match="--token") as refused:
+        ServeSettings.parse({"token": token}, as_option)
+    assert token not in str(refused.value)
+
+
+@pytest.mark.parametrize("behind", ["\x85", "\xa0", "\x1c", "\x0b"])
+def test_a_token_with_more_behind_it_is_another(locked: Client, behind: str) -> None:
+    assert locked.get("/models", authorization=f"Bearer secret{behind}").status in (400, 401)
+    assert locked.get("/models", authorization="Bearer secret \t").status == 200
+
+
+def test_the_description_says_what_needs_the_token(client: Client, locked: Client) -> None:
+    about = locked.get("/openapi.json").json
+    assert about["security"] == [{"token": []}]
+    assert about["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    open_ = {path for path, known in about["paths"].items() if known.get("get", {}).get("security") == []}
+    assert open_ == {"/health", "/v2/health/live", "/v2/health/ready"}
+    assert "security" not in client.get("/openapi.json").json
+
+
+def test_the_head_of_what_can_be_read(client: Client, locked: Client) -> None:
+    for path in ("/health", "/metrics", "/models", "/docs", "/v2"):
+        reply = client.ask("HEAD", path)
+        assert (reply.status, reply.body) == (200, b"")
+        assert reply.headers["content-type"] == client.get(path).headers["content-type"]
+    assert client.ask("HEAD", PREDICT).status == 405
+    assert "HEAD" in client.ask("PUT", "/models").headers["allow"]
+    assert b'method="HEAD"' in client.get("/metrics").body
+    assert locked.ask("HEAD", "/models", authorization=None).status == 401
+    assert locked.ask("HEAD", "/health", authorization=None).status == 200
+
+
+def test_what_is_nowhere_says_where_to_look(client: Client) -> None:
+    for path in ("/", "/model", f"/v2/models/{MODEL}/x"):
+        reply = client.get(path)
+        assert (reply.status, "/docs" in reply.json["error"]) == (404, True)
+    assert client.post(PREDICT, {"a": 1}).json["error"].startswith("images: ")
+    assert client.post(PREDICT, [1]).json["error"].startswith("the request: ")
 
 
 def test_a_page_of_another_site_is_refused(client: Client, locked: Client) -> None:

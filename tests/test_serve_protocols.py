@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from classifiers import png
+from classifiers import MODEL, png
 from conftest import Picture
 from huggingface_hub import InferenceClient
-from serving import MODEL, Client, served
+from serving import Client, served
 
 from holotype import Classifier
 
@@ -21,10 +21,8 @@ CLASSIFY = f"/models/{MODEL}"
 
 
 @pytest.fixture(scope="module")
-def client(fitted: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    path = tmp_path_factory.mktemp("served") / MODEL
-    fitted.save(path)
-    with served(str(path), token="secret") as client:
+def client(saved: Path) -> Iterator[Client]:
+    with served(str(saved), token="secret") as client:
         yield client
 
 

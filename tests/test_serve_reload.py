@@ -3,20 +3,26 @@
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from browser import N
-from serving import MODEL, PREDICT, Client, noise, served
+from classifiers import MODEL
+from serving import PREDICT, Client, form, noise, served
 
 from holotype import Classifier
 from holotype.errors import ModelError
-from holotype.serve import models
+from holotype.pool.pool import open_pool
+from holotype.serve import metrics, models
+from holotype.serve.batching import Outcome
 from holotype.serve.metrics import LATELY, pool_scores, stability_index
 from holotype.serve.models import ServedModels
+from holotype.settings import Settings
 
 
 @pytest.fixture
@@ -46,6 +52,14 @@ def wait_for(client: Client, condition: str) -> None:
     while not eval_condition(client, condition) and time.monotonic() < until:
         time.sleep(0.02)
     assert eval_condition(client, condition)
+
+
+def drift_after(client: Client, model: str, images: Sequence[bytes]) -> float:
+    for start in range(0, len(images), 40):
+        content, kind = form(*((str(n), one) for n, one in enumerate(images[start : start + 40])))
+        assert client.post(f"/models/{model}/predict", content, content_type=kind).status == 200
+    lines = client.get("/metrics").body.decode().splitlines()
+    return float(next(line for line in lines if line.startswith("holotype_score_drift{")).rpartition(" ")[2])
 
 
 def eval_condition(client: Client, condition: str) -> bool:
@@ -134,12 +148,36 @@ def test_a_run_is_served_by_its_folder_and_compared_with_its_pool(out: Path) -> 
     assert len(scores) == N
     assert stability_index(scores, scores) == pytest.approx(0, abs=1e-9)
     assert stability_index(scores, np.full(LATELY, 0.999)) > 1
+    pool = open_pool(Settings.load(out / "holotype.toml").images)
+    own = [pool.read(row) for row in range(N)] * -(-200 // N)
     with served(str(out)) as client:
-        for seed in range(60):
-            client.post(f"/models/{model.name}/predict", noise(seed))
-        text = client.get("/metrics").body.decode()
-    drift = next(line for line in text.splitlines() if line.startswith("holotype_score_drift{"))
-    assert float(drift.rpartition(" ")[2]) > 0.25  # noise is no picture of that pool
+        assert drift_after(client, model.name, own) < 0.05
+        assert drift_after(client, model.name, [noise(seed) for seed in range(200)]) > 0.25  # none is of that pool
+
+
+def test_a_run_whose_groups_say_less_is_not_compared(out: Path, tmp_path: Path) -> None:
+    run = tmp_path / "older"
+    shutil.copytree(out, run)
+    table = pq.read_table(run / "groups.parquet")
+    pq.write_table(table.drop_columns("highest_probability"), run / "groups.parquet")
+    assert pool_scores(next(iter(ServedModels([str(run)])))) is None
+
+
+def test_what_an_older_version_said_is_not_compared(saved: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "pool_scores", lambda _: np.linspace(0, 1, 200))
+    older, newer = (next(iter(ServedModels([f"m={path}"]))) for path in (saved, other))
+    figures = metrics.Metrics(lambda: 0)
+    said = [Outcome(older.classifier.predict_one(noise(1)))] * 200
+
+    def told(model: models.ServedModel) -> set[str]:
+        lines = figures.render([model]).decode().splitlines()
+        return {line.partition("{")[0] for line in lines} & {"holotype_none_share", "holotype_score_drift"}
+
+    figures.answered(older, said)
+    assert told(older) == {"holotype_none_share", "holotype_score_drift"}
+    assert not told(newer)
+    figures.answered(newer, said[:199])
+    assert told(newer) == {"holotype_none_share"}  # too few
 
 
 def test_a_model_alone_has_no_pool_to_compare_with(saved: Path) -> None:

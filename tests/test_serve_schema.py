@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import MODEL, Client, served
+from classifiers import MODEL
+from serving import Client, served
 
 from holotype import Classifier
 

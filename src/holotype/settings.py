@@ -1,5 +1,6 @@
 """Every setting and its default, in one place; `holotype.toml` holds the same names."""
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ _OPTIONS = {
     "encoders": "--encoder",
     "trials": "--tune",
     "fit": "--set",
+    "allowed_hosts": "--allowed-host",
 }
 _NAMED = ("exemplars", "descriptions", "fit")  # whose values have names of their own behind the option
 
@@ -164,9 +166,16 @@ class ServeSettings(Strict):
     images: int = Field(64, ge=1)
     megabytes: int = Field(64, ge=1)
     memory: int = Field(1024, ge=1)
-    seconds: float = Field(30.0, gt=0)
+    seconds: float = Field(30.0, gt=0, le=86_400)
     learn: bool = False
     label_studio: str = ""
+
+    @field_validator("token")
+    @classmethod
+    def _sendable(cls, token: str) -> str:
+        if not re.fullmatch(r"[!-~]*", token):
+            raise ValueError("expected letters, digits and signs of ASCII, without spaces: others cannot be sent")
+        return token
 
 
 class Settings(Strict):

@@ -200,8 +200,8 @@ def _rounded(evaluation: Evaluation | None, metric: str) -> float | None:
 def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
     """Write what a run found into `folder`, but for the report. Raises `OutputError` when it cannot be written."""
     chosen, sweep = result.chosen, result.sweep_rows()
-    probabilities = _probabilities(result)
-    _write_groups(folder.groups, pool, result, probabilities)
+    probabilities, highest = _probabilities(result)
+    _write_groups(folder.groups, pool, result, probabilities, highest)
     files.write(folder.found, csv_table(FOUND_COLUMNS, list(_found(pool, chosen))))
     rows = pool.rows
     skipped = [(name, why, pool.path(rows[name]) if name in rows else "") for name, why in unreadable(pool, chosen)]
@@ -243,13 +243,15 @@ def unreadable(pool: Pool, chosen: Candidate) -> list[tuple[str, str]]:
     return sorted(reasons.items())
 
 
-def _write_groups(path: Path, pool: Pool, result: RunResult, probabilities: NDArray[np.float64]) -> None:
-    """Write every pool row: id, class, score, cosine (to the nearest exemplar), probability, decision, reason, part,
-    path.
+def _write_groups(
+    path: Path, pool: Pool, result: RunResult, probabilities: NDArray[np.float64], highest: NDArray[np.float64]
+) -> None:
+    """Write every pool row: id, class, score, cosine (to the nearest exemplar), probability (of the nearest class, and
+    of the class that is likeliest), decision, reason, part, path.
 
     The score is what was grouped by: an estimated probability, or the cosine. The class is null where nothing was
-    decided (doubtful, or without a vector), the probability where the run had no need of the image in the space of its
-    model, and `part` where it had none in training.
+    decided (doubtful, or without a vector), the probabilities where the run had no need of the image in the space of
+    its model, and `part` where it had none in training.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -271,6 +273,7 @@ def _write_groups(path: Path, pool: Pool, result: RunResult, probabilities: NDAr
             "score": pa.array(groups.scores[own], from_pandas=True),
             "cosine": pa.array(np.where(cosine < -1.5, np.nan, cosine), from_pandas=True),
             "probability": pa.array(probabilities, from_pandas=True),
+            "highest_probability": pa.array(highest, from_pandas=True),
             "decision": groups.decision.tolist(),
             "reason": chosen.reasons(),
             "part": pa.array(_parts(pool, chosen).tolist(), pa.string()),
@@ -323,13 +326,15 @@ def read_learnt(folder: RunFolder) -> list[str]:
     return [name for name, decision, part in rows if part in learnt or decision == "exemplar"]
 
 
-def _probabilities(result: RunResult) -> NDArray[np.float64]:
-    """The probability of the nearest class of each row that was encoded; nan for the rest."""
-    classifier, found = result.classifier, np.full(result.encoded.size, np.nan)
+def _probabilities(result: RunResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The probability of the nearest class of each row that was encoded, and the highest of a class; else nan."""
+    classifier = result.classifier
+    found, highest = (np.full(result.encoded.size, np.nan) for _ in range(2))
     for rows, vectors in result.encoded.blocks():
         probabilities = classifier.calibration_.probabilities(classifier.head_.scores(vectors))
         found[rows] = probabilities[np.arange(len(rows)), classifier.groups_.label[rows]]
-    return found
+        highest[rows] = probabilities[:, :-1].max(axis=1)
+    return found, highest
 
 
 def _estimate_table(chosen: Candidate) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from holotype.serve.batching import Failed, QueueFull, TooLate
 from holotype.serve.documented import errors
-from holotype.serve.guard import STATIC, ServiceGuard
+from holotype.serve.guard import OPEN, STATIC, ServiceGuard
 from holotype.serve.protocols import hugging_face, label_studio, open_inference, own
 from holotype.serve.service import Service
 from holotype.web.responses import Json, explain_errors
@@ -35,8 +35,8 @@ class Health(BaseModel):
     status: str
 
 
-def create_app(service: Service, *, port: int) -> FastAPI:
-    """Return the application of `service`, for a server at `port`."""
+def create_app(service: Service) -> FastAPI:
+    """Return the application of `service`."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,25 +55,42 @@ def create_app(service: Service, *, port: int) -> FastAPI:
         lifespan=lifespan,
         openapi_url="/openapi.json",
     )
-    app.add_middleware(ServiceGuard, service=service, port=port)
+    app.add_middleware(ServiceGuard, service=service)
     explain_errors(app)
     _explain_queue(app)
-    _name_methods(app)
+    _explain_addresses(app)
     for protocol in (own, hugging_face, open_inference, label_studio):
         app.include_router(protocol.router(service))
     _add_operation(app, service)
     _add_docs(app)
+    if service.settings.token:
+        _describe_token(app)
     return app
 
 
-def _name_methods(app: FastAPI) -> None:
-    """Say in `Allow` every method of an address, whichever protocols it is of."""
+def _describe_token(app: FastAPI) -> None:
+    """Say in the description which addresses need the token, and how it is sent."""
+    schema = app.openapi()  # which is kept
+    schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"token": []}]
+    for path in OPEN & schema["paths"].keys():
+        schema["paths"][path]["get"]["security"] = []
+
+
+def _explain_addresses(app: FastAPI) -> None:
+    """Say where the list of all addresses is, and in `Allow` every method of one, whichever protocols it is of."""
+
+    def nowhere(_: Any, error: Any) -> Response:
+        unknown = "there is nothing at this address: /docs, and /openapi.json, say what is asked where"
+        return Json({"error": unknown if error.detail == "Not Found" else error.detail}, 404)
 
     def other(request: Request, error: Any) -> Response:
         known = app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
-        allowed = ", ".join(sorted(map(str.upper, known))) or error.headers["allow"]
+        methods = {method.upper() for method in known} or {error.headers["allow"]}
+        allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
         return Json({"error": f"expected {allowed}"}, 405, {"allow": allowed})
 
+    app.add_exception_handler(404, nowhere)
     app.add_exception_handler(405, other)
 
 
@@ -91,7 +108,7 @@ def _explain_queue(app: FastAPI) -> None:
 def _add_operation(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="Whether the service answers", tags=["operation"], response_model=Health)
     async def health() -> Response:
-        return Json({"status": "UP"} if service.ready else {"status": "STOPPING"}, 200 if service.ready else 503)
+        return Json({"status": "UP"}) if service.ready else Json({"status": "DOWN"}, 503)
 
     text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 

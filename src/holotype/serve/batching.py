@@ -94,6 +94,11 @@ class Batching:
         """How many images wait, or are being computed."""
         return self._accepted
 
+    @property
+    def alive(self) -> bool:
+        """Whether all threads are there."""
+        return all(thread.is_alive() for thread in self._threads)
+
     async def answer(self, model: ServedModel, sources: Sequence[bytes], seconds: float) -> list[Outcome]:
         """Return what is said of each image, within `seconds`. Raises `QueueFull`, `TooLate`, `Failed`."""
         loop, until = asyncio.get_running_loop(), time.monotonic() + seconds

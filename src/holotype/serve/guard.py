@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 from uuid import uuid4
 
@@ -29,7 +30,9 @@ SAFE_HEADERS = {
 OPEN = frozenset(["/health", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"])  # without a token
 STATIC = "/static/"  # what /docs is made of
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
+_HOST = re.compile(
+    r"(\[[0-9a-f]*:[0-9a-f:.]*\]|[^\[\]:@/]+?)\.?(?::[0-9]{1,5})?", re.IGNORECASE
+)  # a name or address, and a port
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger(__name__)
 
@@ -65,16 +68,16 @@ class _Held:
 class ServiceGuard:
     """Lets `app` see only whole requests of who may ask; gives all answers `SAFE_HEADERS` and a request id.
 
-    Another name in Host is a site that had its own name point here (DNS rebinding); where there is a token, no such
-    site has it. What a page of another site sends is refused: a browser says whose page asks.
+    Another name in Host is a site that had its own name point here (DNS rebinding), which no site can do with an
+    address; where there is a token, no such site has it. What a page of another site sends is refused: a browser says
+    whose page asks.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, port: int) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
         settings = service.settings
         self._token = settings.token.encode()
-        names = {*LOCAL, settings.host, *settings.allowed_hosts}
-        self._hosts = names | {f"{name}:{port}" for name in names}
+        self._names = {_name_in(name) for name in ("localhost", settings.host, *settings.allowed_hosts)}
         self._any_host = bool(settings.token) and not settings.allowed_hosts
         self._memory = Memory(settings.memory << 20)
         service.metrics.bodies.set_function(lambda: self._memory.held)
@@ -83,7 +86,9 @@ class ServiceGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        method, headers = scope["method"], Headers(scope=scope)
+        if method == "HEAD":  # what it asks for is what GET would be told; the server leaves the body out
+            scope = {**scope, "method": "GET"}
         given = headers.get("x-request-id", "")
         number = given if _ID.fullmatch(given) else uuid4().hex
         reply = _Counted(send, number)
@@ -92,7 +97,7 @@ class ServiceGuard:
             with self._memory.holder() as held:
                 await self._answer(scope, headers, receive, reply, held)
         finally:
-            self._count(scope, reply, number, time.monotonic() - began)
+            self._count(scope, method, reply, time.monotonic() - began)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, reply: "_Counted", held: _Held) -> None:
         settings = self._service.settings
@@ -117,32 +122,45 @@ class ServiceGuard:
     def _check(self, scope: Scope, headers: Headers) -> None:
         check_head(headers)
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or not (self._any_host or hosts[0].lower() in self._hosts):
+        if len(hosts) != 1 or not (self._any_host or self._is_ours(hosts[0])):
             raise Refused(421, "this is not a name of this server; --allowed-host NAME allows one")
-        if (scope["path"] in OPEN or scope["path"].startswith(STATIC)) and scope["method"] in ("GET", "HEAD"):
+        if (scope["path"] in OPEN or scope["path"].startswith(STATIC)) and scope["method"] == "GET":
             return
         if self._token and not self._has_token(headers):
             raise Refused(401, "expected the header Authorization: Bearer TOKEN, with the token of this server")
         foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
         if not self._token and (foreign or headers.get("origin", f"http://{hosts[0]}") != f"http://{hosts[0]}"):
-            raise Refused(403, "a page of another site may not ask; serve with --token, and let the page send it")
+            raise Refused(403, "a page of another site may not ask: let its own server ask")
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether a page at `host` can only have come from us: by a name of ours, or by an address, at any port."""
+        name = _name_in(host)
+        with suppress(ValueError):
+            return bool(ip_address(name))
+        return name in self._names
 
     def _has_token(self, headers: Headers) -> bool:
         given = headers.getlist("authorization")
         kind, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        shown = token.strip().encode("latin-1", "replace")
+        shown = token.strip(" \t").encode("latin-1", "replace")
         if kind.lower() == "basic":  # all that Label Studio can send: any user, and the token as the password
             shown = _password(shown)
         return hmac.compare_digest(shown, self._token) and kind.lower() in ("bearer", "basic")
 
-    def _count(self, scope: Scope, reply: "_Counted", number: str, seconds: float) -> None:
+    def _count(self, scope: Scope, method: str, reply: "_Counted", seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         metrics = self._service.metrics
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = method if method in _METHODS else "other"
         metrics.requests.labels(method, route, reply.status).inc()
         metrics.seconds.labels(route).observe(seconds)
-        said = {"request": number, "method": method, "route": route, "status": reply.status}
+        said = {"request": reply.number, "method": method, "route": route, "status": reply.status}
         _log.info("request", extra=said | {"seconds": round(seconds, 6)})
+
+
+def _name_in(host: str) -> str:
+    """Return the name, or the address, in what stands in Host; nothing where there is none."""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""
 
 
 def _password(credentials: bytes) -> bytes:

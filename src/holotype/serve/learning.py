@@ -32,14 +32,17 @@ _TRAIN = "START_TRAINING"
 _log = logging.getLogger(__name__)
 
 
+_Records = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+
+
 class HookBody(BaseModel):
     """What Label Studio tells of: an action, and what it was done to. Of several annotations, each has its task."""
 
     action: Annotated[str, Field(max_length=100)]
     project: dict[str, Any] = {}
-    annotation: dict[str, Any] | list[dict[str, Any]] = []
-    task: dict[str, Any] | list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    annotation: dict[str, Any] | _Records = []
+    task: dict[str, Any] | _Records = []
+    annotations: _Records = []
 
 
 class _Logged(Applying):

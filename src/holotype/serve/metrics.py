@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,8 +16,9 @@ from holotype.serve.batching import Outcome
 from holotype.serve.models import ServedModel
 
 LATELY = 1000  # images of a model whose share of none, and whose scores, are told
-_FEW = 50  # images below which the scores are not compared
+_FEW = 200  # images below which the scores are not compared: of fewer, chance alone would raise the alarm
 _BINS = 10
+_HIGHEST = "highest_probability"  # the column of a run's groups
 _UNREADABLE = "unreadable"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -53,8 +55,9 @@ class Metrics:
         self.refused = self._gauge("model_refused", "1 where a newer model was refused.", "model")
         self._gauge("queue_images", "Images that wait or are computed.").set_function(waiting)
         self.bodies = self._gauge("body_bytes", "Bytes of the bodies of requests that are being read or answered.")
-        self._lately: dict[str, deque[tuple[bool, float]]] = {}
+        self._lately: dict[str, tuple[str, deque[tuple[bool, float]]]] = {}  # by model: its version, and what it said
         self._pools: dict[str, tuple[str, NDArray[np.float64] | None]] = {}
+        self._rendering = Lock()
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"holotype_{name}", about, labels, registry=self.registry)
@@ -69,7 +72,10 @@ class Metrics:
 
     def answered(self, model: ServedModel, outcomes: Sequence[Outcome]) -> None:
         """Count what was said of images."""
-        lately = self._lately.setdefault(model.name, deque(maxlen=LATELY))
+        version, lately = self._lately.get(model.name, ("", None))
+        if lately is None or version != model.version:
+            lately = deque(maxlen=LATELY)
+            self._lately[model.name] = model.version, lately
         for one in outcomes:
             label = one.prediction.labels[0] if one.prediction else _UNREADABLE
             self.images.labels(model.name, label).inc()
@@ -78,14 +84,21 @@ class Metrics:
 
     def render(self, models: Sequence[ServedModel]) -> bytes:
         """Return all figures in the text format of Prometheus."""
-        self.loaded.clear()
-        for model in models:
-            self.loaded.labels(model.name, model.version).set(model.loaded.timestamp())
-            self.refused.labels(model.name).set(bool(model.fault))
-            if lately := list(self._lately.get(model.name, ())):
-                self.none_share.labels(model.name).set(sum(none for none, _ in lately) / len(lately))
-                self._compare(model, np.array([score for _, score in lately]))
-        return generate_latest(self.registry)
+        with self._rendering:
+            for gauge in (self.loaded, self.none_share, self.drift):
+                gauge.clear()
+            for model in models:
+                self._tell(model)
+            return generate_latest(self.registry)
+
+    def _tell(self, model: ServedModel) -> None:
+        self.loaded.labels(model.name, model.version).set(model.loaded.timestamp())
+        self.refused.labels(model.name).set(bool(model.fault))
+        version, said = self._lately.get(model.name, ("", None))
+        lately = list(said or ())
+        if lately and version == model.version:
+            self.none_share.labels(model.name).set(sum(none for none, _ in lately) / len(lately))
+            self._compare(model, np.array([score for _, score in lately]))
 
     def _compare(self, model: ServedModel, scores: NDArray[np.float64]) -> None:
         known = self._pools.get(model.name)
@@ -96,13 +109,14 @@ class Metrics:
 
 
 def pool_scores(model: ServedModel) -> NDArray[np.float64] | None:
-    """Return the probabilities of its nearest class of each image of the pool that `model` was learnt from.
+    """Return the probability of the likeliest class of each image of the pool that `model` was learnt from.
 
-    None of a model that is not in its run, or where the run knew them of less than half of the pool.
+    None of a model that is not in its run, where an older release left none, or where the run knew them of less than
+    half of the pool.
     """
     folder = RunFolder(model.path)
     try:
-        column = pq.read_table(folder.groups, columns=["probability"])["probability"]
+        column = pq.read_table(folder.groups, columns=[_HIGHEST])[_HIGHEST]
     except (OSError, KeyError, ValueError):
         return None
     found: NDArray[np.float64] = column.drop_null().to_numpy()

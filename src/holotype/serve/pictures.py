@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,8 +16,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 JSON_TYPE, FORM = "application/json", "multipart/form-data"
 _LONG = 1 << 20  # bytes of JSON above which it is read in a thread, and the others do not wait
-_ADDRESS = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
+_VALUES = 100_000  # values that JSON may have: others wait while it is read, for half a second at most
+_ADDRESS = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+-]+=[\w.+-]+)*;base64,")
 _Body = TypeVar("_Body", bound=BaseModel)
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,12 @@ class SentImage:
     @classmethod
     def from_base64(cls, name: str, text: str) -> "SentImage":
         """Return the image whose bytes are in base64, alone or in an address as `data:image/png;base64,...`."""
+        address = _ADDRESS.match(text)
+        content = text[address.end() :] if address else text
         try:
-            return cls(name, base64.b64decode(_ADDRESS.sub("", text, count=1), validate=True))
+            if "\n" in content:  # lines, as of MIME and of `base64`
+                content = "".join(content.split())
+            return cls(name, base64.b64decode(content, validate=True))
         except (binascii.Error, ValueError):
             return cls(name, b"", "expected the bytes of an image in base64; addresses are not fetched")
 
@@ -41,6 +47,11 @@ class _InMemory(MultiPartParser):
     """Keeps what it reads in memory: the body is there already, and the disk may be read-only."""
 
     spool_max_size = 1 << 40
+    whole = False
+
+    def on_end(self) -> None:
+        """See the last boundary: what ends before it was cut off."""
+        self.whole = True
 
 
 def kind_of(request: Request) -> str:
@@ -49,14 +60,29 @@ def kind_of(request: Request) -> str:
 
 
 async def read_json(request: Request, kind: type[_Body]) -> _Body:
-    """Return the body of a request as a `kind`. Raises `RequestValidationError` where it is none."""
-    body = await request.body()
+    """Return the body of a request as a `kind`. Raises as `parse_json` does."""
+    return await beside(await request.body(), lambda content: parse_json(content, kind))
+
+
+def parse_json(content: bytes, kind: type[_Body]) -> _Body:
+    """Return JSON as a `kind`. Raises `RequestValidationError` where it is none, `HTTPException` 413 for too much."""
+    if content.count(b",") > _VALUES:  # each but the first of a list or an object has one before it
+        raise HTTPException(413, f"expected at most {_VALUES:,} values in JSON: send several requests")
     try:
-        if len(body) > _LONG:
-            return await run_sync(kind.model_validate_json, body)
-        return kind.model_validate_json(body)
+        return kind.model_validate_json(content)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False, include_input=False)) from None
+
+
+def check_count(count: int, most: int) -> None:
+    """Raise `HTTPException`, 413, for more images than a request may have."""
+    if count > most:
+        raise HTTPException(413, f"expected at most {most} images a request, got {count}: send several")
+
+
+async def beside(content: bytes, read: Callable[[bytes], _Read]) -> _Read:
+    """Return `read(content)`, done in a thread where there is much of it: the others do not wait for that."""
+    return await run_sync(read, content) if len(content) > _LONG else read(content)
 
 
 async def read_raw(request: Request) -> SentImage:
@@ -72,11 +98,15 @@ async def read_form(request: Request, most: int) -> list[SentImage]:
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield await request.body()
+        if not parser.whole:
+            raise MultiPartException("it was cut off: expected the boundary that ends it")
 
     try:
-        form = await _InMemory(request.headers, whole(), max_files=most, max_fields=most).parse()
+        parser = _InMemory(request.headers, whole(), max_files=most, max_fields=most)
+        form = await parser.parse()
     except MultiPartException as error:
-        raise HTTPException(422, f"the form cannot be read: {error.message}") from None
+        many = error.message.startswith("Too many")
+        raise HTTPException(413 if many else 422, f"the form cannot be read: {error.message}") from None
     except (KeyError, ValueError):  # no boundary, or an unknown character set
         raise HTTPException(422, "the form cannot be read: expected multipart/form-data with a boundary") from None
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]

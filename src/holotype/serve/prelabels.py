@@ -127,7 +127,7 @@ class Prelabels:
 
     async def _patiently(self, model: ServedModel, pictures: Sequence[SentImage]) -> list[Any]:
         """Ask the model, a few at a time, and wait where there is no room: Label Studio asks once, for many tasks."""
-        service, most = self._service, min(self._service.settings.images, self._service.settings.queue)
+        service, most = self._service, self._service.most
         until, found = time.monotonic() + service.settings.seconds, list[Any]()
         while len(found) < len(pictures):
             try:

@@ -35,7 +35,7 @@ def serve_models(
         served = ServedModels(models)
         port = listener.getsockname()[1]
         service = Service(served, settings)
-        app = create_app(service, port=port)
+        app = create_app(service)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         names = ", ".join(one.name for one in served)
         say(f"serving {names} at http://{host}:{port} (/docs says how to ask; Ctrl-C ends it)")

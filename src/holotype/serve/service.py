@@ -8,7 +8,7 @@ from holotype.serve.batching import Batching, Outcome
 from holotype.serve.learning import Learning
 from holotype.serve.metrics import Metrics
 from holotype.serve.models import ServedModel, ServedModels
-from holotype.serve.pictures import SentImage
+from holotype.serve.pictures import SentImage, check_count
 from holotype.settings import ServeSettings
 
 
@@ -20,7 +20,6 @@ class Service:
         self.learning = Learning.open(list(models)) if settings.learn else None
         self.metrics = Metrics(lambda: self.batching.accepted)
         self.batching = Batching(settings.queue, self.metrics.batch)
-        self.ready = True
 
     def model(self, name: str) -> ServedModel:
         """Return the model called `name`. Raises `HTTPException`, 404."""
@@ -30,15 +29,23 @@ class Service:
         return found
 
     @property
+    def ready(self) -> bool:
+        """Whether images are answered."""
+        return self.batching.alive
+
+    @property
     def names(self) -> list[str]:
         """What the models are called."""
         return [one.name for one in self.models]
 
+    @property
+    def most(self) -> int:
+        """How many images a request may have."""
+        return min(self.settings.images, self.settings.queue)
+
     async def predict(self, model: ServedModel, pictures: Sequence[SentImage]) -> list[Outcome]:
         """Return what `model` says of each image. Raises `HTTPException` 413, `QueueFull`, `TooLate`, `Failed`."""
-        most = min(self.settings.images, self.settings.queue)
-        if len(pictures) > most:
-            raise HTTPException(413, f"expected at most {most} images a request, got {len(pictures)}: send several")
+        check_count(len(pictures), self.most)
         images = [one.content for one in pictures if not one.error]
         said = iter(await self.batching.answer(model, images, self.settings.seconds))
         found = [Outcome(None, one.error) if one.error else next(said) for one in pictures]
@@ -51,7 +58,6 @@ class Service:
 
     def stop(self) -> None:
         """Answer what was accepted, and end."""
-        self.ready = False
         self.batching.stop()
         self.models.stop()
         if self.learning is not None:

@@ -1,5 +1,6 @@
 """Where a server listens, and how its threads take turns."""
 
+import errno
 import socket
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ def listen(host: str, port: int, what: str) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise OutputError(
-            f"cannot serve {what} at {host}:{port}: {error.strerror or error}; choose another --port"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", "") or str(error)
+        unknown = isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL
+        other = "--host" if unknown else "--port"
+        raise OutputError(f"cannot serve {what} at {host}:{port}: {why}; choose another {other}") from error

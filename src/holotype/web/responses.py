@@ -50,4 +50,5 @@ def _status(error: Exception) -> int:
 
 def first_fault(faults: Sequence[Any]) -> str:
     """Say which part of a request is wrong, by pydantic's `faults`; what came in its place is not repeated."""
-    return f"{'.'.join(map(str, faults[0]['loc']))[:80]}: {faults[0]['msg']}"
+    where = ".".join(map(str, faults[0]["loc"]))[:80]
+    return f"{where}: {faults[0]['msg']}" if where else f"the request: {faults[0]['msg']}"

@@ -21,6 +21,7 @@ from holotype.web.responses import Json
 
 NOT_LEARNING = {"ignored": "annotations are not taken as answers: serve the run with --learn"}
 _PATIENCE = 1.0  # seconds that /setup waits for what is being learnt: Label Studio waits for 3
+TASKS = 10_000  # of one request
 _OURS = Labelling(CHOICE, IMAGE, IMAGE, none=True)
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class SetupBody(BaseModel):
 class TasksBody(BaseModel):
     """Tasks that want pre-labels."""
 
-    tasks: list[TaskBody]
+    tasks: Annotated[list[TaskBody], Field(max_length=TASKS, fail_fast=True)]
     label_config: str = ""
 
 

@@ -1,39 +1,41 @@
 """The Open Inference Protocol, version 2, over HTTP: images as a tensor of bytes, with the binary extension."""
 
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as version_of
-from math import prod
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from holotype.serve.batching import Outcome
 from holotype.serve.documented import ModelName, body, errors
 from holotype.serve.models import ServedModel
-from holotype.serve.pictures import JSON_TYPE, SentImage
+from holotype.serve.pictures import JSON_TYPE, SentImage, beside, check_count, parse_json
 from holotype.serve.service import Service
 from holotype.web.responses import Json, first_fault
 
 INPUT = "image"
 HEAD_LENGTH = "inference-header-content-length"  # bytes of JSON, behind which the binary tensors lie
 BINARY = "application/octet-stream"
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _LENGTH = struct.Struct("<I")  # before each element of a binary tensor of BYTES
 
 Version = Annotated[str, Path(description="The version of a model.", pattern="^[a-z0-9]{1,40}$")]
-Whole = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
 class InputTensor(BaseModel):
     """A tensor of a request: `data` in base64, or binary behind the JSON."""
 
     name: str
-    shape: Annotated[list[Whole], Field(min_length=1, max_length=8)]
+    shape: Annotated[list[Whole], Field(min_length=1, max_length=8, fail_fast=True)]
     datatype: str
     parameters: dict[str, Any] = {}
     data: list[Any] | None = None
@@ -51,8 +53,8 @@ class InferBody(BaseModel):
 
     id: str = ""
     parameters: dict[str, Any] = {}
-    inputs: Annotated[list[InputTensor], Field(min_length=1)]
-    outputs: list[WantedOutput] | None = None
+    inputs: Annotated[list[InputTensor], Field(min_length=1, fail_fast=True)]
+    outputs: Annotated[list[WantedOutput], Field(fail_fast=True)] | None = None
 
 
 class TensorInfo(BaseModel):
@@ -194,8 +196,8 @@ def _add_model(routes: APIRouter, path: str, find: Callable[..., ServedModel], s
         openapi_extra=body({JSON_TYPE: InferBody, BINARY: {"type": "string", "format": "binary"}}),
     )
     async def infer(model: asked, request: Request) -> Response:
-        given, rest = _parse(await request.body(), request.headers.get(HEAD_LENGTH))
-        pictures = [SentImage("", one) if isinstance(one, bytes) else one for one in _images(given, rest)]
+        length = request.headers.get(HEAD_LENGTH)
+        given, pictures = await beside(await request.body(), lambda content: _parse(content, length, service.most))
         wanted = _wanted(given)
         outcomes = await service.predict(model, pictures)
         if not any(one.prediction for one in outcomes):
@@ -203,33 +205,34 @@ def _add_model(routes: APIRouter, path: str, find: Callable[..., ServedModel], s
         return _reply(model, given.id, _tensors(model, outcomes), wanted)
 
 
-def _parse(content: bytes, length: str | None) -> tuple[InferBody, bytes]:
-    """Return the JSON of a request, and the binary tensors behind it."""
-    if length is not None and not (length.isascii() and length.isdecimal() and int(length[:20]) <= len(content)):
+def _parse(content: bytes, length: str | None, most: int) -> tuple[InferBody, Sequence[SentImage]]:
+    """Return the JSON of a request, of `length` bytes, and its images: in it, or in the binary tensor behind it."""
+    if length is not None and not (_DIGITS.fullmatch(length) and int(length) <= len(content)):
         raise HTTPException(400, f"expected {HEAD_LENGTH} to be the bytes of JSON, at most {len(content)}")
     count = len(content) if length is None else int(length)
     try:
-        return InferBody.model_validate_json(content[:count]), content[count:]
-    except ValidationError as error:
+        given = parse_json(content[:count], InferBody)
+    except RequestValidationError as error:
         raise HTTPException(400, first_fault(error.errors())) from None
+    return given, _images(given, content[count:], most)
 
 
-def _images(given: InferBody, rest: bytes) -> Sequence[bytes | SentImage]:
+def _images(given: InferBody, rest: bytes, most: int) -> Sequence[SentImage]:
     if len(given.inputs) != 1 or given.inputs[0].name != INPUT or given.inputs[0].datatype != "BYTES":
         raise HTTPException(400, f"expected one input, {INPUT!r}, of the datatype BYTES")
     tensor = given.inputs[0]
     if len(tensor.shape) > 1 and set(tensor.shape[1:]) != {1}:
         raise HTTPException(400, f"expected the shape [n] or [n, 1], got {tensor.shape}")
-    images: Sequence[bytes | SentImage]
+    check_count(tensor.shape[0], most)
+    elements: Sequence[bytes | str]
     if "binary_data_size" in tensor.parameters:
-        images = _binary_elements(rest, tensor.parameters["binary_data_size"])
+        elements = _binary_elements(rest, tensor.parameters["binary_data_size"])
     else:
-        images = [SentImage.from_base64("", one) for one in _flat(tensor.data or [])]
-    if len(images) != prod(tensor.shape) or not images:
-        raise HTTPException(
-            400, f"expected {prod(tensor.shape) or 'some'} images, as its shape says, got {len(images)}"
-        )
-    return images
+        elements = _flat(tensor.data or [])
+    count = tensor.shape[0]
+    if len(elements) != count or not elements:
+        raise HTTPException(400, f"expected {count or 'some'} images, as its shape says, got {len(elements)}")
+    return [SentImage("", one) if isinstance(one, bytes) else SentImage.from_base64("", one) for one in elements]
 
 
 def _flat(data: Sequence[Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Our own: everything that is known of an image, and of a model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -11,9 +12,21 @@ from holotype.model.predictions import NONE
 from holotype.serve.batching import Outcome
 from holotype.serve.documented import FORM_BODY, RAW, WHY, ErrorReply, ModelName, body, errors
 from holotype.serve.models import ServedModel
-from holotype.serve.pictures import FORM, JSON_TYPE, SentImage, kind_of, read_form, read_json, read_raw
+from holotype.serve.pictures import (
+    FORM,
+    JSON_TYPE,
+    SentImage,
+    beside,
+    check_count,
+    kind_of,
+    parse_json,
+    read_form,
+    read_raw,
+)
 from holotype.serve.service import Service
 from holotype.web.responses import Json
+
+_CURL = "application/x-www-form-urlencoded"  # what curl says of what it sends; by -d, without the ends of lines
 
 
 class ModelInfo(BaseModel):
@@ -70,7 +83,7 @@ class NamedImage(BaseModel):
 class PredictBody(BaseModel):
     """Images in JSON."""
 
-    images: Annotated[list[NamedImage | str], Field(min_length=1)]
+    images: Annotated[list[NamedImage | str], Field(min_length=1, fail_fast=True)]
 
 
 def describe(model: ServedModel) -> dict[str, Any]:
@@ -128,8 +141,12 @@ def router(service: Service) -> APIRouter:
     )
     async def predict(name: ModelName, request: Request) -> Response:
         asked = service.model(name)
-        pictures = await _pictures(request, service.settings.images)
+        pictures = await _pictures(request, service.most)
         outcomes = await service.predict(asked, pictures)
+        if kind_of(request) == _CURL and outcomes[0].error:
+            outcomes = [
+                replace(outcomes[0], error=f"{outcomes[0].error} (curl sends a file as it is by --data-binary)")
+            ]
         records = [as_record(one.name, outcome) for one, outcome in zip(pictures, outcomes, strict=True)]
         reply = {"model": asked.name, "version": asked.version, "predictions": records}
         return Json(reply, 200 if any(one.prediction for one in outcomes) else 422)
@@ -143,8 +160,14 @@ async def _pictures(request: Request, most: int) -> Sequence[SentImage]:
         return await read_form(request, most)
     if kind != JSON_TYPE:
         return [await read_raw(request)]
-    body = await read_json(request, PredictBody)
-    named = [NamedImage(data=one) if isinstance(one, str) else one for one in body.images]
+    return await beside(await request.body(), lambda content: _named(content, most))
+
+
+def _named(content: bytes, most: int) -> Sequence[SentImage]:
+    """Return the images in JSON. Raises `HTTPException`, 413, for more than `most`."""
+    images = parse_json(content, PredictBody).images
+    check_count(len(images), most)
+    named = [NamedImage(data=one) if isinstance(one, str) else one for one in images]
     return [
         SentImage.from_base64(str(number) if one.id is None else one.id, one.data) for number, one in enumerate(named)
     ]
