@@ -104,6 +104,53 @@ def test_a_file_is_not_written_over_but_with_force(out: Path, tmp_path: Path, to
     assert target.stat().st_size > 100
 
 
+@pytest.mark.parametrize("name", ["found.csv", "holotype.toml", "model/model.json", "model", "."])
+def test_force_writes_over_nothing_of_the_run(out: Path, name: str) -> None:
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for to in ("csv", "onnx", "folder"):
+        with pytest.raises(OutputError, match=r"in the folder of the run|that no export made"):
+            export_run(out, to, out / name, force=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    export_run(out, "csv", out / "labels.csv")  # what is not there yet may lie there
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/null"])
+def test_what_is_no_file_is_not_written(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for force in (False, True):
+        with pytest.raises(OutputError, match="expected a file or a folder as --out"):
+            export_run(out, "csv", name, force=force)
+    assert not Path("-").exists()
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_card_that_was_edited_is_not_written_over(out: Path, tmp_path: Path) -> None:
+    target = tmp_path / "hub"
+    export_run(out, "hub", target)
+    export_run(out, "hub", target, force=True)
+    card = target / "README.md"
+    card.write_text(card.read_text() + "Mine.\n")
+    with pytest.raises(OutputError, match="was edited since"):
+        export_run(out, "hub", target, force=True)
+    assert card.read_text().endswith("Mine.\n")
+
+
+def test_images_that_are_only_a_few_of_the_run_are_not_remembered(
+    holotype: Holotype, out: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(unpacked.iterdir())[:5]:
+        (few / path.name).write_bytes(path.read_bytes())
+    before = (out / "holotype.toml").read_text()
+    code, _, told = holotype("export", out, "--to", "folder", "--out", tmp_path / "sorted", "--images", few)
+    assert code == 1
+    assert "only 5 of the" in told
+    code, _, told = holotype("export", out, "--to", "onnx", "--class", "x", "--out", tmp_path / "m", "--images", few)
+    assert code == 1
+    assert (out / "holotype.toml").read_text() == before
+
+
 def test_what_somebody_puts_there_meanwhile_stays(out: Path, tmp_path: Path) -> None:
     target = tmp_path / "sorted"
 
@@ -246,9 +293,19 @@ def test_names_are_given_once() -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--to", "image-folder", "--files", "list"], "image-folder holds images as copy, link, got --files list"),
+        (["--to", "image-folder", "--files", "list"], "image-folder holds images as copy or link, got --files list"),
         (["--to", "webdataset", "--files", "link"], "webdataset holds images as copy, got --files link"),
-        (["--to", "csv", "--files", "copy"], "csv holds images as no images at all, got --files copy"),
+        (["--to", "csv", "--files", "copy"], "--files is of folder and image-folder and webdataset and fiftyone and"),
+        (["--to", "onnx", "--class", "red"], "onnx is a model, and holds no images to choose from"),
+        (["--to", "hub", "--decision", "member"], "hub is a model, and holds no images to choose from"),
+        (["--to", "onnx", "--certified"], "leave out what chooses images"),
+        (["--to", "hub", "--probability", "0.5"], "leave out what chooses images"),
+        (["--to", "csv", "--url", "https://x"], "--url is of label-studio: leave it out with --to csv"),
+        (["--to", "folder", "--metadata", "parquet"], "--metadata is of image-folder"),
+        (["--to", "folder", "--shard-images", "5"], "--shard-images is of webdataset"),
+        (["--to", "folder", "--shard-megabytes", "5"], "--shard-megabytes is of webdataset"),
+        (["--to", "onnx", "--license", "mit"], "--license is of hub"),
+        (["--to", "onnx", "--pictures"], "--pictures is of hub"),
         (["--to", "folder", "--files", "link"], "is no folder of images, so they can only be copied"),
         (["--to", "folder", "--class", "purple"], "expected classes of the run"),
         (["--to", "hub", "--license", "do what you like"], "expected a licence by its name in the hub's list"),

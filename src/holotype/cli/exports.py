@@ -86,7 +86,6 @@ def export(
     from holotype.grouping.groups import Decision
     from holotype.progress import Terminal
 
-    note_place(folder, images)
     known = get_args(Decision)
     if wrong := [one for one in decision or [] if one not in known]:
         raise typer.BadParameter(f"expected --decision of {', '.join(known)}, got {', '.join(wrong)}")
@@ -100,4 +99,6 @@ def export(
         licence=licence,
         pictures=pictures,
     )
+    options.check(to.value, selection)
+    note_place(folder, images)
     print_lines([export_run(folder, to.value, out, selection, options, force=force, progress=Terminal())])

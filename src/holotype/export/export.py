@@ -1,6 +1,6 @@
 """`export_run`: what a run found, or its model, in the form that another program reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,6 +31,19 @@ from holotype.runs.places import find_inputs
 WithImages = Literal["folder", "image-folder", "webdataset", "fiftyone", "label-studio"]
 ExportFormat = Literal["onnx", "hub", WithImages, TableFormat]
 FORMATS: tuple[ExportFormat, ...] = ("onnx", "hub", *get_args(WithImages), *TABLE_FORMATS)
+_MODELS = ("onnx", "hub")
+_HELD = {"folder": get_args(FilesAs), "image-folder": ("copy", "link"), "webdataset": ("copy",)}
+_HELD |= dict.fromkeys(("fiftyone", "label-studio"), get_args(FilesAs))
+# what only some formats have, and how it is given
+_ONLY: dict[str, tuple[str, Sequence[ExportFormat]]] = {
+    "files": ("--files", get_args(WithImages)),
+    "metadata": ("--metadata", ["image-folder"]),
+    "most_images": ("--shard-images", ["webdataset"]),
+    "most_bytes": ("--shard-megabytes", ["webdataset"]),
+    "url": ("--url", ["label-studio"]),
+    "licence": ("--license", ["hub"]),
+    "pictures": ("--pictures", ["hub"]),
+}
 _BY_PATH = ("fiftyone", "label-studio")  # which read an image where it is, unless it lies in a tar
 
 
@@ -54,16 +67,19 @@ class ExportOptions:
     licence: str = ""
     pictures: bool = False
 
-    def check(self, to: ExportFormat) -> None:
-        """Raise `OutputError` for what cannot be."""
+    def check(self, to: ExportFormat, selection: Selection) -> None:
+        """Raise `OutputError` for what cannot be, and for what is asked of another format."""
         if to not in FORMATS:
             raise OutputError(f"expected a format of {', '.join(FORMATS)}, got {to!r}")
+        for name, (option, known) in _ONLY.items():
+            if getattr(self, name) != getattr(ExportOptions, name) and to not in known:
+                raise OutputError(f"{option} is of {' and '.join(known)}: leave it out with --to {to}")
+        if to in _MODELS and selection.chosen:
+            raise OutputError(f"{to} is a model, and holds no images to choose from: leave out what chooses images")
         if self.files is not None:
             check_files(self.files)
-            allowed = {"folder": 3, "image-folder": 2, "webdataset": 1, "fiftyone": 3, "label-studio": 3}.get(to, 0)
-            if self.files not in get_args(FilesAs)[:allowed]:
-                can = ", ".join(get_args(FilesAs)[:allowed]) or "no images at all"
-                raise OutputError(f"{to} holds images as {can}, got --files {self.files}")
+            if self.files not in _HELD[to]:
+                raise OutputError(f"{to} holds images as {' or '.join(_HELD[to])}, got --files {self.files}")
         if self.metadata not in get_args(Metadata):
             raise OutputError(f"expected the metadata as {', '.join(get_args(Metadata))}, got {self.metadata!r}")
         if self.most_images < 1 or self.most_bytes < 1:
@@ -94,8 +110,8 @@ def export_run(
     """
     out, target, progress = Path(out), Path(target), progress or Silent()
     selection, options = selection or Selection(), options or ExportOptions()
-    options.check(to)
-    check_target(target, force=force)
+    options.check(to, selection)
+    check_target(target, force=force, run=out)
     if to == "onnx":
         classifier = load_classifier(out)
         if classifier.encoder_.precision == "bf16":

@@ -42,10 +42,15 @@ def write_label_studio(
             place(source, folder / where)
             where = where if url else Path(name) / where
         digest = "" if images.selected.images is None else images.selected.images.digests[image.before]
-        tasks.append(_task(image.about, digest, f"{url or _LOCAL}{quote(where.as_posix())}", version))
+        tasks.append(_task(image.about, digest, f"{_before(url)}{quote(where.as_posix())}", version))
     images.write_left_out(folder)
     files.write(folder / _TASKS, json.dumps(tasks, ensure_ascii=False, indent=1).encode(errors="backslashreplace"))
     files.write(folder / _CONFIG, labelling_config(images.selected.classes[:-1]))
+
+
+def _before(url: str) -> str:
+    """Return what the address of an image begins with: a path within it, or what is asked for."""
+    return url if url.endswith(("/", "=")) else f"{url}/" if url else _LOCAL
 
 
 def _task(about: Mapping[str, Any], digest: str, url: str, version: str) -> dict[str, Any]:

@@ -44,6 +44,11 @@ class Selection:
     unanswered: bool = False
 
     @property
+    def chosen(self) -> bool:
+        """Whether anything of it was chosen."""
+        return bool(self.classes or self.decisions or self.probability or self.certified or self.unanswered)
+
+    @property
     def taken(self) -> Sequence[Decision]:
         """The decisions that are taken, whether they were given or not."""
         return self.decisions or ((*FOUND, "background") if NONE in self.classes else FOUND)

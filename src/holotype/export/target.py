@@ -1,5 +1,6 @@
 """Where an export goes: a folder is whole or not there, and takes the place of nothing but another export."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -13,18 +14,28 @@ from typing import Any
 from holotype import files
 from holotype.errors import OutputError
 from holotype.filestate import regular
+from holotype.runs.card import CARD
 
 ABOUT = "export.json"  # in the folder of an export: of what run, how, and what lies beside it
 
 
-def check_target(out: Path, *, force: bool) -> None:
+def check_target(out: Path, *, force: bool, run: Path | None = None) -> None:
     """Raise `OutputError` where `out` is taken by what may not be written over.
 
     force   write over a file, or over a folder that an export made and nobody put anything into
+    run     the folder that is exported, of which nothing is written over
     """
+    if str(out) == "-" or out.absolute().is_relative_to("/dev"):
+        raise OutputError(f"expected a file or a folder as --out, got {out}: what is written is not printed")
     with files.explain(out):
         if not out.exists() and not out.is_symlink():
             return
+        if out.exists() and not (out.is_file() or out.is_dir()):
+            raise OutputError(f"expected a file or a folder as --out, got {out}, which is neither: give another")
+        if run is not None and not (out / ABOUT).exists() and out.resolve().is_relative_to(run.resolve()):
+            raise OutputError(
+                f"{out} is there, in the folder of the run, where nothing is written over: give another --out"
+            )
         if out.is_dir() and not any(out.iterdir()):
             return
         if not force:
@@ -35,7 +46,8 @@ def check_target(out: Path, *, force: bool) -> None:
 
 def _check_ours(out: Path) -> None:
     try:
-        known = json.loads(regular(out / ABOUT).read_bytes())["holds"]
+        about = json.loads(regular(out / ABOUT).read_bytes())
+        known = about["holds"]
     except (OSError, KeyError, TypeError, ValueError, RecursionError):
         raise OutputError(
             f"{out} is a folder that no export made (it has no {ABOUT}), and is not written over; give another --out"
@@ -45,6 +57,13 @@ def _check_ours(out: Path) -> None:
             f"{out} holds what no export wrote ({', '.join(others[:3])}), and is not written over; move it elsewhere, "
             "or give another --out"
         )
+    card = _digest(out / CARD)
+    if card is not None and about.get(CARD, card) != card:
+        raise OutputError(f"{out / CARD} was edited since, and is not written over: move {out} elsewhere")
+
+
+def _digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 @contextmanager
@@ -64,8 +83,10 @@ def new_folder(out: Path, about: Mapping[str, Any], *, force: bool) -> Iterator[
         with files.explain(out, new):
             new.mkdir()
             yield new
-            holds = sorted(path.name for path in new.iterdir())
-            files.write(new / ABOUT, json.dumps({**about, "holds": holds}, indent=1, ensure_ascii=False))
+            known = {**about, "holds": sorted(path.name for path in new.iterdir())}
+            if card := _digest(new / CARD):
+                known[CARD] = card
+            files.write(new / ABOUT, json.dumps(known, indent=1, ensure_ascii=False))
             os.sync()  # once for all that was copied, in place of once for each
             check_target(out, force=force)
             _swap(new, out)

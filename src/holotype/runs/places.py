@@ -18,6 +18,7 @@ from holotype.runs.inputs import absolute
 from holotype.settings import Settings, as_option
 from holotype.vectors.supplied import import_embeddings
 
+_FEW = 0.1  # of the images of a run, below which those that are given are others
 # inputs that lie somewhere, and what each is called
 _INPUTS = {
     "images": "the images",
@@ -132,14 +133,20 @@ def _check(folder: RunFolder, found: Settings, places: Mapping[str, Any], pool: 
 
 
 def _check_images(folder: RunFolder, pool: Pool) -> None:
-    """Refuse images of which most were not in the run: that would be another run."""
+    """Refuse images of which most were not in the run, or only a few of those that were: that would be another run."""
     if not folder.baseline.exists():
         return
-    followed = folder.load_baseline().following(pool)
-    if followed.unknown * 2 > len(pool):
+    baseline = folder.load_baseline()
+    known, before = len(pool) - baseline.following(pool).unknown, len(baseline.vectors)
+    if known * 2 < len(pool):
         raise AnswersError(
-            f"only {len(pool) - followed.unknown:,} of the {len(pool):,} images of {pool.source} were in the run in "
-            f"{folder.path}: for other images do a run of their own ({OWN_RUN})"
+            f"only {known:,} of the {len(pool):,} images of {pool.source} were in the run in {folder.path}: for other "
+            f"images do a run of their own ({OWN_RUN})"
+        )
+    if known < _FEW * before:
+        raise AnswersError(
+            f"only {known:,} of the {before:,} images of the run in {folder.path} are in {pool.source}: give the place "
+            f"of all of them; for fewer do a run of their own ({OWN_RUN})"
         )
 
 
