@@ -38,25 +38,22 @@ test: setup browser web
 docs: setup
 	$(VENV)/bin/python -m sphinx -q -E -W --keep-going -b html docs $(SITE)
 
+# Installs a program of the distribution, unless it is there.
+install = command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
+	{ test "$$(id -u)" = 0 || command -v sudo >/dev/null; }; } || \
+	{ echo "expected $(1) on the PATH, found none, and it cannot be installed here: install it with your system's" \
+	"packages" >&2; exit 1; }; command -v $(1) >/dev/null || { sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
+	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $(1); }
+
 # The tests drive the distribution's browser, so that none is downloaded.
 browser:
-	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && \
-	{ test "$$(id -u)" = 0 || command -v sudo >/dev/null; }; } || \
-	{ echo "expected chromium on the PATH, found none, and it cannot be installed here: install it with your" \
-	"system's packages" >&2; exit 1; }
-	@command -v chromium >/dev/null || { sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
-	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
+	@$(call install,chromium)
 
 web: $(WEB)/$(WEB_PACKAGE)
 
 # All that is used of it lies in one folder; what names the version comes last, and says that the rest is there.
 $(WEB)/$(WEB_PACKAGE):
-	@command -v npm >/dev/null || { command -v apt-get >/dev/null && \
-	{ test "$$(id -u)" = 0 || command -v sudo >/dev/null; }; } || \
-	{ echo "expected npm on the PATH, to fetch $(WEB_PACKAGE), found none, and it cannot be installed here: install it" \
-	"with your system's packages" >&2; exit 1; }
-	@command -v npm >/dev/null || { sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
-	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends npm; }
+	@$(call install,npm)
 	mkdir -p $(WEB)
 	cd $(WEB) && npm pack --silent $(subst -web-,-web@,$(WEB_PACKAGE)) >/dev/null
 	cd $(WEB) && echo "$(WEB_DIGEST)  $(WEB_PACKAGE).tgz" | sha512sum --check --quiet

@@ -1,6 +1,7 @@
 """The ML backend of Label Studio: pre-labels for its tasks, and its annotations as answers of the run."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
@@ -23,6 +24,8 @@ NOT_LEARNING = {"ignored": "annotations are not taken as answers: serve the run 
 _PATIENCE = 1.0  # seconds that /setup waits for what is being learnt: Label Studio waits for 3
 TASKS = 10_000  # of one request
 _OURS = Labelling(CHOICE, IMAGE, IMAGE, none=True)
+_Model = type[BaseModel]
+_Answer = Callable[[ServedModel, Request], Awaitable[Response]]
 _log = logging.getLogger(__name__)
 
 
@@ -139,45 +142,25 @@ def _add(routes: APIRouter, backend: _Backend, start: str, asked: Any) -> None:
     """Add the addresses below `start`, of the model that `asked` finds."""
     found = errors(*([404] if start else []))
 
-    @routes.post(
-        f"{start}/setup",
-        summary="A project of Label Studio begins",
-        response_model=SetupReply,
-        responses=found,
-        openapi_extra=body({JSON_TYPE: SetupBody}),
-    )
-    async def setup(request: Request, model: ServedModel = asked) -> Response:
-        return await backend.setup(model, request)
+    def add(name: str, summary: str, sent: _Model, reply: _Model, answer: _Answer, *also: int) -> None:
+        async def answered(request: Request, model: ServedModel = asked) -> Response:
+            return await answer(model, request)
 
-    @routes.post(
-        f"{start}/predict",
-        summary="Pre-labels for tasks of Label Studio",
-        response_model=TasksReply,
-        responses=found | errors(504),
-        openapi_extra=body({JSON_TYPE: TasksBody}),
-    )
-    async def predict(request: Request, model: ServedModel = asked) -> Response:
-        return await backend.predict(model, request)
+        routes.add_api_route(
+            f"{start}/{name}",
+            answered,
+            methods=["POST"],
+            name=name,
+            summary=summary,
+            response_model=reply,
+            responses=found | errors(*also),
+            openapi_extra=body({JSON_TYPE: sent}),
+        )
 
-    @routes.post(
-        f"{start}/webhook",
-        summary="Annotations of Label Studio become answers",
-        response_model=HookReply,
-        responses=found | errors(409),
-        openapi_extra=body({JSON_TYPE: HookBody}),
-    )
-    async def webhook(request: Request, model: ServedModel = asked) -> Response:
-        return await backend.hook(model, request)
-
-    @routes.post(
-        f"{start}/train",
-        summary="The run is done again with its answers",
-        response_model=HookReply,
-        responses=found | errors(409),
-        openapi_extra=body({JSON_TYPE: TrainBody}),
-    )
-    async def train(request: Request, model: ServedModel = asked) -> Response:
-        return await backend.train(model, request)
+    add("setup", "A project of Label Studio begins", SetupBody, SetupReply, backend.setup)
+    add("predict", "Pre-labels for tasks of Label Studio", TasksBody, TasksReply, backend.predict, 504)
+    add("webhook", "Annotations of Label Studio become answers", HookBody, HookReply, backend.hook, 409)
+    add("train", "The run is done again with its answers", TrainBody, HookReply, backend.train, 409)
 
     @routes.get(f"{start}/versions", summary="The version of pre-labels", response_model=VersionsReply, responses=found)
     async def versions(model: ServedModel = asked) -> Response:
