@@ -1,16 +1,18 @@
 """The guide to serving is followed: its commands and its client, at a server of the run that it speaks of."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from classifiers import png
-from conftest import Picture
+from conftest import Holotype, Picture
 from documented import DOCS, blocks
 from serving import served
 
 from holotype import Classifier
+from holotype.settings import ServeSettings
 
 GUIDE = DOCS / "guides" / "serving.md"
 
@@ -32,3 +34,12 @@ def test_what_the_guide_asks_is_answered(
         assert [one["name"] for one in said[0]["models"]] == ["pets"]
         assert [[one["id"] for one in reply["predictions"]] for reply in said[1:]] == [["0"], ["cat.jpg", "dog.jpg"]]
         exec(compile(client.replace("8000", str(server.port)), GUIDE, "exec"), {})
+
+
+def test_its_help_names_the_defaults(holotype: Holotype) -> None:
+    _, said, _ = holotype("serve", "--help")
+    said = " ".join(said.replace("│", " ").split())
+    for name in ("port", "queue", "images", "megabytes", "memory", "seconds"):
+        found = re.search(rf"--{name} .*?[Ee]lse ([0-9]+)", said)
+        assert found, name
+        assert float(found[1]) == getattr(ServeSettings(), name)

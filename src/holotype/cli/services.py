@@ -22,11 +22,13 @@ def serve(
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="A name that the server is called by; may be repeated.")
     ] = None,
-    queue: Annotated[int | None, typer.Option(min=1, help="Images that may wait at once.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Images that a request may have.")] = None,
-    megabytes: Annotated[int | None, typer.Option(min=1, help="That a request may have.")] = None,
-    memory: Annotated[int | None, typer.Option(min=1, help="Megabytes of all requests together.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="In which a request is answered.")] = None,
+    queue: Annotated[int | None, typer.Option(min=1, help="Images that may wait at once (else 256).")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Images that a request may have (else 64, or --queue).")
+    ] = None,
+    megabytes: Annotated[int | None, typer.Option(min=1, help="That a request may have (else 64).")] = None,
+    memory: Annotated[int | None, typer.Option(min=1, help="Megabytes of all requests together (else 1024).")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="In which a request is answered (else 30).")] = None,
     learn: Annotated[
         bool, typer.Option("--learn", help="Annotations of Label Studio are answers of the run that is served.")
     ] = False,
