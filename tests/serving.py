@@ -14,6 +14,7 @@ import numpy as np
 from classifiers import MODEL, png
 from PIL import Image
 
+from holotype.encoders.runtimes import in_place
 from holotype.serve.app import create_app
 from holotype.serve.models import ServedModels
 from holotype.serve.server import make_server
@@ -95,7 +96,7 @@ class Client:
 def served(*models: str, **settings: Any) -> Iterator[Client]:
     """Serve `models` on a free port, as `holotype serve` does, with other `settings`."""
     chosen = ServeSettings(port=0, **settings)
-    with listen(chosen.host, chosen.port, "the models") as listener:
+    with listen(chosen.host, chosen.port, "the models") as listener, in_place():
         service = Service(ServedModels(models), chosen)
         port = listener.getsockname()[1]
         server = make_server(create_app(service), chosen)

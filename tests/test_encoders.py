@@ -25,7 +25,7 @@ from networks import (
 from holotype import files
 from holotype.encoders.preprocessing import IMAGENET
 from holotype.encoders.registry import REGISTRY, load_encoder
-from holotype.encoders.runtimes import OnnxEncoder
+from holotype.encoders.runtimes import RUNTIMES, OnnxEncoder, in_place, runs_bf16
 from holotype.errors import EncoderError
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -200,6 +200,19 @@ def test_an_encoder_of_the_hub_equals_torch(
 def test_both_runtimes_give_the_same_vectors(name: str, fixture: str, request: pytest.FixtureRequest) -> None:
     request.getfixturevalue(fixture)
     assert_runtimes_agree(load_encoder(name, "openvino"), load_encoder(name, "onnxruntime"))
+
+
+def test_where_threads_wait_for_the_same_cores_they_compute_themselves(tmp_path: Path) -> None:
+    """A network in float32 is then one of ONNX Runtime, and the same encoder; outside, nothing is different."""
+    path = str(convolution(tmp_path))
+    outside, bf16 = load_encoder(path), runs_bf16("openvino")
+    with in_place():
+        inside = load_encoder(path)
+        assert_runtimes_agree(outside, inside)
+        assert (inside.fingerprint, inside.runtime) == (outside.fingerprint, outside.runtime)
+        assert {type(one) for one in inside._networks.values()} == {RUNTIMES["onnxruntime"]}
+        assert runs_bf16("openvino") == bf16
+    assert {type(one) for one in load_encoder(path)._networks.values()} == {RUNTIMES["openvino"]}
 
 
 def test_an_unknown_runtime_is_refused() -> None:

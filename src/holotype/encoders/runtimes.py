@@ -6,7 +6,8 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -174,6 +175,7 @@ class _Process:
     started    whether OpenVINO has run here
     core       OpenVINO itself, kept: it gives the thread that starts it a stack for signals, and would take that away
                with its last network, also where another thread lets that go; the next signal then ended the process
+    in_place   whether the thread that asks is to compute, see `in_place`
     replaced   whether it had run when this process was forked: its threads are the parent's, and a lock of theirs that
                was held at that moment is held for ever. ONNX Runtime, which keeps no such locks, then takes its place
     """
@@ -182,6 +184,7 @@ class _Process:
         self.opening = threading.Lock()
         self.core: Any = None
         self.started = replaced
+        self.in_place = False
         self.replaced = replaced
 
 
@@ -196,6 +199,20 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def in_place() -> Iterator[None]:
+    """Within it, networks in float32 are opened in ONNX Runtime: there the thread that asks computes.
+
+    OpenVINO has threads of its own for that. Where threads that decode ask, and others wait for the same cores, handing
+    each batch on and back leaves cores idle (docs/performance.md#serving).
+    """
+    before, _process.in_place = _process.in_place, True
+    try:
+        yield
+    finally:
+        _process.in_place = before
 
 
 def identity(content: bytes, precision: str) -> str:
@@ -214,16 +231,17 @@ def cores() -> int:
 
 def runs_bf16(runtime: str) -> bool:
     """Whether `runtime` can compute in bfloat16 on this CPU."""
-    if _at_hand(runtime) != "openvino":
+    if _at_hand(runtime, "bf16") != "openvino":
         return False
     return "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _at_hand(runtime: str) -> str:
-    """Return `runtime`, or ONNX Runtime where OpenVINO is not installed, or cannot be used in this process any more."""
-    if runtime == "openvino" and (_process.replaced or find_spec("openvino") is None):
-        return "onnxruntime"
-    return runtime
+def _at_hand(runtime: str, precision: str) -> str:
+    """Return `runtime`, or ONNX Runtime where OpenVINO is not installed, or not to be used in this process."""
+    if runtime != "openvino":
+        return runtime
+    other = _process.in_place and precision == "f32" and find_spec("onnxruntime") is not None
+    return "onnxruntime" if other or _process.replaced or find_spec("openvino") is None else runtime
 
 
 def _openvino() -> Any:
@@ -261,7 +279,7 @@ def open_network(content: bytes, path: Path, runtime: str, precision: str, *, al
     """
     check_runtime(runtime)
     try:
-        return RUNTIMES[_at_hand(runtime)](content, precision, alone, trial)
+        return RUNTIMES[_at_hand(runtime, precision)](content, precision, alone, trial)
     except EncoderError as error:
         raise EncoderError(f"{path}: {error}") from error
     except Exception as error:  # each runtime raises types of its own

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import uvicorn
 
+from holotype.encoders.runtimes import in_place
 from holotype.errors import HolotypeError
 from holotype.serve.app import create_app
 from holotype.serve.guard import JsonLines
@@ -31,7 +32,12 @@ def serve_models(
     """
     settings = settings or ServeSettings()
     check_access(settings)
-    with closing(listen(settings.host, settings.port, "the models")) as listener, short_turns(), _log_lines():
+    with (
+        closing(listen(settings.host, settings.port, "the models")) as listener,
+        short_turns(),
+        in_place(),
+        _log_lines(),
+    ):
         served = ServedModels(models)
         port = listener.getsockname()[1]
         service = Service(served, settings)
