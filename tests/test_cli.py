@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,14 @@ def test_the_version_is_that_of_the_package(holotype: Holotype) -> None:
     from holotype import __version__
 
     assert holotype("--version")[:2] == (0, f"holotype {__version__}\n")
+
+
+def test_it_is_a_module_too() -> None:
+    said = [
+        subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+        for command in ([sys.executable, "-m", "holotype"], [str(Path(sys.executable).with_name("holotype"))])
+    ]
+    assert said[0] == said[1] != ""
 
 
 def test_a_journey_from_run_to_predict(data: Path, network: str, holotype: Holotype, picture: Picture) -> None:

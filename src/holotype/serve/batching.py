@@ -20,6 +20,8 @@ from holotype.pool.images import Pixels, is_ordinary
 from holotype.pool.pool import digest_of
 from holotype.serve.models import ServedModel
 
+_CALM = 1.0  # seconds in which no two images were there at once, after which every core works on one
+
 
 class QueueFull(HolotypeError):
     """There is no room for the images of a request now; in so many `seconds` there may be."""
@@ -69,7 +71,8 @@ class Batching:
 
     A thread takes what waits, a few images at most, and never waits for more: on a processor a full batch takes as
     long for each image as a single one (docs/performance.md#serving), so waiting would only make answers late.
-    Never more threads compute than there are cores, however many models there are. What no ordinary image is, is
+    Never more threads compute than there are cores, however many models there are. All cores work on one image where
+    none came beside another lately: beside others that would make both late. What no ordinary image is, is
     decoded by a process of its own, and a thread of its own waits for that: others do not wait behind it.
     """
 
@@ -78,7 +81,8 @@ class Batching:
         self._told = told
         self._jobs, self._large = deque[_Waiting](), deque[_Waiting]()
         self._changed = Condition()
-        self._busy, self._accepted, self._stopping = 0, 0, False
+        self._accepted, self._stopping = 0, False
+        self._crowded = -_CALM  # when more than one image was there, last
         self._rate = 0.0  # images a second of one thread, lately
         self._workers = cores()
         self._matrices = ExitStack()
@@ -117,6 +121,8 @@ class Batching:
             if self._accepted + len(jobs) > self.room:
                 raise QueueFull(f"{self._accepted} images wait, and there is room for {self.room}", self._patience())
             self._accepted += len(jobs)
+            if self._accepted > 1:
+                self._crowded = time.monotonic()
             self._jobs.extend(jobs)
             self._changed.notify_all()
 
@@ -145,7 +151,6 @@ class Batching:
                 self._finish(zip(ready, self._said(ready), strict=True))
             seconds = max(time.monotonic() - began, 1e-6)
             with self._changed:
-                self._busy -= 1
                 self._rate += 0.1 * (len(batch) / seconds - self._rate)
             self._told(len(batch), seconds)
 
@@ -160,7 +165,6 @@ class Batching:
                 same = not taken or job.model.encoder is taken[0].model.encoder
                 (taken if same else passed).append(job)
             self._jobs.extendleft(reversed(passed))
-            self._busy += bool(taken)
             return taken
 
     def _set_apart(self, job: _Waiting) -> bool:
@@ -191,7 +195,8 @@ class Batching:
         """Return what is said of decoded images for one encoder. A fault that is not theirs is told to each."""
         try:
             pixels = np.stack([job.pixels for job in ready if job.pixels is not None])
-            features = ready[0].model.encoder.encode(pixels, busy=self._busy > 1 or bool(self._jobs))
+            busy = time.monotonic() - self._crowded < _CALM
+            features = ready[0].model.encoder.encode(pixels, busy=busy)
             return _predicted(ready, features)
         except Exception as error:
             return [_failed(error)] * len(ready)
