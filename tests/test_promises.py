@@ -43,6 +43,7 @@ PACKAGES = [
     "serve",
     "exits",
     "cli",
+    "__main__",
 ]
 LONGEST = 400
 # what the code called things before it used the words of the field; classes with or without an underscore before them

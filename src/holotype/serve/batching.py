@@ -20,7 +20,7 @@ from holotype.pool.images import Pixels, is_ordinary
 from holotype.pool.pool import digest_of
 from holotype.serve.models import ServedModel
 
-_CALM = 1.0  # seconds in which no two images were there at once, after which every core works on one
+_ALONE = 1.0  # seconds in which no two images were there at once, after which every core works on one
 
 
 class QueueFull(HolotypeError):
@@ -82,7 +82,7 @@ class Batching:
         self._jobs, self._large = deque[_Waiting](), deque[_Waiting]()
         self._changed = Condition()
         self._accepted, self._stopping = 0, False
-        self._crowded = -_CALM  # when more than one image was there, last
+        self._crowded = -_ALONE  # when more than one image was there, last
         self._rate = 0.0  # images a second of one thread, lately
         self._workers = cores()
         self._matrices = ExitStack()
@@ -195,7 +195,7 @@ class Batching:
         """Return what is said of decoded images for one encoder. A fault that is not theirs is told to each."""
         try:
             pixels = np.stack([job.pixels for job in ready if job.pixels is not None])
-            busy = time.monotonic() - self._crowded < _CALM
+            busy = time.monotonic() - self._crowded < _ALONE
             features = ready[0].model.encoder.encode(pixels, busy=busy)
             return _predicted(ready, features)
         except Exception as error:
