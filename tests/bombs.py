@@ -214,3 +214,18 @@ def behind_pixels(count: int) -> bytes:
     megabyte = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     packed = b"\x78\x9c" + megabyte * count
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def avif_boxes(items: int = 16, of_each: int = 65_535, sizes: int = 1) -> bytes:
+    """Return an AVIF of `items` pictures, each in so many pieces of no bytes, and of as many `sizes`."""
+    size = b"ispe" + struct.pack(">III", 0, 64, 64)
+    where = b"iloc" + struct.pack(">IHH", 0, 0, items) + struct.pack(">HHH", 2, 0, of_each) * items
+    body = bytes(4) + b"infe\x02\0\0\0\0\1\0\0av01" + size * sizes + where
+    kinds = b"ftypavif\0\0\0\0avifmif1"
+    return struct.pack(">I", len(kinds) + 4) + kinds + struct.pack(">I", len(body) + 8) + b"meta" + body
+
+
+def repeated_tag(count: int, megabytes: int) -> bytes:
+    """Return a TIFF that has one tag, as large as the file, `count` times."""
+    size = megabytes << 20
+    return b"II*\0" + struct.pack("<IH", 8, count) + struct.pack("<HHII", 700, 12, size // 8, 8) * count + bytes(size)

@@ -113,6 +113,10 @@ def test_a_header_is_read_in_the_memory_and_time_of_its_file(tmp_path: Path) -> 
         (bombs.shared_values(2 << 20), "True False"),
         (bombs.extents(60_000), "False False"),
         (bombs.behind_pixels(10_000), "True False"),
+        (bombs.avif_boxes(4096), "False False"),
+        (bombs.avif_boxes(1, 1, sizes=1_500_000), "cannot be decoded: a file of AVIF with more than 10,000 sizes"),
+        (bombs.repeated_tag(4096, 8), "True False"),
+        (bombs.hidden_scans(2000, 3000)[:-2] + bytes.fromhex("ffda0002") * 5_000_000 + b"\xff\xd9", "True False"),
     ]
     for number, (data, _) in enumerate(made):
         (tmp_path / f"{number}").write_bytes(data)

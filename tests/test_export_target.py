@@ -104,14 +104,16 @@ def test_a_file_is_not_written_over_but_with_force(out: Path, tmp_path: Path, to
     assert target.stat().st_size > 100
 
 
-@pytest.mark.parametrize("name", ["found.csv", "holotype.toml", "model/model.json", "model", "."])
+@pytest.mark.parametrize(
+    "name", ["found.csv", "holotype.toml", "model/model.json", "model", ".", "answers.db", "new/x"]
+)
 def test_force_writes_over_nothing_of_the_run(out: Path, name: str) -> None:
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     for to in ("csv", "onnx", "folder"):
-        with pytest.raises(OutputError, match=r"in the folder of the run|that no export made"):
-            export_run(out, to, out / name, force=True)
+        for force in (False, True):
+            with pytest.raises(OutputError, match="in the folder of the run"):
+                export_run(out, to, out / name, force=force)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    export_run(out, "csv", out / "labels.csv")  # what is not there yet may lie there
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/null"])
@@ -133,6 +135,41 @@ def test_a_card_that_was_edited_is_not_written_over(out: Path, tmp_path: Path) -
     with pytest.raises(OutputError, match="was edited since"):
         export_run(out, "hub", target, force=True)
     assert card.read_text().endswith("Mine.\n")
+
+
+@pytest.mark.parametrize("name", ["red/mine.jpg", "red/below/mine.txt", "mine.txt"])
+def test_what_somebody_put_into_an_export_stays(out: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "sorted"
+    export_run(out, "folder", target)
+    export_run(out, "folder", target, force=True)
+    (target / name).parent.mkdir(exist_ok=True)
+    (target / name).write_text("mine")
+    with pytest.raises(OutputError, match="is not written over"):
+        export_run(out, "folder", target, force=True)
+    assert (target / name).read_text() == "mine"
+
+
+def test_a_table_that_was_edited_stays(out: Path, tmp_path: Path) -> None:
+    target = tmp_path / "sorted"
+    export_run(out, "folder", target)
+    with (target / "labels.csv").open("a") as file:
+        file.write("mine\n")
+    with pytest.raises(OutputError, match="holds other files, or larger ones"):
+        export_run(out, "folder", target, force=True)
+
+
+def test_a_file_gives_way_to_a_folder_and_is_not_kept(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("mine")
+    export_run(out, "folder", tmp_path / "target", force=True)
+    assert [path.name for path in tmp_path.iterdir() if "target" in path.name] == ["target"]
+
+
+def test_a_link_to_itself_is_one_sentence(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for to in ("csv", "folder"):
+        for force in (False, True):
+            with pytest.raises(OutputError, match="a link to itself"):
+                export_run(out, to, tmp_path / "loop", force=force)
 
 
 def test_images_that_are_only_a_few_of_the_run_are_not_remembered(

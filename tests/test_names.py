@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from holotype import names
-from holotype.names import comparable, composed, counted, printable, shown, spelled_out
+from holotype.names import comparable, composed, counted, printable, shown, spelled_out, without_folders
 
 UNSAFE = {
     os.fsdecode(b"caf\xe9"): r"caf\xe9",
@@ -68,3 +68,18 @@ def test_spelled_out() -> None:
 
 def test_a_count_fits_its_noun() -> None:
     assert [counted(count, "image") for count in (0, 1, 2, 2688)] == ["0 images", "1 image", "2 images", "2,688 images"]
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        (["/home/ada/cat.jpg", "000012", '"a cat"', "a/b.jpg"], ["cat.jpg", "000012", '"a cat"', "a/b.jpg"]),
+        (["/home/ada/one/cat.jpg", "/home/ada/two/cat.jpg"], ["one/cat.jpg", "two/cat.jpg"]),
+        (["/cat.jpg", "/home/cat.jpg"], ["/cat.jpg", "home/cat.jpg"]),
+        (["/home/cat.jpg", "/home/cat.jpg"], ["cat.jpg", "cat.jpg"]),
+        (["/"], ["/"]),
+        ([], []),
+    ],
+)
+def test_where_a_file_lies_is_left_out_where_that_says_nothing(given: list[str], called: list[str]) -> None:
+    assert without_folders(given) == called

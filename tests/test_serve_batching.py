@@ -21,7 +21,8 @@ from serving import PREDICT, Client, large, noise, served
 
 from holotype import Classifier
 from holotype.errors import EncoderError, HolotypeError
-from holotype.pool.images import Pixels
+from holotype.pool.images import Pixels, is_ordinary
+from holotype.serve import batching as batching_
 from holotype.serve.batching import Batching, Failed, QueueFull, TooLate
 from holotype.serve.models import ServedModels
 
@@ -142,6 +143,28 @@ def test_what_keeps_a_large_image_from_being_decoded_is_told_and_others_go_on(
             while batching.accepted:
                 await asyncio.sleep(0.01)
         assert all(one.prediction for one in await batching.answer(models.first, [content] * 4, 60))
+        batching.stop()
+        assert batching.accepted == 0
+
+    asyncio.run(ask())
+
+
+def test_what_fails_at_the_head_of_an_image_is_its_own(models: ServedModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = noise(9)
+
+    def fails(source: bytes, *, fit: int) -> bool:
+        if source is odd:
+            raise MemoryError
+        return is_ordinary(source, fit=fit)
+
+    async def ask() -> None:
+        monkeypatch.setattr(batching_, "is_ordinary", fails)
+        batching = Batching(8)
+        for _ in range(4):
+            with pytest.raises(Failed):
+                await batching.answer(models.first, [odd, noise(1)], 30)
+        assert all(one.prediction for one in await batching.answer(models.first, [noise(2)], 30))
+        assert batching.alive
         batching.stop()
         assert batching.accepted == 0
 

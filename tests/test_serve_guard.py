@@ -131,8 +131,39 @@ def test_the_head_of_what_can_be_read(client: Client, locked: Client) -> None:
     assert locked.ask("HEAD", "/health", authorization=None).status == 200
 
 
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/static/swagger-ui.css", "/"])
+def test_a_page_takes_no_post(client: Client, locked: Client, path: str) -> None:
+    for method in ("POST", "OPTIONS", "PUT"):
+        reply = client.ask(method, path, b"x")
+        assert (reply.status, "GET" in reply.headers["allow"]) == (405, True)
+        assert locked.ask(method, path, b"x", authorization=None).status == 401
+
+
+def test_another_protocol_is_not_spoken_with_a_body(client: Client) -> None:
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    hidden = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for body in (f"Content-Length: {len(hidden)}\r\n\r\n".encode(), b"Transfer-Encoding: chunked\r\n\r\n"):
+        reply = client.send(head.encode() + body, hidden)
+        assert reply.startswith(b"HTTP/1.1 400 ")
+        assert b"Upgrade" in reply
+        assert b"thresholds" not in reply
+    assert client.get("/models", connection="Upgrade", upgrade="h2c").status == 200
+
+
+@pytest.mark.parametrize("name", ["https://models.example", "", "a@b", "[x]", "a:b:c"])
+def test_what_is_no_name_is_not_allowed(name: str) -> None:
+    with pytest.raises(HolotypeError, match="expected a name as --allowed-host"):
+        check_access(ServeSettings(allowed_hosts=[name]))
+
+
+def test_room_for_one_request_is_needed() -> None:
+    with pytest.raises(HolotypeError, match="--memory of at least --megabytes"):
+        ServeSettings.parse({"memory": 1, "megabytes": 4}, as_option)
+
+
 def test_what_is_nowhere_says_where_to_look(client: Client) -> None:
-    for path in ("/", "/model", f"/v2/models/{MODEL}/x"):
+    assert (client.get("/").status, client.get("/").headers["location"]) == (307, "/docs")
+    for path in ("/model", f"/v2/models/{MODEL}/x"):
         reply = client.get(path)
         assert (reply.status, "/docs" in reply.json["error"]) == (404, True)
     assert client.post(PREDICT, {"a": 1}).json["error"].startswith("images: ")
@@ -142,11 +173,21 @@ def test_what_is_nowhere_says_where_to_look(client: Client) -> None:
 def test_a_page_of_another_site_is_refused(client: Client, locked: Client) -> None:
     own = f"http://127.0.0.1:{client.port}"
     assert client.post(PREDICT, PICTURE, origin=own).status == 200
-    for origin in ("http://evil.example", "null", "", f"{own}.evil.example", f"https://127.0.0.1:{client.port}"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "",
+        f"{own}.evil.example",
+        own[:-1],
+        "http://127.0.0.1",
+        f"http://x@127.0.0.1:{client.port}",
+    ):
         assert client.post(PREDICT, PICTURE, origin=origin).status == 403
     for site in ("cross-site", "same-site", "x"):
         assert client.post(PREDICT, PICTURE, sec_fetch_site=site).status == 403
-    assert locked.post(PREDICT, PICTURE, origin="http://page.example").status == 200  # it was given the token
+    for headers in ({"origin": "http://page.example"}, {"sec_fetch_site": "cross-site"}):
+        assert locked.post(PREDICT, PICTURE, **headers).status == 403  # a browser may send the password by itself
+    assert client.post(PREDICT, PICTURE, origin=f"https://127.0.0.1:{client.port}").status == 200  # a proxy with TLS
 
 
 @pytest.mark.parametrize("up", UPWARDS)

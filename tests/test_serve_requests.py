@@ -1,8 +1,10 @@
 """What stands in a request: lists that never end, forms that do too early, and the ways that clients write base64."""
 
 import base64
+import json
 import resource
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,36 @@ def test_a_form_that_was_cut_off_is_refused_whole(client: Client, content: bytes
     assert client.post(PREDICT, body[:-2], content_type=kind).status == 200  # but for the end of the line
 
 
+@pytest.mark.parametrize("charset", ["punycode", "utf-7", "idna", "zlib", "nonsense", "rot13", "raw-unicode-escape"])
+def test_a_form_in_a_charset_that_takes_long_is_refused(client: Client, charset: str) -> None:
+    body = b'--edge\r\ncontent-disposition: form-data; name="a"\r\n\r\n' + b"A" * 900_000 + b"\r\n--edge--\r\n"
+    reply = client.post(PREDICT, body, content_type=f"multipart/form-data; boundary=edge; charset={charset}")
+    assert (reply.status, "UTF-8" in reply.json["error"]) == (422, True)
+
+
+def test_a_large_form_is_read_beside(client: Client, content: bytes) -> None:
+    body, kind = form(("one", content), ("large", b"x" * 3_000_000))
+    found = client.post(PREDICT, body, content_type=kind).json["predictions"]
+    assert [("label" in one, "error" in one) for one in found] == [(True, False), (False, True)]
+    assert "cut off" in client.post(PREDICT, body[:-20], content_type=kind).json["error"]
+
+
+def test_a_binary_tensor_of_more_elements_than_its_shape_says(client: Client) -> None:
+    rest = bytes(4_000_000)
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(rest)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    reply = client.post(INFER, head + rest, inference_header_content_length=str(len(head)))
+    assert (reply.status, "got 2" in reply.json["error"]) == (400, True)
+
+
+def test_choices_within_choices_are_read_once(client: Client) -> None:
+    count = 20_000
+    config = '<View><Image name="i" value="$image"/>' + '<Choices name="a" toName="i">' * count + "</Choices>" * count
+    before = time.process_time()
+    assert client.post("/setup", {"schema": config + "</View>"}).status == 422
+    assert time.process_time() - before < 10  # it was minutes
+
+
 def test_a_form_of_too_many_parts_is_too_large(client: Client, content: bytes) -> None:
     body, kind = form(*[("x", content)] * 65)
     reply = client.post(PREDICT, body, content_type=kind)
@@ -129,4 +161,6 @@ def test_what_curl_does_to_a_file_is_explained(client: Client, content: bytes) -
         return client.post(PREDICT, body, content_type="application/x-www-form-urlencoded").json["predictions"][0]
 
     assert "label" in sent(content)
+    reply = client.post(PREDICT, b'{"images": []}', content_type="application/x-www-form-urlencoded")
+    assert "application/json" in reply.json["predictions"][0]["error"]
     assert "--data-binary" in sent(content.replace(b"\r", b"").replace(b"\n", b""))["error"]

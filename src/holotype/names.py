@@ -7,8 +7,9 @@ characters that turn the direction of the text around them, so that a name looks
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 # Control characters, line and paragraph ends, surrogates, and what turns the direction of a text or hides a part of it.
 _UNSAFE = re.compile(
@@ -96,3 +97,20 @@ def spelled_out(text: str) -> str:
 def is_right_to_left(text: str) -> bool:
     """Whether something in `text` is read from right to left, as Hebrew and Arabic are."""
     return not text.isascii() and re.search(RIGHT_TO_LEFT, text) is not None
+
+
+def without_folders(names: Sequence[str]) -> list[str]:
+    """Return what exemplars are called; whole paths are cut to their last parts, as many as tell them apart.
+
+    Where a file lies on this machine is nobody's business who is answered from elsewhere.
+    """
+    paths = [Path(name) for name in names]
+
+    def cut(path: Path) -> str:
+        others = [other.parts for other in paths if other != path]
+        for count in range(1, len(path.parts)):
+            if path.parts[-count:] not in [parts[-count:] for parts in others]:
+                return str(Path(*path.parts[-count:]))
+        return str(path)
+
+    return [cut(path) if path.is_absolute() else name for name, path in zip(names, paths, strict=True)]

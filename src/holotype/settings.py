@@ -170,6 +170,12 @@ class ServeSettings(Strict):
     learn: bool = False
     label_studio: str = ""
 
+    @model_validator(mode="after")
+    def _room_for_one(self) -> Self:
+        if self.memory < self.megabytes:
+            raise ValueError(f"expected --memory of at least --megabytes ({self.megabytes}), got {self.memory}")
+        return self
+
     @field_validator("token")
     @classmethod
     def _sendable(cls, token: str) -> str:

@@ -10,6 +10,7 @@ from holotype.encoders.nodes import Nodes
 from holotype.grouping.space import Space
 from holotype.model.classifier import SAME, Classifier
 from holotype.model.predictions import NONE
+from holotype.names import without_folders
 from holotype.pool.images import MARGIN
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ class _Graph:
         self._nodes.then("Gather", "label", self._names("names", classes), number)
         self._nodes.then("Cast", "probabilities", probabilities, to=floats)
         self._nodes.then("Gather", "vector", self._constant("vectors", np.eye(count + 1, count), np.float32), number)
-        self._nodes.then("Gather", "nearest", self._names("exemplar_names", classifier.exemplar_names_), nearest)
+        exemplars = self._names("exemplar_names", without_folders(classifier.exemplar_names_))
+        self._nodes.then("Gather", "nearest", exemplars, nearest)
         self._nodes.then(
             "Cast", "similarity", self._nodes.reduce("ReduceMax", f"{_PREFIX}greatest", similarities, [1]), to=floats
         )

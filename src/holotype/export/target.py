@@ -25,17 +25,18 @@ def check_target(out: Path, *, force: bool, run: Path | None = None) -> None:
     force   write over a file, or over a folder that an export made and nobody put anything into
     run     the folder that is exported, of which nothing is written over
     """
-    if str(out) == "-" or out.absolute().is_relative_to("/dev"):
+    if str(out) == "-" or str(out.absolute()).startswith(("/dev/std", "/dev/fd/")):
         raise OutputError(f"expected a file or a folder as --out, got {out}: what is written is not printed")
     with files.explain(out):
+        place = Path(os.path.realpath(out))
+        if run is not None and place.is_relative_to(os.path.realpath(run)):
+            raise OutputError(f"{out} is in the folder of the run, where nothing else is written: give another --out")
+        if place.is_symlink():
+            raise OutputError(f"expected a file or a folder as --out, got {out}, a link to itself: give another")
         if not out.exists() and not out.is_symlink():
             return
         if out.exists() and not (out.is_file() or out.is_dir()):
             raise OutputError(f"expected a file or a folder as --out, got {out}, which is neither: give another")
-        if run is not None and not (out / ABOUT).exists() and out.resolve().is_relative_to(run.resolve()):
-            raise OutputError(
-                f"{out} is there, in the folder of the run, where nothing is written over: give another --out"
-            )
         if out.is_dir() and not any(out.iterdir()):
             return
         if not force:
@@ -60,6 +61,17 @@ def _check_ours(out: Path) -> None:
     card = _digest(out / CARD)
     if card is not None and about.get(CARD, card) != card:
         raise OutputError(f"{out / CARD} was edited since, and is not written over: move {out} elsewhere")
+    if "bytes" in about and _size(out) != (about["files"], about["bytes"]):
+        raise OutputError(
+            f"{out} holds other files, or larger ones, than the export wrote, and is not written over; move it "
+            "elsewhere, or give another --out"
+        )
+
+
+def _size(folder: Path) -> tuple[int, int]:
+    """Return how many files lie in a folder at any depth, and their bytes, without what is said about them."""
+    sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir() and path != folder / ABOUT]
+    return len(sizes), sum(sizes)
 
 
 def _digest(path: Path) -> str | None:
@@ -84,6 +96,7 @@ def new_folder(out: Path, about: Mapping[str, Any], *, force: bool) -> Iterator[
             new.mkdir()
             yield new
             known = {**about, "holds": sorted(path.name for path in new.iterdir())}
+            known["files"], known["bytes"] = _size(new)
             if card := _digest(new / CARD):
                 known[CARD] = card
             files.write(new / ABOUT, json.dumps(known, indent=1, ensure_ascii=False))
@@ -106,7 +119,10 @@ def _swap(new: Path, out: Path) -> None:
         if old.exists() and not out.exists():
             old.rename(out)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink(missing_ok=True)
 
 
 def today() -> str:

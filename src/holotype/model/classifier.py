@@ -228,7 +228,7 @@ class Classifier:
             probabilities,
             self.calibration_.thresholds,
             [self.exemplar_names_[i] for i in nearest],
-            similarity_.max(axis=1).astype(np.float64) if len(ids) else np.zeros(0),
+            np.minimum(similarity_.max(axis=1), 1).astype(np.float64) if len(ids) else np.zeros(0),
             self.promises_,
             digests,
         )

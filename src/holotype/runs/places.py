@@ -18,7 +18,6 @@ from holotype.runs.inputs import absolute
 from holotype.settings import Settings, as_option
 from holotype.vectors.supplied import import_embeddings
 
-_FEW = 0.1  # of the images of a run, below which those that are given are others
 # inputs that lie somewhere, and what each is called
 _INPUTS = {
     "images": "the images",
@@ -143,7 +142,7 @@ def _check_images(folder: RunFolder, pool: Pool) -> None:
             f"only {known:,} of the {len(pool):,} images of {pool.source} were in the run in {folder.path}: for other "
             f"images do a run of their own ({OWN_RUN})"
         )
-    if known < _FEW * before:
+    if known * 2 < before:
         raise AnswersError(
             f"only {known:,} of the {before:,} images of the run in {folder.path} are in {pool.source}: give the place "
             f"of all of them; for fewer do a run of their own ({OWN_RUN})"

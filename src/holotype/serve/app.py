@@ -11,9 +11,10 @@ from typing import Any
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from holotype.serve.batching import Failed, QueueFull, TooLate
 from holotype.serve.documented import errors
@@ -86,7 +87,7 @@ def _explain_addresses(app: FastAPI) -> None:
 
     def other(request: Request, error: Any) -> Response:
         known = app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
-        methods = {method.upper() for method in known} or {error.headers["allow"]}
+        methods = {method.upper() for method in known} or {*Headers(error.headers).get("allow", "GET").split(", ")}
         allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
         return Json({"error": f"expected {allowed}"}, 405, {"allow": allowed})
 
@@ -106,7 +107,7 @@ def _explain_queue(app: FastAPI) -> None:
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/health", summary="Whether the service answers", tags=["operation"], response_model=Health)
+    @app.get("/health", summary="Whether the service answers", tags=["Operation"], response_model=Health)
     async def health() -> Response:
         return Json({"status": "UP"}) if service.ready else Json({"status": "DOWN"}, 503)
 
@@ -115,7 +116,7 @@ def _add_operation(app: FastAPI, service: Service) -> None:
     @app.get(
         "/metrics",
         summary="Figures for Prometheus",
-        tags=["operation"],
+        tags=["Operation"],
         response_class=PlainTextResponse,
         responses=errors() | text,
     )
@@ -135,6 +136,10 @@ def _add_docs(app: FastAPI) -> None:
         swagger_favicon_url="data:,",
     )
     policy = DOCS_POLICY.format(digest=_digest_of_script(bytes(page.body)))
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:

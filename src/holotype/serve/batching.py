@@ -168,9 +168,13 @@ class Batching:
             return taken
 
     def _set_apart(self, job: _Waiting) -> bool:
-        """Leave an image that is no ordinary one to the thread that waits for its process; return whether it is one."""
-        if job.pixels is not None or is_ordinary(job.source, fit=max(job.model.encoder.size)):
-            return False
+        """Leave an image that is no ordinary one to the thread that waits for its process; return whether it was."""
+        try:
+            if job.pixels is not None or job.given_up or is_ordinary(job.source, fit=max(job.model.encoder.size)):
+                return False
+        except Exception as error:
+            self._finish([(job, _failed(error))])
+            return True
         with self._changed:
             self._large.append(job)
             self._changed.notify_all()

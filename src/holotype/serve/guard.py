@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,7 +28,7 @@ SAFE_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-OPEN = frozenset(["/health", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"])  # without a token
+OPEN = frozenset(["/", "/health", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"])  # without a token
 STATIC = "/static/"  # what /docs is made of
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _HOST = re.compile(
@@ -77,7 +78,7 @@ class ServiceGuard:
         self._app, self._service = app, service
         settings = service.settings
         self._token = settings.token.encode()
-        self._names = {_name_in(name) for name in ("localhost", settings.host, *settings.allowed_hosts)}
+        self._names = {name_in(name) for name in ("localhost", settings.host, *settings.allowed_hosts)} - {""}
         self._any_host = bool(settings.token) and not settings.allowed_hosts
         self._memory = Memory(settings.memory << 20)
         service.metrics.bodies.set_function(lambda: self._memory.held)
@@ -129,12 +130,12 @@ class ServiceGuard:
         if self._token and not self._has_token(headers):
             raise Refused(401, "expected the header Authorization: Bearer TOKEN, with the token of this server")
         foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
-        if not self._token and (foreign or headers.get("origin", f"http://{hosts[0]}") != f"http://{hosts[0]}"):
+        if foreign or urlsplit(headers.get("origin", f"http://{hosts[0]}")).netloc != hosts[0]:
             raise Refused(403, "a page of another site may not ask: let its own server ask")
 
     def _is_ours(self, host: str) -> bool:
         """Whether a page at `host` can only have come from us: by a name of ours, or by an address, at any port."""
-        name = _name_in(host)
+        name = name_in(host)
         with suppress(ValueError):
             return bool(ip_address(name))
         return name in self._names
@@ -157,7 +158,7 @@ class ServiceGuard:
         _log.info("request", extra=said | {"seconds": round(seconds, 6)})
 
 
-def _name_in(host: str) -> str:
+def name_in(host: str) -> str:
     """Return the name, or the address, in what stands in Host; nothing where there is none."""
     found = _HOST.fullmatch(host)
     return found[1].strip("[]").lower() if found else ""

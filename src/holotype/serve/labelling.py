@@ -77,8 +77,17 @@ def _fitting(elements: Sequence[ElementTree.Element], classes: Sequence[str]) ->
         if one.tag.lower() != "choices" or not name or image not in images:
             continue
         # an alias takes the place of the value in what Label Studio keeps
-        choices = {
-            choice.get("alias") or choice.get("value") for choice in one.iter() if choice.tag.lower() == "choice"
-        }
+        choices = {choice.get("alias") or choice.get("value") for choice in _choices(one)}
         if {*classes} <= choices:
             yield Labelling(name, str(image), images[image], NONE in choices)
+
+
+def _choices(control: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    """Yield the choices of a control, at any depth; what lies in another control is that one's."""
+    waiting = [*control]
+    while waiting:
+        one = waiting.pop()
+        if one.tag.lower() == "choice":
+            yield one
+        if one.tag.lower() != "choices":
+            waiting += one

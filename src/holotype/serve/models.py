@@ -16,6 +16,7 @@ from holotype.filestate import FileState
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.promises import PROMISES_FILE
 from holotype.model.saved import DESCRIPTION_FILE, SAVED, digest_of_model
+from holotype.names import without_folders
 from holotype.runs.commands import load_classifier
 
 EVERY = 2.0  # seconds between two looks at the files of the models
@@ -129,6 +130,8 @@ def named(given: Sequence[str]) -> dict[str, Path]:
             path = Path(one).absolute()
             name, where = path.parent.name if path.name == MODEL else path.name, one
         if not _NAME.fullmatch(name):
+            if Path(name).exists() and not Path(where).exists():
+                raise ModelError(f"expected NAME=MODEL, got {one}: the name comes first, as in {where}={name}")
             raise ModelError(
                 f"expected letters, digits, dots, dashes and underscores as the name of {where}, got {name!r}; "
                 f"give it one, as in pets={where}"
@@ -158,6 +161,7 @@ def _load(name: str, path: Path) -> ServedModel:
     """Load a model. One whose files change meanwhile is loaded with its next change. Raises `ModelError`."""
     state = _state(path)
     classifier = load_classifier(path)
+    classifier.exemplar_names_ = without_folders(classifier.exemplar_names_)
     blank = np.zeros((1, *classifier.encoder_.size, 3), np.uint8)
     classifier.encoder_.encode(blank, busy=True)  # its network for many images is opened now, and not by a request
     if _state(path) != state:

@@ -1,5 +1,6 @@
 """The images in a request: raw, as the parts of a form, or as base64 in JSON."""
 
+import asyncio
 import base64
 import binascii
 import re
@@ -11,7 +12,8 @@ from anyio.to_thread import run_sync
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 JSON_TYPE, FORM = "application/json", "multipart/form-data"
@@ -19,6 +21,7 @@ _LONG = 1 << 20  # bytes of JSON above which it is read in a thread, and the oth
 _VALUES = 100_000  # values that JSON may have: others wait while it is read, for half a second at most
 _ADDRESS = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+-]+=[\w.+-]+)*;base64,")
 _Body = TypeVar("_Body", bound=BaseModel)
+_CHARSETS = frozenset([b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin-1"])
 _Read = TypeVar("_Read")
 
 
@@ -37,7 +40,7 @@ class SentImage:
         content = text[address.end() :] if address else text
         try:
             if "\n" in content:  # lines, as of MIME and of `base64`
-                content = "".join(content.split())
+                content = content.replace("\r", "").replace("\n", "")
             return cls(name, base64.b64decode(content, validate=True))
         except (binascii.Error, ValueError):
             return cls(name, b"", "expected the bytes of an image in base64; addresses are not fetched")
@@ -95,18 +98,28 @@ async def read_raw(request: Request) -> SentImage:
 
 async def read_form(request: Request, most: int) -> list[SentImage]:
     """Return the images in the parts of a form, at most `most`. Raises `HTTPException` where there is none."""
+    body, headers = await request.body(), request.headers
+    charset = parse_options_header(headers.get("content-type"))[1].get(b"charset", b"utf-8").lower()
+    if charset not in _CHARSETS:  # some take hours to decode what is meant to
+        raise HTTPException(422, "the form cannot be read: expected it in UTF-8")
+    if len(body) > _LONG:
+        return await run_sync(asyncio.run, _form(body, headers, most))
+    return await _form(body, headers, most)
 
+
+async def _form(body: bytes, headers: Headers, most: int) -> list[SentImage]:
     async def whole() -> AsyncGenerator[bytes, None]:
-        yield await request.body()
+        yield body
         if not parser.whole:
             raise MultiPartException("it was cut off: expected the boundary that ends it")
 
     try:
-        parser = _InMemory(request.headers, whole(), max_files=most, max_fields=most)
+        parser = _InMemory(headers, whole(), max_files=most, max_fields=most)
         form = await parser.parse()
     except MultiPartException as error:
-        many = error.message.startswith("Too many")
-        raise HTTPException(413 if many else 422, f"the form cannot be read: {error.message}") from None
+        if error.message.startswith("Too many"):
+            raise HTTPException(413, f"expected at most {most} images a request, got more: send several") from None
+        raise HTTPException(422, f"the form cannot be read: {error.message}") from None
     except (KeyError, ValueError):  # no boundary, or an unknown character set
         raise HTTPException(422, "the form cannot be read: expected multipart/form-data with a boundary") from None
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]

@@ -9,8 +9,9 @@ import uvicorn
 
 from holotype.encoders.runtimes import in_place
 from holotype.errors import HolotypeError
+from holotype.pool.limits import limits
 from holotype.serve.app import create_app
-from holotype.serve.guard import JsonLines
+from holotype.serve.guard import JsonLines, name_in
 from holotype.serve.models import ServedModels
 from holotype.serve.service import Service
 from holotype.settings import ServeSettings
@@ -32,6 +33,7 @@ def serve_models(
     """
     settings = settings or ServeSettings()
     check_access(settings)
+    limits()
     with (
         closing(listen(settings.host, settings.port, "the models")) as listener,
         short_turns(),
@@ -44,7 +46,8 @@ def serve_models(
         app = create_app(service)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         names = ", ".join(one.name for one in served)
-        say(f"serving {names} at http://{host}:{port} (/docs says how to ask; Ctrl-C ends it)")
+        where = "every address of this machine, port " if host in ("0.0.0.0", "[::]") else f"http://{host}:"  # noqa: S104
+        say(f"serving {names} at {where}{port} (/docs says how to ask; Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):  # which uvicorn raises again when it has closed what was open
             make_server(app, settings).run(sockets=[listener])
     if service.learning is not None and service.learning.applying.state == "running":
@@ -54,7 +57,9 @@ def serve_models(
 
 
 def check_access(settings: ServeSettings) -> None:
-    """Raise `HolotypeError` where others than this machine could ask without a token."""
+    """Raise `HolotypeError` where others than this machine could ask without a token, or what is allowed is no name."""
+    if wrong := [name for name in settings.allowed_hosts if not name_in(name)]:
+        raise HolotypeError(f"expected a name as --allowed-host, as in models.example, got {wrong[0]!r}")
     if settings.token or settings.insecure or _is_loopback(settings.host):
         return
     raise HolotypeError(
@@ -82,6 +87,7 @@ def make_server(app: object, settings: ServeSettings) -> uvicorn.Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            timeout_keep_alive=FastConnection.rest,
             timeout_graceful_shutdown=round(settings.seconds) + 5,
         )
     )

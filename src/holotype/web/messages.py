@@ -25,6 +25,9 @@ def check_head(headers: Headers) -> None:
     """Raise `Refused` for headers that are too many, or tell in two ways where the request ends."""
     if sum(len(name) + len(value) for name, value in headers.raw) > HEAD:
         raise Refused(431, f"expected at most {HEAD // 1024} kB of headers")
+    body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if "upgrade" in headers and body:  # the parser takes what follows for another protocol
+        raise Refused(400, "expected a request with a body to have no Upgrade: send it by HTTP/1.1 alone")
     if "content-length" in headers and "transfer-encoding" in headers:  # where it ends, others may see elsewhere
         raise Refused(400, "expected one way to tell where the request ends, got two")
 
@@ -37,7 +40,8 @@ async def read_body(
     most      bytes that it may have; patience: seconds that it may take
     take      is told of each part how many bytes it has; it may raise `Refused`
     """
-    too_large = Refused(413, f"expected at most {most // 1024:,} kB")
+    limit = f"{most >> 20} MB" if most >= 1 << 20 else f"{most >> 10} kB"
+    too_large = Refused(413, f"expected at most {limit}")
     declared = headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > most:
         raise too_large

@@ -3,7 +3,7 @@
 import re
 
 _AV01 = re.compile(rb"infe\x02...(..)..av01", re.DOTALL)
-_MOST_ITEMS, _MOST_UNITS = 4096, 1000
+_MOST_ITEMS, _MOST_EXTENTS, _MOST_UNITS = 4096, 10_000, 1000
 _SEQUENCE_HEADER = 1
 
 
@@ -35,6 +35,8 @@ def _area(size: tuple[int, int]) -> int:
 
 def _pieces(data: bytes, meta: bytes) -> list[bytes]:
     """The coded data of each picture: of the image, its transparency, its thumbnails and tiles."""
+    if meta.count(b"av01") > _MOST_ITEMS:
+        return [b""]
     wanted = {int.from_bytes(name, "big") for name in _AV01.findall(meta)}
     start = meta.find(b"iloc")
     if start < 0 or not wanted or len(wanted) != meta.count(b"av01"):
@@ -44,13 +46,18 @@ def _pieces(data: bytes, meta: bytes) -> list[bytes]:
     sizes = reader.number(2)
     of_offset, of_length, of_base, of_index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
     pieces: list[bytes] = []
+    count = 0
     for _ in range(min(reader.number(4 if version == 2 else 2), _MOST_ITEMS)):
         name = reader.number(4 if version == 2 else 2)
         elsewhere = version > 0 and reader.number(2)
         elsewhere = reader.number(2) or elsewhere
         base = reader.number(of_base)
         extents: list[tuple[int, int]] = []
-        for _ in range(reader.number(2)):
+        many = reader.number(2)
+        count += many
+        if count > _MOST_EXTENTS:  # they may take no bytes, and then never end
+            raise ValueError("it is in too many pieces")
+        for _ in range(many):
             reader.number(of_index if version > 0 else 0)
             begin, length = base + reader.number(of_offset), reader.number(of_length)
             extents.append((begin, min(begin + length, len(data))))

@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from holotype.pool.formats.av1 import largest_frame
 from holotype.pool.formats.header import Header, Malformed
@@ -120,7 +121,10 @@ def _coded(data: bytes, name: str) -> tuple[Header, bytes]:
     """The header by the boxes, and the box that describes the pictures."""
     start, end = next(((body, end) for kind, _, body, end in _boxes(data, 0, len(data)) if kind == b"meta"), (0, 0))
     meta = data[start:end]
-    sizes = [(int.from_bytes(w, "big"), int.from_bytes(h, "big")) for w, h in _SIZE.findall(meta)]
+    found = list(islice(_SIZE.finditer(meta), _MOST_BOXES + 1))
+    if len(found) > _MOST_BOXES:
+        raise Malformed(f"a file of {name} with more than {_MOST_BOXES:,} sizes")
+    sizes = [(int.from_bytes(one[1], "big"), int.from_bytes(one[2], "big")) for one in found]
     width, height = max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
     film = bool(brands(data) & _FILMS)
     if not sizes and not film:

@@ -136,8 +136,10 @@ def _scans(data: bytes, at: int) -> int:
     if most <= _FEW_SCANS:
         return most
     scans = 0
-    while at >= 0 and data[at + 1] != 0xD9:
+    for _ in range(_MOST_SEGMENTS):
+        if at < 0 or data[at + 1] == 0xD9:
+            return scans
         scans += data[at + 1] == 0xDA
         found = _IN_SCAN.search(data, at + 2 + int.from_bytes(data[at + 2 : at + 4], "big"))
         at = found.start() if found else -1
-    return scans
+    return most

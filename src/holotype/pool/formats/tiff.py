@@ -99,6 +99,8 @@ def _read(data: bytes, layout: _Layout) -> dict[int, _Tag]:
         at += layout.tags.size
         for number in range(min(count, _MOST_TAGS)):
             name, kind, many, value = layout.entry.unpack_from(data, at + number * layout.entry.size)
+            if name in tags:
+                continue  # the first counts, and each may be as large as the file
             size = _SIZES.get(kind, 1) * many
             start = layout.offset.unpack(value)[0] if size > len(value) else 0
             if name in _PIECES:
@@ -106,7 +108,7 @@ def _read(data: bytes, layout: _Layout) -> dict[int, _Tag]:
             else:
                 wanted, known = name in _READ and many <= _MOST_VALUES, size
             if wanted and start + size <= len(data):
-                tags.setdefault(name, _Tag(kind, many, value, data[start : start + known] if start else value[:size]))
+                tags[name] = _Tag(kind, many, value, data[start : start + known] if start else value[:size])
     except struct.error:
         if not tags:
             raise Malformed("a TIFF whose directory is not there") from None

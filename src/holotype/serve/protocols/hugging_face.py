@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from holotype.model.predictions import NONE, Predictions
 from holotype.serve.documented import RAW, ModelName, body, errors
-from holotype.serve.pictures import JSON_TYPE, SentImage, kind_of, read_json, read_raw
+from holotype.serve.pictures import JSON_TYPE, SentImage, beside, kind_of, parse_json, read_raw
 from holotype.serve.service import Service
 from holotype.web.responses import Json
 
@@ -57,13 +57,18 @@ def scored(prediction: Predictions, parameters: Parameters) -> list[dict[str, An
     return [{"label": names[i], "score": float(scores[i])} for i in best]
 
 
+def _parse(content: bytes) -> tuple[SentImage, Parameters]:
+    given = parse_json(content, ClassificationBody)
+    return SentImage.from_base64("", given.inputs), given.parameters or Parameters()
+
+
 def router(service: Service) -> APIRouter:
     """Return the addresses of this protocol."""
     routes = APIRouter(tags=["Hugging Face"])
 
     @routes.post(
         "/models/{name}",
-        summary="Image classification as at Hugging Face",
+        summary="Classify an image, as at Hugging Face: labels and scores",
         response_model=list[Scored],
         responses=errors(404, 504),
         openapi_extra=body(
@@ -78,8 +83,7 @@ def router(service: Service) -> APIRouter:
         asked = service.model(name)
         parameters = Parameters()
         if kind_of(request) == JSON_TYPE:
-            given = await read_json(request, ClassificationBody)
-            picture, parameters = SentImage.from_base64("", given.inputs), given.parameters or parameters
+            picture, parameters = await beside(await request.body(), _parse)
         else:
             picture = await read_raw(request)
         [outcome] = await service.predict(asked, [picture])

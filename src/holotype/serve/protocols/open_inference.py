@@ -150,7 +150,7 @@ def router(service: Service) -> APIRouter:
     """Return the addresses of this protocol."""
     routes = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
-    @routes.get("", summary="What answers", response_model=ServerMetadata, responses=errors())
+    @routes.get("", summary="Name and version of this server", response_model=ServerMetadata, responses=errors())
     async def server() -> Response:
         extensions = ["binary_tensor_data"]
         return Json({"name": "holotype", "version": version_of("holotype"), "extensions": extensions})
@@ -180,7 +180,7 @@ def router(service: Service) -> APIRouter:
 def _add_model(routes: APIRouter, path: str, find: Callable[..., ServedModel], service: Service) -> None:
     asked = Annotated[ServedModel, Depends(find)]
 
-    @routes.get(path, summary="What a model takes and gives", response_model=ModelMetadata, responses=errors(404))
+    @routes.get(path, summary="The inputs and outputs of a model", response_model=ModelMetadata, responses=errors(404))
     async def about(model: asked) -> Response:
         return Json(metadata(model))
 
@@ -190,7 +190,7 @@ def _add_model(routes: APIRouter, path: str, find: Callable[..., ServedModel], s
 
     @routes.post(
         f"{path}/infer",
-        summary="What a model says of images",
+        summary="Classify images: a row of each output for each",
         response_model=InferReply,
         responses=errors(404, 504),
         openapi_extra=body({JSON_TYPE: InferBody, BINARY: {"type": "string", "format": "binary"}}),
@@ -226,7 +226,7 @@ def _images(given: InferBody, rest: bytes, most: int) -> Sequence[SentImage]:
     check_count(tensor.shape[0], most)
     elements: Sequence[bytes | str]
     if "binary_data_size" in tensor.parameters:
-        elements = _binary_elements(rest, tensor.parameters["binary_data_size"])
+        elements = _binary_elements(rest, tensor.parameters["binary_data_size"], tensor.shape[0])
     else:
         elements = _flat(tensor.data or [])
     count = tensor.shape[0]
@@ -242,13 +242,13 @@ def _flat(data: Sequence[Any]) -> list[str]:
     return found
 
 
-def _binary_elements(content: bytes, size: Any) -> list[bytes]:
-    """Return the elements of a binary tensor of BYTES: each has its length before it."""
+def _binary_elements(content: bytes, size: Any, most: int) -> list[bytes]:
+    """Return the elements of a binary tensor of BYTES, each with its length before it; of more than `most` one more."""
     wrong = HTTPException(400, "expected a binary tensor of BYTES: before each element its length in 4 bytes")
     if size != len(content):
         raise wrong
     found, at = list[bytes](), 0
-    while at < len(content):
+    while at < len(content) and len(found) <= most:
         if at + _LENGTH.size > len(content):
             raise wrong
         [length] = _LENGTH.unpack_from(content, at)

@@ -1,6 +1,6 @@
 """Our own: everything that is known of an image, and of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -86,6 +86,11 @@ class PredictBody(BaseModel):
     images: Annotated[list[NamedImage | str], Field(min_length=1, fail_fast=True)]
 
 
+def thresholds_of(model: ServedModel) -> dict[str, float]:
+    """Return the probability from which each class is given."""
+    return dict(zip(model.classes, model.classifier.calibration_.thresholds.tolist(), strict=True))
+
+
 def describe(model: ServedModel) -> dict[str, Any]:
     """Return what is told of a model."""
     classifier = model.classifier
@@ -93,7 +98,7 @@ def describe(model: ServedModel) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "classes": model.classes,
-        "thresholds": dict(zip(model.classes, classifier.calibration_.thresholds.tolist(), strict=True)),
+        "thresholds": thresholds_of(model),
         "encoder": model.encoder.name,
         "size": model.encoder.size,
         "loaded": model.loaded.isoformat(timespec="seconds"),
@@ -102,32 +107,39 @@ def describe(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def as_record(name: str, outcome: Outcome) -> dict[str, Any]:
-    """Return what is said of an image, as `holotype predict` writes it, with the threshold."""
+def as_record(name: str, outcome: Outcome, thresholds: Mapping[str, float]) -> dict[str, Any]:
+    """Return what is said of an image, as `holotype predict` writes it, with the threshold of its class."""
     if outcome.prediction is None:
         return {"id": name, "error": outcome.error}
     record = next(outcome.prediction.records()) | {"id": name, "certified": outcome.prediction.certified[0]}
     del record["path"]
     likeliest = max(outcome.prediction.classes, key=record["probabilities"].__getitem__)
     about = likeliest if record["label"] == NONE else record["label"]
-    return record | {"threshold": record["probabilities"][about] - record["margin"]}
+    return record | {"threshold": thresholds[about]}
 
 
 def router(service: Service) -> APIRouter:
     """Return the addresses of this protocol."""
     routes = APIRouter(tags=["holotype"])
 
-    @routes.get("/models", summary="The models that are served", response_model=ModelList, responses=errors())
+    @routes.get(
+        "/models", summary="The models: their names, classes and versions", response_model=ModelList, responses=errors()
+    )
     async def models() -> Response:
         return Json({"models": [describe(one) for one in service.models]})
 
-    @routes.get("/models/{name}", summary="One of them", response_model=ModelInfo, responses=errors(404))
+    @routes.get(
+        "/models/{name}",
+        summary="One model: its classes, thresholds and version",
+        response_model=ModelInfo,
+        responses=errors(404),
+    )
     async def model(name: ModelName) -> Response:
         return Json(describe(service.model(name)))
 
     @routes.post(
         "/models/{name}/predict",
-        summary="All that is known of images",
+        summary="Classify images: label, probabilities and reason",
         response_model=PredictReply,
         responses=errors(404, 504) | {422: {"description": WHY[422], "model": PredictReply | ErrorReply}},
         openapi_extra=body(
@@ -143,15 +155,21 @@ def router(service: Service) -> APIRouter:
         asked = service.model(name)
         pictures = await _pictures(request, service.most)
         outcomes = await service.predict(asked, pictures)
-        if kind_of(request) == _CURL and outcomes[0].error:
-            outcomes = [
-                replace(outcomes[0], error=f"{outcomes[0].error} (curl sends a file as it is by --data-binary)")
-            ]
-        records = [as_record(one.name, outcome) for one, outcome in zip(pictures, outcomes, strict=True)]
+        if outcomes[0].error and (hint := _hint(kind_of(request), pictures[0].content)):
+            outcomes = [replace(outcomes[0], error=f"{outcomes[0].error} ({hint})")]
+        thresholds = thresholds_of(asked)
+        records = [as_record(one.name, outcome, thresholds) for one, outcome in zip(pictures, outcomes, strict=True)]
         reply = {"model": asked.name, "version": asked.version, "predictions": records}
         return Json(reply, 200 if any(one.prediction for one in outcomes) else 422)
 
     return routes
+
+
+def _hint(kind: str, content: bytes) -> str:
+    """Return what may be wrong with one image that is sent as it is; nothing where that is not known."""
+    if content[:1] in (b"{", b"[") and kind != FORM:
+        return "JSON is read where content-type is application/json, as of curl --json"
+    return "curl sends a file as it is by --data-binary" if kind == _CURL else ""
 
 
 async def _pictures(request: Request, most: int) -> Sequence[SentImage]:
