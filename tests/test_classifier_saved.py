@@ -115,7 +115,7 @@ def test_a_file_of_another_model_is_refused(
 
 
 def test_a_folder_without_a_model_and_one_of_another_format(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"expected a saved model in .*nowhere \(model\.json\)"):
+    with pytest.raises(ModelError, match=r"expected a saved model or a run in .*nowhere \(model\.json\)"):
         Classifier.load(tmp_path / "nowhere")
     shutil.copytree(saved, tmp_path / "model")
     about = json.loads((saved / "model.json").read_text())

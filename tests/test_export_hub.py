@@ -110,7 +110,7 @@ def test_what_cannot_be_fetched_is_one_sentence(
 def test_a_folder_is_a_folder(out: Path, online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(out.parent)
     assert Classifier.load(f"{out.name}/model").classes_[-1] == "none"
-    with pytest.raises(ModelError, match="expected a saved model in nothing/here"):
+    with pytest.raises(ModelError, match="expected a saved model or a run in nothing/here"):
         Classifier.load(Path("nothing/here"))  # a path is no name on the hub
     assert online.asked == []
 

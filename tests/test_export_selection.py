@@ -116,7 +116,7 @@ def test_an_answer_that_was_taken_back_does_not_count(out: Path) -> None:
 def test_what_is_promised_is_what_certify_says_until_its_answers_change(holotype: Holotype, out: Path) -> None:
     from test_certified_run import certify
 
-    with pytest.raises(OutputError, match="is left by these filters"):
+    with pytest.raises(OutputError, match="is left by these filters; nothing is promised: holotype certify"):
         chosen(out, certified=True)
     certify(holotype, out, "--class", "red")
     with (out / "certified.csv").open(encoding="utf-8", newline="") as file:

@@ -145,7 +145,7 @@ def read_files(folder: Path, *, fetched: bool = False) -> dict[str, bytes]:
     fetched   they are links that were made to what came from the hub
     """
     if not (folder / DESCRIPTION_FILE).exists():
-        raise ModelError(f"expected a saved model in {folder} ({DESCRIPTION_FILE}), and there is none")
+        raise ModelError(f"expected a saved model or a run in {folder} ({DESCRIPTION_FILE}), and there is none")
     promised = [PROMISES_FILE] if (folder / PROMISES_FILE).exists() else []
     return {name: _read(folder, name, linked=fetched) for name in [*SAVED, *promised]}
 

@@ -33,6 +33,12 @@ def next_steps(out: Path | str, *, tested: bool) -> Iterator[NextStep]:
         f"{command('certify', out)} --class NAME",
         "Have a precision promised that holds with 95 % confidence; about 60 answers.",
     )
+    yield NextStep("serve", command("serve", out), "Have the model at an address that images are sent to.")
+    yield NextStep(
+        "export",
+        f"{command('export', out)} --to FORMAT --out PATH",
+        "Hand on the labels and images for other programs, or the model in one file.",
+    )
     if not tested:
         yield NextStep(
             "test set",
