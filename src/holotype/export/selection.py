@@ -105,9 +105,9 @@ def select(folder: RunFolder, selection: Selection, progress: Progress) -> Selec
     found = table.filter(_kept(table, selection, progress))
     found = found.sort_by([("class", "ascending"), ("probability", "descending"), ("row", "ascending")])
     if not len(found):
-        promised = pc.any(pc.not_equal(table[CERTIFIED], "")).as_py()
-        none = "" if promised or not selection.certified else f"; nothing is promised: {command('certify', folder.path)}"
-        raise OutputError(f"no image of the run in {folder.path} is left by these filters{none}")
+        lacking = selection.certified and not pc.any(pc.not_equal(table[CERTIFIED], "")).as_py()
+        hint = f"; nothing is promised: {command('certify', folder.path)}" if lacking else ""
+        raise OutputError(f"no image of the run in {folder.path} is left by these filters{hint}")
     return Selected(found.select([*EXPORT_COLUMNS, "row"]), [*classes, NONE], baseline.images)
 
 
