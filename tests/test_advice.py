@@ -27,7 +27,7 @@ OPTIONS = {
     name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
 }
-KNOWN = {"--debug", "--version", "--help"}.union(*OPTIONS.values())
+KNOWN = {"--debug", "--version", "--help", "--json", "--data-binary"}.union(*OPTIONS.values())  # the last two of curl
 
 
 def texts(path: Path) -> Iterator[str]:

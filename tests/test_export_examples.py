@@ -156,7 +156,7 @@ def pixels_in(page: "Page", path: Path, size: tuple[int, int]) -> NDArray[np.int
 def test_a_browser_says_the_same(fitted: Classifier, pictures: dict[str, Path], shown: "Page") -> None:
     for path in pictures.values():
         shown.set_input_files("input", path)
-        shown.wait_for_function("document.querySelector('pre').textContent", timeout=30_000)
+        shown.wait_for_function("document.querySelector('pre').textContent.startsWith('{')", timeout=30_000)
         found: dict[str, Any] = json.loads(shown.locator("pre").text_content() or "")
         shown.evaluate("document.querySelector('pre').textContent = ''")
         assert found["probabilities"].keys() == {*fitted.classes_}

@@ -116,7 +116,7 @@ def test_a_picture_beyond_the_limit_is_not_read(shared_review: Shared, monkeypat
     head = head.replace("/api/answers", "/api/search?label=red&n=5").replace("/json", "/octet-stream")
     said = send(client, head.encode())
     assert b" 413 " in said
-    assert b"expected at most 65,536 kB" in said
+    assert b"expected at most 64 MB" in said
 
 
 def test_the_rest_of_a_page_overrules_nothing(review: Review, client: Client) -> None:

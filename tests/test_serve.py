@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,3 +178,16 @@ def test_an_answer_is_json_whatever_its_numbers(client: Client) -> None:
     reply = client.post(PREDICT, png(np.zeros((1, 1, 3), np.uint8)))
     assert json.loads(reply.body)["model"] == MODEL
     assert client.post(PREDICT, noise(3)).status == 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_where_nothing_computes_any_more_health_says_so(saved: Path) -> None:
+    with served(str(saved)) as client:
+        assert client.get("/health").json == {"status": "UP"}
+        client.service.metrics.batch_images.observe = lambda *_: sys.exit()  # type: ignore[method-assign]
+        assert client.post(PREDICT, noise(1)).status == 200
+        until = time.monotonic() + 30
+        while client.get("/health").status == 200 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert client.get("/health").status == client.get("/v2/health/ready").status == 503
+        assert client.get("/health").json == {"status": "DOWN"}

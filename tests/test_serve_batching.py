@@ -218,19 +218,6 @@ def test_a_fault_of_one_image_is_not_that_of_the_others(models: ServedModels, mo
     asyncio.run(ask())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_where_nothing_computes_any_more_health_says_so(saved: Path) -> None:
-    with served(str(saved)) as client:
-        assert client.get("/health").json == {"status": "UP"}
-        client.service.metrics.batch_images.observe = lambda *_: sys.exit()  # type: ignore[method-assign]
-        assert client.post(PREDICT, noise(1)).status == 200
-        until = time.monotonic() + 30
-        while client.get("/health").status == 200 and time.monotonic() < until:
-            time.sleep(0.01)
-        assert client.get("/health").status == client.get("/v2/health/ready").status == 503
-        assert client.get("/health").json == {"status": "DOWN"}
-
-
 def test_small_images_do_not_wait_behind_large_ones(
     models: ServedModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ TO_SERVE: tuple[str, ...] = (
     "numkong",
     "numpy",
     "onnx",
-    "openvino",
+    "onnxruntime",
     "pillow",
     "prometheus-client",
 )
@@ -187,7 +187,7 @@ def test_what_a_model_needs_to_predict(wheel: Path, pictures: Path, finished: Pa
 def test_what_a_server_needs(wheel: Path, pictures: Path, finished: Path, tmp_path: Path) -> None:
     """What is in the image of examples/serve: no scikit-learn, no figures; and nothing is written but to its cache."""
     small = closure(TO_SERVE)
-    assert not {"onnxruntime", "scikit-learn", "scipy", "matplotlib", "optuna"} & small.keys()
+    assert not {"openvino", "scikit-learn", "scipy", "matplotlib", "optuna"} & small.keys()
     programs = new_environment(tmp_path / "small", small.values())
     install(wheel, programs)
     words = [str(programs / "holotype"), "serve", f"colours={finished / 'model'}", "--port", "0"]
