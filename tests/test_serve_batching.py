@@ -19,7 +19,7 @@ import pytest
 from classifiers import MODEL
 from serving import PREDICT, Client, large, noise, served
 
-from holotype import Classifier
+from holotype import Classifier, Encoder
 from holotype.errors import EncoderError, HolotypeError
 from holotype.pool.images import Pixels, is_ordinary
 from holotype.serve import batching as batching_
@@ -30,6 +30,18 @@ from holotype.serve.models import ServedModels
 @pytest.fixture
 def models(saved: Path) -> ServedModels:
     return ServedModels([str(saved)])
+
+
+def failing(encoder: Encoder, odd: bytes, fault: Exception) -> Callable[[bytes], Pixels]:
+    """Return what decodes as `encoder` does, but for one image."""
+    prepare = encoder.prepare
+
+    def prepared(source: bytes) -> Pixels:
+        if source is odd:
+            raise fault
+        return prepare(source)
+
+    return prepared
 
 
 @contextmanager
@@ -126,12 +138,7 @@ def test_what_keeps_a_large_image_from_being_decoded_is_told_and_others_go_on(
 ) -> None:
     """No process can be started for it, for a while: no place is lost, and it ends as it should."""
     content, encoder = large(tmp_path / "large.jpg"), models.first.encoder
-    prepare = encoder.prepare
-
-    def nothing_starts(source: bytes) -> Pixels:
-        if source is content:
-            raise HolotypeError("a process to decode a large image cannot be started")
-        return prepare(source)
+    nothing_starts = failing(encoder, content, HolotypeError("a process to decode a large image cannot be started"))
 
     async def ask() -> None:
         batching = Batching(4)
@@ -198,12 +205,7 @@ def test_a_fault_beside_a_large_image_is_counted_once(
 
 def test_a_fault_of_one_image_is_not_that_of_the_others(models: ServedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     odd, encoder = noise(7), models.first.encoder
-    prepare = encoder.prepare
-
-    def fails(source: bytes) -> Pixels:
-        if source is odd:
-            raise RuntimeError("nobody thought of that")
-        return prepare(source)
+    fails = failing(encoder, odd, RuntimeError("nobody thought of that"))
 
     async def ask() -> None:
         batching = Batching(8)
