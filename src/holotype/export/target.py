@@ -83,11 +83,10 @@ def new_folder(out: Path, about: Mapping[str, Any], *, force: bool) -> Iterator[
     """Yield an empty folder beside `out`, which takes its place when all is in it; else nothing is left of it.
 
     about   what `ABOUT` is to say, besides what lies there
-    force   as `check_target` has it
+    force   as `check_target` has it, which is asked again when all is there
 
     Raises `OutputError` where it cannot be written, or `out` is taken.
     """
-    check_target(out, force=force)
     out = out.resolve() if out.is_symlink() else out.absolute()
     new = out.with_name(f".{out.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     files.make_folder(out.parent)

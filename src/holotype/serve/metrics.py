@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest
 from holotype.model.predictions import NONE
 from holotype.runs.folder import RunFolder
 from holotype.serve.batching import Outcome
-from holotype.serve.models import ServedModel
+from holotype.serve.models import OfVersion, ServedModel
 
 LATELY = 1000  # images of a model whose share of none, and whose scores, are told
 _FEW = 200  # images below which the scores are not compared: of fewer, chance alone would raise the alarm
@@ -55,8 +55,8 @@ class Metrics:
         self.refused = self._gauge("model_refused", "1 where a newer model was refused.", "model")
         self._gauge("queue_images", "Images that wait or are computed.").set_function(waiting)
         self.bodies = self._gauge("body_bytes", "Bytes of the bodies of requests that are being read or answered.")
-        self._lately: dict[str, tuple[str, deque[tuple[bool, float]]]] = {}  # by model: its version, and what it said
-        self._pools: dict[str, tuple[str, NDArray[np.float64] | None]] = {}
+        self._lately = OfVersion(lambda _: deque[tuple[bool, float]](maxlen=LATELY))
+        self._pools = OfVersion(pool_scores)
         self._rendering = Lock()
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
@@ -72,10 +72,7 @@ class Metrics:
 
     def answered(self, model: ServedModel, outcomes: Sequence[Outcome]) -> None:
         """Count what was said of images."""
-        version, lately = self._lately.get(model.name, ("", None))
-        if lately is None or version != model.version:
-            lately = deque(maxlen=LATELY)
-            self._lately[model.name] = model.version, lately
+        lately = self._lately.of(model)
         for one in outcomes:
             label = one.prediction.labels[0] if one.prediction else _UNREADABLE
             self.images.labels(model.name, label).inc()
@@ -94,18 +91,14 @@ class Metrics:
     def _tell(self, model: ServedModel) -> None:
         self.loaded.labels(model.name, model.version).set(model.loaded.timestamp())
         self.refused.labels(model.name).set(bool(model.fault))
-        version, said = self._lately.get(model.name, ("", None))
-        lately = list(said or ())
-        if lately and version == model.version:
+        if lately := list(self._lately.of(model)):
             self.none_share.labels(model.name).set(sum(none for none, _ in lately) / len(lately))
             self._compare(model, np.array([score for _, score in lately]))
 
     def _compare(self, model: ServedModel, scores: NDArray[np.float64]) -> None:
-        known = self._pools.get(model.name)
-        if known is None or known[0] != model.version:
-            known = self._pools[model.name] = model.version, pool_scores(model)
-        if known[1] is not None and len(scores) >= _FEW:
-            self.drift.labels(model.name).set(stability_index(known[1], scores))
+        pool = self._pools.of(model)
+        if pool is not None and len(scores) >= _FEW:
+            self.drift.labels(model.name).set(stability_index(pool, scores))
 
 
 def pool_scores(model: ServedModel) -> NDArray[np.float64] | None:

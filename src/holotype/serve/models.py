@@ -2,11 +2,12 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ EVERY = 2.0  # seconds between two looks at the files of the models
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as it stands in an address
 _log = logging.getLogger(__name__)
 
+_Kept = TypeVar("_Kept")
 State = Mapping[str, FileState]  # of the files of a model
 
 
@@ -116,6 +118,21 @@ class ServedModels:
             if (ours.fingerprint, ours.runtime) == (theirs.fingerprint, theirs.runtime):
                 model.classifier.encoder_ = theirs
         return model
+
+
+class OfVersion(Generic[_Kept]):
+    """What `make` makes of a model, once, and anew when another version of it is asked about."""
+
+    def __init__(self, make: Callable[[ServedModel], _Kept]) -> None:
+        self._make = make
+        self._known: dict[str, tuple[str, _Kept]] = {}
+
+    def of(self, model: ServedModel) -> _Kept:
+        """Return what was made of this version."""
+        known = self._known.get(model.name)
+        if known is None or known[0] != model.version:
+            known = self._known[model.name] = model.version, self._make(model)
+        return known[1]
 
 
 def named(given: Sequence[str]) -> dict[str, Path]:

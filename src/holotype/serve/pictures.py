@@ -80,7 +80,11 @@ def parse_json(content: bytes, kind: type[_Body]) -> _Body:
 def check_count(count: int, most: int) -> None:
     """Raise `HTTPException`, 413, for more images than a request may have."""
     if count > most:
-        raise HTTPException(413, f"expected at most {most} images a request, got {count}: send several")
+        raise _too_many(most, str(count))
+
+
+def _too_many(most: int, got: str) -> HTTPException:
+    return HTTPException(413, f"expected at most {most} images a request, got {got}: send several")
 
 
 async def beside(content: bytes, read: Callable[[bytes], _Read]) -> _Read:
@@ -118,9 +122,9 @@ async def _form(body: bytes, headers: Headers, most: int) -> list[SentImage]:
         form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many"):
-            raise HTTPException(413, f"expected at most {most} images a request, got more: send several") from None
+            raise _too_many(most, "more") from None
         raise HTTPException(422, f"the form cannot be read: {error.message}") from None
-    except (KeyError, ValueError):  # no boundary, or an unknown character set
+    except (KeyError, ValueError):  # no boundary, or not in its character set
         raise HTTPException(422, "the form cannot be read: expected multipart/form-data with a boundary") from None
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
     found = [SentImage(part.filename or str(number), await part.read()) for number, part in enumerate(parts)]

@@ -13,7 +13,7 @@ from holotype.pool.pool import Pool, digest_of, open_pool
 from holotype.runs.folder import RunFolder
 from holotype.runs.places import find_inputs
 from holotype.serve.fetching import LabelStudioFiles
-from holotype.serve.models import ServedModel
+from holotype.serve.models import OfVersion, ServedModel
 from holotype.serve.pictures import SentImage
 
 _INLINE = "data:"
@@ -57,7 +57,7 @@ class TaskImages:
 
     def __init__(self, files: LabelStudioFiles | None) -> None:
         self._files = files
-        self._pools: dict[str, tuple[str, Pool | None]] = {}
+        self._pools = OfVersion(_opened)
         self._turn = Lock()
 
     def find(self, model: ServedModel, pool: Pool | None, data: Mapping[str, Any], key: str) -> TaskImage:
@@ -93,10 +93,7 @@ class TaskImages:
     def _pool(self, model: ServedModel) -> Pool | None:
         """Return the pool of the run that `model` is in, opened once; None of a model alone, or where it is gone."""
         with self._turn:
-            known = self._pools.get(model.name)
-            if known is None or known[0] != model.version:
-                known = self._pools[model.name] = model.version, _opened(model)
-            return known[1]
+            return self._pools.of(model)
 
 
 def _opened(model: ServedModel) -> Pool | None:
