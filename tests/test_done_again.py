@@ -129,7 +129,7 @@ def test_what_rests_on_other_things_is_found_again(
 ) -> None:
     settings = Settings.load(once / "holotype.toml")
     with monkeypatch.context() as patch:
-        patch.setattr(premises, "_code", premises._code.__wrapped__)
+        patch.setattr(premises, "code_digests", premises.code_digests.__wrapped__)
         patch.setattr(premises, "version", lambda name: "0" if name == "pillow" else version(name))
         run(settings, once, force=True)  # exemplars are decoded by another version
     assert len(again) == 1

@@ -60,10 +60,10 @@ def test_a_link_to_vectors_changes_nothing_of_them(data: Path) -> None:
     folder = data / "vectors"
     (folder / "img_emb").mkdir(parents=True)
     vectors = save_vectors(folder / "img_emb" / "img_emb_0.npy", 1)
-    alone = Unchanged(folder)
+    alone = Unchanged([folder])
     (data / "link.npy").hardlink_to(vectors)
     alone.check()
-    linked = Unchanged(folder)
+    linked = Unchanged([folder])
     (data / "link.npy").unlink()
     linked.check()
     save_vectors(vectors, 2)
@@ -78,7 +78,7 @@ def test_only_what_is_in_use_is_looked_at(data: Path) -> None:
         (folder / kind).mkdir(parents=True)
     vectors = save_vectors(folder / "img_emb" / "img_emb_0.npy", 1)
     (folder / "metadata" / "metadata_0.parquet").symlink_to("/nowhere")
-    used = Unchanged(folder)
+    used = Unchanged([folder])
     save_vectors(folder / "img_emb" / "img_emb_1.npy", 2)
     (data / "backup.npy").hardlink_to(vectors)
     (data / "backup.npy").unlink()
@@ -90,7 +90,7 @@ def test_only_what_is_in_use_is_looked_at(data: Path) -> None:
     with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
         used.check()
     (data / "vectors.ids.txt").write_text("0\n1\n")
-    alone = Unchanged(save_vectors(data / "vectors.npy", 1))
+    alone = Unchanged([save_vectors(data / "vectors.npy", 1)])
     (data / "vectors.ids.txt").write_text("1\n0\n")
     with pytest.raises(EmbeddingsError, match="was changed while it was in use"):
         alone.check()

@@ -184,6 +184,13 @@ class ServeSettings(Strict):
         return token
 
 
+class Addition(Strict):
+    """Images that were added to those of a run, and their vectors where those of the run were supplied."""
+
+    images: str
+    embeddings: str | None = None
+
+
 class Settings(Strict):
     """One run: its inputs, what is swept, and how each classifier is trained.
 
@@ -192,10 +199,12 @@ class Settings(Strict):
 
     exemplars      class -> ids or paths of images; none of a class that words alone describe
     descriptions   class -> what it looks like, in words
+    more           what was added to `images` since, in this order
     out   where the run was done: what was moved together with it is found by how it lay to it
     """
 
     images: str
+    more: list[Addition] = []
     descriptions: dict[str, list[str]] = {}
     exemplars: dict[str, list[str]] = Field(min_length=1)
     embeddings: str | None = None
@@ -210,6 +219,27 @@ class Settings(Strict):
     allow_truncated: bool = False
     out: str | None = None
     fit: TrainSettings = TrainSettings()
+
+    @property
+    def sources(self) -> list[str]:
+        """Where all images are."""
+        return [self.images, *(one.images for one in self.more)]
+
+    @property
+    def supplied(self) -> list[str]:
+        """The vectors of each source, where they were supplied."""
+        return [given for given in (self.embeddings, *(one.embeddings for one in self.more)) if given is not None]
+
+    @model_validator(mode="after")
+    def _vectors_of_all(self) -> Self:
+        for one in self.more:
+            if (one.embeddings is None) != (self.embeddings is None):
+                raise ValueError(
+                    f"expected vectors of {one.images} too, as the run has those that were supplied"
+                    if one.embeddings is None
+                    else f"expected no vectors of {one.images}, as the run computes those of its images"
+                )
+        return self
 
     @model_validator(mode="before")
     @classmethod

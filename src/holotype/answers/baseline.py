@@ -16,12 +16,12 @@ from holotype.errors import AnswersError
 from holotype.filestate import regular
 from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
-from holotype.grouping.premises import share_space
+from holotype.grouping.premises import share_vectors
 from holotype.grouping.search import Search
 from holotype.grouping.space import Matrix, Space
 from holotype.grouping.words import WordScores
 from holotype.names import OWN_RUN
-from holotype.pool.exemplars import Exemplar, names_of, resolve
+from holotype.pool.exemplars import Exemplar, names_of, refuse_shared, resolve
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import open_array
 
@@ -238,17 +238,22 @@ class ReviewBaseline:
         return found
 
     def given(self, exemplars: Mapping[str, Sequence[str]], pool: Pool) -> list[Exemplar]:
-        """Return the exemplars of the run, by class and code: the pictures that it saw, whatever became of them."""
+        """Return the exemplars of the run, by class and code: the pictures that it saw, whatever became of them.
+
+        The classes may be others than those of the run; what it had no picture of is looked up. Raises `ExemplarError`.
+        """
+        names = [name for own in self.names for name in own]
+        pictures = dict(zip(names, (data for own in self.pictures for data in own), strict=False))
+        rows = {pool.ids[row]: row for row in self.exemplar_rows}
         found = []
         for k, (label, codes) in enumerate(exemplars.items()):
             for code in codes:
                 name = self.renamed.get(code, code)
-                if self.pictures and name in self.names[k]:
-                    data = self.pictures[k][list(self.names[k]).index(name)]
-                    row = next((row for row, j in self.exemplar_rows.items() if (pool.ids[row], j) == (name, k)), None)
-                    found.append(Exemplar(name, k, row, data))
+                if name in pictures:
+                    found.append(Exemplar(name, k, rows.get(name), pictures[name]))
                 else:
                     found += [replace(one, label=k) for one in resolve(pool, {label: [code]})]
+        refuse_shared(found, list(exemplars))
         return found
 
     def in_order(self, classes: Sequence[str]) -> "ReviewBaseline":
@@ -328,7 +333,7 @@ def make_baseline(
     exemplars = _transformed(space, groups.anchors)
     names = names_of(search.exemplars, len(search.classes))
     vectors = wide = None
-    if before is not None and share_space(before.groups.premises, groups.premises):
+    if before is not None and share_vectors(before.groups.premises, groups.premises):
         vectors, wide = before.vectors if before.groups.space is groups.space else None, before.wide
     return ReviewBaseline(
         _moved(search, space, exemplars[0].shape[1]) if vectors is None else vectors,

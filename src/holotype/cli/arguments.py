@@ -15,8 +15,8 @@ from holotype.errors import HolotypeError
 from holotype.exits import standard_output
 from holotype.names import command, printable
 
-_ORDER = ["run", "review", "suggest", "answer", "certify", "predict", "serve", "evaluate", "tune", "export", "embed"]
-_ORDER += ["search", "encoders"]
+_ORDER = ["run", "review", "suggest", "answer", "certify", "update", "predict", "serve", "evaluate", "tune", "export"]
+_ORDER += ["embed", "search", "encoders"]
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # a command of its own, options and all; a name of a file in it may be quoted, or hold what else ends a sentence
 _WHOLE = re.compile(r"""holotype [a-z]+(?: (?:'[^']*'|"[^"]*"|[^\s'";,)]*[^\s'";,.:)])+)*""")
@@ -191,6 +191,11 @@ def read_described(given: list[str], table: Path | None) -> dict[str, list[str]]
     for name, text in _named(given, "NAME=TEXT, as in 'cat=a cat that sleeps'"):
         add(found, name, text)
     return found
+
+
+def read_renamed(given: list[str]) -> dict[str, str]:
+    """Read `OLD=NEW`: the name of a class -> its new one."""
+    return dict(_named(given, "OLD=NEW, the names of a class"))
 
 
 def _named(given: list[str], expected: str) -> Iterator[tuple[str, str]]:

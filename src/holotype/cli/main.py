@@ -1,6 +1,6 @@
 """The commands together, and how one ends."""
 
-from holotype.cli import exports, models, pools, reviews, runs, services  # noqa: F401 - each adds its commands
+from holotype.cli import exports, growth, models, pools, reviews, runs, services  # noqa: F401 - each adds its commands
 from holotype.cli.app import app
 from holotype.exits import one_line
 

@@ -130,7 +130,7 @@ def export_run(
             return f"{counted(len(table), 'image')} in {target}"
         settings = find_inputs(folder, needed=["images"])
         model = digest_of_model((folder.model / DESCRIPTION_FILE).read_bytes())
-    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+    pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
     images = ExportedImages(pool, selected, progress)
     about = _about(folder, to) | {"images": len(selected.table), "selection": _plain(selection)}
     with new_folder(target, about, force=force) as place:
@@ -165,7 +165,7 @@ def _write_hub(folder: RunFolder, target: Path, options: ExportOptions, progress
     exemplars = list[Exemplar]()
     if options.pictures:
         settings = find_inputs(folder, needed=["images"])
-        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         exemplars = folder.read_exemplars(settings, pool)
     with folder.reading(), new_folder(target, _about(folder, "hub"), force=force) as place:
         folder.check_whole(OutputError, folder.groups)

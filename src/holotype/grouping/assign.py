@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.errors import GroupError
-from holotype.grouping.copies import find_copies
+from holotype.grouping.copies import Copies, find_copies
 from holotype.grouping.graph import rank
 from holotype.grouping.groups import NO_VECTORS, Groups, group, group_ranked, said_of_connections, thresholds_for
-from holotype.grouping.premises import premises_of, share_space
+from holotype.grouping.premises import Premises, premises_of
 from holotype.grouping.search import Search, cosine, joined
 from holotype.grouping.space import Space, fit_space
 from holotype.progress import Progress, Step, in_steps
@@ -27,6 +27,7 @@ def group_pool(
     copy_of: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
     before: Groups | None = None,
+    keeps_space: bool = False,
 ) -> Groups:
     """Return the groups at the threshold of `settings`; images that are copies share a decision (`find_copies`).
 
@@ -34,27 +35,35 @@ def group_pool(
     fitted space, or by the cosine there where diffusion is off. A class may have no image but its exemplars
     (`lonely_classes`). Raises `GroupError` when there is nothing to compare.
 
-    space      to compare in, where it is known; else it is fitted on the pool
-    held_out   pool rows of a test set: they are grouped, and nothing is learnt from them
-    copy_of    (n,) which rows are copies of which, where it is known
-    before     groups that were found earlier: they, or their space alone, are taken where they rest on the same
+    space         to compare in, where it is known; else it is fitted on the pool
+    held_out      pool rows of a test set: they are grouped, and nothing is learnt from them
+    copy_of       (n,) which rows are copies of which, where it is known
+    before        groups that were found earlier: they, or their space alone, are taken where they rest on the same
+    keeps_space   their space is taken for other images, too (`premises_of`)
     """
     refuse_no_vectors(search.scores, search.exemplar_rows)
     with in_steps(progress, "group images", _STEPS + 2 * len(search.classes)) as step:
-        premises = premises_of(search, settings, held_out) if space is None else None
-        if before is not None and premises is not None and before.premises == premises:
+        found_in = None if before is None else before.premises
+        premises = None
+        if space is None:
+            premises = premises_of(search, settings, held_out, found_in, keeps_space=keeps_space)
+        if before is not None and premises is not None and found_in == premises:
             return before
         copies = find_copies(search, copy_of)
-        if (
-            before is not None
-            and share_space(before.premises, premises)
-            and np.array_equal(copies.distinct, before.distinct)
-        ):
+        if before is not None and premises is not None and _is_space_of(before, premises, copies):
             space = before.space
         step()
         held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
         distinct = _group_distinct(copies.without(search), settings, space, held_out, step)
         return replace(copies.share(distinct, search.exemplar_rows), premises=premises)
+
+
+def _is_space_of(before: Groups, premises: Premises, copies: Copies) -> bool:
+    """Whether the space of groups that were found before is the one that `premises` tell."""
+    if before.premises is None or before.premises.space != premises.space:
+        return False
+    fitted_on_others = premises.space != premises.vectors
+    return fitted_on_others or np.array_equal(copies.distinct, before.distinct)
 
 
 def _group_distinct(

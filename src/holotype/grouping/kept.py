@@ -1,7 +1,7 @@
 """What groups were found by and rest on, as arrays: with it, those that are read again are as whole as when found."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from holotype.grouping.space import Space
 
 def found_by(groups: Groups, premises: Premises) -> dict[str, NDArray[Any]]:
     """Return the space, the anchors and the ranking of `groups`, and the `premises` that they rest on."""
-    digests = {"space_premise": premises.space, "groups_premise": premises.groups}
+    digests = {f"{name}_premise": digest for name, digest in asdict(premises).items()}
     arrays: dict[str, NDArray[Any]] = {f"anchors{k}": vectors for k, vectors in enumerate(groups.anchors)}
     arrays |= {name: np.frombuffer(bytes.fromhex(digest), np.uint8) for name, digest in digests.items()}
     arrays |= {} if groups.space is None else groups.space.arrays()
@@ -39,7 +39,7 @@ def with_found(groups: Groups, arrays: Mapping[str, NDArray[Any]]) -> Groups:
     space = Space.from_arrays(arrays) if "space_mean" in arrays else None
     ranking = _ranking(space, arrays) if space is not None and "density" in arrays else None
     anchors = [arrays[f"anchors{k}"] for k in range(len(groups.classes))]
-    premises = Premises(arrays["space_premise"].tobytes().hex(), arrays["groups_premise"].tobytes().hex())
+    premises = Premises(*(arrays[f"{one.name}_premise"].tobytes().hex() for one in fields(Premises)))
     return replace(groups, space=space, anchors=anchors, ranking=ranking, premises=premises)
 
 

@@ -19,26 +19,45 @@ _PACKAGES = ("holotype", "numpy", "scipy", "scikit-learn", "numkong", "pillow", 
 class Premises:
     """Digests of what groups rest on.
 
-    space    of what the space of the pool rests on: the vectors as they are stored, the settings, and the code
-    groups   of that and all else: the exemplars, their encoder, words, and which rows are of a test set
+    way       of how they are found: the settings, and the code
+    vectors   of that and the vectors as they are stored: what a space that is fitted on them rests on
+    space     the same of the vectors that the space was fitted on, which may be those of fewer images
+    groups    of all that and all else: the exemplars, their encoder, words, and which rows are of a test set
     """
 
+    way: str
+    vectors: str
     space: str
     groups: str
 
 
-def premises_of(search: Search, settings: FitSettings, held_out: Collection[int]) -> Premises:
-    """Return what the groups of `search` rest on; all vectors are read for it, once."""
-    space = _digest(settings.model_dump(mode="json"), _code(), search.embeddings.digest)
+def premises_of(
+    search: Search,
+    settings: FitSettings,
+    held_out: Collection[int],
+    before: Premises | None = None,
+    *,
+    keeps_space: bool = False,
+) -> Premises:
+    """Return what the groups of `search` rest on; all vectors are read for it, once.
+
+    before        what those rest on that were found earlier: where the vectors are the same, their space is as well
+    keeps_space   their space is taken for other images too, as long as it is found in the same way
+    """
+    way = _digest(settings.model_dump(mode="json"), code_digests())
+    vectors = space = _digest(way, search.embeddings.digest)
+    if before is not None and (before.vectors == vectors or (keeps_space and before.way == way)):
+        space = before.space
     given = [(one.label, one.row, hashlib.sha256(one.data).hexdigest()) for one in search.exemplars]
     encoder = None if search.encoder is None else search.encoder.fingerprint
     words = None if search.words is None else search.words.premise
-    return Premises(space, _digest(space, list(search.classes), given, encoder, words, sorted(map(int, held_out))))
+    told = (list(search.classes), given, encoder, words, sorted(map(int, held_out)))
+    return Premises(way, vectors, space, _digest(space, vectors, *told))
 
 
-def share_space(one: Premises | None, other: Premises | None) -> bool:
-    """Return whether both are known, and what a space rests on is the same in both."""
-    return one is not None and other is not None and one.space == other.space
+def share_vectors(one: Premises | None, other: Premises | None) -> bool:
+    """Return whether both are known, and the vectors, and what is done with them, are the same in both."""
+    return one is not None and other is not None and one.vectors == other.vectors
 
 
 def _digest(*values: Any) -> str:
@@ -46,7 +65,7 @@ def _digest(*values: Any) -> str:
 
 
 @cache
-def _code() -> list[str]:
-    """What computes groups, and the vectors of exemplars: holotype, the constants in it as well, and packages."""
+def code_digests() -> list[str]:
+    """Return digests of what computes groups, and vectors of exemplars: holotype with its constants, and packages."""
     sources = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     return [hashlib.sha256(b"".join(sources)).hexdigest(), *(version(name) for name in _PACKAGES)]

@@ -61,6 +61,7 @@ class Promise(_Part):
     who         whose answers these are
     pool        what the images were called together, `images` a digest of their contents, `date` when (UTC)
     contents    the images that are promised: the first 16 digits of each one's SHA-256, sorted, one after the other
+    earlier     whether an earlier model chose them: what is promised of images holds, whatever model came since
     """
 
     label: str
@@ -79,10 +80,12 @@ class Promise(_Part):
     date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
     contents: Annotated[str, Field(pattern="^([0-9a-f]{16})*$")] = ""
     recall: RecallEstimate | None = None
+    earlier: bool = False
 
     def __str__(self) -> str:
+        gives = "an earlier model gave" if self.earlier else "the model gives"
         return (
-            f"{self.label}: {self.brief}: those of {self.pool} that the model gives it with a "
+            f"{self.label}: {self.brief}: those of {self.pool} that {gives} it with a "
             f"probability of {self.threshold:.3g} or more ({self.yes:,} of {self.asked:,} drawn at random show it, by "
             f"the answers of {self.answered_by}, {self.date})"
         )
@@ -92,6 +95,10 @@ class Promise(_Part):
         """The images that it is about, as `contents` has them."""
         return frozenset(self.contents[at : at + _DIGITS] for at in range(0, len(self.contents), _DIGITS))
 
+    def lies_in(self, digests: Iterable[str]) -> bool:
+        """Whether all images that are promised are among those with these digests."""
+        return bool(self.promised) and self.promised <= {digest[:_DIGITS] for digest in digests}
+
     @property
     def in_numbers(self) -> str:
         """What it says, in numbers of images, as one reads it who answered about some of them."""
@@ -99,7 +106,8 @@ class Promise(_Part):
         at_once = "" if self.together == 1 else f" for all {self.together} classes together"
         did = "all" if self.yes == self.asked else f"{self.yes:,}"
         return (
-            f"{self.label}: {counted(self.covered, 'image')}, from a probability of {self.threshold:.3g} on. At least "
+            f"{self.label}: {counted(self.covered, 'image')}, from a probability of {self.threshold:.3g} on"
+            f"{' by an earlier model' if self.earlier else ''}. At least "
             f"{least:,} of them show it ({_percent(self.precision)}, with {_percent(self.confidence)} "
             f"confidence{at_once}). {self.asked:,} of them were drawn at random and answered: {did} show it"
         )

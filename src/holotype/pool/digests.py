@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +126,54 @@ class Digests:
                 rows, taken = map(list, zip(*pairs, strict=True))
                 self._found[rows] = digests[taken]
         self._known[:] = self._found.any(axis=1)
+
+
+class KnownDigests(Protocol):
+    """The digests of the images of a pool, by row."""
+
+    def of(self, row: int) -> str: ...
+
+    def all_of(self, rows: Sequence[int], progress: Progress | None = None) -> list[str]: ...
+
+    def note(self, found: Mapping[int, str]) -> None: ...
+
+    def keep(self) -> None: ...
+
+
+class JoinedDigests:
+    """The digests of pools one after the other, which have `counts` images."""
+
+    def __init__(self, parts: Sequence[KnownDigests], counts: Sequence[int]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *counts])
+
+    def of(self, row: int) -> str:
+        part, place = self._place(row)
+        return self._parts[part].of(place)
+
+    def all_of(self, rows: Sequence[int], progress: Progress | None = None) -> list[str]:
+        wanted = np.asarray(rows, np.int64)
+        owner = np.searchsorted(self._starts, wanted, side="right") - 1
+        found = [""] * len(wanted)
+        for part in np.unique(owner).tolist():
+            places = np.flatnonzero(owner == part)
+            own = (wanted[places] - self._starts[part]).tolist()
+            for place, digest in zip(places.tolist(), self._parts[part].all_of(own, progress), strict=True):
+                found[place] = digest
+        return found
+
+    def note(self, found: Mapping[int, str]) -> None:
+        for row, digest in found.items():
+            part, place = self._place(row)
+            self._parts[part].note({place: digest})
+
+    def keep(self) -> None:
+        for part in self._parts:
+            part.keep()
+
+    def _place(self, row: int) -> tuple[int, int]:
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return part, row - int(self._starts[part])
 
 
 def first_rows(digests: Sequence[str]) -> dict[str, int]:

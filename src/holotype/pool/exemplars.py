@@ -65,15 +65,20 @@ def resolve(
                 f"class {name!r} has no exemplar; give at least one, {name}=ID or {name}=path/to.jpg, or words that "
                 "describe it"
             )
+    refuse_shared(found, classes)
+    return found
+
+
+def refuse_shared(exemplars: Iterable[Exemplar], classes: Sequence[str]) -> None:
+    """Raise `ExemplarError` where one image is an exemplar of two of the `classes`."""
     owner: dict[bytes, Exemplar] = {}
-    for exemplar in found:
+    for exemplar in exemplars:
         other = owner.setdefault(exemplar.data, exemplar)
         if other.label != exemplar.label:
             raise ExemplarError(
                 f"the same image ({exemplar.name}) is an exemplar of {classes[other.label]!r} and of "
                 f"{classes[exemplar.label]!r}; it can stand for one class only"
             )
-    return found
 
 
 def names_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[str]]:

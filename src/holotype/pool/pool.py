@@ -15,7 +15,16 @@ from holotype.errors import PoolError, UnreadableImage, UnreadableNow
 from holotype.filestate import FileState
 from holotype.names import counted, printable
 from holotype.pool.codes import Codes
-from holotype.pool.digests import Digests, States, first_rows, place_of, stamp_of, states_of
+from holotype.pool.digests import (
+    Digests,
+    JoinedDigests,
+    KnownDigests,
+    States,
+    first_rows,
+    place_of,
+    stamp_of,
+    states_of,
+)
 from holotype.pool.images import SUFFIXES, read_open
 from holotype.pool.limits import limits
 from holotype.pool.members import split_name, split_suffix, why_junk
@@ -66,6 +75,7 @@ class Pool:
     notes      what a reader of the report should know about the source
     suffixes   what each id lacks of its file's name, where that is known
     progress   is told when all images are read
+    parts      the pools that it was joined from, its rows are theirs one after the other; none of one that was not
     """
 
     source: str
@@ -76,6 +86,7 @@ class Pool:
     notes: tuple[str, ...] = ()
     suffixes: Sequence[str] = ()
     progress: Progress = field(default_factory=Silent, repr=False, compare=False)
+    parts: Sequence["Pool"] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -141,7 +152,9 @@ class Pool:
         return stamp_of(self.ids, self.reader.states()) if isinstance(self.reader, FileReader) else ""
 
     @cached_property
-    def _digests(self) -> Digests:
+    def _digests(self) -> KnownDigests:
+        if self.parts:  # each keeps its own, so that they are known whatever it is joined with
+            return JoinedDigests([part._digests for part in self.parts], [len(part) for part in self.parts])
         states = self.reader.states() if isinstance(self.reader, FileReader) else None
         return Digests(place_of(self.source), states, len(self), self._compute_digest)
 
@@ -213,12 +226,22 @@ def spread(count: int, most: int) -> list[int]:
     return [place * (count - 1) // (most - 1) for place in range(most)]
 
 
-def open_pool(source: str | Path, *, allow_truncated: bool = False, progress: Progress | None = None) -> Pool:
+def open_pool(
+    source: str | Path | Sequence[str | Path], *, allow_truncated: bool = False, progress: Progress | None = None
+) -> Pool:
     """Open a tar, a folder of images, a folder of tars, or shards such as `pool-{000..150}.tar` or `pool-*.tar`.
+
+    Of several such sources the images come one after the other; where one has an id that is in another before it, its
+    own bear its name in front: `day2/0001`.
 
     A tar that ends in the middle of a member is refused, as it is an unfinished download; `allow_truncated`
     takes the whole members before the cut. Raises `PoolError`.
     """
+    if not isinstance(source, str | Path):
+        from holotype.pool.joined import join_pools
+
+        found = [open_pool(one, allow_truncated=allow_truncated, progress=progress) for one in source]
+        return found[0] if len(found) == 1 else join_pools(found)
     name = printable(str(source))
     with long(progress, f"list the images of {name}"):
         paths = expand(str(source))

@@ -34,8 +34,8 @@ class Generation:
     def _compare(self, settings: Settings) -> None:
         if settings.exemplars != self._settings.exemplars:
             self._refuse(f"for the classes {', '.join(settings.exemplars)}, with other exemplars")
-        if settings.images != self._settings.images:
-            self._refuse(f"for {settings.images}")
+        if settings.sources != self._settings.sources:
+            self._refuse(f"for {', '.join(settings.sources)}")
         if settings.test_set != self._settings.test_set:
             self._refuse("with another test set")
         if self._folder.load_baseline().key != self._key:

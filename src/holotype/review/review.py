@@ -89,7 +89,7 @@ class Review:
         with long(progress, f"open the run in {out}"):
             with folder.reading():
                 settings = find_inputs(folder, needed=["images"])
-                pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+                pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
                 baseline = folder.read_baseline(list(settings.exemplars), pool)
             return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())
 

@@ -98,7 +98,7 @@ class WordSearch(Background):
 
     def _compared(self) -> _Comparison:
         settings, name = self.review.settings, self._speaker()
-        about = (name, settings.fit.runtime, settings.embeddings, settings.search)
+        about = (name, settings.fit.runtime, tuple(settings.supplied), settings.search)
         with self._turn:
             if self._comparison is None or self._comparison.about != about:
                 tower = load_text_encoder(name, settings.fit.runtime, self)
@@ -133,7 +133,7 @@ class WordSearch(Background):
         """The vectors that the run searched in, where it keeps them."""
         settings, folder, pool = self.review.settings, self.review.folder, self.review.pool
         if settings.embeddings is not None and settings.search != "encoder":
-            return import_embeddings(Path(settings.embeddings), pool)
+            return import_embeddings([Path(one) for one in settings.supplied], pool)
         made = read_description(folder.model).encoder.fingerprint
         for store in folder.stores:
             if (store / MANIFEST).exists() and read_manifest(store)["fingerprint"] == made:

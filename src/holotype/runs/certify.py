@@ -1,7 +1,7 @@
 """A promise of a run's classes: what its model says of the pool, a random sample to answer, and where it is written."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +83,7 @@ class Certification:
         kept = [
             one
             for one in still_holding(self.classifier.promises_, self.scored.answered(log))
-            if one.images == self.scored.images and not _replaced(one, found)
+            if self._has_all_of(one) and not _replaced(one, found)
         ]
         before = {one.label: one for one in self.classifier.promises_}
         goals = {one.label: (one.precision, one.confidence, len(found)) for one in found}
@@ -105,15 +105,15 @@ class Certification:
 
     def write(self, promises: Sequence[Promise]) -> None:
         """Write `promises`, and no others, wherever the run says what is promised."""
-        folder, scored = self.folder, self.scored
         self.classifier.promises_ = list(promises)
-        text = Promises(model=scored.model, promises=self.classifier.promises_).to_json()
-        changed: dict[Path, str | None] = {folder.model / PROMISES_FILE: text if promises else None}
-        changed[folder.model / CARD] = model_card(self.classifier, folder.metrics)
-        changed[folder.certified] = "".join(map(csv_line, self._covered())) if promises else None
-        with suppress(OSError):
-            changed[folder.report] = with_promises(folder.report.read_text(encoding="utf-8"), promises)
-        folder.change(changed)
+        write_promises(self.folder, self.classifier, self.scored.model, self._covered())
+
+    def _has_all_of(self, one: Promise) -> bool:
+        """Whether the images of a promise are as they were; of one by an earlier model, those that are promised."""
+        scored = self.scored
+        if not one.earlier:
+            return one.images == scored.images
+        return one.lies_in(scored.pool.digests(np.flatnonzero(scored.eligible).tolist()))
 
     def _covered(self) -> Iterator[Sequence[object]]:
         """The images that are promised, as lines of a table."""
@@ -160,6 +160,22 @@ class Certification:
         return [(row, label) for (label, _), row in rows.items()]
 
 
+def write_promises(folder: RunFolder, classifier: Classifier, model: str, covered: Iterable[Sequence[object]]) -> None:
+    """Write what `classifier` promises, and no more, wherever the run in `folder` says what is promised.
+
+    model     the digest of the saved model
+    covered   the lines of the table of images that are promised
+    """
+    promises = classifier.promises_
+    text = Promises(model=model, promises=promises).to_json()
+    changed: dict[Path, str | None] = {folder.model / PROMISES_FILE: text if promises else None}
+    changed[folder.model / CARD] = model_card(classifier, folder.metrics)
+    changed[folder.certified] = "".join(map(csv_line, covered)) if promises else None
+    with suppress(OSError):
+        changed[folder.report] = with_promises(folder.report.read_text(encoding="utf-8"), promises)
+    folder.change(changed)
+
+
 def _following(new: Promise, old: Promise | None) -> Promise:
     """Return a promise with what an earlier one knows of it: looked at again, it is of the day when it was made."""
     if old is None or old.threshold != new.threshold:
@@ -202,7 +218,7 @@ def certify_run(
             raise AnswersError(f"expected one of the classes {', '.join(settings.exemplars)}, got {label!r}")
         if form is not None and form.exists():
             check_taken(form, list(settings.exemplars), folder.read_answers(), out)
-        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         baseline = folder.read_baseline(list(settings.exemplars), pool)
         certification = Certification.open(folder, pool, baseline, progress)
         with folder.open_answers() as log:

@@ -18,12 +18,13 @@ from holotype.pool.sources import holds_images
 from holotype.progress import Progress, Silent
 from holotype.runs.certify import keep_holding
 from holotype.runs.folder import RunFolder
+from holotype.runs.groupings import search_sources
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.judgement import judge, uncounted_rows
 from holotype.runs.places import find_inputs
 from holotype.runs.remarks import say_answered, say_left_out, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
-from holotype.runs.sweep import repeat, search_sources
+from holotype.runs.sweep import repeat
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import in_arithmetic, open_shared

@@ -41,12 +41,12 @@ class RunFolder:
     model         the classifier
     predictions   of the test set; `certified`: the images of the pool that are promised
     metrics       all figures; `evaluation`: those of a later test set
-    report        with its `figures`
-    sweep         a line for each candidate; `tuning`, `study`: of the chosen one's head
+    report        with its `figures`; `sweep`: a line for each candidate; `tuning`, `study`: of the chosen one's head
     baseline      what a review starts from
     answers       what people said; a run follows it and never writes it
     map           where images lie on the map of a review; made again where these are others
     vectors       by encoder, used again by the next run
+    state         what it was done with
     checksums     what the results were when they were written
     """
 
@@ -72,6 +72,7 @@ class RunFolder:
         self.answers = self.path / "answers.db"
         self.map = self.path / "map.safetensors"
         self.vectors = self.path / "vectors"
+        self.state = self.path / "state.json"
         self.checksums = self.path / "results.sha256"
 
     @property
@@ -91,6 +92,7 @@ class RunFolder:
             self.metrics,
             self.evaluation,
             self.baseline,
+            self.state,
             self.checksums,
             self.settings,
         ]
@@ -124,7 +126,7 @@ class RunFolder:
 
         called   how a setting is called where it was given
         """
-        given = (settings.images, settings.embeddings, settings.test_set)
+        given = (*settings.sources, *settings.supplied, settings.test_set)
         if ours := next((one for one in given if one and self._is_result(Path(one))), None):
             raise OutputError(
                 f"{ours} is of the results in {self.path}, which new ones replace: copy it elsewhere, or give another "
@@ -315,9 +317,9 @@ class RunFolder:
             for part in self.path.glob(f".{whole.name}.*.part"):
                 part.unlink(missing_ok=True)
 
-    def open_store(self, encoder: Encoder, pool: Pool, supplied: Path | None = None) -> EmbeddingStore:
+    def open_store(self, encoder: Encoder, pool: Pool, supplied: Sequence[Path] = ()) -> EmbeddingStore:
         """Return the vectors of `encoder`; those in `supplied`, or elsewhere on this machine, are taken over."""
-        return open_shared(self.vectors / encoder.name_on_disk, encoder, pool, *([supplied] if supplied else []))
+        return open_shared(self.vectors / encoder.name_on_disk, encoder, pool, *supplied)
 
     @property
     def stores(self) -> list[Path]:
@@ -383,13 +385,10 @@ class RunFolder:
 
         stopped   `settings` are those of a run that was stopped: of other images, the finished one saw none of it
         """
-        if stopped and len({known.images for known in self._known()}) > 1:
-            return resolve(pool, settings.exemplars, settings.descriptions)
-        try:
-            baseline = self.read_baseline(list(settings.exemplars), pool)
-        except AnswersError:
-            return resolve(pool, settings.exemplars, settings.descriptions)
-        return baseline.given(settings.exemplars, pool)
+        with suppress(AnswersError):
+            if not stopped or len({tuple(known.sources) for known in self._known()}) == 1:
+                return self.load_baseline().following(pool).given(settings.exemplars, pool)
+        return resolve(pool, settings.exemplars, settings.descriptions)
 
 
 def _remove(path: Path, aside: Path) -> None:

@@ -19,7 +19,7 @@ from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, in_steps
 from holotype.runs.remarks import say_missing
-from holotype.settings import FitSettings, Settings
+from holotype.settings import Addition, FitSettings, Settings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
 from holotype.vectors.shards import MANIFEST, read_manifest
@@ -36,6 +36,7 @@ class RunInputs:
     maker      the encoder that made them, where it is known
     unchanged  their files, as they were before they were read
     before     what the run before found, where it is done again
+    grows      whether its images are those of the run before, and more of the same kind: then their space stays
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class RunInputs:
     unchanged: Unchanged | None = None
     words: Mapping[str, Words | None] = field(default_factory=dict)
     before: ReviewBaseline | None = None
+    grows: bool = False
 
     @property
     def classes(self) -> list[str]:
@@ -91,13 +93,16 @@ def open_inputs(
     progress: Progress | None = None,
     *,
     words: bool = True,
+    pool: Pool | None = None,
 ) -> RunInputs:
     """Open and check everything that a run needs; paths become absolute, so that the settings can be repeated.
 
     words   whether descriptions are needed as vectors
     known   gives the exemplars of the settings where they were found before; else they are looked up
+    pool    the images, where they are open
     """
-    pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+    if pool is None:
+        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
     found = known(pool) if known else _resolved(pool, settings)
     classes, described = describe(settings.exemplars, settings.descriptions)
     check_defined(classes, found, described)
@@ -105,9 +110,10 @@ def open_inputs(
         progress.say("the two ways to search are not compared, as words may be known to one of them alone")
     test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     with in_steps(progress, "note how the embeddings are"):
-        unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
+        given = [Path(one) for one in settings.supplied]
+        unchanged = Unchanged(given) if given else None
     with in_steps(progress, "check embeddings"):
-        supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
+        supplied = import_embeddings(given, pool) if given else None
     if supplied is None and settings.search in ("embeddings", "both"):
         raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
     if supplied is not None and progress is not None:
@@ -118,7 +124,7 @@ def open_inputs(
     searched = [maker] if supplied is not None and settings.search != "encoder" else encoders
     texts = described if words else []
     heard = _heard(texts, searched, progress)
-    settings = _absolute(settings, found)
+    settings = with_exemplars(settings, found)
     return RunInputs(settings, pool, found, described, test_set, encoders, supplied, maker, unchanged, heard)
 
 
@@ -169,7 +175,8 @@ def maker_of(
     return maker
 
 
-def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
+def with_exemplars(settings: Settings, found: Sequence[Exemplar]) -> Settings:
+    """Return `settings` with whole paths, and with the exemplars that were `found` by what they are called."""
     codes: dict[str, list[str]] = {name: [] for name in settings.exemplars}
     for exemplar in found:
         codes[list(codes)[exemplar.label]].append(exemplar.name)
@@ -178,11 +185,19 @@ def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
 
 def absolute(settings: Settings) -> Settings:
     """Return `settings` with whole paths, so that they hold wherever a run is repeated from."""
-    more = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
+    more: dict[str, Any] = {
+        key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))
+    }
+    more["more"] = [_absolute_addition(one) for one in settings.more]
     if settings.embeddings_encoder is not None:
         more["embeddings_encoder"] = _absolute_encoder(settings.embeddings_encoder)
     encoders = [_absolute_encoder(name) for name in settings.encoders]
     return settings.model_copy(update=more | {"images": str(Path(settings.images).absolute()), "encoders": encoders})
+
+
+def _absolute_addition(one: Addition) -> Addition:
+    vectors = None if one.embeddings is None else str(Path(one.embeddings).absolute())
+    return Addition(images=str(Path(one.images).absolute()), embeddings=vectors)
 
 
 def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:

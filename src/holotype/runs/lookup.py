@@ -121,7 +121,7 @@ class _Sought:
 
     def in_supplied(self, path: Path, encoder: str | None, source: str) -> Search:
         with in_steps(self.progress, "note how the embeddings are"):
-            unchanged = Unchanged(path)
+            unchanged = Unchanged([path])
         with in_steps(self.progress, "check embeddings"):
             supplied = import_embeddings(path, self.pool)
         say_missing(supplied, path, source, self.progress)

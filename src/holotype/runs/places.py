@@ -15,7 +15,7 @@ from holotype.pool.sources import is_there
 from holotype.progress import Progress
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import absolute
-from holotype.settings import Settings, as_option
+from holotype.settings import Addition, Settings, as_option
 from holotype.vectors.supplied import import_embeddings
 
 # inputs that lie somewhere, and what each is called
@@ -25,6 +25,7 @@ _INPUTS = {
     "embeddings_encoder": "the encoder of the embeddings",
     "test_set": "the test set",
     "encoders": "the encoder",
+    "more": "what was added to the images",
 }
 
 
@@ -53,8 +54,10 @@ def _gone(folder: RunFolder, key: str, path: str, beside: str | None, found: Set
     looked = f", nor at {beside}, which lies to the folder as it did" if beside not in (None, path) else ""
     value = getattr(found, key)
     given = value if isinstance(value, list) else [value]  # the option takes all of them
-    places = ",".join(_to_give(one) for one in given)
+    places = ",".join(_to_give(one) for one in given if isinstance(one, str))
     how = f"with {option}" if key == "images" else f"with {command('run', folder.path, option, places)}"
+    if key == "more":
+        how = f"in {folder.settings}, under [[more]]; without its part there, the run is one of the other images"
     return f"{what} of the run in {folder.path} cannot be found: nothing is at {path}{looked}; say where it is {how}"
 
 
@@ -71,7 +74,10 @@ def _beside(path: str, before: str | None, now: Path) -> str | None:
 def _places(settings: Settings) -> Iterator[tuple[str, str]]:
     for key in _INPUTS:
         given = getattr(settings, key)
-        for path in given if isinstance(given, list) else [given]:
+        places = given if isinstance(given, list) else [given]
+        if key == "more":
+            places = [path for one in settings.more for path in (one.images, one.embeddings)]
+        for path in places:
             if path is not None and _is_path(path):
                 yield key, split_views(path)[1]
 
@@ -85,6 +91,8 @@ def _with_places(settings: Settings, place: Callable[[str], str]) -> Settings:
     def moved(given: Any) -> Any:
         if isinstance(given, list):
             return [moved(one) for one in given]
+        if isinstance(given, Addition):
+            return Addition(images=moved(given.images), embeddings=moved(given.embeddings))
         if given is None or not _is_path(given):
             return given
         views, path = split_views(given)
@@ -105,9 +113,9 @@ def repoint(out: Path, given: Mapping[str, Any], progress: Progress | None = Non
     before = folder.read_settings()
     found = absolute(before.model_copy(update=places))
     with folder.lock("holotype"):
-        there = "images" in places or is_there(found.images)  # what was given and is not there is said
+        there = "images" in places or all(map(is_there, found.sources))  # what was given and is not there is said
         truncated = found.allow_truncated
-        pool = open_pool(found.images, allow_truncated=truncated, progress=progress) if there else None
+        pool = open_pool(found.sources, allow_truncated=truncated, progress=progress) if there else None
         _check(folder, found, places, pool)
         for path in (folder.settings, folder.unfinished):
             if path.exists():
@@ -126,7 +134,7 @@ def _check(folder: RunFolder, found: Settings, places: Mapping[str, Any], pool: 
     if pool is not None and "test_set" in places and found.test_set:
         read_test_set(Path(found.test_set), list(found.exemplars), pool)
     if pool is not None and "embeddings" in places and found.embeddings:
-        import_embeddings(Path(found.embeddings), pool)
+        import_embeddings([Path(one) for one in found.supplied], pool)
     if "encoders" in places and folder.model.exists():
         _check_encoders(folder, found)
 

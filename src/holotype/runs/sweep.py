@@ -7,21 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from holotype.answers.baseline import ReviewBaseline, make_baseline
+from holotype.answers.baseline import make_baseline
 from holotype.answers.index import MatchedAnswers, match_answers
-from holotype.answers.records import Answer
-from holotype.answers.refine import Refined, refine
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import GroupError
 from holotype.files import write
-from holotype.grouping.assign import group_pool, lonely_classes, loose_classes, poor_vectors
+from holotype.grouping.assign import loose_classes, poor_vectors
 from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.grouping.ways import ClassWays, compare_ways
 from holotype.model.classifier import Classifier
 from holotype.model.duplicates import near_rows
 from holotype.model.promises import read_promises
-from holotype.model.rows import PoolLabels, agreed, plan
+from holotype.model.rows import agreed, plan
 from holotype.model.splits import ALWAYS, Split
 from holotype.model.tuning import tune
 from holotype.names import command, counted
@@ -30,6 +28,7 @@ from holotype.pool.pool import Pool, digest_of
 from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.comparison import SearchComparison, compare_searches
 from holotype.runs.folder import RunFolder
+from holotype.runs.groupings import Grouping, Key, group_each, search_in, search_sources
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.judgement import agreement_with_groups, judge, uncounted_rows
 from holotype.runs.places import find_inputs
@@ -37,13 +36,13 @@ from holotype.runs.remarks import say_exemplars, say_left_out, say_unreadable
 from holotype.runs.report.content import report_content
 from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
-from holotype.settings import HeadName, HeadSettings, Settings, Threshold
+from holotype.runs.state import RunState
+from holotype.settings import HeadName, HeadSettings, Settings
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import in_arithmetic
 from holotype.vectors.store import EmbeddingStore
 
 _TOLD = 20  # classes up to which each one's exemplars are named
-Key = tuple[str, Threshold]  # an encoder and a threshold
 
 
 def run(
@@ -69,7 +68,7 @@ def run(
         folder.check(inputs.settings, force=force, resume=resume, called=called)  # another run may have just finished
         if answers_of is not None and (copied := folder.copy_answers(RunFolder(answers_of))):
             (progress or Silent()).say(copied)
-        return _run(inputs, folder, progress or Silent())
+        return _do_anew(inputs, folder, progress or Silent())
 
 
 def repeat(
@@ -93,10 +92,17 @@ def repeat(
         settings, progress = change(find_inputs(folder, stopped=stopped)), progress or Silent()
 
         def known(pool: Pool) -> list[Exemplar]:
-            return list(_as_they_are(folder.read_exemplars(settings, pool, stopped=stopped), pool, progress))
+            return known_exemplars(folder, settings, pool, progress, stopped=stopped)
 
         inputs = open_inputs(settings, known, progress)
-        return _run(inputs, folder, progress)
+        return _do_anew(inputs, folder, progress)
+
+
+def known_exemplars(
+    folder: RunFolder, settings: Settings, pool: Pool, progress: Progress, *, stopped: bool = False
+) -> list[Exemplar]:
+    """Return the exemplars of `settings` as they are now, by the pictures that the run in `folder` kept of them."""
+    return list(_as_they_are(folder.read_exemplars(settings, pool, stopped=stopped), pool, progress))
 
 
 def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) -> Iterator[Exemplar]:
@@ -118,19 +124,27 @@ def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) 
             yield one
 
 
-def _run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
+def do_run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     """Do the stages, and let what they lead to take the place of what was in `folder`, of which the lock is held."""
     settings = inputs.settings.model_copy(update={"out": str(folder.path.absolute())})
+    state = RunState.of(folder, settings, inputs.pool)
     folder.claim(settings)
-    falls = read_promises(folder.model)
     result = _sweep(inputs, folder, progress)
     if inputs.unchanged is not None:
         inputs.unchanged.check()
     with folder.replacing() as new, in_steps(progress, "write the results"):
         write_tables(new, inputs.pool, result)
         write_report(new, report_content(settings, inputs.pool, result))
+        write(new.state, state.model_dump_json(indent=1))
         write(new.settings, settings.to_toml())
     folder.finish()
+    return result
+
+
+def _do_anew(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
+    """Do the run, and say what was promised of the model before, which falls with it."""
+    falls = read_promises(folder.model)
+    result = do_run(inputs, folder, progress)
     if falls:
         names, again = ", ".join(one.label for one in falls), command("certify", folder.path)
         progress.say(f"the model is another now, so what was promised of {names} does not hold any more; new: {again}")
@@ -153,7 +167,7 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     with in_steps(progress, "search"):
         searches = search_in(sources, inputs, held_out)
     first = next(iter(searches.values()))
-    groupings, failed = _group(inputs, searches, matched.answers, held_out, progress)
+    groupings, failed = group_each(inputs, searches, matched.answers, held_out, progress)
     labellings = [one.labels for one in groupings.values()]
     with in_steps(progress, "choose rows to learn from"):
         parts = plan(first, labellings, inputs.test_rows, inputs.settings.fit)
@@ -204,106 +218,11 @@ def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress
 def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterator[tuple[Encoder, EmbeddingStore]]:
     """The encoders of the sweep, each in the arithmetic that suits the pool, and where their vectors are kept."""
     settings = inputs.settings
-    supplied = Path(settings.embeddings) if settings.embeddings else None
-    kept = [*folder.stores, *([supplied] if supplied else [])]
+    supplied = [Path(one) for one in settings.supplied]
+    kept = [*folder.stores, *supplied]
     for encoder in inputs.encoders:
         chosen = in_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, kept, whole=inputs.encodes_all)
         yield chosen, folder.open_store(chosen, inputs.pool, supplied)
-
-
-@dataclass(frozen=True, eq=False)
-class SearchSource:
-    """Vectors of the pool to search in, and what made them, where that is known."""
-
-    embeddings: Embeddings
-    encoder: Encoder | None
-
-
-def search_sources(
-    inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress
-) -> dict[str, SearchSource]:
-    """Return the supplied vectors (way 2), the same for all encoders, or each encoder's own (way 1)."""
-    if inputs.supplied is not None and inputs.settings.search != "encoder":
-        return dict.fromkeys(stores, SearchSource(inputs.supplied, inputs.maker))
-    return {name: SearchSource(store.embed(progress), store.encoder) for name, store in stores.items()}
-
-
-def search_in(
-    sources: Mapping[str, SearchSource], inputs: RunInputs, held_out: Sequence[int] = ()
-) -> dict[str, Search]:
-    """Search in each of `sources`, once. Words are understood without the rows `held_out`."""
-    found = {
-        source: search(
-            source.embeddings,
-            inputs.classes,
-            inputs.exemplars,
-            source.encoder,
-            inputs.words_in(source.encoder),
-            held_out,
-        )
-        for source in dict.fromkeys(sources.values())
-    }
-    return {name: found[source] for name, source in sources.items()}
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """Groups by the exemplars alone; and where people said anything, what that was added to, and what came of it.
-
-    lonely   why a class has no image but its exemplars: neither they nor answers fill it
-    """
-
-    groups: Groups
-    lonely: Sequence[str]
-    baseline: ReviewBaseline | None = None
-    refined: Refined | None = None
-
-    @property
-    def labels(self) -> PoolLabels:
-        """What the rows of the pool may be learnt as."""
-        return self.refined.labels if self.refined is not None else PoolLabels(self.groups)
-
-
-def _group(
-    inputs: RunInputs,
-    searches: Mapping[str, Search],
-    answers: Sequence[Answer],
-    held_out: Sequence[int],
-    progress: Progress,
-) -> tuple[dict[Key, Grouping], list[tuple[str, Threshold, str]]]:
-    """Group at each threshold; one that leaves a class empty is set aside, if another does not."""
-    found: dict[Key, Grouping] = {}
-    failed: list[tuple[str, Threshold, str]] = []
-    for encoder, searched in searches.items():
-        for threshold in inputs.settings.thresholds:
-            found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out, progress)
-    whole = {key: one for key, one in found.items() if not one.lonely}
-    if not whole:
-        return found, failed
-    failed = [(*key, "; ".join(one.lonely)) for key, one in found.items() if one.lonely]
-    return whole, failed
-
-
-def _grouped(
-    inputs: RunInputs,
-    searched: Search,
-    encoder: str,
-    threshold: Threshold,
-    answers: Sequence[Answer],
-    held_out: Sequence[int],
-    progress: Progress,
-) -> Grouping:
-    settings = inputs.fit_settings(encoder, threshold=threshold)
-    before = inputs.before.groups if inputs.before else None
-    groups = group_pool(searched, settings, held_out=held_out, progress=progress, before=before)
-    lonely = lonely_classes(groups, searched.exemplar_rows)
-    if not answers:
-        return Grouping(groups, list(lonely.values()))
-    with in_steps(progress, "follow the answers"):
-        baseline = make_baseline(searched, groups, inputs.pool, held_out, inputs.before)
-        refined = refine(baseline, answers, inputs.pool.rows, settings)
-    still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
-    return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,6 @@ def _opened(model: ServedModel) -> Pool | None:
         return None
     try:
         settings = find_inputs(folder, needed=["images"])
-        return open_pool(settings.images, allow_truncated=settings.allow_truncated)
+        return open_pool(settings.sources, allow_truncated=settings.allow_truncated)
     except HolotypeError:
         return None

@@ -34,16 +34,44 @@ _DECODED = 1000  # images without a vector, or one in a hundred, which are looke
 _SIDE = 512  # pixels; a JPEG need not be decoded at more to see whether it is whole
 
 
-def import_embeddings(source: Path, pool: Pool) -> Embeddings:
+def import_embeddings(source: Path | Sequence[Path], pool: Pool) -> Embeddings:
     """Take vectors that somebody computed: a bare .npy, or a folder in clip-retrieval's layout.
+
+    Of a pool that was joined (`Pool.parts`), each part has its own.
 
     In a bare .npy, row `i` belongs to the image with id `i`, or to line `i` of `<name>.ids.txt` beside it. Where ids
     are given, images that cannot be decoded need no vector. Raises `EmbeddingsError` where count, ids, rank, type or
     values do not fit the pool.
     """
+    if not isinstance(source, Path):
+        found = [import_embeddings(one, part) for one, part in zip(source, pool.parts or [pool], strict=True)]
+        return found[0] if len(found) == 1 else _joined(source, found, pool)
     if not source.exists():
         raise EmbeddingsError(f"expected embeddings at {source}, and there is no such file or folder")
     return _from_folder(source, pool) if source.is_dir() else _from_file(source, pool)
+
+
+def _joined(sources: Sequence[Path], found: Sequence[Embeddings], pool: Pool) -> Embeddings:
+    """The vectors of the parts of a pool, one after the other."""
+    for source, one in zip(sources, found, strict=True):
+        if one.dim != found[0].dim:
+            raise EmbeddingsError(
+                f"the vectors in {source} have {one.dim} dimensions, those in {sources[0]} {found[0].dim}: they are of "
+                "two encoders; compute them with that of the first"
+            )
+        if one.encoder and found[0].encoder and one.encoder != found[0].encoder:
+            raise EmbeddingsError(
+                f"the vectors in {source} are of {one.encoder}, those in {sources[0]} of {found[0].encoder}; compute "
+                "them with the same encoder"
+            )
+    starts = np.cumsum([0, *(len(part) for part in pool.parts)]).tolist()
+    unreadable = {
+        pool.ids[start + part.rows[name]]: why
+        for start, part, one in zip(starts, pool.parts, found, strict=False)
+        for name, why in one.unreadable.items()
+    }
+    rows = np.concatenate([one.rows + start for start, one in zip(starts, found, strict=False)])
+    return Embeddings([shard for one in found for shard in one.shards], rows, len(pool), found[0].encoder, unreadable)
 
 
 class Unchanged:
@@ -52,16 +80,17 @@ class Unchanged:
     What is put beside them is none of theirs, as the shards that a run adds whose own vectors are given.
     """
 
-    def __init__(self, source: Path) -> None:
-        self._source = source
-        self._before = {path: known for path in _files_of(source) if (known := _known(path))}
+    def __init__(self, sources: Sequence[Path]) -> None:
+        files = ((source, path) for source in sources for path in _files_of(source))
+        self._before = {path: (source, known) for source, path in files if (known := _known(path))}
 
     def check(self) -> None:
         """Raise `EmbeddingsError` where any of them was changed since."""
-        if not all(_is_same(path, before) for path, before in self._before.items()):
-            raise EmbeddingsError(
-                f"{self._source} was changed while it was in use, so nothing of it counts; give the same command again"
-            )
+        for path, (source, before) in self._before.items():
+            if not _is_same(path, before):
+                raise EmbeddingsError(
+                    f"{source} was changed while it was in use, so nothing of it counts; give the same command again"
+                )
 
 
 def _known(path: Path) -> KnownFile | None:

@@ -1,0 +1,131 @@
+"""The groups of each combination that is asked for: by the exemplars alone, and as answers change them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from holotype.answers.baseline import ReviewBaseline, make_baseline
+from holotype.answers.records import Answer
+from holotype.answers.refine import Refined, refine
+from holotype.encoders.runtimes import Encoder
+from holotype.grouping.assign import group_pool, lonely_classes
+from holotype.grouping.groups import Groups
+from holotype.grouping.search import Search, search
+from holotype.model.rows import PoolLabels
+from holotype.progress import Progress, in_steps
+from holotype.runs.growth import keeps_space
+from holotype.runs.inputs import RunInputs
+from holotype.settings import Threshold
+from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.store import EmbeddingStore
+
+Key = tuple[str, Threshold]  # an encoder and a threshold
+
+
+@dataclass(frozen=True, eq=False)
+class SearchSource:
+    """Vectors of the pool to search in, and what made them, where that is known."""
+
+    embeddings: Embeddings
+    encoder: Encoder | None
+
+
+def search_sources(
+    inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress
+) -> dict[str, SearchSource]:
+    """Return the supplied vectors (way 2), the same for all encoders, or each encoder's own (way 1)."""
+    if inputs.supplied is not None and inputs.settings.search != "encoder":
+        return dict.fromkeys(stores, SearchSource(inputs.supplied, inputs.maker))
+    return {name: SearchSource(store.embed(progress), store.encoder) for name, store in stores.items()}
+
+
+def search_in(
+    sources: Mapping[str, SearchSource], inputs: RunInputs, held_out: Sequence[int] = ()
+) -> dict[str, Search]:
+    """Search in each of `sources`, once. Words are understood without the rows `held_out`."""
+    found = {
+        source: search(
+            source.embeddings,
+            inputs.classes,
+            inputs.exemplars,
+            source.encoder,
+            inputs.words_in(source.encoder),
+            held_out,
+        )
+        for source in dict.fromkeys(sources.values())
+    }
+    return {name: found[source] for name, source in sources.items()}
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Groups by the exemplars alone; and where people said anything, what that was added to, and what came of it.
+
+    lonely   why a class has no image but its exemplars: neither they nor answers fill it
+    """
+
+    groups: Groups
+    lonely: Sequence[str]
+    baseline: ReviewBaseline | None = None
+    refined: Refined | None = None
+
+    @property
+    def labels(self) -> PoolLabels:
+        """What the rows of the pool may be learnt as."""
+        return self.refined.labels if self.refined is not None else PoolLabels(self.groups)
+
+
+def group_each(
+    inputs: RunInputs,
+    searches: Mapping[str, Search],
+    answers: Sequence[Answer],
+    held_out: Sequence[int],
+    progress: Progress,
+) -> tuple[dict[Key, Grouping], list[tuple[str, Threshold, str]]]:
+    """Return the groups at each threshold, and those that are set aside: (encoder, threshold, why).
+
+    A threshold is set aside that leaves a class empty, if another does not.
+    """
+    found: dict[Key, Grouping] = {}
+    failed: list[tuple[str, Threshold, str]] = []
+    kept = _keeps_spaces(inputs, searches, progress)
+    for encoder, searched in searches.items():
+        for threshold in inputs.settings.thresholds:
+            one = replace(inputs, grows=encoder in kept)
+            found[encoder, threshold] = _grouped(one, searched, encoder, threshold, answers, held_out, progress)
+    whole = {key: one for key, one in found.items() if not one.lonely}
+    if not whole:
+        return found, failed
+    failed = [(*key, "; ".join(one.lonely)) for key, one in found.items() if one.lonely]
+    return whole, failed
+
+
+def _keeps_spaces(inputs: RunInputs, searches: Mapping[str, Search], progress: Progress) -> set[str]:
+    """The encoders of which the space of the run before is that of the images as they are now."""
+    before = inputs.before
+    if before is None or not inputs.grows:
+        return set()
+    return {name for name, one in searches.items() if keeps_space(before, inputs.pool, one.embeddings, progress)}
+
+
+def _grouped(
+    inputs: RunInputs,
+    searched: Search,
+    encoder: str,
+    threshold: Threshold,
+    answers: Sequence[Answer],
+    held_out: Sequence[int],
+    progress: Progress,
+) -> Grouping:
+    settings = inputs.fit_settings(encoder, threshold=threshold)
+    before = inputs.before.groups if inputs.before else None
+    groups = group_pool(
+        searched, settings, held_out=held_out, progress=progress, before=before, keeps_space=inputs.grows
+    )
+    lonely = lonely_classes(groups, searched.exemplar_rows)
+    if not answers:
+        return Grouping(groups, list(lonely.values()))
+    with in_steps(progress, "follow the answers"):
+        baseline = make_baseline(searched, groups, inputs.pool, held_out, inputs.before)
+        refined = refine(baseline, answers, inputs.pool.rows, settings)
+    still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
+    return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)

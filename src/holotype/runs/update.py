@@ -1,0 +1,147 @@
+"""A run goes on with what is new: images, classes, answers; what did not change is not done again, and stays."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from holotype.answers.images import RowImages
+from holotype.errors import AnswersError
+from holotype.filestate import regular
+from holotype.names import counted
+from holotype.pool.exemplars import Exemplar
+from holotype.pool.pool import Pool, open_pool
+from holotype.progress import Progress, Silent
+from holotype.runs.changes import Changes
+from holotype.runs.folder import RunFolder
+from holotype.runs.inputs import open_inputs, with_exemplars
+from holotype.runs.lasting import LastingPromises
+from holotype.runs.places import find_inputs
+from holotype.runs.results import RunResult
+from holotype.runs.state import RunState
+from holotype.runs.sweep import do_run, known_exemplars
+from holotype.settings import Settings
+
+_ACT = "update"  # what the answers of a class that is called otherwise are recorded under, with a number behind it
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What came of an update.
+
+    result    None where nothing was new, and so nothing was done
+    changed   what is another now, line by line
+    """
+
+    result: RunResult | None
+    changed: Sequence[str]
+
+
+def update_run(out: Path, changes: Changes | None = None, progress: Progress | None = None) -> Updated:
+    """Bring the run in `out` up to what its images, its answers and `changes` are now.
+
+    Images are encoded that have no vector yet, and only these. Groups, model and report are made again, in the space
+    that they were found in, unless the images are others now (`growth.keeps_space`). Answers hold, as does a promise of
+    which all images and answers are as they were. Where nothing is new, nothing is done. Raises `HolotypeError`.
+    """
+    progress, folder = progress or Silent(), RunFolder(out)
+    folder.read_settings()  # where there is no run, no folder is made
+    with folder.lock("holotype update"):
+        before = find_inputs(folder)
+        changes = (changes or Changes()).of(list(before.exemplars))
+        settings = changes.change(before)
+        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
+        found: list[Exemplar] | None = None
+        if settings.exemplars != before.exemplars:
+            found = known_exemplars(folder, settings, pool, progress)
+            settings = with_exemplars(settings, found)
+        if RunState.of(folder, settings, pool).is_same(RunState.read(folder), lambda: _has_same_images(folder, pool)):
+            return Updated(None, [f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"])
+        return _Update(folder, changes, progress).do(settings, pool, found)
+
+
+def _has_same_images(folder: RunFolder, pool: Pool) -> bool:
+    with suppress(AnswersError):
+        images = folder.load_baseline().images
+        return images is not None and images.are_of(pool)
+    return False
+
+
+@dataclass(frozen=True)
+class _Update:
+    """An update of a run whose `folder` is held."""
+
+    folder: RunFolder
+    changes: Changes
+    progress: Progress
+
+    def do(self, settings: Settings, pool: Pool, exemplars: list[Exemplar] | None) -> Updated:
+        folder, before, promises = self.folder, _Members.of(self.folder), LastingPromises.of(self.folder)
+        self._follow_classes(list(settings.exemplars))
+
+        def known(opened: Pool) -> list[Exemplar]:
+            return exemplars or known_exemplars(folder, settings, opened, self.progress)
+
+        inputs = open_inputs(settings, known, self.progress, pool=pool)
+        result = do_run(replace(inputs, grows=True), folder, self.progress)
+        after = _Members.of(folder)
+        told = [*_said_of_images(before, after), *_said_of_classes(before, after, self.changes)]
+        return Updated(result, [*told, *promises.carry(self.changes.renamed, result.classifier, pool)])
+
+    def _follow_classes(self, classes: list[str]) -> None:
+        """Let the answers of classes that go say what they can of the `classes` that are left."""
+        if not (self.changes.renamed or self.changes.removed) or not self.folder.answers.exists():
+            return
+        with self.folder.open_answers() as log:
+            if new := list(self.changes.answers(log.current(), classes)):
+                log.record(new, act=f"{_ACT} {log.version}")
+
+
+@dataclass(frozen=True)
+class _Members:
+    """What a run found: the images of its pool, and those of each class, by the digests of their content."""
+
+    images: set[str]
+    classes: dict[str, set[str]]
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> "_Members":
+        """Read what the run in `folder` left; nothing of it where that cannot be read."""
+        found: dict[str, set[str]] = defaultdict(set)
+        digests: dict[str, str] = {}
+        with suppress(AnswersError, OSError, KeyError, csv.Error):
+            if (images := folder.load_baseline().images) is not None:
+                digests = _digests(images)
+            with regular(folder.found).open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    found[row["class"]].add(digests[row["id"]])
+        return cls({*digests.values()}, dict(found))
+
+
+def _digests(images: RowImages) -> dict[str, str]:
+    """Id -> digest; of an image that could not be read its id, so that it is one of its own."""
+    return {name: digest or name for name, digest in zip(images.ids, images.digests, strict=True)}
+
+
+def _said_of_images(before: _Members, after: _Members) -> Iterator[str]:
+    new, gone = len(after.images - before.images), len(before.images - after.images)
+    yield f"images: {len(after.images):,}, of which {new:,} are new; {gone:,} are gone"
+
+
+def _said_of_classes(before: _Members, after: _Members, changes: Changes) -> Iterator[str]:
+    was: dict[str, set[str]] = defaultdict(set)
+    for name, images in before.classes.items():
+        was[changes.renamed.get(name, name)] |= images
+    for name, images in after.classes.items():
+        if name not in was:
+            yield f"{name}: new, {counted(len(images), 'image')}"
+            continue
+        new, left = images - was[name], (was[name] - images) & after.images
+        fresh = len(new - before.images)
+        yield (
+            f"{name}: {counted(len(images), 'image')}, {len(new):,} of them not before ({fresh:,} of the new images); "
+            f"{len(left):,} are not in it any more"
+        )
+    yield from (f"{name}: taken away" for name in changes.removed)
