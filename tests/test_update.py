@@ -14,6 +14,7 @@ from PIL import Image
 
 from holotype import HolotypeError, Settings, run
 from holotype.answers.records import NewAnswer
+from holotype.encoders import encode
 from holotype.encoders.encode import Load
 from holotype.encoders.runtimes import Encoder
 from holotype.runs.changes import Changes
@@ -37,7 +38,7 @@ def out(job: Job, tmp_path: Path) -> Path:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
     """What was encoded, one after the other, beside the check that an encoder works."""
     names: Encoded = []
-    encode_images = store.encode_images
+    encode_images = encode.encode_images
 
     def noted(wanted: Sequence[str], load: Load, encoder: Encoder) -> Iterator[object]:
         names.extend(wanted)
@@ -67,10 +68,14 @@ def groups(out: Path) -> dict[str, tuple[str | None, str]]:
     return {row["id"]: (row["class"], row["decision"]) for row in table}
 
 
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def found(out: Path) -> dict[str, set[str]]:
     """Class -> ids."""
-    with (out / "found.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = table(out / "found.csv")
     return {name: {row["id"] for row in rows if row["class"] == name} for name in {row["class"] for row in rows}}
 
 
@@ -286,13 +291,13 @@ def certify(holotype: Holotype, out: Path, label: str) -> None:
         assert holotype("certify", out, "--class", label, "--precision", ".8", "--form", form)[0] == 0
         if not form.exists():
             return
-        rows = list(csv.DictReader(form.open()))
+        rows = table(form)
         with form.open("w") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
             for row in rows:
                 shows = int(row["id"]) % 10 == colours.index(row["class"])
-                table.writerow(row | {"answer": "yes" if shows else "no"})
+                writer.writerow(row | {"answer": "yes" if shows else "no"})
         assert holotype("answer", out, form)[0] == 0
     raise AssertionError("it never ends")
 
@@ -301,10 +306,10 @@ def test_a_promise_stays_as_long_as_its_images_and_answers_do(
     out: Path, more: Path, holotype: Holotype, make_tar: MakeTar, data: Path, picture: Picture
 ) -> None:
     certify(holotype, out, "red")
-    rows = list(csv.DictReader((out / "certified.csv").open()))
+    rows = table(out / "certified.csv")
     code, said, _ = holotype("update", out, "--images", more, "--rename", "red=rosy")
     assert (code, "still promised: rosy: at least 80 %" in said) == (0, True)
-    after = list(csv.DictReader((out / "certified.csv").open()))
+    after = table(out / "certified.csv")
     assert [row["id"] for row in after] == [row["id"] for row in rows]
     assert {row["class"] for row in after} == {"rosy"}
     lines = holotype("predict", out, data / "images.tar", "--format", "csv")[1]

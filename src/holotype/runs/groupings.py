@@ -1,7 +1,7 @@
 """The groups of each combination that is asked for: by the exemplars alone, and as answers change them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from holotype.answers.baseline import ReviewBaseline, make_baseline
 from holotype.answers.records import Answer
@@ -12,9 +12,9 @@ from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.rows import PoolLabels
 from holotype.progress import Progress, in_steps
-from holotype.runs.growth import keeps_space
+from holotype.runs.growth import Growth
 from holotype.runs.inputs import RunInputs
-from holotype.settings import Threshold
+from holotype.settings import FitSettings, Threshold
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.store import EmbeddingStore
 
@@ -87,24 +87,14 @@ def group_each(
     """
     found: dict[Key, Grouping] = {}
     failed: list[tuple[str, Threshold, str]] = []
-    kept = _keeps_spaces(inputs, searches, progress)
     for encoder, searched in searches.items():
         for threshold in inputs.settings.thresholds:
-            one = replace(inputs, grows=encoder in kept)
-            found[encoder, threshold] = _grouped(one, searched, encoder, threshold, answers, held_out, progress)
+            found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out, progress)
     whole = {key: one for key, one in found.items() if not one.lonely}
     if not whole:
         return found, failed
     failed = [(*key, "; ".join(one.lonely)) for key, one in found.items() if one.lonely]
     return whole, failed
-
-
-def _keeps_spaces(inputs: RunInputs, searches: Mapping[str, Search], progress: Progress) -> set[str]:
-    """The encoders of which the space of the run before is that of the images as they are now."""
-    before = inputs.before
-    if before is None or not inputs.grows:
-        return set()
-    return {name for name, one in searches.items() if keeps_space(before, inputs.pool, one.embeddings, progress)}
 
 
 def _grouped(
@@ -117,10 +107,7 @@ def _grouped(
     progress: Progress,
 ) -> Grouping:
     settings = inputs.fit_settings(encoder, threshold=threshold)
-    before = inputs.before.groups if inputs.before else None
-    groups = group_pool(
-        searched, settings, held_out=held_out, progress=progress, before=before, keeps_space=inputs.grows
-    )
+    groups = _by_exemplars(inputs, searched, settings, held_out, progress)
     lonely = lonely_classes(groups, searched.exemplar_rows)
     if not answers:
         return Grouping(groups, list(lonely.values()))
@@ -129,3 +116,19 @@ def _grouped(
         refined = refine(baseline, answers, inputs.pool.rows, settings)
     still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
     return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)
+
+
+def _by_exemplars(
+    inputs: RunInputs, searched: Search, settings: FitSettings, held_out: Sequence[int], progress: Progress
+) -> Groups:
+    before = inputs.before
+    if before is None:
+        return group_pool(searched, settings, held_out=held_out, progress=progress)
+    growth = Growth.of(before, inputs.pool, searched.embeddings) if inputs.grows else None
+    keeps = growth is not None and growth.keeps_space
+    groups = group_pool(
+        searched, settings, held_out=held_out, progress=progress, before=before.groups, keeps_space=keeps
+    )
+    if growth is not None and growth.drift is not None:
+        progress.say(growth.said(kept=groups.space is before.groups.space))
+    return groups

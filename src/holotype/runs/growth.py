@@ -1,45 +1,64 @@
 """Whether the images of a run that grew are still such as its space was fitted on."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
 from holotype.answers.baseline import ReviewBaseline
 from holotype.encoders.encode import l2_normalize
 from holotype.evaluation.drift import SHIFTED, Stability, stability
-from holotype.grouping.space import Matrix
+from holotype.grouping.space import Matrix, Space
 from holotype.pool.pool import Pool
-from holotype.progress import Progress
 from holotype.vectors.embeddings import Embeddings
 
 _LANDMARKS, _COMPARED = 512, 4000  # images of the run before that all are measured from, and that are compared
 
 
-def keeps_space(before: ReviewBaseline, pool: Pool, embeddings: Embeddings, progress: Progress) -> bool:
-    """Return whether the space of the run `before` stays that of `embeddings`, of `pool` as it is now, and say why.
+@dataclass(frozen=True)
+class Growth:
+    """How the images of a run that is done again are others than before.
 
-    What is compared is how far images are from the nearest of 512 of the run before, in its space: of others of that
-    run, and of all that are there now. The space is fitted again where the population stability index of these is
-    above .1 for sure: with the lower end of its interval.
+    drift   how far those that are there now are from those that its space was fitted on; None where they are the same,
+            or where there is no space to compare them in
     """
-    space = before.groups.space
-    if space is None or len(space.mean) != embeddings.dim:
-        return False
-    places = np.arange(len(pool)) if before.images is None else before.images.places_in(pool)
-    found = _stability(before, embeddings, places)
-    kept = found.low <= SHIFTED
-    why = "are like those before, so their space is kept" if kept else "are others than before: a space is fitted anew"
-    progress.say(f"the images {why} (population stability {found})")
-    return kept
+
+    drift: Stability | None
+
+    @property
+    def keeps_space(self) -> bool:
+        """Whether the space of the run before is that of its images now: the index is not above .1 for sure."""
+        return self.drift is None or self.drift.low <= SHIFTED
+
+    def said(self, *, kept: bool) -> str:
+        """Say whether the space was `kept`, and why."""
+        if kept:
+            return f"the images are like those before, so their space is kept (population stability {self.drift})"
+        if self.keeps_space:
+            return "the space is fitted again: settings, or the version of holotype, are others than before"
+        return f"the images are others than before, so a space is fitted again (population stability {self.drift})"
+
+    @classmethod
+    def of(cls, before: ReviewBaseline, pool: Pool, embeddings: Embeddings) -> Self:
+        """Compare `pool` as it is now with the run `before`.
+
+        That is, how far images are from the nearest of 512 of the run before, in its space: others of that run, and
+        those that are there now.
+        """
+        space, images = before.groups.space, before.images
+        if space is None or images is None or len(space.mean) != embeddings.dim or images.are_of(pool):
+            return cls(None)
+        return cls(_stability(before, space, embeddings, images.places_in(pool)))
 
 
-def _stability(before: ReviewBaseline, embeddings: Embeddings, places: NDArray[np.int64]) -> Stability:
+def _stability(before: ReviewBaseline, space: Space, embeddings: Embeddings, places: NDArray[np.int64]) -> Stability:
     """Compare; `places` (n,) are those that the images had in the run before, -1 of new ones."""
     rng = np.random.default_rng(0)
     known = rng.permutation(np.flatnonzero(before.vectors.any(axis=1)))
     landmarks, others = known[: min(_LANDMARKS, len(known) // 2)], known[len(known) // 2 :][:_COMPARED]
     rows = rng.permutation(np.flatnonzero(embeddings.present & ~np.isin(places, landmarks)))[:_COMPARED]
-    assert before.groups.space is not None  # noqa: S101 - looked up before
-    now = before.groups.space.transform(embeddings.take(np.sort(rows)))
+    now = space.transform(embeddings.take(np.sort(rows)))
     marks = l2_normalize(before.vectors[landmarks])
     return stability(_distances(l2_normalize(before.vectors[others]), marks), _distances(now, marks))
 

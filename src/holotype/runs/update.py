@@ -101,7 +101,10 @@ class _Update:
 
 @dataclass(frozen=True)
 class _Members:
-    """What a run found: the images of its pool, and those of each class, by the digests of their content."""
+    """What a run found: the images of its pool, and of each class those in its group, by the digests of their content.
+
+    The exemplars, which were given, are in no group.
+    """
 
     images: set[str]
     classes: dict[str, set[str]]
@@ -116,7 +119,7 @@ class _Members:
                 digests = _digests(images)
             with regular(folder.found).open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
-                    found[row["class"]].add(digests[row["id"]])
+                    found[row["class"]] |= {digests[row["id"]]} if row["decision"] == "member" else set()
         return cls({*digests.values()}, dict(found))
 
 
@@ -136,12 +139,12 @@ def _said_of_classes(before: _Members, after: _Members, changes: Changes) -> Ite
         was[changes.renamed.get(name, name)] |= images
     for name, images in after.classes.items():
         if name not in was:
-            yield f"{name}: new, {counted(len(images), 'image')}"
+            yield f"{name}: a new class, {len(images):,} found"
             continue
         new, left = images - was[name], (was[name] - images) & after.images
         fresh = len(new - before.images)
         yield (
-            f"{name}: {counted(len(images), 'image')}, {len(new):,} of them not before ({fresh:,} of the new images); "
-            f"{len(left):,} are not in it any more"
+            f"{name}: {len(images):,} found, {len(new):,} of them not before ({fresh:,} of the new images); "
+            f"{len(left):,} are not among them any more"
         )
     yield from (f"{name}: taken away" for name in changes.removed)
