@@ -17,7 +17,7 @@ from holotype.answers.records import NewAnswer
 from holotype.encoders import encode
 from holotype.encoders.encode import Load
 from holotype.encoders.runtimes import Encoder
-from holotype.runs.changes import Changes
+from holotype.runs.changes import RunChanges
 from holotype.runs.folder import RunFolder
 from holotype.runs.update import update_run
 from holotype.settings import Addition
@@ -95,7 +95,7 @@ def append(tar: Path, new: Sequence[Member]) -> None:
 
 def test_only_new_images_are_encoded_and_rows_stay(out: Path, more: Path, encoded: Encoded) -> None:
     before = groups(out)
-    told = update_run(out, Changes([Addition(images=str(more))])).changed
+    told = update_run(out, RunChanges([Addition(images=str(more))])).changed
     assert encoded == [*map(str, MORE)]
     assert told[0] == "images: 260, of which 20 are new; 0 are gone"
     after = groups(out)
@@ -106,7 +106,7 @@ def test_only_new_images_are_encoded_and_rows_stay(out: Path, more: Path, encode
 
 
 def test_it_comes_to_what_a_new_run_of_all_images_comes_to(out: Path, more: Path, tmp_path: Path) -> None:
-    update_run(out, Changes([Addition(images=str(more))]))
+    update_run(out, RunChanges([Addition(images=str(more))]))
     run(Settings.load(out / "holotype.toml"), tmp_path / "fresh")
     for name in ("groups.parquet", "found.csv", "model/model.json", "model/arrays.safetensors"):
         assert (out / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
@@ -164,7 +164,7 @@ def test_a_folder_in_which_files_came_and_went(job: Job, tmp_path: Path, picture
 
 def test_ids_of_two_days_are_told_apart(out: Path, make_tar: MakeTar, picture: Picture, encoded: Encoded) -> None:
     day = make_tar([("0.jpg", one) for _, one in members([310], picture)], "day 2.tar")
-    update_run(out, Changes([Addition(images=str(day))]))
+    update_run(out, RunChanges([Addition(images=str(day))]))
     after = groups(out)
     assert after["day 2/0"][0] == "red"
     assert after["0"] == ("red", "exemplar")
@@ -172,7 +172,7 @@ def test_ids_of_two_days_are_told_apart(out: Path, make_tar: MakeTar, picture: P
 
 
 def test_a_class_is_added_without_encoding(out: Path, encoded: Encoded, tmp_path: Path) -> None:
-    update_run(out, Changes(exemplars={"purple": ["63"]}))
+    update_run(out, RunChanges(exemplars={"purple": ["63"]}))
     assert encoded == []
     assert found(out)["purple"] >= {"63"}
     assert list(Settings.load(out / "holotype.toml").exemplars) == ["red", "green", "blue", "purple"]
@@ -200,7 +200,7 @@ def test_answers_follow_a_class_that_is_renamed(out: Path, encoded: Encoded) -> 
         NewAnswer("3", "red", "exemplar"),
         NewAnswer("21", "green", "no"),
     )
-    update_run(out, Changes(renamed={"red": "rosy"}))
+    update_run(out, RunChanges(renamed={"red": "rosy"}))
     assert held(out) >= {("10", "rosy", "yes", False), ("11", "rosy", "no", True), ("3", "rosy", "exemplar", False)}
     after = groups(out)
     assert {after["3"], after["10"]} == {("rosy", "exemplar"), ("rosy", "member")}
@@ -220,7 +220,7 @@ def test_two_classes_become_one(out: Path) -> None:
         NewAnswer("12", "red", "yes"),
         NewAnswer("12", "blue", "yes"),  # the last counts
     )
-    update_run(out, Changes(renamed={"red": "warm", "green": "warm"}))
+    update_run(out, RunChanges(renamed={"red": "warm", "green": "warm"}))
     warm = {(name, verdict, audit) for name, label, verdict, audit in held(out) if label == "warm"}
     assert warm == {("10", "yes", False), ("21", "yes", False), ("14", "no", False)}
     assert list(Settings.load(out / "holotype.toml").exemplars) == ["warm", "blue"]
@@ -230,7 +230,7 @@ def test_two_classes_become_one(out: Path) -> None:
 
 def test_what_shows_a_class_that_is_taken_away_shows_none_of_the_others(out: Path) -> None:
     say(out, NewAnswer("11", "red", "yes"))
-    update_run(out, Changes(removed=["red"]))
+    update_run(out, RunChanges(removed=["red"]))
     assert ("11", "green", "no", False) in held(out)
     assert groups(out)["11"][0] == "none"
     assert set(found(out)) == {"green", "blue"}
@@ -248,18 +248,18 @@ def test_new_answers_are_something_new(out: Path, encoded: Encoded) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        (Changes(renamed={"rde": "rosy"}), "expected one of the classes red, green, blue, got 'rde'"),
-        (Changes(renamed={"red": "green"}), "'green' is a class already"),
-        (Changes(renamed={"red": "none"}), '"none" is the name of the rejected class'),
-        (Changes(renamed={"red": "rosy"}, removed=["red"]), "give one of the two"),
-        (Changes(removed=["red", "green", "blue"]), "no class would be left"),
-        (Changes(exemplars={"other": ["0"]}), "it can stand for one class only"),
-        (Changes(exemplars={"other": ["no such"]}), "no such"),
-        (Changes([Addition(images="nowhere.tar")]), "nowhere.tar"),
-        (Changes([Addition(images="m.tar", embeddings="m.npy")]), "the run computes those of its images"),
+        (RunChanges(renamed={"rde": "rosy"}), "expected one of the classes red, green, blue, got 'rde'"),
+        (RunChanges(renamed={"red": "green"}), "'green' is a class already"),
+        (RunChanges(renamed={"red": "none"}), '"none" is the name of the rejected class'),
+        (RunChanges(renamed={"red": "rosy"}, removed=["red"]), "give one of the two"),
+        (RunChanges(removed=["red", "green", "blue"]), "no class would be left"),
+        (RunChanges(exemplars={"other": ["0"]}), "it can stand for one class only"),
+        (RunChanges(exemplars={"other": ["no such"]}), "no such"),
+        (RunChanges([Addition(images="nowhere.tar")]), "nowhere.tar"),
+        (RunChanges([Addition(images="m.tar", embeddings="m.npy")]), "the run computes those of its images"),
     ],
 )
-def test_what_cannot_be_changes_nothing(out: Path, changes: Changes, why: str) -> None:
+def test_what_cannot_be_changes_nothing(out: Path, changes: RunChanges, why: str) -> None:
     before = results(out)
     with pytest.raises(HolotypeError, match=why):
         update_run(out, changes)
@@ -277,8 +277,8 @@ def test_vectors_that_were_supplied_come_with_new_images(job: Job, tmp_path: Pat
     out = tmp_path / "out"
     run(settings.model_copy(update={"embeddings": str(tmp_path / "vectors")}), out)
     with pytest.raises(HolotypeError, match="expected vectors of"):
-        update_run(out, Changes([Addition(images=str(more))]))
-    update_run(out, Changes([Addition(images=str(more), embeddings=str(tmp_path / "more vectors"))]))
+        update_run(out, RunChanges([Addition(images=str(more))]))
+    update_run(out, RunChanges([Addition(images=str(more), embeddings=str(tmp_path / "more vectors"))]))
     assert {"300", "310"} <= found(out)["red"]
     assert update_run(out).result is None
 
@@ -340,7 +340,7 @@ def test_killed_while_it_writes_the_old_results_stay(out: Path, more: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr("holotype.runs.sweep.write_report", stop)
         with pytest.raises(KeyboardInterrupt):
-            update_run(out, Changes([Addition(images=str(more))]))
+            update_run(out, RunChanges([Addition(images=str(more))]))
     assert results(out) == before
-    update_run(out, Changes([Addition(images=str(more))]))
+    update_run(out, RunChanges([Addition(images=str(more))]))
     assert {"300", "310"} <= found(out)["red"]

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from holotype.model.predictions import Predictions
     from holotype.pool.pool import Pool, open_pool
     from holotype.review.review import Review
+    from holotype.runs.changes import RunChanges
     from holotype.runs.sweep import run
-    from holotype.settings import Settings
+    from holotype.runs.update import update_run
+    from holotype.settings import Addition, Settings
     from holotype.vectors.embeddings import Embeddings
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Addition": "settings",
     "Classifier": "model.classifier",
     "Embeddings": "vectors.embeddings",
     "Encoder": "encoders.runtimes",
@@ -28,15 +31,18 @@ _HOME = {
     "Pool": "pool.pool",
     "Predictions": "model.predictions",
     "Review": "review.review",
+    "RunChanges": "runs.changes",
     "Settings": "settings",
     "evaluate": "evaluation.metrics",
     "export_run": "export.export",
     "load_encoder": "encoders.registry",
     "open_pool": "pool.pool",
     "run": "runs.sweep",
+    "update_run": "runs.update",
 }
 
 __all__ = [
+    "Addition",
     "Classifier",
     "Embeddings",
     "Encoder",
@@ -45,12 +51,14 @@ __all__ = [
     "Pool",
     "Predictions",
     "Review",
+    "RunChanges",
     "Settings",
     "evaluate",
     "export_run",
     "load_encoder",
     "open_pool",
     "run",
+    "update_run",
 ]
 
 

@@ -31,7 +31,7 @@ def update(
     Only new images are encoded. Answers stay, and what is promised of images that are as they were.
     """
     from holotype.progress import Terminal
-    from holotype.runs.changes import Changes
+    from holotype.runs.changes import RunChanges
     from holotype.runs.folder import RunFolder
     from holotype.runs.update import update_run
     from holotype.settings import Addition
@@ -39,7 +39,7 @@ def update(
     terminal, more, vectors = Terminal(), images or [], list[str | None](embeddings or [])
     if vectors and len(vectors) != len(more):
         raise typer.BadParameter(f"expected one --embeddings for each --images, got {len(vectors)} and {len(more)}")
-    changes = Changes(
+    changes = RunChanges(
         [Addition(images=one, embeddings=of) for one, of in zip(more, vectors or [None] * len(more), strict=True)],
         read_exemplars(exemplar or [], exemplars, terminal.say),
         read_described(describe or [], None),

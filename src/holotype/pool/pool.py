@@ -26,6 +26,7 @@ from holotype.pool.digests import (
     states_of,
 )
 from holotype.pool.images import SUFFIXES, read_open
+from holotype.pool.joined import JoinedReader, told_apart
 from holotype.pool.limits import limits
 from holotype.pool.members import split_name, split_suffix, why_junk
 from holotype.pool.patience import Patience
@@ -238,10 +239,8 @@ def open_pool(
     takes the whole members before the cut. Raises `PoolError`.
     """
     if not isinstance(source, str | Path):
-        from holotype.pool.joined import join_pools
-
         found = [open_pool(one, allow_truncated=allow_truncated, progress=progress) for one in source]
-        return found[0] if len(found) == 1 else join_pools(found)
+        return found[0] if len(found) == 1 else _join(found)
     name = printable(str(source))
     with long(progress, f"list the images of {name}"):
         paths = expand(str(source))
@@ -254,6 +253,14 @@ def open_pool(
             f"expected images ({' '.join(sorted(SUFFIXES))}) in {name}, found {pool.left_out() or 'nothing'}"
         )
     return pool if progress is None else replace(pool, progress=progress)
+
+
+def _join(parts: Sequence[Pool]) -> Pool:
+    ids, sizes = told_apart(parts), [size for part in parts for size in part.sizes]
+    source, notes = ", ".join(part.source for part in parts), tuple(note for part in parts for note in part.notes)
+    ignored: Counter[str] = sum((Counter(part.ignored) for part in parts), Counter())
+    suffixes = [suffix for part in parts for suffix in part.suffixes]
+    return Pool(source, ids, sizes, JoinedReader(parts), ignored, notes, suffixes, parts[0].progress, parts)
 
 
 def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:

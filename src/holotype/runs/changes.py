@@ -12,7 +12,7 @@ from holotype.settings import Addition, Settings
 
 
 @dataclass(frozen=True)
-class Changes:
+class RunChanges:
     """What is to be another in a run; what is so already stays as it is, so that it may be asked for again.
 
     images         that are added, each with its vectors where those of the run were supplied
@@ -28,7 +28,7 @@ class Changes:
     renamed: Mapping[str, str] = field(default_factory=dict)
     removed: Sequence[str] = ()
 
-    def of(self, classes: Sequence[str]) -> "Changes":
+    def of(self, classes: Sequence[str]) -> "RunChanges":
         """Return these changes without what is so already in a run with these `classes`.
 
         Raises `HolotypeError` for a class that is not there, and for a name that cannot be taken.

@@ -14,7 +14,7 @@ from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
-from holotype.runs.changes import Changes
+from holotype.runs.changes import RunChanges
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import open_inputs, with_exemplars
 from holotype.runs.lasting import LastingPromises
@@ -39,7 +39,7 @@ class Updated:
     changed: Sequence[str]
 
 
-def update_run(out: Path, changes: Changes | None = None, progress: Progress | None = None) -> Updated:
+def update_run(out: Path, changes: RunChanges | None = None, progress: Progress | None = None) -> Updated:
     """Bring the run in `out` up to what its images, its answers and `changes` are now.
 
     Images are encoded that have no vector yet, and only these. Groups, model and report are made again, in the space
@@ -50,7 +50,7 @@ def update_run(out: Path, changes: Changes | None = None, progress: Progress | N
     folder.read_settings()  # where there is no run, no folder is made
     with folder.lock("holotype update"):
         before = find_inputs(folder)
-        changes = (changes or Changes()).of(list(before.exemplars))
+        changes = (changes or RunChanges()).of(list(before.exemplars))
         settings = changes.change(before)
         pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         found: list[Exemplar] | None = None
@@ -74,7 +74,7 @@ class _Update:
     """An update of a run whose `folder` is held."""
 
     folder: RunFolder
-    changes: Changes
+    changes: RunChanges
     progress: Progress
 
     def do(self, settings: Settings, pool: Pool, exemplars: list[Exemplar] | None) -> Updated:
@@ -133,7 +133,7 @@ def _said_of_images(before: _Members, after: _Members) -> Iterator[str]:
     yield f"images: {len(after.images):,}, of which {new:,} are new; {gone:,} are gone"
 
 
-def _said_of_classes(before: _Members, after: _Members, changes: Changes) -> Iterator[str]:
+def _said_of_classes(before: _Members, after: _Members, changes: RunChanges) -> Iterator[str]:
     was: dict[str, set[str]] = defaultdict(set)
     for name, images in before.classes.items():
         was[changes.renamed.get(name, name)] |= images
