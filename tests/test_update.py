@@ -337,10 +337,35 @@ def test_killed_while_it_writes_the_old_results_stay(out: Path, more: Path, monk
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    say(out, NewAnswer("10", "red", "yes"))
+    changes = RunChanges([Addition(images=str(more))], renamed={"red": "rosy"})
     with monkeypatch.context() as patch:
         patch.setattr("holotype.runs.sweep.write_report", stop)
         with pytest.raises(KeyboardInterrupt):
-            update_run(out, RunChanges([Addition(images=str(more))]))
+            update_run(out, changes)
     assert results(out) == before
-    update_run(out, RunChanges([Addition(images=str(more))]))
-    assert {"300", "310"} <= found(out)["red"]
+    update_run(out, changes)
+    assert {"10", "300", "310"} <= found(out)["rosy"]
+
+
+def test_a_test_set_of_the_classes_as_they_are_now_is_given_with_them(job: Job, tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "out"
+    run(job(), out)
+    before = results(out)
+    with pytest.raises(HolotypeError, match="of other classes, give another one with --test-set"):
+        update_run(out, RunChanges(renamed={"red": "rosy"}))
+    assert results(out) == before
+    (data / "new.csv").write_text((data / "test.csv").read_text().replace("red", "rosy"))
+    result = update_run(out, RunChanges(renamed={"red": "rosy"}, test_set=str(data / "new.csv"))).result
+    assert result is not None
+    assert result.evaluation is not None
+    assert [one.name for one in result.evaluation.classes][:1] == ["rosy"]
+
+
+def test_a_name_that_answers_know_is_no_new_one(out: Path) -> None:
+    say(out, NewAnswer("10", "red", "no"))
+    update_run(out, RunChanges(removed=["red"]))
+    before = held(out)
+    with pytest.raises(HolotypeError, match="answers about an earlier class 'red'"):
+        update_run(out, RunChanges(renamed={"green": "red"}))
+    assert held(out) == before

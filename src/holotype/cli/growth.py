@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from holotype.cli.app import app, print_lines
+from holotype.cli.app import TEST_SET, app, print_lines
 from holotype.cli.arguments import read_described, read_exemplars, read_renamed
 
 
@@ -25,6 +25,7 @@ def update(
         list[str] | None, typer.Option(help="OLD=NEW; repeatable. Two with the same new name become one class.")
     ] = None,
     remove: Annotated[list[str] | None, typer.Option(help="A class that is taken away; repeatable.")] = None,
+    test_set: Annotated[Path | None, typer.Option(help=TEST_SET)] = None,
 ) -> None:
     """Go on with a run: new images, and other classes.
 
@@ -45,6 +46,7 @@ def update(
         read_described(describe or [], None),
         read_renamed(rename or []),
         remove or [],
+        None if test_set is None else str(test_set),
     )
     updated = update_run(folder, changes, terminal)
     print_lines(updated.changed)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from holotype.answers.records import Answer, NewAnswer, Verdict
-from holotype.errors import HolotypeError
+from holotype.errors import AnswersError, HolotypeError
 from holotype.names import same_name
 from holotype.pool.exemplars import check_class_names
 from holotype.runs.inputs import absolute
@@ -20,6 +21,7 @@ class RunChanges:
     descriptions   class -> words that describe it, the same
     renamed        class -> what it is to be called; of two that are to be called the same, one class is made
     removed        classes that are taken away: what shows them is none of the others
+    test_set       another one, as with other classes it must be
     """
 
     images: Sequence[Addition] = ()
@@ -27,6 +29,7 @@ class RunChanges:
     descriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     removed: Sequence[str] = ()
+    test_set: str | None = None
 
     def of(self, classes: Sequence[str]) -> "RunChanges":
         """Return these changes without what is so already in a run with these `classes`.
@@ -61,7 +64,9 @@ class RunChanges:
         known = set(absolute(settings).sources)
         more = [*settings.more, *(one for one in dict.fromkeys(added) if one.images not in known)]
         values = settings.model_dump() | {"exemplars": exemplars, "descriptions": descriptions}
-        return Settings.parse(values | {"more": [one.model_dump() for one in more]})
+        values |= {"more": [one.model_dump() for one in more]}
+        values |= {} if self.test_set is None else {"test_set": str(Path(self.test_set).absolute())}
+        return Settings.parse(values)
 
     def _reassigned(self, given: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -71,14 +76,25 @@ class RunChanges:
             known += [one for one in values if one not in known]
         return found
 
-    def answers(self, held: Sequence[Answer], classes: Sequence[str]) -> Iterator[NewAnswer]:
+    def answers(self, held: Sequence[Answer], classes: Sequence[str], since: int = 0) -> Iterator[NewAnswer]:
         """Yield what is to be recorded so that the answers that hold say of the `classes` that are left what they can.
 
         Of a class that is called otherwise all holds, and what was asked about at random stays so. Of two that become
         one, what shows either shows it, and what shows neither does not; a random sample of one is none of both. What
         shows a class that is taken away shows none of the others.
+
+        since   the number of the record up to which the run knows them: later ones about a new name are of an update
+                that did not come to its end
+
+        Raises `AnswersError` where the run knows answers about a new name: they were about another class.
         """
         names = list(self.renamed.values())
+        if taken := {one.label for one in held if one.number <= since} & {*names}:
+            raise AnswersError(
+                f"there are answers about an earlier class {min(taken)!r}, which would count for this one: choose "
+                "another name"
+            )
+        held = [one for one in held if one.label not in names]
         parts = {new: {old for old, name in self.renamed.items() if name == new} for new in names}
         shown = {_image(one): one.label for one in held if one.verdict in ("yes", "exemplar")}  # the last counts
         denied: dict[tuple[str, str, str], set[str]] = {}

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holotype.answers.images import RowImages
-from holotype.errors import AnswersError
+from holotype.answers.records import NewAnswer
+from holotype.errors import AnswersError, TestSetError
 from holotype.filestate import regular
 from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
@@ -79,24 +80,29 @@ class _Update:
 
     def do(self, settings: Settings, pool: Pool, exemplars: list[Exemplar] | None) -> Updated:
         folder, before, promises = self.folder, _Members.of(self.folder), LastingPromises.of(self.folder)
-        self._follow_classes(list(settings.exemplars))
+        follows = self._follows(list(settings.exemplars))
 
         def known(opened: Pool) -> list[Exemplar]:
             return exemplars or known_exemplars(folder, settings, opened, self.progress)
 
-        inputs = open_inputs(settings, known, self.progress, pool=pool)
+        try:
+            inputs = open_inputs(settings, known, self.progress, pool=pool)
+        except TestSetError as error:
+            raise TestSetError(f"{error}; of other classes, give another one with --test-set") from error
+        if follows:
+            with folder.open_answers() as log:
+                log.record(follows, act=f"{_ACT} {log.version}")
         result = do_run(replace(inputs, grows=True), folder, self.progress)
         after = _Members.of(folder)
         told = [*_said_of_images(before, after), *_said_of_classes(before, after, self.changes)]
         return Updated(result, [*told, *promises.carry(self.changes.renamed, result.classifier, pool)])
 
-    def _follow_classes(self, classes: list[str]) -> None:
-        """Let the answers of classes that go say what they can of the `classes` that are left."""
-        if not (self.changes.renamed or self.changes.removed) or not self.folder.answers.exists():
-            return
-        with self.folder.open_answers() as log:
-            if new := list(self.changes.answers(log.current(), classes)):
-                log.record(new, act=f"{_ACT} {log.version}")
+    def _follows(self, classes: list[str]) -> list[NewAnswer]:
+        """What the answers of classes that go say of the `classes` that are left."""
+        if not (self.changes.renamed or self.changes.removed):
+            return []
+        state = RunState.read(self.folder)
+        return list(self.changes.answers(self.folder.read_answers(), classes, state.answers if state else 0))
 
 
 @dataclass(frozen=True)
