@@ -20,6 +20,7 @@ from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, in_steps
 from holotype.runs.remarks import say_missing
 from holotype.settings import FitSettings, Settings
+from holotype.stores.urls import whole
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
 from holotype.vectors.shards import MANIFEST, read_manifest
@@ -178,11 +179,11 @@ def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
 
 def absolute(settings: Settings) -> Settings:
     """Return `settings` with whole paths, so that they hold wherever a run is repeated from."""
-    more = {key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
+    more = {key: whole(path) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
     if settings.embeddings_encoder is not None:
         more["embeddings_encoder"] = _absolute_encoder(settings.embeddings_encoder)
     encoders = [_absolute_encoder(name) for name in settings.encoders]
-    return settings.model_copy(update=more | {"images": str(Path(settings.images).absolute()), "encoders": encoders})
+    return settings.model_copy(update=more | {"images": whole(settings.images), "encoders": encoders})
 
 
 def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:
