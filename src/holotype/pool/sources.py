@@ -54,7 +54,8 @@ def _expand_url(source: Url) -> list[StoredObject | Url]:
             return [alone]
         urls = [source._replace(key=key) for key in _braces(source.key)]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="look") as threads:
-            found = list(threads.map(bucket.matches if glob.has_magic(source.key) else _alone, urls))
+            look = _matching if glob.has_magic(source.key) else _alone
+            found = list(threads.map(look, urls))
     missing = next((url for url, one in zip(urls, found, strict=True) if not one), None)
     if missing is not None:
         raise PoolError(
@@ -64,6 +65,10 @@ def _expand_url(source: Url) -> list[StoredObject | Url]:
     if len(kept) > 1 and (folder := next((one for one in kept if isinstance(one, Url)), None)):
         raise PoolError(f"expected tars at {printable(str(source))}, and {printable(str(folder))} is a folder")
     return kept
+
+
+def _matching(url: Url) -> list[StoredObject | Url]:
+    return [*bucket_of(url).matches(url)]
 
 
 def _alone(url: Url) -> list[StoredObject | Url]:

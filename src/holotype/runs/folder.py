@@ -22,6 +22,7 @@ from holotype.pool.members import is_nothing
 from holotype.pool.pool import Pool
 from holotype.runs.differences import differences
 from holotype.settings import SETTINGS, UNFINISHED, Settings
+from holotype.stores.copies import refuse_url
 from holotype.vectors.folders import open_shared
 from holotype.vectors.store import EmbeddingStore
 
@@ -51,7 +52,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = refuse_url(Path(path))
         self._lock: locks.Lock | None = None
         self.settings = self.path / SETTINGS
         self.unfinished = self.path / UNFINISHED

@@ -20,6 +20,7 @@ from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, in_steps
 from holotype.runs.remarks import say_missing
 from holotype.settings import FitSettings, Settings
+from holotype.stores.copies import address, here
 from holotype.stores.urls import whole
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
@@ -104,11 +105,11 @@ def open_inputs(
     check_defined(classes, found, described)
     if described and settings.search == "both" and progress is not None:
         progress.say("the two ways to search are not compared, as words may be known to one of them alone")
-    test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
+    test_set = read_test_set(here(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     with in_steps(progress, "note how the embeddings are"):
-        unchanged = Unchanged(Path(settings.embeddings)) if settings.embeddings else None
+        unchanged = Unchanged(here(settings.embeddings)) if settings.embeddings else None
     with in_steps(progress, "check embeddings"):
-        supplied = import_embeddings(Path(settings.embeddings), pool) if settings.embeddings else None
+        supplied = import_embeddings(here(settings.embeddings), pool) if settings.embeddings else None
     if supplied is None and settings.search in ("embeddings", "both"):
         raise EmbeddingsError(f"--search {settings.search} needs vectors to search in: give --embeddings")
     if supplied is not None and progress is not None:
@@ -142,7 +143,7 @@ def searched_encoders(settings: Settings) -> list[str | None]:
     """
     if settings.embeddings is None or settings.search == "encoder":
         return list(settings.encoders)
-    noted = Path(settings.embeddings) / MANIFEST
+    noted = here(settings.embeddings) / MANIFEST
     return [settings.embeddings_encoder or (str(read_manifest(noted.parent)["encoder"]) if noted.exists() else None)]
 
 
@@ -179,7 +180,7 @@ def _absolute(settings: Settings, found: Sequence[Exemplar]) -> Settings:
 
 def absolute(settings: Settings) -> Settings:
     """Return `settings` with whole paths, so that they hold wherever a run is repeated from."""
-    more = {key: whole(path) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
+    more = {key: address(path) for key in ("embeddings", "test_set") if (path := getattr(settings, key))}
     if settings.embeddings_encoder is not None:
         more["embeddings_encoder"] = _absolute_encoder(settings.embeddings_encoder)
     encoders = [_absolute_encoder(name) for name in settings.encoders]
@@ -190,7 +191,7 @@ def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:
     """A file is called by its whole path: answers about it hold wherever a run is repeated from."""
     if exemplar.row is not None:
         return exemplar
-    return replace(exemplar, name=str(Path(exemplar.name).expanduser().absolute()))
+    return replace(exemplar, name=address(here(exemplar.name).expanduser()))
 
 
 def _absolute_encoder(name: str) -> str:

@@ -13,6 +13,7 @@ from holotype.names import printable
 
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SHORT = re.compile(rf"({'|'.join(SCHEMES)}|file):/(?!/)", re.IGNORECASE)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 _SIGNED = re.compile(r"\?[^/]*=")  # a query; a "?" alone is a pattern's
 _OWN = "credentials are taken from where the tools of the store keep them (environment, profile, role)"
@@ -66,6 +67,12 @@ def local(text: str) -> str:
     if host not in ("", "localhost") or not slash:
         raise PoolError(f"expected a whole path behind file://, as in file:///data/pool.tar, got {printable(text)}")
     return unquote(f"/{path}", errors="surrogateescape")
+
+
+def from_path(path: Path) -> str:
+    """Return what was given as `path`, which takes the second slash out of a URL."""
+    found = _SHORT.match(str(path))
+    return f"{found[1]}://{'/' if found[1].lower() == 'file' else ''}{str(path)[found.end() :]}" if found else str(path)
 
 
 def whole(place: str | Path) -> str:
