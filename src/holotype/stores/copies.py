@@ -18,7 +18,7 @@ from typing import NamedTuple
 from holotype import files, names
 from holotype.errors import HolotypeError, OutputError, UnreadableNow
 from holotype.filestate import FileState
-from holotype.locks import locked
+from holotype.locks import changing
 from holotype.names import printable
 from holotype.progress import Progress, Silent
 from holotype.settings import SETTINGS
@@ -96,6 +96,7 @@ def sent_back(progress: Callable[[], Progress] = Silent) -> Iterator[None]:
         for copy in list(_copies.values()):
             with _away(copy.url):
                 copy.send(progress())
+        _copies.clear()
 
 
 def _watch(ended: threading.Event) -> None:
@@ -120,12 +121,13 @@ class _Copy:
         self.url = url
         folder = files.cache_folder() / "copies" / hashlib.sha256(str(url).encode()).hexdigest()[:16]
         self.path = folder.absolute() / url.key.rpartition("/")[2]
-        self._notes, self._lock = folder / ".copy.json", folder / ".lock"
+        self._folder, self._notes = folder, folder / ".copy.json"
 
     def bring(self) -> None:
         """Fetch what changed in the store, and remove what was removed there."""
         there = self._there()
-        with locked(self._lock):
+        files.make_folder(self._folder, closed=True)
+        with changing(self._folder):
             known = self._load()
             changed = {name for name, one in there.items() if name not in known or known[name].etag != one.etag}
             changed |= {name for name in there if not self._file(name).exists()}
@@ -133,7 +135,7 @@ class _Copy:
                 if self._is_known(name, known):
                     self._file(name).unlink(missing_ok=True)
                 del known[name]
-            self._refuse_both(changed, known)
+            self._refuse_both(changed, known, there)
             order = sorted(changed)
             with ThreadPoolExecutor(_THREADS, thread_name_prefix="copies") as threads:
                 for name, found in zip(
@@ -149,10 +151,11 @@ class _Copy:
         start = len(self.url.key) + 1
         return {one.url.key[start:]: one for one in bucket.below(self.url) if _is_sent(one.url.key[start:])}
 
-    def _refuse_both(self, changed: set[str], known: Mapping[str, _Known]) -> None:
+    def _refuse_both(self, changed: set[str], known: Mapping[str, _Known], there: Mapping[str, StoredObject]) -> None:
         for name in sorted(changed):
             path = self._file(name)
-            if path.exists() and not self._is_known(name, known) and not _is_vectors(name):
+            changed_here = path.exists() and not self._is_known(name, known) and not _is_vectors(name)
+            if changed_here and not _is_same(path, there[name]):
                 raise OutputError(
                     f"{printable(str(self._url(name)))} was changed in the store, and its copy here ({path}) by a "
                     "command whose results were not sent: remove the copy to go on with what is in the store"
@@ -169,7 +172,7 @@ class _Copy:
         """Send what changed here; only finished `vectors`. Raises `OutputError` where the store has changed, too."""
         if not self.path.exists():
             return
-        with locked(self._lock):
+        with changing(self._folder):
             known = self._load()
             there = {name for name in self._names() if not vectors or _is_vectors(name)}
             changed = sorted((name for name in there if not self._is_known(name, known)), key=self._order)
@@ -195,7 +198,13 @@ class _Copy:
             return
         before = known.get(name)
         now = _known(path, "")
-        etag = bucket.write(self._url(name), path, before.etag if before else "")
+        try:
+            etag = bucket.write(self._url(name), path, before.etag if before else "")
+        except OutputError:
+            there = bucket.head(self._url(name))
+            if there is None or not _is_same(path, there):
+                raise
+            etag = there.etag  # it was sent, and the answer was lost
         known[name] = now._replace(etag=etag)
         self._save(known)
 
@@ -239,6 +248,14 @@ class _Copy:
 def _known(path: Path, etag: str) -> _Known:
     state = FileState.of(path.stat())
     return _Known(etag, state.size, state.mtime)
+
+
+def _is_same(path: Path, stored: StoredObject) -> bool:
+    """Whether a file has the bytes of an object."""
+    if path.stat().st_size != stored.size:
+        return False
+    with path.open("rb") as file:
+        return all(file.read(_PIECE) == stored.read(start, _PIECE) for start in range(0, stored.size, _PIECE))
 
 
 def _is_sent(name: str) -> bool:

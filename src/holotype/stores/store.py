@@ -29,6 +29,7 @@ _PATIENCE, _LONGEST_PAUSE = 60.0, 5.0  # seconds
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")  # how S3 and Azure name what is wrong
 _BUSY = frozenset([408, 429])
+_ELSEWHERE = "redirect without LOCATION"  # what the library says of a 301 and a 307
 _MISSING = ("NoSuchBucket", "ContainerNotFound")
 _REFUSED = frozenset([401, 403])
 _CHANGED = 412
@@ -228,19 +229,22 @@ class Bucket:
                 f"{place} cannot be used: the store refuses the credentials that it was given ({how}); check which the "
                 "tools of the store take here (environment, profile, role), and what they may do"
             )
-        if status == 0:
+        if status == 0 and _ELSEWHERE not in said:
             return PoolError(
                 f"{place} cannot be used: no credentials were found for {self.name}; give them as the tools of the "
                 "store take them (environment, profile, role)"
             )
+        answer = how or "that it is elsewhere"
         return PoolError(
-            f"{place} cannot be used: the store answers {how}; check the region and the endpoint that are set for it"
+            f"{place} cannot be used: the store answers {answer}; check the region and the endpoint that are set for it"
         )
 
 
 def _is_of_network(said: str) -> bool:
     """Whether what failed was on the way to the store, and not to where credentials come from."""
-    return not re.search(r"169\.254\.\d+\.\d+|metadata\.google|identity/oauth2|MissingCredential|credential", said)
+    return _ELSEWHERE not in said and not re.search(
+        r"169\.254\.\d+\.\d+|metadata\.google|identity/oauth2|MissingCredential|credential", said
+    )
 
 
 def _object(url: Url, meta: Any) -> StoredObject:
