@@ -126,7 +126,7 @@ def test_a_run_in_a_store_is_a_run(
     assert len(lines) == COUNT + 1
     assert lines[1].endswith(f"{pool}/0.jpg")
     assert holotype("suggest", out)[0] == 0
-    (tmp_path / "form.csv").write_text("id,class\n3,a\n12,none\n")
+    (tmp_path / "form.csv").write_text("id,class,answer\n3,a,yes\n12,a,no\n")
     code, said, error = holotype("answer", out, tmp_path / "form.csv", "--who", "me")
     assert code == 0, error
     assert "answers.db" in names(out)

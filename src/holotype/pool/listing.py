@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from holotype.errors import PoolError, UnreadableNow
 from holotype.names import printable
@@ -177,36 +177,6 @@ def _no_tar(tar: RangeFile) -> str:
     return f"expected an uncompressed tar at {tar}; {why}"
 
 
-class _Digested(io.RawIOBase):
-    """A tar as a file, and a digest of all that is read of it. Its reader reads the same of the same file."""
-
-    def __init__(self, tar: RangeFile) -> None:
-        self._tar, self._place = tar, 0
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Seek as a file does."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._tar.now().size}[whence]
-        self._place = max(start + offset, 0)
-        return self._place
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Read as a file does."""
-        content = self._tar.read_header(self._place, len(buffer))
-        self.digest.update(content)
-        buffer[: len(content)] = content
-        self._place += len(content)
-        return len(content)
-
-
 class _Headers(io.BufferedReader):
     """A tar as tarfile reads it: no more of it than the headers of one member may be.
 
@@ -214,8 +184,8 @@ class _Headers(io.BufferedReader):
     """
 
     def __init__(self, tar: RangeFile) -> None:
-        self._raw = _Digested(tar)
-        super().__init__(self._raw, _AT_ONCE)
+        self._digest = hashlib.sha256()  # of all that is read: its reader reads the same of the same file
+        super().__init__(tar.opened(self._digest.update), _AT_ONCE)
         self.left = _LONGEST_HEADER
 
     @contextmanager
@@ -224,7 +194,7 @@ class _Headers(io.BufferedReader):
         try:
             yield
         finally:
-            listing.content = self._raw.digest.hexdigest()
+            listing.content = self._digest.hexdigest()
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as a file does. Raises `tarfile.ReadError` for headers that would take all memory, or all time."""

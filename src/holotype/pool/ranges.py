@@ -1,12 +1,16 @@
 """Files that are read by ranges of bytes: of a disk here, and of an object store."""
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from holotype.filestate import FileState
 from holotype.pool.blocks import Blocks
 from holotype.stores.store import StoredObject
+
+Note = Callable[[Any], None]
 
 
 class RangeFile(Protocol):
@@ -26,6 +30,9 @@ class RangeFile(Protocol):
 
     def read_header(self, start: int, size: int) -> bytes:
         """Do the same for who goes through the file to its end, and reads little of it."""
+
+    def opened(self, note: Note) -> io.RawIOBase:
+        """Return it as Python's own files are, for who does the same; `note` gets each piece that is read."""
 
 
 class LocalFile:
@@ -59,6 +66,13 @@ class LocalFile:
 
     read_header = read
 
+    def opened(self, note: Note) -> io.RawIOBase:
+        """Return it as a file of Python."""
+        file = _NotedFile(os.dup(self._file))
+        file.note = note
+        file.seek(0)
+        return file
+
 
 class RemoteFile:
     """An object of a store, which is the same whenever it is read, or not read at all."""
@@ -81,3 +95,48 @@ class RemoteFile:
     def read_header(self, start: int, size: int) -> bytes:
         """Read, with what follows at once where the next header is not far."""
         return self._blocks.read(self._number, start, size, headers=True)
+
+    def opened(self, note: Note) -> io.RawIOBase:
+        """Return it as a file of Python."""
+        return _NotedRanges(self, note)
+
+
+class _NotedFile(io.FileIO):
+    """A file, of which somebody notes what is read; its own `seek` is why listing a tar is fast."""
+
+    note: Note
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read as a file does."""
+        count = super().readinto(buffer) or 0
+        self.note(memoryview(buffer)[:count])
+        return count
+
+
+class _NotedRanges(io.RawIOBase):
+    """Do the same over an object of a store."""
+
+    def __init__(self, tar: RemoteFile, note: Note) -> None:
+        self._tar, self._note, self._place = tar, note, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Seek as a file does."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._tar.found.size}[whence]
+        self._place = max(start + offset, 0)
+        return self._place
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read as a file does."""
+        content = self._tar.read_header(self._place, len(buffer))
+        self._note(content)
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)

@@ -37,8 +37,7 @@ class RunFolder:
     settings      every setting, resolved; it comes last, and says that the folder holds a finished run
     unfinished    the settings of a run that has no results yet
     groups        what each image of the pool was taken for, and why
-    found         the members of each class, the surest first
-    unreadable    images without a vector, and why
+    found         the members of each class, the surest first; `unreadable`: images without a vector, and why
     model         the classifier
     predictions   of the test set; `certified`: the images of the pool that are promised
     metrics       all figures; `evaluation`: those of a later test set
