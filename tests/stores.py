@@ -157,16 +157,17 @@ class Proxy:
     def forward(
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        """Ask the server, and return its answer."""
+        """Ask the server, also for who signs nothing, and return its answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, {"Authorization": _WHO} | headers)
             found = connection.getresponse()
             return found.status, dict(found.getheaders()), found.read()
         finally:
             connection.close()
 
 
+_WHO = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"
 _OWN = {"content-length", "connection", "transfer-encoding", "date", "server"}
 
 
@@ -186,8 +187,7 @@ def download(port: int, url: str) -> bytes:
 
 
 def _ask(url: str, method: str, content: bytes | None = None) -> bytes:
-    who = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"
-    headers = {"Authorization": who, "Content-Type": "application/octet-stream"}
+    headers = {"Authorization": _WHO, "Content-Type": "application/octet-stream"}
     with urlopen(Request(url, data=content, method=method, headers=headers), timeout=60) as answer:
         return bytes(answer.read())
 

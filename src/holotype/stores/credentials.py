@@ -39,8 +39,10 @@ def open_bucket(scheme: str, bucket: str) -> Any:
     try:
         return kind(bucket, client_options=client, retry_config={"max_retries": 0}, **options)
     except Exception:  # what it says may repeat what it was given
+        account = ", and give AZURE_STORAGE_ACCOUNT" if scheme == "az" and "account_name" not in options else ""
         raise PoolError(
             f"the settings of {scheme}:// in the environment, or in the files of its tools, cannot be used; check them"
+            f"{account}"
         ) from None
 
 

@@ -30,6 +30,8 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")  # how S3 and Azure name what is wrong
 _BUSY = frozenset([408, 429])
 _ELSEWHERE = "redirect without LOCATION"  # what the library says of a 301 and a 307
+# what is asked for a role, where no credentials are given: there is none here
+_ROLE = re.compile(r"169\.254\.\d|metadata\.google|/oauth2/|token request|MissingCredential|No such .*credential")
 _MISSING = ("NoSuchBucket", "ContainerNotFound")
 _REFUSED = frozenset([401, 403])
 _CHANGED = 412
@@ -220,7 +222,12 @@ class Bucket:
         how = " ".join(str(one) for one in (status or "", code) if one)
         if status == _CHANGED or isinstance(error, exceptions.PreconditionError | exceptions.AlreadyExistsError):
             return PoolError(f"{place} was changed while it was in use; {AGAIN}")
-        if status in _BUSY or status >= 500 or (status == 0 and _is_of_network(said)):
+        if _ROLE.search(said):
+            return PoolError(
+                f"{place} cannot be used: no credentials were found for {self.name}; give them as the tools of the "
+                "store take them (environment, profile, role)"
+            )
+        if status in _BUSY or status >= 500 or (status == 0 and _ELSEWHERE not in said):
             return OSError(errno.EIO, f"{self.name} answers {how}" if how else f"{self.name} cannot be reached")
         if code in _MISSING:
             return PoolError(f"expected a bucket {self.name}, and there is none of this name; check it")
@@ -229,22 +236,10 @@ class Bucket:
                 f"{place} cannot be used: the store refuses the credentials that it was given ({how}); check which the "
                 "tools of the store take here (environment, profile, role), and what they may do"
             )
-        if status == 0 and _ELSEWHERE not in said:
-            return PoolError(
-                f"{place} cannot be used: no credentials were found for {self.name}; give them as the tools of the "
-                "store take them (environment, profile, role)"
-            )
         answer = how or "that it is elsewhere"
         return PoolError(
             f"{place} cannot be used: the store answers {answer}; check the region and the endpoint that are set for it"
         )
-
-
-def _is_of_network(said: str) -> bool:
-    """Whether what failed was on the way to the store, and not to where credentials come from."""
-    return _ELSEWHERE not in said and not re.search(
-        r"169\.254\.\d+\.\d+|metadata\.google|identity/oauth2|MissingCredential|credential", said
-    )
 
 
 def _object(url: Url, meta: Any) -> StoredObject:
