@@ -3,6 +3,7 @@
 # make docs   sets up everything and builds the documentation as a site: build/docs/index.html
 # make setup  prepares .venv; quick when nothing changed
 # make browser  installs Debian's chromium, which the tests of the review page drive, where it is missing
+# make store  installs moto's S3 server into build/moto, which the tests of object stores talk to
 # make web    fetches onnxruntime-web with npm, which the test of the model in a browser runs, where it is missing
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ WEB_PACKAGE := onnxruntime-web-1.30.0
 WEB_DIGEST := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca$\
 590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
 
-.PHONY: setup test docs demo browser web clean
+.PHONY: setup test docs demo browser store web clean
 
 setup: $(STAMP)
 
@@ -31,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
-test: setup browser web
+test: setup browser store web
 	scripts/check
 
 # Anew each time, as pages are made of the code too; a warning is an error.
@@ -48,6 +49,15 @@ install = command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
 # The tests drive the distribution's browser, so that none is downloaded.
 browser:
 	@$(call install,chromium)
+
+# In an environment of its own: what it needs (botocore) takes no python-dateutil of today.
+store: build/moto/.installed
+
+build/moto/.installed: requirements-store.txt
+	test -x build/moto/bin/python || $(PYTHON) -m venv build/moto
+	build/moto/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+	--require-hashes -r requirements-store.txt
+	touch $@
 
 web: $(WEB)/$(WEB_PACKAGE)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from holotype.review.review import Review
 
-pytest_plugins = ["classifiers"]
+pytest_plugins = ["classifiers", "storing"]
 Colour = tuple[int, int, int]
 Member = tuple[str, bytes]
 Jpeg = Callable[..., bytes]

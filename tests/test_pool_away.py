@@ -19,11 +19,11 @@ from pictures import blurred, encoded
 from PIL import Image
 from system import nobody
 
+from holotype import patience
 from holotype.encoders.encode import encode_images
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import PoolError, UnreadableHere, UnreadableNow
-from holotype.pool import patience
 from holotype.pool.formats.formats import read_header
 from holotype.pool.isolation import decode_apart
 from holotype.pool.limits import Cost, limits

@@ -19,6 +19,7 @@ from system import unshared
 from holotype.errors import HolotypeWarning, PoolError
 from holotype.pool import tars
 from holotype.pool.pool import Pool, open_pool
+from holotype.pool.ranges import LocalFile
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 N = 2000
@@ -279,7 +280,7 @@ def test_no_flipped_byte_changes_what_is_listed(cache: Path, make_tar: MakeTar) 
     before = open_pool(path)
     (listing,) = kept(cache)
     whole = listing.read_bytes()
-    read = tars._load(path, tars._Tar(path))
+    read = tars._load(LocalFile(path))
     assert read is not None
     assert read.stems == before.ids  # what is not damaged is read
     draw = random.Random(0)
@@ -288,7 +289,7 @@ def test_no_flipped_byte_changes_what_is_listed(cache: Path, make_tar: MakeTar) 
         listing.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :])
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            found = tars._load(path, tars._Tar(path))
+            found = tars._load(LocalFile(path))
         assert bool(said) <= (found is None)
         assert found is None or (found.stems, found.sizes.tolist()) == (before.ids, before.sizes)
 
@@ -306,7 +307,7 @@ def test_a_cache_that_cannot_be_written(
         (cache / "listings").write_bytes(b"")
     monkeypatch.setenv("HOLOTYPE_CACHE", str(cache))
     if where == "listing":
-        tars._place(path).mkdir(parents=True)
+        tars._place(LocalFile(path)).mkdir(parents=True)
     for _ in range(2):
         assert len(open_pool(path)) == N
 

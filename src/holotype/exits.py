@@ -14,7 +14,7 @@ from typing import TextIO
 
 from holotype import files
 from holotype.errors import HolotypeError, HolotypeWarning, OutputError
-from holotype.names import printable
+from holotype.names import named, printable
 
 _FAILED, _INTERRUPTED = 1, 128 + signal.SIGINT
 _SIGNALS = ("SIGTERM", "SIGHUP")
@@ -148,7 +148,7 @@ class _Warnings:
 
 def _say(line: str) -> None:
     with suppress(OSError):  # nobody hears it
-        print(printable(" ".join(line.splitlines())), file=sys.stderr, flush=True)  # noqa: T201
+        print(printable(named(" ".join(line.splitlines()))), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager

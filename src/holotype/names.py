@@ -21,6 +21,7 @@ _MOST_MARKS = 8  # on one letter; more would cover the lines around it
 _MAY_STACK = re.compile(rf"[^\w\0-\x7f]{{{_MOST_MARKS + 1}}}")  # marks are no letters; found at once, and nearly never
 OWN_RUN = "holotype run --images IMAGES --exemplar NAME=ID --out NEW"  # of what a run cannot take in
 _NOT_ON_FAT = re.compile(r'[<>:"\\|?*]')
+_called: dict[str, str] = {}  # place -> name
 RIGHT_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\U00010800-\U00010fff\U0001e800-\U0001efff]"  # letters
 
 
@@ -43,8 +44,21 @@ def _thinned(name: str) -> str:
     return "".join(kept)
 
 
+def call(place: str, name: str) -> None:
+    """Have what is at `place`, a path, called `name` in all that is shown: people gave it under that name."""
+    _called[place] = name
+
+
+def named(text: str) -> str:
+    """Return `text` with each place under the name that it has for people."""
+    for place, name in _called.items():
+        text = text.replace(place, name)
+    return text
+
+
 def shown(text: str) -> str:
-    """Return `text` of several lines, each as `printable` has it."""
+    """Return `text` of several lines, each as `printable` has it, with places as people know them."""
+    text = named(text) if _called else text
     return text if text.isascii() and text.isprintable() else "\n".join(map(printable, text.split("\n")))
 
 

@@ -84,11 +84,23 @@ class _Command(_Help, TyperCommand):
             with _printable_usage():
                 if ctx.args:
                     raise typer.BadParameter(f"{' '.join(ctx.args)}: expected no more arguments; {_QUOTE}")
-                return super().invoke(ctx)
+                return self._invoke(ctx)
         except HolotypeError as error:
             others = {name for command in ctx.parent.command.commands.values() for name in _options(command)}
             has = _OF_REPEAT if ctx.params.get("folder") and self.name == "run" else _options(self)
             raise type(error)(advise(str(error), others - has, ctx.params.get("folder"))) from error
+
+    def _invoke(self, ctx: Any) -> Any:
+        """Do what the command does; folders and files of a store are worked on here, and sent back."""
+        from holotype.progress import Terminal
+        from holotype.stores.copies import here, sent_back
+        from holotype.stores.urls import from_path
+
+        with sent_back(Terminal):
+            ctx.params |= {
+                name: here(from_path(value)) for name, value in ctx.params.items() if isinstance(value, Path)
+            }
+            return super().invoke(ctx)
 
 
 @contextmanager

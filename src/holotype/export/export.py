@@ -20,8 +20,8 @@ from holotype.export.webdataset import write_webdataset
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model, versions
 from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
-from holotype.pool.pool import FileReader, Pool, open_pool
-from holotype.pool.tars import Tars
+from holotype.pool.folder import Files
+from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
 from holotype.runs.certify import keep_holding
 from holotype.runs.commands import load_classifier
@@ -158,7 +158,7 @@ def _write_images(
 
 
 def _has_files(pool: Pool) -> bool:
-    return isinstance(pool.reader, FileReader) and not isinstance(pool.reader, Tars)
+    return isinstance(pool.reader, Files)
 
 
 def _write_hub(folder: RunFolder, target: Path, options: ExportOptions, progress: Progress, *, force: bool) -> str:

@@ -12,9 +12,9 @@ from holotype.errors import OutputError, PoolError, UnreadableImage, UnreadableN
 from holotype.export.selection import EXPORT_COLUMNS, Selected
 from holotype.export.tables import records
 from holotype.names import counted, printable
+from holotype.pool.folder import Files
 from holotype.pool.members import split_suffix
-from holotype.pool.pool import FileReader, Pool
-from holotype.pool.tars import Tars
+from holotype.pool.pool import Pool
 from holotype.progress import Progress
 from holotype.runs.results import csv_table
 
@@ -174,6 +174,4 @@ def _suffix(pool: Pool, row: int) -> str:
 
 
 def _file_of(pool: Pool, row: int) -> Path | None:
-    if isinstance(pool.reader, Tars) or not isinstance(pool.reader, FileReader):
-        return None
-    return pool.reader.path(row, pool.ids[row] + (pool.suffixes[row] if pool.suffixes else "")).absolute()
+    return Path(pool.reader.path(row, "")) if isinstance(pool.reader, Files) else None

@@ -17,6 +17,7 @@ from holotype.errors import OutputError
 from holotype.filestate import FileState
 from holotype.progress import Progress, Silent
 from holotype.stale import mark_used, remove_stale
+from holotype.stores.urls import whole
 
 STATE = (*FileState._fields, "offset")  # what the bytes of an image rest on
 OF_PLACES = r"[0-9a-f]{64}\.npz"  # names of files of the cache that are about a place
@@ -204,4 +205,4 @@ def _settle(states: States) -> None:
 
 def place_of(source: str) -> str:
     """Return what a pool is kept under."""
-    return str(Path(source).absolute())
+    return whole(source)

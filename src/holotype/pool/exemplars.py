@@ -11,6 +11,7 @@ from holotype.pool.codes import code_shown
 from holotype.pool.images import SUFFIXES, decode, read_file
 from holotype.pool.members import split_suffix, why_ignored, why_junk
 from holotype.pool.pool import Pool, digest_of
+from holotype.stores.copies import here
 
 RESERVED_COLUMNS = frozenset(["id", "index", "label", "certified", "margin", "reason", "path"])  # of our tables
 OUTSIDE = "file:"  # and a digest: the id of an image that is in no pool
@@ -235,7 +236,7 @@ def _refuse_other_file(code: str, id_: str, data: bytes) -> None:
 
 def _path(code: str) -> Path:
     try:
-        return Path(code).expanduser()
+        return here(code).expanduser()
     except RuntimeError:  # a "~" that is nobody's home
         return Path(code)
 

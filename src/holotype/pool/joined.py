@@ -78,9 +78,9 @@ class JoinedReader:
         content: bytes = part.reader.read_piece(place, start, size)
         return content
 
-    def path(self, row: int, name: str) -> Path:  # noqa: ARG002 - it may bear the name of its part in front
+    def path(self, row: int, name: str) -> str:  # noqa: ARG002 - it may bear the name of its part in front
         part, place = self._place(row)
-        return Path(part.path(place))
+        return part.path(place)
 
     def states(self) -> States:
         return np.concatenate([np.empty((0, len(STATE)), np.int64), *(part.reader.states() for part in self._parts)])

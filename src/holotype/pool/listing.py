@@ -6,7 +6,6 @@ what the headers say: a walk ends, whatever they are, and what cannot be is dama
 
 import hashlib
 import io
-import os
 import re
 import sys
 import tarfile
@@ -16,12 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from holotype.errors import PoolError
+from holotype.errors import PoolError, UnreadableNow
 from holotype.names import printable
-from holotype.pointers import why_pointer_at
+from holotype.pointers import LONGEST, why_pointer
 from holotype.pool.members import split_name, split_suffix
+from holotype.pool.ranges import RangeFile
 
 _LONGEST_HEADER = 1 << 20  # bytes of all headers of one member: its names, its attributes, the map of a sparse file
 _MOST_HEADERS = 16  # extended headers before one member; tools write up to three
@@ -69,12 +69,12 @@ class Listing:
         return len(self.stems)
 
 
-def list_tar(path: Path, number: int) -> Listing:
-    """List the tar at `path`, which is open under a `number` of the system. Raises `PoolError` for another file."""
+def list_tar(tar: RangeFile) -> Listing:
+    """List an open tar. Raises `PoolError` for another file."""
     listing = Listing()
     targets = _Targets(listing)
     try:
-        for member in _members(path, number, listing):
+        for member in _members(tar, listing):
             name = _SPECIAL.get(member.type) or split_name(member.name)
             place = name if isinstance(name, str) else _place_or_why(member, listing, targets)
             if isinstance(name, str) or isinstance(place, str):
@@ -84,7 +84,7 @@ def list_tar(path: Path, number: int) -> Listing:
             listing.suffixes.append(sys.intern(name[1]))
             listing.offsets.append(place[0])
             listing.sizes.append(place[1])
-    except PoolError:
+    except (PoolError, UnreadableNow):
         raise
     except Exception as error:  # tarfile has many words for a damaged header, and none for most
         listing.cut = printable(str(error) or type(error).__name__)
@@ -146,17 +146,17 @@ def _without_replaced(listing: Listing) -> Listing:
     return listing
 
 
-def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarInfo]:
+def _members(tar: RangeFile, listing: Listing) -> Iterator[tarfile.TarInfo]:
     """Yield each member, other than folders, that lies whole in the file; also behind an end mark (`cat a b`)."""
-    with _Headers(number) as file, file.noted_in(listing):
-        length = os.fstat(file.fileno()).st_size
+    with _Headers(tar) as file, file.noted_in(listing):
+        length = tar.now().size
         try:
             archive = _Archive.open(fileobj=file, mode="r:", tarinfo=_Member, encoding="utf-8")
         except (tarfile.TarError, ValueError, OverflowError, MemoryError):
-            raise PoolError(_no_tar(path)) from None
+            raise PoolError(_no_tar(tar)) from None
         with archive:
             last = -1
-            while member := archive.next() or _behind_end(archive, number, listing):
+            while member := archive.next() or _behind_end(archive, tar, listing):
                 archive.members.clear()  # it would keep every member it has seen
                 archive.begin_member()
                 room = length - member.offset_data
@@ -169,26 +169,12 @@ def _members(path: Path, number: int, listing: Listing) -> Iterator[tarfile.TarI
                     yield member
 
 
-def _no_tar(path: Path) -> str:
-    if not path.stat().st_size:
-        return f"expected a tar at {path}, which is empty (0 bytes); fetch it again"
-    pointer = why_pointer_at(path)
+def _no_tar(tar: RangeFile) -> str:
+    if not tar.now().size:
+        return f"expected a tar at {tar}, which is empty (0 bytes); fetch it again"
+    pointer = why_pointer(tar.read(0, LONGEST))
     why = pointer or "if it is compressed, uncompress it first; of images, give their folder"
-    return f"expected an uncompressed tar at {path}; {why}"
-
-
-class _Digested(io.FileIO):
-    """A file, and a digest of all that is read of it. Its reader reads the same of the same file."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(os.dup(number))
-        self.digest = hashlib.sha256()
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Read as a file does."""
-        count = super().readinto(buffer) or 0
-        self.digest.update(memoryview(buffer)[:count])
-        return count
+    return f"expected an uncompressed tar at {tar}; {why}"
 
 
 class _Headers(io.BufferedReader):
@@ -197,11 +183,10 @@ class _Headers(io.BufferedReader):
     left   bytes that may still be read of this member's
     """
 
-    def __init__(self, number: int) -> None:
-        self._raw = _Digested(number)
-        super().__init__(self._raw, _AT_ONCE)
+    def __init__(self, tar: RangeFile) -> None:
+        self._digest = hashlib.sha256()  # of all that is read: its reader reads the same of the same file
+        super().__init__(tar.opened(self._digest.update), _AT_ONCE)
         self.left = _LONGEST_HEADER
-        self.seek(0)
 
     @contextmanager
     def noted_in(self, listing: Listing) -> Iterator[None]:
@@ -209,7 +194,7 @@ class _Headers(io.BufferedReader):
         try:
             yield
         finally:
-            listing.content = self._raw.digest.hexdigest()
+            listing.content = self._digest.hexdigest()
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as a file does. Raises `tarfile.ReadError` for headers that would take all memory, or all time."""
@@ -266,19 +251,19 @@ class _Member(tarfile.TarInfo):
         return super().fromtarfile(archive)
 
 
-def _behind_end(archive: _Archive, number: int, listing: Listing) -> tarfile.TarInfo | None:
+def _behind_end(archive: _Archive, tar: RangeFile, listing: Listing) -> tarfile.TarInfo | None:
     """Return the member that follows on the end mark, as in tars that were joined, or None at the very end.
 
     tarfile takes a cut or damaged header (other than the first) for the end, too; only zeros are.
     """
     end = archive.offset
-    block = os.pread(number, tarfile.BLOCKSIZE, end)
+    block = tar.read_header(end, tarfile.BLOCKSIZE)
     if not block:
         raise tarfile.ReadError("the mark at the end of a tar is missing")
     if len(block) < tarfile.BLOCKSIZE or any(block):
         raise tarfile.ReadError(f"no whole header at byte {end}")
-    length = os.fstat(number).st_size
-    first = _first_byte(number, end + len(block), length)
+    length = tar.now().size
+    first = _first_byte(tar, end + len(block), length)
     if first == length:  # nothing but zeros
         if length - end > _PADDING:
             listing.note = f"its last {length - end:,} bytes are zeros: a download that is not finished looks so"
@@ -294,10 +279,10 @@ def _behind_end(archive: _Archive, number: int, listing: Listing) -> tarfile.Tar
     return member
 
 
-def _first_byte(number: int, start: int, length: int) -> int:
+def _first_byte(tar: RangeFile, start: int, length: int) -> int:
     """Where the first byte from `start` on is that is no zero; `length` where there is none."""
     size = _FIRST_PIECE  # most often little is there, and of some tars that were joined, often
-    while piece := os.pread(number, size, start):
+    while piece := tar.read_header(start, size):
         if rest := piece.lstrip(b"\0"):
             return start + len(piece) - len(rest)
         start, size = start + len(piece), _PIECE

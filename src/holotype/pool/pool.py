@@ -1,38 +1,28 @@
 """The unlabelled images: a tar (read by offset, never unpacked), a folder, or webdataset shards."""
 
 import hashlib
-import os
-import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from holotype.errors import PoolError, UnreadableImage, UnreadableNow
-from holotype.filestate import FileState
+from holotype.errors import PoolError, UnreadableImage
 from holotype.names import counted, printable
+from holotype.patience import Patience
 from holotype.pool.codes import Codes
-from holotype.pool.digests import (
-    Digests,
-    JoinedDigests,
-    KnownDigests,
-    States,
-    first_rows,
-    place_of,
-    stamp_of,
-    states_of,
-)
-from holotype.pool.images import SUFFIXES, read_open
+from holotype.pool.digests import Digests, JoinedDigests, KnownDigests, States, first_rows, place_of, stamp_of
+from holotype.pool.folder import Files, StoredFiles, list_folder
+from holotype.pool.images import SUFFIXES
 from holotype.pool.joined import JoinedReader, told_apart
 from holotype.pool.limits import limits
-from holotype.pool.members import split_name, split_suffix, why_junk
-from holotype.pool.patience import Patience
-from holotype.pool.sources import expand, walk
+from holotype.pool.members import split_suffix
+from holotype.pool.sources import as_folder, expand
 from holotype.pool.tars import Tars
 from holotype.progress import Progress, Silent, long
+from holotype.stores.store import StoredObject
+from holotype.stores.urls import Url, is_url, local, parse
 
 _SAMPLED = 2000  # images that the fingerprint looks into
 _LONGEST = max(map(len, SUFFIXES))  # characters of a suffix
@@ -58,8 +48,11 @@ class PieceReader(Reader, Protocol):
 class FileReader(Reader, Protocol):
     """A reader that knows the files which the images lie in."""
 
-    def path(self, row: int, name: str) -> Path:
-        """Return where the image of `row`, which is called `name` there, lies: its file, or its tar and its name."""
+    def path(self, row: int, name: str) -> str:
+        """Return where the image of `row`, which is called `name` there, lies: its file, or its tar and its name.
+
+        A whole path, or a URL.
+        """
 
     def states(self) -> States:
         """Return (n, 5) what the bytes of each row rest on, see `digests.STATE`; as it was when the pool was opened."""
@@ -102,14 +95,14 @@ class Pool:
         return self._patience.read(lambda: self.reader.read(row))
 
     def path(self, row: int) -> str:
-        """Return where the image of `row` lies, by which it is joined to other tables: its file's whole path.
+        """Return where the image of `row` lies, by which it is joined to other tables: its file's whole path,
+        or its URL.
 
         In a tar that is the tar's whole path, a slash, and the member's. It is `printable`, so a name that is no UTF-8
         is escaped. Where no file is known, it is the image's name alone.
         """
         name = self.ids[row] + (self.suffixes[row] if self.suffixes else "")
-        found = self.reader.path(row, name).absolute() if isinstance(self.reader, FileReader) else name
-        return printable(str(found))
+        return printable(self.reader.path(row, name) if isinstance(self.reader, FileReader) else name)
 
     @cached_property
     def _patience(self) -> Patience:
@@ -232,6 +225,8 @@ def open_pool(
 ) -> Pool:
     """Open a tar, a folder of images, a folder of tars, or shards such as `pool-{000..150}.tar` or `pool-*.tar`.
 
+    Each may be in an object store: `s3://bucket/pool-*.tar`, `gs://`, `az://`.
+
     Of several such sources the images come one after the other; where one has an id that is in another before it, its
     own bear its name in front: `day2/0001`.
 
@@ -241,13 +236,17 @@ def open_pool(
     if not isinstance(source, str | Path):
         found = [open_pool(one, allow_truncated=allow_truncated, progress=progress) for one in source]
         return found[0] if len(found) == 1 else _join(found)
-    name = printable(str(source))
+    text = local(str(source))
+    if is_url(text):
+        parse(text)  # one with credentials is never repeated
+    name = printable(text)
     with long(progress, f"list the images of {name}"):
-        paths = expand(str(source))
-        if len(paths) == 1 and paths[0].is_dir():
-            pool = _open_folder(paths[0], name, allow_truncated)
+        places = expand(text)
+        if len(places) == 1 and (folder := as_folder(places[0])) is not None:
+            pool = _open_folder(folder, name, allow_truncated, progress)
         else:
-            pool = _open_tars(name, paths, Counter(), allow_truncated)
+            tars = [one for one in places if not isinstance(one, Url)]
+            pool = _open_tars(name, tars, Counter(), allow_truncated, progress)
     if not pool.ids:
         raise PoolError(
             f"expected images ({' '.join(sorted(SUFFIXES))}) in {name}, found {pool.left_out() or 'nothing'}"
@@ -263,93 +262,33 @@ def _join(parts: Sequence[Pool]) -> Pool:
     return Pool(source, ids, sizes, JoinedReader(parts), ignored, notes, suffixes, parts[0].progress, parts)
 
 
-def _open_folder(folder: Path, source: str, allow_truncated: bool) -> Pool:
+def _open_folder(folder: Path | Url, source: str, allow_truncated: bool, progress: Progress | None) -> Pool:
     """Open a folder of images, or one of tars."""
-    images: list[tuple[Path, os.stat_result, tuple[str, str]]] = []
-    tars: list[Path] = []
-    ignored = Counter[str]()
-    for path, name in walk(folder):
-        found = _stat_or_why(path, name)
-        split = split_name(name)
-        if path.parent == folder and path.suffix.lower() == ".tar" and not isinstance(found, str):
-            tars.append(path)
-        elif isinstance(found, str) or isinstance(split, str):
-            ignored[found if isinstance(found, str) else str(split)] += 1
-        else:
-            images.append((path, found, split))
-    if not tars:
-        stems, suffixes = [stem for _, _, (stem, _) in images], [suffix for _, _, (_, suffix) in images]
-        reader = _Files([path for path, _, _ in images], stats := [found for _, found, _ in images])
-        return _named(source, stems, suffixes, [found.st_size for found in stats], reader, ignored)
-    if images:
+    found = list_folder(folder)
+    if not found.tars:
+        reader = StoredFiles(found.stored) if isinstance(folder, Url) else Files(found.paths, found.states)
+        return _named(source, found.stems, found.suffixes, found.sizes, reader, found.ignored)
+    if found.stems:
+        first = printable(found.stems[0] + found.suffixes[0])
         raise PoolError(
-            f"{source} holds {len(tars)} tars and also loose images ({printable(str(images[0][0].relative_to(folder)))}"
-            "): expected the one or the other; put them into folders of their own"
+            f"{source} holds {len(found.tars)} tars and also loose images ({first}): expected the one or the other; "
+            "put them into folders of their own"
         )
-    return _open_tars(source, tars, ignored, allow_truncated)
+    return _open_tars(source, found.tars, found.ignored, allow_truncated, progress)
 
 
-class _Files:
-    """Images that are files."""
-
-    def __init__(self, paths: list[Path], found: Sequence[os.stat_result]) -> None:
-        self._paths = paths
-        self._states = states_of([FileState.of(one) for one in found])
-
-    def path(self, row: int, name: str) -> Path:  # noqa: ARG002 - a file knows its own
-        return self._paths[row]
-
-    def states(self) -> States:
-        return self._states
-
-    def read(self, row: int) -> bytes:
-        try:
-            with open(self._paths[row], "rb", opener=_open_at_once) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise UnreadableNow("it is no file any more")
-                return read_open(file)
-        except PermissionError as error:
-            if self._is_as_listed(row):  # it was so before, and stays so
-                raise UnreadableImage(f"cannot be read: {error.strerror}") from None
-            raise
-
-    def read_piece(self, row: int, start: int, size: int) -> bytes:
-        with self._paths[row].open("rb") as file:
-            return os.pread(file.fileno(), size, start)
-
-    def _is_as_listed(self, row: int) -> bool:
-        with suppress(OSError):
-            return FileState.of(self._paths[row].stat()) == tuple(self._states[row, :-1])
-        return False
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file, and wait for nobody where a pipe has come into its place."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _stat_or_why(path: Path, name: str) -> os.stat_result | str:
-    """What the system says of a file, or why it is ignored, whatever its suffix."""
-    if why := why_junk(name):
-        return why
-    if path.name.startswith("."):
-        return "(hidden)"
-    try:
-        found = path.stat()
-    except OSError:
-        return "(link that leads nowhere)" if path.is_symlink() else "(gone while it was listed)"
-    if stat.S_ISDIR(found.st_mode):
-        return "(link to a folder)" if path.is_symlink() else "(a run of holotype)"
-    return found if stat.S_ISREG(found.st_mode) else "(special file)"
-
-
-def _open_tars(source: str, paths: list[Path], ignored: Counter[str], allow_truncated: bool) -> Pool:
-    reader = Tars(paths)
+def _open_tars(
+    source: str,
+    places: Sequence[Path | StoredObject],
+    ignored: Counter[str],
+    allow_truncated: bool,
+    progress: Progress | None,
+) -> Pool:
+    reader = Tars(places)
     stems: list[str] = []
     suffixes: list[str] = []
     notes: list[str] = []
-    for shard, path in enumerate(paths):
-        listing = reader.enter(shard)
+    for path, listing in zip(places, reader.listings(progress), strict=True):
         stems += listing.stems
         suffixes += listing.suffixes
         ignored.update(listing.ignored)

@@ -4,27 +4,36 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from holotype.errors import PoolError
+from holotype.errors import PoolError, UnreadableNow
 from holotype.names import printable
 from holotype.pool.drawn import is_run
 from holotype.pool.images import SUFFIXES
 from holotype.pool.listing import looks_like_tar
 from holotype.pool.members import why_junk
+from holotype.stores.store import StoredObject, bucket_of
+from holotype.stores.urls import Url, is_url, local, parse
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_AT_ONCE = 16  # places of a store that are looked at
 _MOST = 100_000  # paths that one pattern stands for
 _PACKED = frozenset([".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".tzst", ".lz4", ".zip", ".7z", ".rar"])
 
 
-def expand(source: str) -> list[Path]:
+def expand(source: str) -> list[Path] | list[StoredObject | Url]:
     """Return the paths that `source` stands for: itself, `{000..150}` and `{a,b}` as shells have them, or `*.tar`.
 
-    Raises `PoolError` where one of them is missing, or none is there.
+    In a store, what is no object and has others below it is a folder: its URL. Raises `PoolError` where one of them is
+    missing, or none is there.
     """
+    source = local(source)
+    if is_url(source):
+        return _expand_url(parse(source))
     if not source.strip():
         raise PoolError("expected the path of a tar or a folder, got an empty one; write . for the current folder")
     if exists(Path(source)):
@@ -38,8 +47,56 @@ def expand(source: str) -> list[Path]:
     return paths
 
 
+def _expand_url(source: Url) -> list[StoredObject | Url]:
+    bucket = bucket_of(source)
+    with _now(source):
+        if (alone := bucket.find(source)) is not None:
+            return [alone]
+        urls = [source._replace(key=key) for key in _braces(source.key)]
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="look") as threads:
+            look = _matching if glob.has_magic(source.key) else _alone
+            found = list(threads.map(look, urls))
+    missing = next((url for url, one in zip(urls, found, strict=True) if not one), None)
+    if missing is not None:
+        raise PoolError(
+            f"expected a tar, a folder or shards at {printable(str(source))}; nothing is at {printable(str(missing))}"
+        )
+    kept = [one for some in found for one in some if not (isinstance(one, StoredObject) and why_junk(one.name))]
+    if len(kept) > 1 and (folder := next((one for one in kept if isinstance(one, Url)), None)):
+        raise PoolError(f"expected tars at {printable(str(source))}, and {printable(str(folder))} is a folder")
+    return kept
+
+
+def _matching(url: Url) -> list[StoredObject | Url]:
+    return [*bucket_of(url).matches(url)]
+
+
+def _alone(url: Url) -> list[StoredObject | Url]:
+    found = bucket_of(url).find(url)
+    return [] if found is None else [found]
+
+
+@contextmanager
+def _now(source: Url) -> Iterator[None]:
+    """Nothing can be said of a store that is away."""
+    try:
+        yield
+    except UnreadableNow as error:
+        raise UnreadableNow(f"{printable(str(source))} {error}; give the same command again") from None
+
+
+def as_folder(place: Path | StoredObject | Url) -> Path | Url | None:
+    """Return `place` where it is a folder; else None."""
+    if isinstance(place, Path):
+        return place if place.is_dir() else None
+    return place if isinstance(place, Url) else None
+
+
 def is_there(source: str) -> bool:
-    """Whether something is at a path, or at each of those that a pattern stands for."""
+    """Whether something is at a path or URL, or at each of those that a pattern stands for.
+
+    Raises `UnreadableNow` where a store cannot be asked.
+    """
     try:
         return bool(expand(source))
     except PoolError:
@@ -117,8 +174,9 @@ def holds_images(source: str) -> bool:
     """Whether `source` means a pool, and not one picture: a file is judged by what is in it, unless it is packed."""
     if not source.strip():
         return True
+    source = local(source)
     path = Path(source)
-    if not exists(path):
+    if is_url(source) or not exists(path):
         return path.suffix.lower() not in SUFFIXES or glob.has_magic(source)
     if not path.is_file():
         return path.is_dir()

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -21,6 +20,7 @@ from holotype.pool.images import Source
 from holotype.pool.pool import Pool, spread
 from holotype.runs.folder import RunFolder
 from holotype.settings import Settings
+from holotype.stores.copies import here
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import LEAST_COSINE
 from holotype.vectors.shards import MANIFEST, read_manifest
@@ -114,9 +114,9 @@ class Neighbours:
         settings, runtime = self._settings, self._settings.fit.runtime
         if settings.embeddings_encoder:
             yield load_encoder(settings.embeddings_encoder, runtime)
-        elif settings.embeddings and (Path(settings.embeddings) / MANIFEST).exists():
+        elif settings.embeddings and (here(settings.embeddings) / MANIFEST).exists():
             with suppress(EncoderError):  # only noted, and not at hand here
-                yield load_encoder(str(read_manifest(Path(settings.embeddings))["encoder"]), runtime)
+                yield load_encoder(str(read_manifest(here(settings.embeddings))["encoder"]), runtime)
 
     def _space(self) -> Space:
         """The space that the vectors of the pool were moved to."""

@@ -21,6 +21,7 @@ from holotype.review.background import Background
 from holotype.review.items import FoundByWords
 from holotype.review.review import Review
 from holotype.runs.inputs import searched_encoders
+from holotype.stores.copies import here
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.shards import MANIFEST, read_manifest
 from holotype.vectors.supplied import import_embeddings
@@ -133,7 +134,7 @@ class WordSearch(Background):
         """The vectors that the run searched in, where it keeps them."""
         settings, folder, pool = self.review.settings, self.review.folder, self.review.pool
         if settings.embeddings is not None and settings.search != "encoder":
-            return import_embeddings([Path(one) for one in settings.supplied], pool)
+            return import_embeddings([here(one) for one in settings.supplied], pool)
         made = read_description(folder.model).encoder.fingerprint
         for store in folder.stores:
             if (store / MANIFEST).exists() and read_manifest(store)["fingerprint"] == made:

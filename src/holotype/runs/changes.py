@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from holotype.answers.records import Answer, NewAnswer, Verdict
 from holotype.errors import AnswersError, HolotypeError
@@ -10,6 +9,7 @@ from holotype.names import same_name
 from holotype.pool.exemplars import check_class_names
 from holotype.runs.inputs import absolute
 from holotype.settings import Addition, Settings
+from holotype.stores.copies import address
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RunChanges:
         more = [*settings.more, *(one for one in dict.fromkeys(added) if one.images not in known)]
         values = settings.model_dump() | {"exemplars": exemplars, "descriptions": descriptions}
         values |= {"more": [one.model_dump() for one in more]}
-        values |= {} if self.test_set is None else {"test_set": str(Path(self.test_set).absolute())}
+        values |= {} if self.test_set is None else {"test_set": address(self.test_set)}
         return Settings.parse(values)
 
     def _reassigned(self, given: Mapping[str, Sequence[str]], new: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -26,6 +26,8 @@ from holotype.runs.remarks import say_answered, say_left_out, say_unreadable
 from holotype.runs.results import RunResult, read_learnt
 from holotype.runs.sweep import repeat
 from holotype.settings import ARITHMETIC, Arithmetic, Threshold
+from holotype.stores.store import read_object
+from holotype.stores.urls import is_url, local, whole
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import in_arithmetic, open_shared
 
@@ -175,9 +177,10 @@ def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None)
 
 
 def _predict_file(classifier: Classifier, path: str) -> Iterator[dict[str, Any]]:
-    name, where = printable(path), {"path": printable(str(Path(path).absolute()))}
+    name, where = printable(path), {"path": printable(whole(path))}
     try:
-        yield from (record | where for record in classifier.predict_one(path, name).records())
+        picture = read_object(path) if is_url(path) else local(path)
+        yield from (record | where for record in classifier.predict_one(picture, name).records())
     except UnreadableImage as error:
         yield {"id": name, "error": printable(str(error))} | where
 

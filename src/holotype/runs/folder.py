@@ -22,6 +22,7 @@ from holotype.pool.members import is_nothing
 from holotype.pool.pool import Pool
 from holotype.runs.differences import differences
 from holotype.settings import SETTINGS, UNFINISHED, Settings
+from holotype.stores.copies import refuse_url
 from holotype.vectors.folders import open_shared
 from holotype.vectors.store import EmbeddingStore
 
@@ -36,8 +37,7 @@ class RunFolder:
     settings      every setting, resolved; it comes last, and says that the folder holds a finished run
     unfinished    the settings of a run that has no results yet
     groups        what each image of the pool was taken for, and why
-    found         the members of each class, the surest first
-    unreadable    images without a vector, and why
+    found         the members of each class, the surest first; `unreadable`: images without a vector, and why
     model         the classifier
     predictions   of the test set; `certified`: the images of the pool that are promised
     metrics       all figures; `evaluation`: those of a later test set
@@ -51,7 +51,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = refuse_url(Path(path))
         self._lock: locks.Lock | None = None
         self.settings = self.path / SETTINGS
         self.unfinished = self.path / UNFINISHED

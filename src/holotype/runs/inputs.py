@@ -20,6 +20,8 @@ from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, in_steps
 from holotype.runs.remarks import say_missing
 from holotype.settings import Addition, FitSettings, Settings
+from holotype.stores.copies import address, here
+from holotype.stores.urls import whole
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.identity import check_identity
 from holotype.vectors.shards import MANIFEST, read_manifest
@@ -108,9 +110,9 @@ def open_inputs(
     check_defined(classes, found, described)
     if described and settings.search == "both" and progress is not None:
         progress.say("the two ways to search are not compared, as words may be known to one of them alone")
-    test_set = read_test_set(Path(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
+    test_set = read_test_set(here(settings.test_set), list(settings.exemplars), pool) if settings.test_set else None
     with in_steps(progress, "note how the embeddings are"):
-        given = [Path(one) for one in settings.supplied]
+        given = [here(one) for one in settings.supplied]
         unchanged = Unchanged(given) if given else None
     with in_steps(progress, "check embeddings"):
         supplied = import_embeddings(given, pool) if given else None
@@ -147,7 +149,7 @@ def searched_encoders(settings: Settings) -> list[str | None]:
     """
     if settings.embeddings is None or settings.search == "encoder":
         return list(settings.encoders)
-    noted = Path(settings.embeddings) / MANIFEST
+    noted = here(settings.embeddings) / MANIFEST
     return [settings.embeddings_encoder or (str(read_manifest(noted.parent)["encoder"]) if noted.exists() else None)]
 
 
@@ -186,25 +188,24 @@ def with_exemplars(settings: Settings, found: Sequence[Exemplar]) -> Settings:
 def absolute(settings: Settings) -> Settings:
     """Return `settings` with whole paths, so that they hold wherever a run is repeated from."""
     more: dict[str, Any] = {
-        key: str(Path(path).absolute()) for key in ("embeddings", "test_set") if (path := getattr(settings, key))
+        key: address(path) for key in ("embeddings", "test_set") if (path := getattr(settings, key))
     }
     more["more"] = [_absolute_addition(one) for one in settings.more]
     if settings.embeddings_encoder is not None:
         more["embeddings_encoder"] = _absolute_encoder(settings.embeddings_encoder)
     encoders = [_absolute_encoder(name) for name in settings.encoders]
-    return settings.model_copy(update=more | {"images": str(Path(settings.images).absolute()), "encoders": encoders})
+    return settings.model_copy(update=more | {"images": whole(settings.images), "encoders": encoders})
 
 
 def _absolute_addition(one: Addition) -> Addition:
-    vectors = None if one.embeddings is None else str(Path(one.embeddings).absolute())
-    return Addition(images=str(Path(one.images).absolute()), embeddings=vectors)
+    return Addition(images=whole(one.images), embeddings=None if one.embeddings is None else address(one.embeddings))
 
 
 def _absolute_exemplar(exemplar: Exemplar) -> Exemplar:
     """A file is called by its whole path: answers about it hold wherever a run is repeated from."""
     if exemplar.row is not None:
         return exemplar
-    return replace(exemplar, name=str(Path(exemplar.name).expanduser().absolute()))
+    return replace(exemplar, name=address(here(exemplar.name).expanduser()))
 
 
 def _absolute_encoder(name: str) -> str:

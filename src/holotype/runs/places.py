@@ -16,6 +16,8 @@ from holotype.progress import Progress
 from holotype.runs.folder import RunFolder
 from holotype.runs.inputs import absolute
 from holotype.settings import Addition, Settings, as_option
+from holotype.stores.copies import here
+from holotype.stores.urls import is_url
 from holotype.vectors.supplied import import_embeddings
 
 # inputs that lie somewhere, and what each is called
@@ -68,7 +70,7 @@ def _to_give(path: str) -> str:
 
 def _beside(path: str, before: str | None, now: Path) -> str | None:
     """What lies to the folder of the run where it is `now` as `path` did `before`."""
-    return None if before is None else os.path.normpath(now / os.path.relpath(path, before))
+    return None if before is None or is_url(before) else os.path.normpath(now / os.path.relpath(path, before))
 
 
 def _places(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -132,9 +134,9 @@ def _check(folder: RunFolder, found: Settings, places: Mapping[str, Any], pool: 
     if pool is not None and "images" in places:
         _check_images(folder, pool)
     if pool is not None and "test_set" in places and found.test_set:
-        read_test_set(Path(found.test_set), list(found.exemplars), pool)
+        read_test_set(here(found.test_set), list(found.exemplars), pool)
     if pool is not None and "embeddings" in places and found.embeddings:
-        import_embeddings([Path(one) for one in found.supplied], pool)
+        import_embeddings([here(one) for one in found.supplied], pool)
     if "encoders" in places and folder.model.exists():
         _check_encoders(folder, found)
 

@@ -14,6 +14,7 @@ from holotype.grouping.premises import code_digests
 from holotype.pool.pool import Pool
 from holotype.runs.folder import RunFolder
 from holotype.settings import Settings, Strict
+from holotype.stores.copies import here
 
 
 class RunState(Strict):
@@ -66,7 +67,7 @@ def _files(settings: Settings) -> Iterator[Path]:
     named = [*settings.supplied, settings.test_set, settings.embeddings_encoder, *settings.encoders]
     named += [code for codes in settings.exemplars.values() for code in codes]
     for one in named:
-        path = Path(split_views(one)[1]) if one else Path()
+        path = here(split_views(one)[1]) if one else Path()
         if path.is_absolute() and path.is_file():
             yield path
         elif path.is_absolute() and path.is_dir():

@@ -38,6 +38,7 @@ from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
 from holotype.runs.state import RunState
 from holotype.settings import HeadName, HeadSettings, Settings
+from holotype.stores.copies import address, here
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.folders import in_arithmetic
 from holotype.vectors.store import EmbeddingStore
@@ -126,7 +127,7 @@ def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) 
 
 def do_run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
     """Do the stages, and let what they lead to take the place of what was in `folder`, of which the lock is held."""
-    settings = inputs.settings.model_copy(update={"out": str(folder.path.absolute())})
+    settings = inputs.settings.model_copy(update={"out": address(folder.path)})
     state = RunState.of(folder, settings, inputs.pool)
     folder.claim(settings)
     result = _sweep(inputs, folder, progress)
@@ -218,7 +219,7 @@ def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress
 def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterator[tuple[Encoder, EmbeddingStore]]:
     """The encoders of the sweep, each in the arithmetic that suits the pool, and where their vectors are kept."""
     settings = inputs.settings
-    supplied = [Path(one) for one in settings.supplied]
+    supplied = [here(one) for one in settings.supplied]
     kept = [*folder.stores, *supplied]
     for encoder in inputs.encoders:
         chosen = in_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, kept, whole=inputs.encodes_all)

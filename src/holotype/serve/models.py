@@ -19,6 +19,7 @@ from holotype.model.promises import PROMISES_FILE
 from holotype.model.saved import DESCRIPTION_FILE, SAVED, digest_of_model
 from holotype.names import without_folders
 from holotype.runs.commands import load_classifier
+from holotype.stores.copies import here
 
 EVERY = 2.0  # seconds between two looks at the files of the models
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as it stands in an address
@@ -144,7 +145,7 @@ def named(given: Sequence[str]) -> dict[str, Path]:
     for one in given:
         name, equals, where = one.partition("=")
         if not equals or Path(one).exists():
-            path = Path(one).absolute()
+            path = here(one).absolute()
             name, where = path.parent.name if path.name == MODEL else path.name, one
         if not _NAME.fullmatch(name):
             if Path(name).exists() and not Path(where).exists():
@@ -155,7 +156,7 @@ def named(given: Sequence[str]) -> dict[str, Path]:
             )
         if name in found:
             raise ModelError(f"two models would be called {name}: give one another name, as in {name}-2={where}")
-        found[name] = Path(where)
+        found[name] = here(where)
     return found
 
 

@@ -22,6 +22,7 @@ from holotype.locks import locked
 from holotype.names import counted
 from holotype.pool.pool import Pool, spread
 from holotype.progress import Progress, Silent
+from holotype.stores.copies import refuse_url
 from holotype.vectors.embeddings import Embeddings
 from holotype.vectors.shards import (
     KINDS,
@@ -58,7 +59,7 @@ class EmbeddingStore:
     """
 
     def __init__(self, folder: Path, encoder: Encoder, pool: Pool, others: Sequence[Path] = ()) -> None:
-        self.folder = folder
+        self.folder = refuse_url(folder)
         self.encoder = encoder
         self.pool = pool
         self.others = others
