@@ -15,8 +15,8 @@ from holotype.errors import HolotypeError
 from holotype.exits import standard_output
 from holotype.names import command, printable
 
-_ORDER = ["run", "review", "suggest", "answer", "certify", "predict", "serve", "evaluate", "tune", "export", "embed"]
-_ORDER += ["search", "encoders"]
+_ORDER = ["run", "review", "suggest", "answer", "certify", "discover", "predict", "drift", "serve", "evaluate", "tune"]
+_ORDER += ["export", "embed", "search", "encoders"]
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # a command of its own, options and all; a name of a file in it may be quoted, or hold what else ends a sentence
 _WHOLE = re.compile(r"""holotype [a-z]+(?: (?:'[^']*'|"[^"]*"|[^\s'";,)]*[^\s'";,.:)])+)*""")

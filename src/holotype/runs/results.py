@@ -311,19 +311,27 @@ def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:
 
 def read_learnt(folder: RunFolder) -> list[str]:
     """Return the ids of the images that the model of a run learnt from. Raises `HolotypeError` where that is lost."""
+    learnt = ("learnt", "answered", "fit", "validation")  # an older run tells the last two apart
+    rows = zip(*_read_groups(folder, ["id", "decision", "part"]), strict=True)
+    return [name for name, decision, part in rows if part in learnt or decision == "exemplar"]
+
+
+def read_decisions(folder: RunFolder) -> NDArray[np.str_]:
+    """Return (n,) what each image of a run was taken for, answers followed. Raises `HolotypeError` where it is lost."""
+    return np.array(_read_groups(folder, ["decision"])[0])
+
+
+def _read_groups(folder: RunFolder, columns: list[str]) -> list[list[Any]]:
     import pyarrow.parquet as pq
 
     folder.check_whole(HolotypeError, folder.groups)
     try:
-        table = pq.read_table(regular(folder.groups), columns=["id", "decision", "part"])
-        rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        return [column.to_pylist() for column in pq.read_table(regular(folder.groups), columns=columns).columns]
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         raise HolotypeError(
             f"{folder.groups} cannot be read ({error}); do the run again ({command('run', folder.path)}): vectors and "
             "answers are kept"
         ) from None
-    learnt = ("learnt", "answered", "fit", "validation")  # an older run tells the last two apart
-    return [name for name, decision, part in rows if part in learnt or decision == "exemplar"]
 
 
 def _probabilities(result: RunResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
