@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.grouping.graph import Graph, build_graph
+from holotype.grouping.graph import build_graph
 from holotype.grouping.space import Matrix
 from holotype.names import counted
 from holotype.progress import Progress, in_steps
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # `python -m benchmarks.discover --development` varies these; docs/tried.md has the figures
 _MOST = 24_576  # images that the graph is built of: a limit of time, as all pairs are compared
@@ -64,12 +67,12 @@ def find_communities(vectors: NDArray[Any], seed: int = 0, progress: Progress | 
     others = np.setdiff1d(np.arange(len(vectors)), sample, assume_unique=True)
     with in_steps(progress, "find communities", 2 + -(-len(others) // _BLOCK)) as step:
         connected = np.asarray(vectors[sample], np.float32)
-        graph = build_graph(connected)
+        steps = build_graph(connected).steps
         step()
         labels = np.full(len(vectors), -1)
-        labels[sample] = _parted(graph)
+        labels[sample] = _parted(steps)
         step()
-        inside, conductance = _connections(graph, labels[sample])
+        inside, conductance = _connections(steps, labels[sample])
         for start in range(0, len(others), _BLOCK):
             rows = others[start : start + _BLOCK]
             nearest = (np.asarray(vectors[rows], np.float32) @ connected.T).argmax(axis=1)
@@ -78,13 +81,16 @@ def find_communities(vectors: NDArray[Any], seed: int = 0, progress: Progress | 
     return [_community(vectors, sample, inside, rows, conductance[k]) for k, rows in _apart(labels, conductance)]
 
 
-def _parted(graph: Graph) -> Rows:
-    """Return (m,) the number of the community of each node of `graph`."""
+def _parted(steps: "csr_array") -> Rows:
+    """Return (m,) the number of the community of each node, connected as a graph's `steps` say: sparse (m, m).
+
+    With these weights, and not with those of the cosines, places where images are far apart count as much as others.
+    """
     from scipy.sparse import csr_matrix
     from sknetwork.clustering import Louvain
 
-    count = len(graph.degree)
-    if not graph.weights.nnz:
+    count = steps.shape[0]
+    if not steps.nnz:
         return np.arange(count)
     louvain = Louvain(
         resolution=max(count / _SIZE, 1),
@@ -93,15 +99,15 @@ def _parted(graph: Graph) -> Rows:
         return_probs=False,
         return_aggregate=False,
     )
-    return np.asarray(louvain.fit_predict(csr_matrix(graph.weights)), np.int64)
+    return np.asarray(louvain.fit_predict(csr_matrix(steps)), np.int64)
 
 
-def _connections(graph: Graph, labels: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _connections(steps: "csr_array", labels: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (m,) the weight that each node has inside of its community, and the conductance of each community."""
-    edges = graph.weights.tocoo()
+    edges = steps.tocoo()
     own = labels[edges.row] == labels[edges.col]
     inside = np.bincount(edges.row[own], edges.data[own], len(labels))
-    volume = np.bincount(labels, graph.degree)
+    volume = np.bincount(labels[edges.row], edges.data, labels.max(initial=-1) + 1)
     return inside, 1 - np.bincount(labels, inside) / np.maximum(volume, 1e-12)
 
 
