@@ -69,12 +69,14 @@ def k_means_apart(vectors: Matrix, count: int) -> list[Rows]:
 
 
 def hdbscan(**settings: Any) -> Part:
-    """Return clusters of density (HDBSCAN), the tightest first: that of most pairs compared, 10 GB at 24,173 images."""
+    """Return clusters of density (HDBSCAN), the tightest first: on 32 principal directions, as all take 18 minutes."""
 
     def part(vectors: Matrix, _count: int) -> list[Rows]:
         from sklearn import cluster
+        from sklearn.decomposition import PCA
 
-        found = cluster.HDBSCAN(min_samples=3, algorithm="brute", copy=False, **settings).fit_predict(vectors)
+        fewer = PCA(32, random_state=0).fit_transform(vectors)
+        found = cluster.HDBSCAN(min_samples=3, algorithm="kd_tree", copy=False, **settings).fit_predict(fewer)
         return _tightest(vectors, found)
 
     return part

@@ -19,12 +19,9 @@ _BINS = 10
 _DRAWS = 2000
 _BOUNDS = (2.5, 97.5)
 
-Values = NDArray[np.float64]
-Counts = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
-class Seen:
+class ModelOutputs:
     """What a model said of m images, one entry each.
 
     none        (m,) whether it said "none"
@@ -33,14 +30,14 @@ class Seen:
     """
 
     none: NDArray[np.bool_]
-    scores: Values
-    distances: Values
+    scores: NDArray[np.float64]
+    distances: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.none)
 
     @property
-    def quantities(self) -> dict[str, Values]:
+    def quantities(self) -> dict[str, NDArray[np.float64]]:
         """What is compared: (m,) each, by its name."""
         return {SHARE: self.none.astype(np.float64), "highest probability": self.scores, DISTANCE: self.distances}
 
@@ -78,7 +75,7 @@ class Stability:
         return values | {"low": self.low, "high": self.high, "verdict": self.verdict}
 
 
-def compare_seen(pool: Seen, new: Seen, seed: int = 0) -> list[Stability]:
+def compare_seen(pool: ModelOutputs, new: ModelOutputs, seed: int = 0) -> list[Stability]:
     """Compare what was said of a pool and of new images; a quantity that is known of none of these is left out."""
     found = []
     for (quantity, expected), given in zip(pool.quantities.items(), new.quantities.values(), strict=True):
@@ -93,15 +90,15 @@ def compare_seen(pool: Seen, new: Seen, seed: int = 0) -> list[Stability]:
     return found
 
 
-def stability_index(expected: Values, seen: Values) -> float:
+def stability_index(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
     """Return the population stability index of `seen` (m,) against `expected` (n,), over the tenths of `expected`.
 
     The sum of (s - e) ln(s / e) over the tenths; each share is raised by half an image, so that none is zero.
     """
-    return _index(*_binned(expected, seen))
+    return float(_index(*_binned(expected, seen)))
 
 
-def bootstrap_interval(expected: Counts, seen: Counts, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(expected: NDArray[np.int64], seen: NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of the index of images `seen` in each bin against those `expected` there.
 
     Both are drawn again. That raises the index, as chance does with few images, by as much again: so the interval is
@@ -114,7 +111,7 @@ def bootstrap_interval(expected: Counts, seen: Counts, seed: int = 0) -> tuple[f
     return float(max(found[0], 0)), float(max(found[1], 0))
 
 
-def _binned(expected: Values, seen: Values) -> tuple[Counts, Counts]:
+def _binned(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count both in the tenths of `expected`; where it has few values, in as many bins."""
     edges = np.unique(np.quantile(expected, np.linspace(0, 1, _BINS + 1)[1:-1]))
     if len(np.unique(expected)) <= 2:  # a share
@@ -126,16 +123,16 @@ def _binned(expected: Values, seen: Values) -> tuple[Counts, Counts]:
     return counts[0], counts[1]
 
 
-def _index(expected: Counts, seen: Counts) -> Any:
+def _index(expected: NDArray[np.int64], seen: NDArray[np.int64]) -> Any:
     """Return the index of counts (..., bins)."""
     raised = [counts + 0.5 for counts in (expected, seen)]
     before, after = (counts / counts.sum(axis=-1, keepdims=True) for counts in raised)
     return ((after - before) * np.log(after / before)).sum(axis=-1)
 
 
-def table(found: Sequence[Stability]) -> list[str]:
+def stability_table(found: Sequence[Stability]) -> list[str]:
     """Return the lines of a table for the eye."""
-    rows = [("quantity", "pool", "new", "PSI", "95 % interval", "")]
+    rows: list[tuple[str, ...]] = [("quantity", "pool", "new", "PSI", "95 % interval", "")]
     for one in found:
         values = [f"{100 * value:.1f} %" if one.quantity == SHARE else f"{value:.3f}" for value in (one.pool, one.new)]
         rows.append((one.quantity, *values, f"{one.index:.3f}", f"{one.low:.3f} to {one.high:.3f}", one.verdict))

@@ -106,7 +106,7 @@ def _connections(steps: "csr_array", labels: Rows) -> tuple[NDArray[np.float64],
     """Return (m,) the weight that each node has inside of its community, and the conductance of each community."""
     edges = steps.tocoo()
     own = labels[edges.row] == labels[edges.col]
-    inside = np.bincount(edges.row[own], edges.data[own], len(labels))
+    inside = np.bincount(edges.row[own], edges.data[own], len(labels)).astype(np.float64)
     volume = np.bincount(labels[edges.row], edges.data, labels.max(initial=-1) + 1)
     return inside, 1 - np.bincount(labels, inside) / np.maximum(volume, 1e-12)
 

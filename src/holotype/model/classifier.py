@@ -280,8 +280,8 @@ class Classifier:
         """The files of the saved model, in the order in which they are written."""
         from safetensors.numpy import save
 
-        arrays = {"exemplars": self.exemplar_vectors_}
-        arrays |= {"slope": self.calibration_.slope, "shift": self.calibration_.shift}
+        calibration = self.calibration_
+        arrays = {"exemplars": self.exemplar_vectors_, "slope": calibration.slope, "shift": calibration.shift}
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
         arrays |= self.head_.space.arrays() if self.head_.space is not None else {}

@@ -44,7 +44,7 @@ class Predictions:
     promises: Sequence[Promise] = ()
     digests: Sequence[str] = ()
     paths: Sequence[str] = ()
-    distances: Sequence[float] = ()
+    distances: Sequence[float] | NDArray[np.float64] = ()
 
     def __post_init__(self) -> None:
         n, k = len(self.ids), len(self.classes)

@@ -24,9 +24,9 @@ from holotype.runs.report.discovered import community_sheets, with_discovered
 from holotype.runs.results import read_decisions
 from holotype.vectors.embeddings import Embeddings
 
-SHOWN = 20  # communities that are listed, each with a sheet
+LISTED_COMMUNITIES = 20  # communities that are listed, each with a sheet
 COMMUNITIES = "communities.csv"
-COLUMNS = ("path", "id", "community", "role", "cosine", "outside")
+COMMUNITY_COLUMNS = ("path", "id", "community", "role", "cosine", "outside")
 _ON_SHEET = 30  # images
 
 
@@ -43,7 +43,7 @@ class Discovery:
     communities: Sequence[Community]
     among: int
 
-    def lines(self, k: int = SHOWN) -> Iterator[str]:
+    def lines(self, k: int = LISTED_COMMUNITIES) -> Iterator[str]:
         """Yield what is said of the first `k`: how large and how far apart each is, and what makes a class of it."""
         for number, one in enumerate(self.communities[:k], start=1):
             name = self.pool.ids[one.exemplar]
@@ -56,7 +56,7 @@ class Discovery:
 
     def table(self) -> str:
         """Return all of them as a CSV: of each community the exemplar first, then what is most like it."""
-        rows: list[Sequence[object]] = [COLUMNS]
+        rows: list[Sequence[object]] = [COMMUNITY_COLUMNS]
         for number, one in enumerate(self.communities, start=1):
             for row, cosine in zip(one.rows.tolist(), one.cosine.tolist(), strict=True):
                 role = "exemplar" if row == one.exemplar else ""
@@ -64,7 +64,7 @@ class Discovery:
                 rows.append((self.pool.path(row), self.pool.ids[row], number, role, f"{cosine:.4f}", outside))
         return "".join(map(csv_line, rows))
 
-    def write(self, k: int = SHOWN) -> None:
+    def write(self, k: int = LISTED_COMMUNITIES) -> None:
         """Write the table, a sheet of each of the first `k`, and what the report says of them."""
         folder = self.folder
         for old in files.matching(folder.discovered, "*.png"):
@@ -84,7 +84,7 @@ def starting(out: Path, name: str) -> str:
     return command("update", out, "--exemplar", f"NAME={name}")
 
 
-def discover_run(out: Path, k: int = SHOWN, progress: Progress | None = None) -> Discovery:
+def discover_run(out: Path, k: int = LISTED_COMMUNITIES, progress: Progress | None = None) -> Discovery:
     """Find communities among the images of the run in `out` that belong to no class, and write them there.
 
     Decisions are those of the run, answers followed. Of the first `k` a sheet is drawn. Raises `HolotypeError`.

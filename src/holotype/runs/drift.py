@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from holotype.errors import HolotypeError
-from holotype.evaluation.drift import Seen, Stability, compare_seen, table
+from holotype.evaluation.drift import ModelOutputs, Stability, compare_seen, stability_table
 from holotype.filestate import regular
 from holotype.model.classifier import Classifier
 from holotype.model.predictions import DISTANCE, NONE
@@ -25,7 +25,7 @@ from holotype.runs.folder import RunFolder
 
 VERSION_DIGITS = 12  # of the digest of a model, in what `holotype serve` records
 
-Record = Mapping[str, Any]
+_Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Drift:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of a table, and what it is about."""
-        yield from table(self.stabilities)
+        yield from stability_table(self.stabilities)
         left = [f"{self.unreadable:,} could not be read"] if self.unreadable else []
         left += [f"{self.of_others:,} are of another version of the model"] if self.of_others else []
         yield f"{counted(self.images, 'image')} compared{'; ' if left else ''}{', '.join(left)}"
@@ -77,16 +77,16 @@ def drift_run(out: Path, new: Sequence[str], progress: Progress | None = None) -
     ours = [one for one in readable if one.get("version", version) == version]
     if not ours:
         raise HolotypeError(_why_none(found, readable))
-    seen = Seen(
+    seen = ModelOutputs(
         np.array([one["label"] == NONE for one in ours]),
         np.array([_highest(one) for one in ours]),
         np.array([one.get(DISTANCE, math.nan) for one in ours], np.float64),
     )
-    stabilities = compare_seen(Seen(pool.none, pool.scores, pool.distances), seen)
+    stabilities = compare_seen(ModelOutputs(pool.none, pool.scores, pool.distances), seen)
     return Drift(len(ours), len(found) - len(readable), len(readable) - len(ours), stabilities)
 
 
-def _why_none(found: Sequence[Record], readable: Sequence[Record]) -> str:
+def _why_none(found: Sequence[_Record], readable: Sequence[_Record]) -> str:
     if readable:
         return (
             f"all {counted(len(readable), 'line')} are about another version of the model than the one in the run now: "
@@ -95,7 +95,7 @@ def _why_none(found: Sequence[Record], readable: Sequence[Record]) -> str:
     return f"expected images to compare, got {counted(len(found), 'image')}, of which none could be read"
 
 
-def _records(classifier: Classifier, new: Sequence[str], progress: Progress) -> Iterator[Record]:
+def _records(classifier: Classifier, new: Sequence[str], progress: Progress) -> Iterator[_Record]:
     """Yield what is said of each image; one that could not be read has an "error"."""
     images = [one for one in new if holds_images(one) or Path(one).suffix.lower() in SUFFIXES]
     for source in new:
@@ -105,7 +105,7 @@ def _records(classifier: Classifier, new: Sequence[str], progress: Progress) -> 
         yield from predict_sources(classifier, images, progress)
 
 
-def _read(path: Path, classes: Sequence[str]) -> Iterator[Record]:
+def _read(path: Path, classes: Sequence[str]) -> Iterator[_Record]:
     """Yield the records of a file of predictions, or of what a server recorded."""
     try:
         text = regular(path).read_text(encoding="utf-8")
@@ -113,7 +113,7 @@ def _read(path: Path, classes: Sequence[str]) -> Iterator[Record]:
         why = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise HolotypeError(f"{printable(str(path))} cannot be read: {why}") from None
     lines = text.lstrip("\ufeff").splitlines(keepends=True)
-    read: Callable[[Any, Sequence[str]], Record] = _of_json
+    read: Callable[[Any, Sequence[str]], _Record] = _of_json
     given: Iterable[tuple[int, Any]] = enumerate(lines, start=1)
     if lines and lines[0].startswith("id,label,"):
         read, given = _of_cells, enumerate(csv.DictReader(lines), start=2)
@@ -127,14 +127,14 @@ def _read(path: Path, classes: Sequence[str]) -> Iterator[Record]:
             ) from None
 
 
-def _checked(record: Record) -> Record:
+def _checked(record: _Record) -> _Record:
     """Return `record`. Raises `ValueError` where it is none."""
     if "error" not in record and not (isinstance(record["label"], str) and 0 <= _highest(record) <= 1):
         raise ValueError("neither a label with its probability nor an error")
     return record
 
 
-def _of_json(line: str, classes: Sequence[str]) -> Record:
+def _of_json(line: str, classes: Sequence[str]) -> _Record:
     record = json.loads(line)
     if "error" in record:
         return {"error": record["error"]}
@@ -144,7 +144,7 @@ def _of_json(line: str, classes: Sequence[str]) -> Record:
     return found
 
 
-def _of_cells(row: Mapping[str, str], classes: Sequence[str]) -> Record:
+def _of_cells(row: Mapping[str, str], classes: Sequence[str]) -> _Record:
     if not row["label"]:
         return {"error": row["reason"]}
     found: dict[str, Any] = {"label": row["label"]}
@@ -152,7 +152,7 @@ def _of_cells(row: Mapping[str, str], classes: Sequence[str]) -> Record:
     return found | ({DISTANCE: float(row[DISTANCE])} if row.get(DISTANCE) else {})
 
 
-def _highest(record: Record) -> float:
+def _highest(record: _Record) -> float:
     """The probability of the likeliest class of a record."""
     if "probabilities" not in record:
         return float(record["probability"])

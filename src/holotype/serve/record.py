@@ -16,7 +16,7 @@ MOST_BYTES = 64 * 2**20  # of the file; the one before it is kept beside it, wit
 _log = logging.getLogger(__name__)
 
 
-class Record(RotatingFileHandler):
+class Recorder(RotatingFileHandler):
     """Appends a line of JSON to `path` for each image that was answered; `holotype drift` reads it.
 
     Raises `OutputError` where it cannot be written.

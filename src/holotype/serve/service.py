@@ -10,7 +10,7 @@ from holotype.serve.learning import Learning
 from holotype.serve.metrics import Metrics
 from holotype.serve.models import ServedModel, ServedModels
 from holotype.serve.pictures import SentImage, check_count
-from holotype.serve.record import Record
+from holotype.serve.record import Recorder
 from holotype.settings import ServeSettings
 
 
@@ -21,7 +21,7 @@ class Service:
         self.models, self.settings = models, settings
         self.learning = Learning.open(list(models)) if settings.learn else None
         self.metrics = Metrics(lambda: self.batching.accepted)
-        self.record = Record(Path(settings.record)) if settings.record else None
+        self.record = Recorder(Path(settings.record)) if settings.record else None
         self.batching = Batching(settings.queue, self.metrics.batch)
 
     def model(self, name: str) -> ServedModel:
