@@ -1,8 +1,8 @@
 """python -m benchmarks.drift: which distance tells best that images are others than those of a pool.
 
-Development classes alone. Of each pool 1,000 images are taken away: they are the same as the pool, and the distance must
-say so. Others are images of the other pool, and some of this one that were blurred, turned, inverted, or made grey. Each
-figure is the population stability index of their distances against those of the pool; above .25 they count as others.
+Development classes alone. Of each pool 1,000 images are taken away: they are the same as the pool, and the distance has
+to say so. Others are images of the other pool, and some of this one that were blurred, turned, inverted, or made grey.
+Each figure is the population stability index of their distances against those of the pool; above .25 they are others.
 """
 
 import sys
