@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,16 +44,28 @@ class Discovery:
     communities: Sequence[Community]
     among: int
 
+    @classmethod
+    def of(cls, folder: RunFolder, pool: Pool, seed: int, progress: Progress) -> Self:
+        """Find them among the images of the run in `folder`, of which the lock is held, as they are in `pool` now."""
+        before = folder.load_baseline()
+        baseline = before.following(pool)
+        rows = _rejected(folder, pool, before, baseline)
+        found = find_communities(_compared(baseline, rows), seed, progress)
+        return cls(folder, pool, [one.at(rows) for one in found], len(rows))
+
     def lines(self, k: int = LISTED_COMMUNITIES) -> Iterator[str]:
         """Yield what is said of the first `k`: how large and how far apart each is, and what makes a class of it."""
         for number, one in enumerate(self.communities[:k], start=1):
             name = self.pool.ids[one.exemplar]
             yield f"{number:3}  {one}; exemplar {name}; {starting(self.folder.path, name)}"
-        inside = sum(len(one.rows) for one in self.communities)
-        yield (
-            f"{counted(len(self.communities), 'community').replace('communitys', 'communities')} with "
-            f"{counted(inside, 'image')}, of {self.among:,} that belong to no class"
-        )
+        yield self.summary
+
+    @property
+    def summary(self) -> str:
+        """How many there are, and of how many images."""
+        inside, count = sum(len(one.rows) for one in self.communities), len(self.communities)
+        what = "community" if count == 1 else "communities"
+        return f"{count:,} {what} with {counted(inside, 'image')}, of {self.among:,} that belong to no class"
 
     def table(self) -> str:
         """Return all of them as a CSV: of each community the exemplar first, then what is most like it."""
@@ -96,11 +109,7 @@ def discover_run(out: Path, k: int = LISTED_COMMUNITIES, progress: Progress | No
     with folder.lock("holotype discover"):
         settings = find_inputs(folder, needed=["images"])
         pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
-        before = folder.load_baseline()
-        baseline = before.following(pool)
-        rows = _rejected(folder, pool, before, baseline)
-        found = find_communities(_compared(baseline, rows), settings.fit.seed, progress)
-        discovery = Discovery(folder, pool, [one.at(rows) for one in found], len(rows))
+        discovery = Discovery.of(folder, pool, settings.fit.seed, progress)
         discovery.write(k)
     return discovery
 
