@@ -26,66 +26,66 @@ from holotype.grouping.communities import find_communities
 from holotype.grouping.graph import build_graph
 from holotype.settings import RankSettings
 
-OURS = "communities"
 FIRST = (10, 20, 50, 100)  # proposals that somebody may look through
 ENOUGH = 0.5  # purity and recall with which a class stands alone
-HDBSCAN = {
-    "min_cluster_size": 5,
-    "cluster_selection_method": "eom",
-}  # its defaults: on development classes none is better
-ALL_PAIRS = 20_000  # images of which HDBSCAN holds the distances of all pairs, 5 GB
-_VARIED: dict[str, Sequence[int]] = {"_SIZE": (150, 500, 800), "_MOST": (8192,)}
+ALL_PAIRS = 20_000  # images above which HDBSCAN is left out: the distances of all pairs take 5 GB of 16,000
+VARIED: dict[str, Sequence[int]] = {"_SIZE": (150, 500, 800), "_MOST": (8192,)}
 
 Rows = NDArray[np.int64]
 Matrix = NDArray[np.float32]
-Part = Callable[[Matrix, int], Sequence[Rows]]
+Proposed = Sequence[Rows]  # the rows of each, in the order in which they are proposed, the exemplar first
+Others = Callable[[Matrix, int], Iterator[tuple[str, Callable[[], Proposed]]]]
 
 
-def ours(vectors: Matrix, _count: int) -> list[Rows]:
-    """Return the rows of each community, in the order in which they are proposed, its exemplar first."""
+def variants(vectors: Matrix, _count: int) -> Iterator[tuple[str, Callable[[], Proposed]]]:
+    """Yield ours with other constants, each by its name."""
+    for name, values in VARIED.items():
+        for value in values:
+            with patch.object(communities, name, value):
+                yield f"{name} {value}", lambda: ours(vectors)
+
+
+def rivals(vectors: Matrix, count: int) -> Iterator[tuple[str, Callable[[], Proposed]]]:
+    """Yield other clusterings of the same vectors: as many clusters as we propose, in two orders."""
+    known: list[Rows] = []
+
+    def first() -> Proposed:
+        known.append(k_means(vectors, count))
+        return tightest(vectors, known[0])
+
+    yield "k-means, the tightest first", first
+    yield "the same, in our order", lambda: apart(vectors, known[0])
+    if len(vectors) <= ALL_PAIRS:
+        yield "HDBSCAN, the tightest first", lambda: tightest(vectors, hdbscan(vectors))
+
+
+def ours(vectors: Matrix) -> Proposed:
+    """Return what `holotype discover` proposes."""
     return [one.rows for one in find_communities(vectors)]
 
 
-def varied(name: str, value: int) -> Part:
-    """Return the same with another constant."""
-
-    def part(vectors: Matrix, count: int) -> list[Rows]:
-        with patch.object(communities, name, value):
-            return ours(vectors, count)
-
-    return part
-
-
-def k_means(vectors: Matrix, count: int) -> list[Rows]:
-    """Return as many clusters as we propose, the tightest first."""
+def k_means(vectors: Matrix, count: int) -> Rows:
+    """Return the cluster of each image, of as many as we propose."""
     from sklearn.cluster import KMeans
 
-    return _tightest(vectors, KMeans(count, n_init=1, random_state=0, max_iter=50).fit_predict(vectors))
+    return np.asarray(KMeans(count, n_init=1, random_state=0, max_iter=25).fit_predict(vectors))
 
 
-def k_means_apart(vectors: Matrix, count: int) -> list[Rows]:
-    """Return the same clusters in our order: by the share of their connections that lead outside."""
-    from sklearn.cluster import KMeans
-
-    labels = KMeans(count, n_init=1, random_state=0, max_iter=50).fit_predict(vectors)
+def apart(vectors: Matrix, labels: Rows) -> Proposed:
+    """Return clusters in our order: by the share of their connections that lead outside."""
     conductance = communities._connections(build_graph(vectors).steps, labels)[1]
     return [_central(vectors, rows) for _, rows in communities._apart(labels, conductance)]
 
 
-def hdbscan(**settings: Any) -> Part:
-    """Return clusters of density (HDBSCAN), the tightest first. Of many images all pairs take too much memory."""
+def hdbscan(vectors: Matrix) -> Rows:
+    """Return the cluster of density of each image, -1 for none."""
+    from sklearn import cluster
 
-    def part(vectors: Matrix, _count: int) -> list[Rows]:
-        from sklearn import cluster
-
-        way = "brute" if len(vectors) < ALL_PAIRS else "kd_tree"
-        found = cluster.HDBSCAN(min_samples=3, algorithm=way, copy=False, **settings).fit_predict(vectors)
-        return _tightest(vectors, found)
-
-    return part
+    return np.asarray(cluster.HDBSCAN(min_samples=3, algorithm="brute", copy=False).fit_predict(vectors))
 
 
-def _tightest(vectors: Matrix, labels: Rows) -> list[Rows]:
+def tightest(vectors: Matrix, labels: Rows) -> Proposed:
+    """Return clusters in the order of the mean cosine inside."""
     found = [np.flatnonzero(labels == k) for k in range(int(labels.max(initial=-1)) + 1)]
     large = [_central(vectors, rows) for rows in found if len(rows) >= communities._LEAST]
     return sorted(large, key=lambda rows: -float(np.linalg.norm(vectors[rows].mean(axis=0))))
@@ -120,27 +120,35 @@ def judge(truth: Truth, held_out: Sequence[str], proposed: Sequence[Rows]) -> di
     }
 
 
-def measure(truth: Truth, names: Sequence[str], triples: int, parts: dict[str, Part]) -> dict[str, Any]:
-    """Return the figures of each of `parts`, by its name."""
+def measure(truth: Truth, names: Sequence[str], triples: int, others: Others) -> dict[str, Any]:
+    """Return the figures of ours and of `others`, each by its name."""
     spaces = Spaces(truth)
     found: dict[str, list[dict[str, Any]]] = {}
     for episode in episodes(truth, names, triples, 1):
-        vectors, rows = _rejected(spaces, episode)
         held_out = [name for name in names if name not in episode.names]
-        count = 0
-        for name, part in parts.items():
-            started = time.perf_counter()
-            proposed = [rows[one] for one in part(vectors, count)]
-            seconds = time.perf_counter() - started
-            count = count or len(proposed)
-            found.setdefault(name, []).append(judge(truth, held_out, proposed) | {"seconds": seconds})
-            print(f"{truth.name}: {name}, {seconds:.0f} s", file=sys.stderr, flush=True)
+        for name, figures in _figures(truth, held_out, *_rejected(spaces, episode), others):
+            found.setdefault(name, []).append(figures)
+            print(f"{truth.name}: {name}, {figures['seconds']:.0f} s", file=sys.stderr, flush=True)
     return {
         "pool": truth.name,
         "episodes": triples,
         "held out": len(names) - 3,
         "methods": {name: _summary(several) for name, several in found.items()},
     }
+
+
+def _figures(
+    truth: Truth, held_out: Sequence[str], vectors: Matrix, rows: Rows, others: Others
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    def figures(part: Callable[[], Proposed]) -> dict[str, Any]:
+        started = time.perf_counter()
+        proposed = [rows[one] for one in part()]
+        return judge(truth, held_out, proposed) | {"seconds": time.perf_counter() - started}
+
+    own = figures(lambda: ours(vectors))
+    yield "communities", own
+    for name, part in others(vectors, own["proposed"]):
+        yield name, figures(part)
 
 
 def _rejected(spaces: Spaces, episode: Episode) -> tuple[Matrix, Rows]:
@@ -200,23 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--triples", type=int, default=1, help="episodes of a pool (default 1)")
     parser.add_argument("--out", type=Path, help="(default benchmarks/results/discover.json)")
     given = parser.parse_args(arguments)
-    parts: dict[str, Part] = {OURS: ours}
-    if given.development:
-        parts |= {f"{name} {value}": varied(name, value) for name, values in _VARIED.items() for value in values}
-        parts |= {
-            f"HDBSCAN {way} {size}": hdbscan(min_cluster_size=size, cluster_selection_method=way)
-            for way in ("leaf", "eom")
-            for size in (5, 15)
-        }
-    else:
-        parts |= {"k-means, the tightest first": k_means, "k-means, in our order": k_means_apart}
-        parts |= {"HDBSCAN": hdbscan(**HDBSCAN)}
+    others = variants if given.development else rivals
     out = given.out or Path("benchmarks/results/discover.json")
     results: list[dict[str, Any]] = []
     for pool in given.pool or BUILT_ON:
         truth = load(pool, "efficientnet_lite0")
         names = truth.development if given.development else truth.report
-        results.append(measure(truth, names, given.triples, parts))
+        results.append(measure(truth, names, given.triples, others))
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1), encoding="utf-8")
         out.with_suffix(".md").write_text(table(results) + "\n", encoding="utf-8")

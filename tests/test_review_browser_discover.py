@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 
 def found(page: Page) -> None:
     """Look, and wait for what is found."""
+    page.click("#menu-open")
     page.click("#discover-open")
     page.click("#discover-start")
     expect(page.locator("#discover-verdict")).to_have_text(re.compile(r"^\d+ communit(y|ies) with \d+ images, of \d+ "))
@@ -36,6 +37,7 @@ def test_communities_are_shown_with_the_command_that_makes_a_class_of_each(page:
     assert "What else is among none" in review.folder.report.read_text()
     page.click("#discover-end .close")
     expect(page.locator("#discover")).not_to_be_visible()
+    page.click("#menu-open")
     page.click("#discover-open")  # they are still there
     expect(first.locator("code")).to_be_visible()
 
@@ -47,13 +49,13 @@ def test_they_end_with_the_results_that_they_are_of(page: Page, review: Review) 
     page.click("#apply-start")
     expect(page.locator("#apply-verdict")).to_contain_text("The answers are applied")
     page.click("#apply-end .close")
+    page.click("#menu-open")
     page.click("#discover-open")
     expect(page.locator("#discover-start")).to_be_focused()
 
 
 def test_it_fits_a_phone(open_page: Open, tmp_path: Path) -> None:
     page = open_page("", PHONE)
-    page.click("#menu-open")
     found(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     box = page.locator("#discover").bounding_box()
