@@ -175,10 +175,27 @@ def test_predictions_of_a_model_alone_have_no_distance(
     assert [*verdicts(drift_run(out, [str(tmp_path / "said.csv")]))] == ["share of none", "highest probability"]
 
 
-def test_a_run_that_does_not_know_its_pool_says_what_to_do(out: Path, alike: Path) -> None:
+def test_a_run_that_does_not_know_its_pool_learns_it(out: Path, alike: Path, foreign: Path) -> None:
+    known = drift_run(out, [str(alike)])
     (out / "model" / POOL_FILE).unlink()
-    with pytest.raises(HolotypeError, match=r"does not know what its model says of its pool.*holotype run"):
-        drift_run(out, [str(alike)])
+    assert Classifier.load(out).pool_ is None
+    found = drift_run(out, [str(alike)])
+    assert (out / "model" / POOL_FILE).exists()
+    for one, other in zip(found.stabilities, known.stabilities, strict=True):
+        assert one.index == pytest.approx(other.index, abs=0.01)  # of so few images all are looked at
+
+
+def test_where_vectors_were_supplied_a_sample_of_the_pool_is_encoded(out: Path, alike: Path, tmp_path: Path) -> None:
+    settings = Settings.load(out / "holotype.toml")
+    vectors = np.random.default_rng(0).normal(size=(SHAPES, 64)).astype(np.float32)
+    vectors[[number for number in range(SHAPES) if number % 6 == 0]] += 3  # circles are alike in these
+    np.save(tmp_path / "vectors.npy", vectors)
+    fewer = settings.fit.model_copy(update={"negatives": 50})
+    changed = {"embeddings": str(tmp_path / "vectors.npy"), "fit": fewer}
+    run(settings.model_copy(update=changed), tmp_path / "supplied")
+    assert not (tmp_path / "supplied" / "model" / POOL_FILE).exists()
+    found = drift_run(tmp_path / "supplied", [settings.images])
+    assert set(verdicts(found).values()) == {"stable"}
 
 
 def test_a_sample_that_is_damaged_or_of_another_model_is_not_used(out: Path, alike: Path) -> None:

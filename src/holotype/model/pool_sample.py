@@ -12,6 +12,7 @@ from holotype import files
 from holotype.encoders.encode import l2_normalize
 from holotype.errors import HolotypeWarning
 from holotype.filestate import regular
+from holotype.model.predictions import Predictions
 from holotype.model.saved import digest_of_model
 
 POOL_FILE = "pool.safetensors"  # beside the model's own files, in its run
@@ -36,6 +37,21 @@ class PoolSample:
     none: NDArray[np.bool_]
     scores: NDArray[np.float64]
     distances: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, description: bytes, vectors: NDArray[np.float32], said: Predictions) -> Self:
+        """Return that of unit `vectors` (m, dim), drawn at random, with what the model says of them.
+
+        description   the content of model.json
+        """
+        sample = vectors[:VECTORS].astype(np.float16)
+        return cls(
+            digest_of_model(description),
+            sample,
+            said.numbers == len(said.classes),
+            said.probabilities[:, :-1].max(axis=1),
+            nearest(vectors, sample.astype(np.float32)),
+        )
 
     def distance(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return (n,) 1 - cosine of `features` (n, dim) to the nearest of the sample, itself and its copies left out.

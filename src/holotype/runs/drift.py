@@ -10,19 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from holotype.errors import HolotypeError
+from holotype import files
+from holotype.encoders.encode import l2_normalize
+from holotype.errors import HolotypeError, OutputError
 from holotype.evaluation.drift import ModelOutputs, Stability, compare_seen, stability_table
 from holotype.filestate import regular
 from holotype.model.classifier import Classifier
+from holotype.model.pool_sample import PoolSample
 from holotype.model.predictions import DISTANCE, NONE
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model
-from holotype.names import command, counted, printable
+from holotype.names import counted, printable
 from holotype.pool.images import SUFFIXES
+from holotype.pool.pool import open_pool
 from holotype.pool.sources import holds_images
 from holotype.progress import Progress, Silent
 from holotype.runs.commands import load_classifier, predict_sources
 from holotype.runs.folder import RunFolder
+from holotype.runs.places import find_inputs
 
+SAMPLED = 2048  # images of the pool that are encoded where a run did not
 VERSION_DIGITS = 12  # of the digest of a model, in what `holotype serve` records
 
 _Record = Mapping[str, Any]
@@ -61,18 +67,15 @@ def drift_run(out: Path, new: Sequence[str], progress: Progress | None = None) -
     new   images, tars, folders or patterns, which are predicted; files that `holotype predict --out` wrote (JSON lines
           or CSV); or what `holotype serve --record` wrote
 
-    Raises `HolotypeError` where the run does not know what its model says of the pool, where a file is none of these,
-    and where none of the images can be read.
+    A run that does not know what its model says of the pool, as vectors were supplied, or an earlier version did it,
+    learns it now, from 2,048 images. Raises `HolotypeError` where a file is none of these, and where none of the images
+    can be read.
     """
-    classifier = load_classifier(out)
-    if (pool := classifier.pool_) is None:
-        raise HolotypeError(
-            f"the run in {out} does not know what its model says of its pool: an earlier version did it, or it encoded "
-            "less than half of the pool, as vectors were supplied. Do it again "
-            f"({command('run', out)}), in the second case with --search both"
-        )
-    version = digest_of_model((RunFolder(out).model / DESCRIPTION_FILE).read_bytes())[:VERSION_DIGITS]
-    found = list(_records(classifier, new, progress or Silent()))
+    progress, folder, classifier = progress or Silent(), RunFolder(out), load_classifier(out)
+    if classifier.pool_ is None:
+        classifier.pool_ = _sampled(folder, classifier, progress)
+    pool, version = classifier.pool_, digest_of_model(_description(folder))[:VERSION_DIGITS]
+    found = list(_records(classifier, new, progress))
     readable = [one for one in found if "error" not in one]
     ours = [one for one in readable if one.get("version", version) == version]
     if not ours:
@@ -84,6 +87,32 @@ def drift_run(out: Path, new: Sequence[str], progress: Progress | None = None) -
     )
     stabilities = compare_seen(ModelOutputs(pool.none, pool.scores, pool.distances), seen)
     return Drift(len(ours), len(found) - len(readable), len(readable) - len(ours), stabilities)
+
+
+def _sampled(folder: RunFolder, classifier: Classifier, progress: Progress) -> PoolSample:
+    """Encode what of a sample of the pool has no vector yet; return the sample, which is kept. Raises `OutputError`."""
+    if not files.is_writable(folder.path):
+        raise OutputError(
+            f"the run in {folder.path} does not know what its model says of its pool, and can only be read: copy it"
+        )
+    settings = find_inputs(folder, needed=["images"])
+    with folder.lock("holotype drift"):
+        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+        rows = np.random.default_rng(0).permutation(len(pool))[:SAMPLED]
+        ids = [pool.ids[row] for row in rows.tolist()]
+        store = folder.open_store(classifier.encoder_, pool)
+        store.ensure(ids, lambda name: pool.read(pool.rows[name]), progress, "encode a sample of the pool")
+        vectors, _ = store.take(ids)
+        if not len(vectors):
+            raise HolotypeError(f"none of the images of {pool.source} has a vector to compare with")
+        said = classifier.predict_features([""] * len(vectors), vectors)
+        sample = PoolSample.of(_description(folder), l2_normalize(vectors), said)
+        sample.save(folder.model)
+    return sample
+
+
+def _description(folder: RunFolder) -> bytes:
+    return (folder.model / DESCRIPTION_FILE).read_bytes()
 
 
 def _why_none(found: Sequence[_Record], readable: Sequence[_Record]) -> str:

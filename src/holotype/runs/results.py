@@ -21,9 +21,9 @@ from holotype.grouping.groups import Estimate, Groups, estimates
 from holotype.grouping.search import Search
 from holotype.grouping.ways import ClassWays
 from holotype.model.classifier import Classifier
-from holotype.model.pool_sample import IMAGES, VECTORS, PoolSample, nearest
+from holotype.model.pool_sample import IMAGES, PoolSample
 from holotype.model.predictions import NONE, Predictions, csv_line
-from holotype.model.saved import DESCRIPTION_FILE, digest_of_model, versions
+from holotype.model.saved import DESCRIPTION_FILE, versions
 from holotype.model.tuning import Tuned
 from holotype.names import command
 from holotype.pool.descriptions import texts_of
@@ -208,7 +208,7 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
     skipped = [(name, why, pool.path(rows[name]) if name in rows else "") for name, why in unreadable(pool, chosen)]
     files.write(folder.unreadable, csv_table(["id", "reason", "path"], skipped))
     chosen.classifier.save(folder.model)
-    if (sample := pool_sample(result, folder)) is not None:
+    if (sample := _pool_sample(result, folder)) is not None:
         sample.save(folder.model)
     if chosen.predictions is not None:
         files.write(folder.predictions, chosen.predictions.to_csv())
@@ -348,7 +348,7 @@ def _probabilities(result: RunResult) -> tuple[NDArray[np.float64], NDArray[np.f
     return found, highest
 
 
-def pool_sample(result: RunResult, folder: RunFolder) -> PoolSample | None:
+def _pool_sample(result: RunResult, folder: RunFolder) -> PoolSample | None:
     """Return the sample of the pool that new images are compared with (`holotype drift`).
 
     None where less than half of it was encoded: what was needed to learn from is not like the rest.
@@ -358,15 +358,8 @@ def pool_sample(result: RunResult, folder: RunFolder) -> PoolSample | None:
         return None
     rows = np.random.default_rng(0).permutation(np.sort(encoded.rows))[:IMAGES]
     vectors = encoded.take(rows)
-    sample = vectors[:VECTORS].astype(np.float16)
     said = classifier.predict_features([""] * len(rows), vectors)
-    return PoolSample(
-        digest_of_model((folder.model / DESCRIPTION_FILE).read_bytes()),
-        sample,
-        said.numbers == len(said.classes),
-        said.probabilities[:, :-1].max(axis=1),
-        nearest(vectors, sample.astype(np.float32)),
-    )
+    return PoolSample.of((folder.model / DESCRIPTION_FILE).read_bytes(), vectors, said)
 
 
 def _estimate_table(chosen: Candidate) -> list[dict[str, Any]]:
