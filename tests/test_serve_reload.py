@@ -17,10 +17,11 @@ from serving import PREDICT, Client, form, noise, served
 
 from holotype import Classifier
 from holotype.errors import ModelError
+from holotype.evaluation.drift import stability_index
 from holotype.pool.pool import open_pool
 from holotype.serve import metrics, models
 from holotype.serve.batching import Outcome
-from holotype.serve.metrics import LATELY, pool_scores, stability_index
+from holotype.serve.metrics import LATELY, pool_scores
 from holotype.serve.models import ServedModels
 from holotype.settings import Settings
 

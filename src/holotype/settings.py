@@ -154,6 +154,7 @@ class ServeSettings(Strict):
     megabytes      that one request may have; `memory`: that all requests together may have
     seconds        in which a request is answered, its body read before in as many
     learn          annotations of Label Studio are answers of the run that is served
+    record         a file that a line is appended to for each image that was answered; "": none is
     label_studio   the address of the Label Studio whose uploads and local files are fetched; "": none are
     """
 
@@ -168,6 +169,7 @@ class ServeSettings(Strict):
     memory: int = Field(1024, ge=1)
     seconds: float = Field(30.0, gt=0, le=86_400)
     learn: bool = False
+    record: str = ""
     label_studio: str = ""
 
     @model_validator(mode="after")

@@ -15,8 +15,20 @@ from holotype.errors import HolotypeError
 from holotype.exits import standard_output
 from holotype.names import command, printable
 
-_ORDER = ["run", "review", "suggest", "answer", "certify", "update", "predict", "serve", "evaluate", "tune", "export"]
-_ORDER += ["embed", "search", "encoders"]
+_ORDER = [
+    "run",
+    "review",
+    "suggest",
+    "answer",
+    "certify",
+    "discover",
+    "update",
+    "predict",
+    "drift",
+    "serve",
+    "evaluate",
+]
+_ORDER += ["tune", "export", "embed", "search", "encoders"]
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # a command of its own, options and all; a name of a file in it may be quoted, or hold what else ends a sentence
 _WHOLE = re.compile(r"""holotype [a-z]+(?: (?:'[^']*'|"[^"]*"|[^\s'";,)]*[^\s'";,.:)])+)*""")

@@ -44,9 +44,9 @@ def predict(
             yield record
 
     with atomic(out) if out else nullcontext() as part, text_file(part) if part else standard_output() as file:
-        promised = bool(classifier.promises_)
+        more = {"promised": bool(classifier.promises_), "distances": classifier.pool_ is not None}
         layout = format or (OutputFormat.CSV if out and out.suffix.lower() == ".csv" else OutputFormat.JSONL)
-        file.writelines(lines(counted(), classifier.classes_[:-1], layout.value, file.encoding, promised=promised))
+        file.writelines(lines(counted(), classifier.classes_[:-1], layout.value, file.encoding, **more))
     if count == unreadable:
         raise HolotypeError(f"none of the {count} images could be read; each line says why")
 
@@ -87,3 +87,22 @@ def tune(
     assert tuned is not None  # noqa: S101 - trials is at least 1
     print_lines([f"validation loss {tuned.loss_before:.4f} -> {tuned.loss:.4f} after {tuned.trials} trials"])
     print_lines([json.dumps(tuned.to_json(), indent=1)])
+
+
+@app.command()
+def drift(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    new: Annotated[
+        list[str], typer.Argument(metavar="NEW...", help="Images, or what predict --out or serve --record wrote.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Say how far new images are from a run's pool.
+
+    By the share of none, the probabilities, and how far each is from the images of the pool.
+    """
+    from holotype.progress import Terminal
+    from holotype.runs.drift import drift_run
+
+    found = drift_run(folder, new, Terminal())
+    print_lines([json.dumps(found.to_json(), indent=1)] if as_json else found.lines())

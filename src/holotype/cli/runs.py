@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holotype.cli.app import TEST_SET, AllowTruncated, Views, app, print_lines
+from holotype.cli.app import TEST_SET, AllowTruncated, Moved, Views, app, note_place, print_lines
 from holotype.cli.arguments import (
     read_described,
     read_exemplars,
@@ -108,3 +108,22 @@ def run(
     if result.predictions is not None:
         print_lines([f"predictions  {left.predictions}"])
     print_lines(f"{step.name:<12} {step.command}" for step in next_steps(target, tested=result.evaluation is not None))
+
+
+@app.command()
+def discover(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a run.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many communities are listed, each with a sheet.")] = 20,
+    images: Moved = None,
+) -> None:
+    """Look at what else is among none.
+
+    Communities of images that belong to no class, and the command that makes a class of each.
+    """
+    from holotype.progress import Terminal
+    from holotype.runs.discover import discover_run
+
+    note_place(folder, images)
+    found = discover_run(folder, k, Terminal())
+    print_lines(found.lines(k))
+    print_lines([f"sheets  {found.folder.discovered}", f"report  {found.folder.report}"])

@@ -32,6 +32,9 @@ def serve(
     learn: Annotated[
         bool, typer.Option("--learn", help="Annotations of Label Studio are answers of the run that is served.")
     ] = False,
+    record: Annotated[
+        str | None, typer.Option(help="Append what is said of each image to this file, for holotype drift.")
+    ] = None,
     label_studio: Annotated[
         str | None,
         typer.Option(help="The address of a Label Studio that pictures are fetched from, by $LABEL_STUDIO_API_KEY."),
@@ -56,6 +59,7 @@ def serve(
         "memory": memory,
         "seconds": seconds,
         "learn": learn,
+        "record": record,
         "label_studio": label_studio,
     }
     settings = ServeSettings.parse({name: value for name, value in given.items() if value is not None}, as_option)

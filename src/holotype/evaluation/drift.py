@@ -1,38 +1,93 @@
-"""Whether numbers that were seen come from where others came from: the population stability index, with an interval."""
+"""Population stability: how far what a model sees now is from the pool that it was learnt from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SHIFTED = 0.1  # of the index: from here on what is seen is somewhat other, as is usually said
+from holotype.model.predictions import DISTANCE
+
+MOVED, OTHERS = 0.1, 0.25  # of the index, as they are used for scorecards (Siddiqi, Credit Risk Scorecards, 2006)
+FEW = 200  # images below which nothing is said: of fewer, chance alone would raise the alarm
+SHARE = "share of none"
 _BINS = 10
-_DRAWS = 200  # of the bootstrap
-_SHARES = (2.5, 97.5)  # percentiles of these: a 95 % interval
+_DRAWS = 2000
+_BOUNDS = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What a model said of m images, one entry each.
+
+    none        (m,) whether it said "none"
+    scores      (m,) the probability of the likeliest class
+    distances   (m,) 1 - cosine to the nearest image of a sample of the pool; nan where that is not known
+    """
+
+    none: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    distances: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.none)
+
+    @property
+    def quantities(self) -> dict[str, NDArray[np.float64]]:
+        """What is compared: (m,) each, by its name."""
+        return {SHARE: self.none.astype(np.float64), "highest probability": self.scores, DISTANCE: self.distances}
 
 
 @dataclass(frozen=True)
 class Stability:
-    """The population stability index, and its 95 % interval by bootstrap."""
+    """One quantity of a pool and of new images.
 
-    value: float
+    pool, new   its means
+    index       the population stability index of the new images against the pool
+    low, high   its 95 % bootstrap interval
+    images      how many new ones there are
+    """
+
+    quantity: str
+    pool: float
+    new: float
+    index: float
     low: float
     high: float
+    images: int
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f}, {self.low:.3f} to {self.high:.3f}"
+    @property
+    def verdict(self) -> str:
+        """What that means, in words."""
+        if self.images < FEW:
+            return f"too few images to say (from {FEW} on)"
+        if self.index < MOVED:
+            return "stable"
+        return "moved" if self.index < OTHERS else "other images than those of the pool"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        values = {"quantity": self.quantity, "pool": self.pool, "new": self.new, "index": self.index}
+        return values | {"low": self.low, "high": self.high, "verdict": self.verdict}
 
 
-def stability(expected: NDArray[np.float64], seen: NDArray[np.float64], seed: int = 0) -> Stability:
-    """Return the population stability index of `seen` (m,) against `expected` (n,), both drawn again for its interval.
+def compare_seen(pool: ModelOutputs, new: ModelOutputs, seed: int = 0) -> list[Stability]:
+    """Compare what was said of a pool and of new images; a quantity that is known of none of these is left out."""
+    found = []
+    for (quantity, expected), given in zip(pool.quantities.items(), new.quantities.values(), strict=True):
+        seen = given[~np.isnan(given)]
+        found += [compare_quantity(quantity, expected, seen, seed)] if len(seen) else []
+    return found
 
-    Chance alone raises the index of few numbers; what it raises that of the draws by, beyond, is taken off these.
-    """
-    rng = np.random.default_rng(seed)
-    value = stability_index(expected, seen)
-    draws = [stability_index(rng.choice(expected, len(expected)), rng.choice(seen, len(seen))) for _ in range(_DRAWS)]
-    low, high = np.percentile(np.array(draws) - (np.mean(draws) - value), _SHARES)
-    return Stability(value, max(float(low), 0.0), float(high))
+
+def compare_quantity(
+    quantity: str, expected: NDArray[np.float64], seen: NDArray[np.float64], seed: int = 0
+) -> Stability:
+    """Compare one quantity of a pool, (n,) as `expected`, and of new images, (m,) as `seen`."""
+    counts = _binned(expected, seen)
+    low, high = bootstrap_interval(*counts, seed)
+    return Stability(quantity, float(expected.mean()), float(seen.mean()), float(_index(*counts)), low, high, len(seen))
 
 
 def stability_index(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
@@ -40,9 +95,46 @@ def stability_index(expected: NDArray[np.float64], seen: NDArray[np.float64]) ->
 
     The sum of (s - e) ln(s / e) over the tenths; each share is raised by half an image, so that none is zero.
     """
+    return float(_index(*_binned(expected, seen)))
+
+
+def bootstrap_interval(expected: NDArray[np.int64], seen: NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the index of images `seen` in each bin against those `expected` there.
+
+    Both are drawn again. That raises the index, as chance does with few images, by as much again: so the interval is
+    the basic one, twice the index less the quantiles of what is drawn (Davison and Hinkley, 1997, section 5.2).
+    """
+    random = np.random.default_rng(seed)
+    drawn = [random.multinomial(one.sum(), one / one.sum(), _DRAWS) for one in (expected, seen)]
+    low, high = np.percentile(_index(*drawn), _BOUNDS)
+    found = 2 * _index(expected, seen) - np.array([high, low])
+    return float(max(found[0], 0)), float(max(found[1], 0))
+
+
+def _binned(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count both in the tenths of `expected`; where it has few values, in as many bins."""
     edges = np.unique(np.quantile(expected, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    shares = []
-    for values in (expected, seen):
-        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1) + 0.5
-        shares.append(counts / counts.sum())
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    if len(np.unique(expected)) <= 2:  # a share
+        edges = np.array([0.5])
+    counts = [
+        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        for values in (expected, seen)
+    ]
+    return counts[0], counts[1]
+
+
+def _index(expected: NDArray[np.int64], seen: NDArray[np.int64]) -> Any:
+    """Return the index of counts (..., bins)."""
+    raised = [counts + 0.5 for counts in (expected, seen)]
+    before, after = (counts / counts.sum(axis=-1, keepdims=True) for counts in raised)
+    return ((after - before) * np.log(after / before)).sum(axis=-1)
+
+
+def stability_table(found: Sequence[Stability]) -> list[str]:
+    """Return the lines of a table for the eye."""
+    rows: list[tuple[str, ...]] = [("quantity", "pool", "new", "PSI", "95 % interval", "")]
+    for one in found:
+        values = [f"{100 * value:.1f} %" if one.quantity == SHARE else f"{value:.3f}" for value in (one.pool, one.new)]
+        rows.append((one.quantity, *values, f"{one.index:.3f}", f"{one.low:.3f} to {one.high:.3f}", one.verdict))
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -30,6 +30,7 @@ from holotype.model.crossfit import cross_fit
 from holotype.model.duplicates import near_rows
 from holotype.model.fetched import fetch_model, is_repository
 from holotype.model.heads import Head
+from holotype.model.pool_sample import PoolSample
 from holotype.model.predictions import NONE, Predictions
 from holotype.model.promises import PROMISES_FILE, Promise, Promises
 from holotype.model.references import refer
@@ -68,6 +69,7 @@ class Classifier:
     descriptions_       the words that describe classes; description_vectors_: their unit vectors by the text tower, in
                         the space that was searched
     counts_             rows of each class that were learnt from
+    pool_               a sample of the pool, by which it is told how far an image is from it; None outside of a run
     promises_           what was promised of the precision of classes (`holotype certify`); nothing after `fit`
     groups_, training_  what the pool's rows were taken for, and those learnt from; not of a model that was loaded
     cross_fit_          what is said of each row that was held out; not of a model that was loaded
@@ -196,6 +198,7 @@ class Classifier:
         self.descriptions_: list[Description] = [] if words is None else list(words.descriptions)
         self.description_vectors_ = np.zeros((0, 0), np.float32) if words is None else words.vectors
         self.promises_: list[Promise] = []
+        self.pool_: PoolSample | None = None
         return self
 
     def _settings(self) -> FitSettings:
@@ -217,9 +220,8 @@ class Classifier:
         probabilities = self.calibration_.probabilities(self.head_.scores(features))
         if self.exemplar_classes_ is not None:
             seen = len(self.exemplar_classes_) - len(self.descriptions_)  # words are like no image in particular
-            shown = (similarity_[:, :seen] >= SAME) @ np.eye(len(self.classes_), dtype=bool)[
-                self.exemplar_classes_[:seen]
-            ]
+            of_class = np.eye(len(self.classes_), dtype=bool)[self.exemplar_classes_[:seen]]
+            shown = (similarity_[:, :seen] >= SAME) @ of_class
             certain = shown.sum(axis=1) == 1
             probabilities[certain] = shown[certain]
         return Predictions(
@@ -231,6 +233,7 @@ class Classifier:
             np.minimum(similarity_.max(axis=1), 1).astype(np.float64) if len(ids) else np.zeros(0),
             self.promises_,
             digests,
+            distances=() if self.pool_ is None else self.pool_.distance(features),
         )
 
     def predict_one(self, source: Any, name: str = "image") -> Predictions:
@@ -277,8 +280,8 @@ class Classifier:
         """The files of the saved model, in the order in which they are written."""
         from safetensors.numpy import save
 
-        arrays = {"exemplars": self.exemplar_vectors_, "slope": self.calibration_.slope}
-        arrays |= {"shift": self.calibration_.shift}
+        calibration = self.calibration_
+        arrays = {"exemplars": self.exemplar_vectors_, "slope": calibration.slope, "shift": calibration.shift}
         arrays |= {f"weights{i}": w for i, (w, _) in enumerate(self.head_.layers)}
         arrays |= {f"bias{i}": b for i, (_, b) in enumerate(self.head_.layers)}
         arrays |= self.head_.space.arrays() if self.head_.space is not None else {}
@@ -332,7 +335,9 @@ class Classifier:
         self, place = cls(), Path(folder)
         place = place / MODEL if (place / MODEL / saved.DESCRIPTION_FILE).exists() else place
         of_hub = is_repository(folder, revision)
-        self._restore(*(fetch_model(str(folder), revision) if of_hub else (saved.read_files(place), str(place))))
+        contents, where = fetch_model(str(folder), revision) if of_hub else (saved.read_files(place), str(place))
+        self._restore(contents, where)
+        self.pool_ = None if of_hub else PoolSample.load(place, contents[saved.DESCRIPTION_FILE], self.encoder_.dim)
         return self
 
     def _restore(self, contents: Mapping[str, bytes], where: str) -> None:
@@ -348,12 +353,9 @@ class Classifier:
         self.descriptions_ = [Description(one.text, one.label) for one in about.descriptions]
         self.description_vectors_ = arrays.get("descriptions", np.zeros((0, 0), np.float32))
         self.promises_ = saved.parse_promises(contents, about.classes, where)
+        self.pool_ = None
         self.calibration_ = Calibration(
-            arrays["slope"],
-            arrays["shift"],
-            np.array(about.thresholds),
-            np.array(about.prior),
-            about.threshold_basis,
+            arrays["slope"], arrays["shift"], np.array(about.thresholds), np.array(about.prior), about.threshold_basis
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from holotype.model.promises import CERTIFIED, Promise, certified
 from holotype.names import printable
 
 NONE = "none"
+DISTANCE = "distance"
 Layout = Literal["jsonl", "csv", "table"]
 
 
@@ -28,6 +29,7 @@ class Predictions:
     thresholds     (K,) probability from which a class is given
     nearest        (n,) the exemplar most similar to the image
     similarity     (n,) its cosine in the model space
+    distances      (n,) 1 - cosine to the nearest image of a sample of the model's pool; nothing where there is none
     promises       what is promised of classes, about the pool that each was drawn from
     digests        (n,) SHA-256 of each image's content, by which it is known whether it is promised; "" where unknown
     paths          (n,) where each image lies; "" where unknown
@@ -42,6 +44,7 @@ class Predictions:
     promises: Sequence[Promise] = ()
     digests: Sequence[str] = ()
     paths: Sequence[str] = ()
+    distances: Sequence[float] | NDArray[np.float64] = ()
 
     def __post_init__(self) -> None:
         n, k = len(self.ids), len(self.classes)
@@ -65,6 +68,7 @@ class Predictions:
             self.promises,
             [self.digests[i] for i in index] if self.digests else (),
             [self.paths[i] for i in index] if self.paths else (),
+            [self.distances[i] for i in index] if len(self.distances) else (),
         )
 
     @property
@@ -113,11 +117,13 @@ class Predictions:
                 "reason": f"p({self.classes[best]}) = {self.probabilities[i, best]:.3f} {verb} its threshold "
                 f"{self.thresholds[best]:.3f}; nearest exemplar {self.nearest[i]}, cosine {self.similarity[i]:.3f}",
                 "path": self.paths[i] if self.paths else "",
+                **({DISTANCE: float(self.distances[i])} if len(self.distances) else {}),
             }
 
     def to_csv(self) -> str:
         """One line per image, as `lines` writes them."""
-        return "".join(lines(self.records(), self.classes, "csv", promised=bool(self.promises)))
+        known = bool(len(self.distances))
+        return "".join(lines(self.records(), self.classes, "csv", promised=bool(self.promises), distances=known))
 
 
 def classified(probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -138,23 +144,26 @@ def lines(
     encoding: str = "utf-8",
     *,
     promised: bool = False,
+    distances: bool = False,
 ) -> Iterator[str]:
     """Yield one line per record; an unreadable image is a record of "id" and "error", and has its line too.
 
     `encoding`: what the lines are written in; JSON escapes in its own way what another than UTF-8 may not have.
 
     "csv" has a header: id, label, one column per class (0.0/1.0), a probability per class and none, margin, reason,
-    path; with `promised`, certified behind the label.
+    path; with `promised`, certified behind the label; with `distances`, distance behind the path.
     "table" is for the eye: a control character is escaped, as `\\n` is.
     """
     if layout == "csv":
         names = [*classes, *(f"p_{name}" for name in [*classes, NONE])]
-        yield csv_line(["id", "label", *([CERTIFIED] if promised else []), *names, "margin", "reason", "path"])
+        last = ["margin", "reason", "path", *([DISTANCE] if distances else [])]
+        yield csv_line(["id", "label", *([CERTIFIED] if promised else []), *names, *last])
     for record in records:
         if layout == "jsonl":
             yield json.dumps(record, ensure_ascii=encoding.lower().replace("-", "") != "utf8") + "\n"
         elif layout == "csv":
-            yield csv_line(_cells(record, len(classes), promised=promised))
+            cells = _cells(record, len(classes), promised=promised)
+            yield csv_line([*cells, *([_distance(record)] if distances else [])])
         else:
             yield _table_line(record)
 
@@ -183,6 +192,10 @@ def _cells(record: Mapping[str, Any], count: int, *, promised: bool) -> list[Any
         record["reason"],
         record["path"],
     ]
+
+
+def _distance(record: Mapping[str, Any]) -> str:
+    return f"{record[DISTANCE]:.6f}" if DISTANCE in record else ""
 
 
 def csv_line(cells: Sequence[Any]) -> str:

@@ -13,7 +13,9 @@ from holotype.pool.members import split_suffix, why_ignored, why_junk
 from holotype.pool.pool import Pool, digest_of
 from holotype.stores.copies import here
 
-RESERVED_COLUMNS = frozenset(["id", "index", "label", "certified", "margin", "reason", "path"])  # of our tables
+RESERVED_COLUMNS = frozenset(
+    ["id", "index", "label", "certified", "margin", "reason", "path", "distance"]
+)  # of our tables
 OUTSIDE = "file:"  # and a digest: the id of an image that is in no pool
 _PATHS = ("/", "./", "../", "~")
 

@@ -68,6 +68,7 @@ SERVED = {
             "exemplars",
             "applying",
             "certify",
+            "discover",
             "names",
             "words",
             "described",
@@ -231,6 +232,7 @@ def _add_results(app: FastAPI, session: Session) -> None:
         return Json({"items": [asdict(item) for item in items], "total": total})
 
     _add_work(app, "/api/apply", session.applying)
+    _add_work(app, "/api/discover", session.discovering)
 
     @app.post("/api/certify")
     def certify(body: CertifyBody) -> Response:

@@ -16,6 +16,7 @@ from holotype.review.atlas import Atlas
 from holotype.review.background import Applying
 from holotype.review.certifying import Certifying
 from holotype.review.described import Described
+from holotype.review.discovering import Discovering
 from holotype.review.items import Shown
 from holotype.review.pictures import Picture
 from holotype.review.review import Review
@@ -98,6 +99,7 @@ class Session:
         self.words = WordSearch(review)
         self.applying = Applying(review, self.described)
         self.certifying = Certifying(review)
+        self.discovering = Discovering(review)
         self.atlas = Atlas(review)
         self.nonce = secrets.token_urlsafe(9)  # in the address of each picture: none of an earlier start is taken
         self._who = who

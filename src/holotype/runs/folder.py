@@ -41,7 +41,8 @@ class RunFolder:
     model         the classifier
     predictions   of the test set; `certified`: the images of the pool that are promised
     metrics       all figures; `evaluation`: those of a later test set
-    report        with its `figures`; `sweep`: a line for each candidate; `tuning`, `study`: of the chosen one's head
+    report        with its `figures`; `discovered`: communities of what belongs to no class (`holotype discover`)
+    sweep         a line for each candidate; `tuning`, `study`: of the chosen one's head
     baseline      what a review starts from
     answers       what people said; a run follows it and never writes it
     map           where images lie on the map of a review; made again where these are others
@@ -65,6 +66,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.report = self.path / "report.html"
         self.figures = self.path / "figures"
+        self.discovered = self.path / "discovered"
         self.sweep = self.path / "sweep.csv"
         self.tuning = self.path / "tuning.json"
         self.study = self.path / "study.db"
@@ -91,6 +93,7 @@ class RunFolder:
             self.report,
             self.metrics,
             self.evaluation,
+            self.discovered,
             self.baseline,
             self.state,
             self.checksums,
@@ -129,8 +132,7 @@ class RunFolder:
         given = (*settings.sources, *settings.supplied, settings.test_set)
         if ours := next((one for one in given if one and self._is_result(Path(one))), None):
             raise OutputError(
-                f"{ours} is of the results in {self.path}, which new ones replace: copy it elsewhere, or give another "
-                "--out"
+                f"{ours} is of the results in {self.path}, which new ones replace: copy it elsewhere, or change --out"
             )
         finished = self.settings.exists()
         if finished and not (force or resume):
@@ -160,11 +162,9 @@ class RunFolder:
 
         Answers alone are none in the way, as a run follows them, and a map none, as it can be made again.
         """
-        if not self.path.exists():
-            return False
-        return not self.path.is_dir() or not all(
-            path in (self.answers, self.map) or is_nothing(path) for path in self.path.iterdir()
-        )
+        if not self.path.is_dir():
+            return self.path.exists()
+        return not all(path in (self.answers, self.map) or is_nothing(path) for path in self.path.iterdir())
 
     def claim(self, settings: Settings) -> None:
         """Note that a run of `settings` goes here; what a finished one left stays until there are new results."""

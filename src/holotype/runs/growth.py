@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from holotype.answers.baseline import ReviewBaseline
 from holotype.encoders.encode import l2_normalize
-from holotype.evaluation.drift import SHIFTED, Stability, stability
+from holotype.evaluation.drift import MOVED, Stability, compare_quantity
 from holotype.grouping.space import Matrix, Space
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import Embeddings
@@ -29,15 +29,16 @@ class Growth:
     @property
     def keeps_space(self) -> bool:
         """Whether the space of the run before is that of its images now: the index is not above .1 for sure."""
-        return self.drift is None or self.drift.low <= SHIFTED
+        return self.drift is None or self.drift.low <= MOVED
 
     def said(self, *, kept: bool) -> str:
         """Say whether the space was `kept`, and why."""
+        index = "" if (one := self.drift) is None else f"{one.index:.3f}, {one.low:.3f} to {one.high:.3f}"
         if kept:
-            return f"the images are like those before, so their space is kept (population stability {self.drift})"
+            return f"the images are like those before, so their space is kept (population stability {index})"
         if self.keeps_space:
             return "the space is fitted again: settings, or the version of holotype, are others than before"
-        return f"the images are others than before, so a space is fitted again (population stability {self.drift})"
+        return f"the images are others than before, so a space is fitted again (population stability {index})"
 
     @classmethod
     def of(cls, before: ReviewBaseline, pool: Pool, embeddings: Embeddings) -> Self:
@@ -60,7 +61,7 @@ def _stability(before: ReviewBaseline, space: Space, embeddings: Embeddings, pla
     rows = rng.permutation(np.flatnonzero(embeddings.present & ~np.isin(places, landmarks)))[:_COMPARED]
     now = space.transform(embeddings.take(np.sort(rows)))
     marks = l2_normalize(before.vectors[landmarks])
-    return stability(_distances(l2_normalize(before.vectors[others]), marks), _distances(now, marks))
+    return compare_quantity("distance", _distances(l2_normalize(before.vectors[others]), marks), _distances(now, marks))
 
 
 def _distances(vectors: Matrix, landmarks: Matrix) -> NDArray[np.float64]:

@@ -6,21 +6,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from holotype import files
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder
-from holotype.errors import ExemplarError, OutputError, UnreadableImage
+from holotype.errors import ExemplarError, OutputError
 from holotype.grouping.search import Search, cosine, search, top_k
 from holotype.grouping.spread import robust_spread
 from holotype.grouping.words import Words, hear
 from holotype.pool.descriptions import describe
-from holotype.pool.drawn import PICTURE_MARK, would_join
+from holotype.pool.drawn import would_join
 from holotype.pool.exemplars import Exemplar, resolve
-from holotype.pool.images import contact_sheet, decode
 from holotype.pool.pool import Pool, open_pool
+from holotype.pool.sheets import write_sheet
 from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.inputs import maker_of
 from holotype.runs.remarks import say_left_out, say_missing, say_unreadable
@@ -49,17 +46,7 @@ class Found:
 
     def sheet(self, k: int, path: Path) -> None:
         """Write the `k` most similar images as one PNG; one that cannot be read leaves a grey cell."""
-        images = [self._picture(int(row)) for row in top_k(self.scores, k)]
-        mark = PngInfo()
-        for key, text in PICTURE_MARK.items():
-            mark.add_text(key, text)
-        files.write(path, lambda file: contact_sheet(images).save(file, "PNG", pnginfo=mark))
-
-    def _picture(self, row: int) -> Image.Image:
-        try:
-            return decode(self.pool.read(row), fit=128)
-        except UnreadableImage:
-            return Image.new("RGB", (128, 128), "grey")
+        write_sheet(self.pool, top_k(self.scores, k).tolist(), path)
 
 
 def search_pool(

@@ -21,8 +21,9 @@ from holotype.grouping.groups import Estimate, Groups, estimates
 from holotype.grouping.search import Search
 from holotype.grouping.ways import ClassWays
 from holotype.model.classifier import Classifier
+from holotype.model.pool_sample import IMAGES, PoolSample
 from holotype.model.predictions import NONE, Predictions, csv_line
-from holotype.model.saved import versions
+from holotype.model.saved import DESCRIPTION_FILE, versions
 from holotype.model.tuning import Tuned
 from holotype.names import command
 from holotype.pool.descriptions import texts_of
@@ -207,6 +208,8 @@ def write_tables(folder: RunFolder, pool: Pool, result: RunResult) -> None:
     skipped = [(name, why, pool.path(rows[name]) if name in rows else "") for name, why in unreadable(pool, chosen)]
     files.write(folder.unreadable, csv_table(["id", "reason", "path"], skipped))
     chosen.classifier.save(folder.model)
+    if (sample := _pool_sample(result, folder)) is not None:
+        sample.save(folder.model)
     if chosen.predictions is not None:
         files.write(folder.predictions, chosen.predictions.to_csv())
     if chosen.tuned is not None:
@@ -311,19 +314,27 @@ def _parts(pool: Pool, chosen: Candidate) -> NDArray[np.object_]:
 
 def read_learnt(folder: RunFolder) -> list[str]:
     """Return the ids of the images that the model of a run learnt from. Raises `HolotypeError` where that is lost."""
+    learnt = ("learnt", "answered", "fit", "validation")  # an older run tells the last two apart
+    rows = zip(*_read_groups(folder, ["id", "decision", "part"]), strict=True)
+    return [name for name, decision, part in rows if part in learnt or decision == "exemplar"]
+
+
+def read_decisions(folder: RunFolder) -> NDArray[np.str_]:
+    """Return (n,) what each image of a run was taken for, answers followed. Raises `HolotypeError` where it is lost."""
+    return np.array(_read_groups(folder, ["decision"])[0])
+
+
+def _read_groups(folder: RunFolder, columns: list[str]) -> list[list[Any]]:
     import pyarrow.parquet as pq
 
     folder.check_whole(HolotypeError, folder.groups)
     try:
-        table = pq.read_table(regular(folder.groups), columns=["id", "decision", "part"])
-        rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        return [column.to_pylist() for column in pq.read_table(regular(folder.groups), columns=columns).columns]
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         raise HolotypeError(
             f"{folder.groups} cannot be read ({error}); do the run again ({command('run', folder.path)}): vectors and "
             "answers are kept"
         ) from None
-    learnt = ("learnt", "answered", "fit", "validation")  # an older run tells the last two apart
-    return [name for name, decision, part in rows if part in learnt or decision == "exemplar"]
 
 
 def _probabilities(result: RunResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -335,6 +346,20 @@ def _probabilities(result: RunResult) -> tuple[NDArray[np.float64], NDArray[np.f
         found[rows] = probabilities[np.arange(len(rows)), classifier.groups_.label[rows]]
         highest[rows] = probabilities[:, :-1].max(axis=1)
     return found, highest
+
+
+def _pool_sample(result: RunResult, folder: RunFolder) -> PoolSample | None:
+    """Return the sample of the pool that new images are compared with (`holotype drift`).
+
+    None where less than half of it was encoded: what was needed to learn from is not like the rest.
+    """
+    encoded, classifier = result.encoded, result.classifier
+    if 2 * len(encoded.rows) <= encoded.size:
+        return None
+    rows = np.random.default_rng(0).permutation(np.sort(encoded.rows))[:IMAGES]
+    vectors = encoded.take(rows)
+    said = classifier.predict_features([""] * len(rows), vectors)
+    return PoolSample.of((folder.model / DESCRIPTION_FILE).read_bytes(), vectors, said)
 
 
 def _estimate_table(chosen: Candidate) -> list[dict[str, Any]]:

@@ -33,6 +33,11 @@ def next_steps(out: Path | str, *, tested: bool) -> Iterator[NextStep]:
         f"{command('certify', out)} --class NAME",
         "Have a precision promised that holds with 95 % confidence; about 60 answers.",
     )
+    yield NextStep(
+        "discover",
+        command("discover", out),
+        "See what else is among none, each with the command that makes it a class.",
+    )
     yield NextStep("serve", command("serve", out), "Have the model at an address that images are sent to.")
     yield NextStep(
         "export",

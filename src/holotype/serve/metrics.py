@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
+from holotype.evaluation.drift import FEW, stability_index
 from holotype.model.predictions import NONE
 from holotype.runs.folder import RunFolder
 from holotype.serve.batching import Outcome
 from holotype.serve.models import OfVersion, ServedModel
 
 LATELY = 1000  # images of a model whose share of none, and whose scores, are told
-_FEW = 200  # images below which the scores are not compared: of fewer, chance alone would raise the alarm
-_BINS = 10
 _HIGHEST = "highest_probability"  # the column of a run's groups
 _UNREADABLE = "unreadable"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -97,7 +96,7 @@ class Metrics:
 
     def _compare(self, model: ServedModel, scores: NDArray[np.float64]) -> None:
         pool = self._pools.of(model)
-        if pool is not None and len(scores) >= _FEW:
+        if pool is not None and len(scores) >= FEW:
             self.drift.labels(model.name).set(stability_index(pool, scores))
 
 
@@ -114,16 +113,3 @@ def pool_scores(model: ServedModel) -> NDArray[np.float64] | None:
         return None
     found: NDArray[np.float64] = column.drop_null().to_numpy()
     return found if 2 * len(found) > len(column) else None
-
-
-def stability_index(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
-    """Return the population stability index of `seen` (m,) against `expected` (n,), over the tenths of `expected`.
-
-    The sum of (s - e) ln(s / e) over the tenths; each share is raised by half an image, so that none is zero.
-    """
-    edges = np.unique(np.quantile(expected, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    shares = []
-    for values in (expected, seen):
-        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1) + 0.5
-        shares.append(counts / counts.sum())
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())

@@ -1,6 +1,7 @@
 """What every protocol asks: images to what a model says of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from fastapi import HTTPException
 
@@ -9,6 +10,7 @@ from holotype.serve.learning import Learning
 from holotype.serve.metrics import Metrics
 from holotype.serve.models import ServedModel, ServedModels
 from holotype.serve.pictures import SentImage, check_count
+from holotype.serve.record import Recorder
 from holotype.settings import ServeSettings
 
 
@@ -19,6 +21,7 @@ class Service:
         self.models, self.settings = models, settings
         self.learning = Learning.open(list(models)) if settings.learn else None
         self.metrics = Metrics(lambda: self.batching.accepted)
+        self.record = Recorder(Path(settings.record)) if settings.record else None
         self.batching = Batching(settings.queue, self.metrics.batch)
 
     def model(self, name: str) -> ServedModel:
@@ -50,6 +53,8 @@ class Service:
         said = iter(await self.batching.answer(model, images, self.settings.seconds))
         found = [Outcome(None, one.error) if one.error else next(said) for one in pictures]
         self.metrics.answered(model, found)
+        if self.record is not None:
+            self.record.answered(model, found)
         return found
 
     def start(self) -> None:
@@ -60,5 +65,7 @@ class Service:
         """Answer what was accepted, and end."""
         self.batching.stop()
         self.models.stop()
+        if self.record is not None:
+            self.record.close()
         if self.learning is not None:
             self.learning.close()

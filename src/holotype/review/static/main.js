@@ -2,6 +2,7 @@
 
 import { Applying } from "./applying.js";
 import { Certify, Sample } from "./certify.js";
+import { Discover } from "./discover.js";
 import { chooseClass } from "./choose.js";
 import { AtlasView } from "./map.js";
 import { Around } from "./around.js";
@@ -34,6 +35,7 @@ const viewer = new Viewer();
 new Exemplars(session, viewer);
 new StatusView(session, viewer, makeExemplar);
 new Applying(session);
+new Discover(session);
 const menu = new Menu();
 const sheet = new Sheet(zoomCells);
 const views = {
@@ -365,7 +367,7 @@ for (const id of ["question", "items", "joined", "left"]) draggable(element(id))
 for (const button of openers) {
   button.addEventListener("click", () => openMode(button.dataset.mode));
 }
-for (const id of ["apply", "certify"]) element(id).addEventListener("close", takeKeys);
+for (const id of ["apply", "certify", "discover"]) element(id).addEventListener("close", takeKeys);
 for (const early of [true, false]) document.addEventListener("click", clicked, early);
 for (const button of element("answers").querySelectorAll("[data-verdict]")) {
   button.addEventListener("click", () => views.one.answer(button.dataset.verdict));

@@ -12,7 +12,7 @@ from holotype.runs.report.content import ReportContent, name_of
 from holotype.runs.report.drawings import draw_curves, draw_sample, draw_scores, levels, look
 from holotype.runs.report.figures import class_names, draw_figures, plain_name, sweep_columns, table_cell
 from holotype.runs.report.layout import CARDS, FOLDED, LISTED, LONGEST_ID, SECTIONS, clipped, first_few, layout_for
-from holotype.runs.report.template import isolating, templates
+from holotype.runs.report.template import as_data, isolating, templates
 from holotype.runs.report.tested import (
     MATRIX,
     TITLES,
@@ -48,7 +48,7 @@ def render(content: ReportContent, figures: list[str] | None = None) -> str:
         "cell": table_cell,
         "score": said_of_score,
         "interval": said_of_interval,
-        "data": _data,
+        "data": as_data,
         "clip": clipped,
         "clip_id": lambda name: clipped(name, LONGEST_ID),
         "isolated": isolating(content.classes),
@@ -89,10 +89,6 @@ def _policy(style: str) -> str:
     """Return the policy by which a browser runs nothing in the page and fetches nothing for it."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-
-
-def _data(image: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
 
 
 def _overlaps(search: Mapping[str, Any] | None) -> list[Any]:

@@ -1,12 +1,9 @@
 """What is promised of a run's classes, in its report: put there when it is promised, after the report was written."""
 
-import re
 from collections.abc import Sequence
 
 from holotype.model.promises import Promise
-from holotype.runs.report.template import isolating, templates
-
-_PLACE = re.compile(r"<!-- promises -->.*?<!-- end of promises -->", re.DOTALL)
+from holotype.runs.report.template import isolating, put_in, templates
 
 
 def with_promises(report: str, promises: Sequence[Promise]) -> str:
@@ -14,4 +11,4 @@ def with_promises(report: str, promises: Sequence[Promise]) -> str:
     environment = templates("holotype.runs.report")
     environment.filters["isolated"] = isolating([one.label for one in promises])
     text = environment.get_template("promises.html.j2").render(promises=promises)
-    return _PLACE.sub(lambda _: text.strip(), report, count=1)
+    return put_in(report, "promises", text)

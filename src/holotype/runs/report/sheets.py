@@ -68,7 +68,7 @@ class Album:
     def exemplars(self, given: Sequence[Exemplar]) -> Iterator[SheetPicture]:
         """Yield the first of the exemplars that are given; of one that is a file of its own, its path."""
         for one in given[: self.layout.exemplars]:
-            place, link = (one.name, _file_url(one.name)) if one.row is None else _place(self.pool, one.row)
+            place, link = (one.name, _file_url(one.name)) if one.row is None else place_of(self.pool, one.row)
             if jpeg := self._fitting(decode(one.data, fit=self.layout.side), self.layout.side):
                 yield SheetPicture(clipped(one.name), "exemplar", jpeg, place, link)
 
@@ -90,7 +90,7 @@ class Album:
             image = self._decoded(row)
             if image and (jpeg := self._fitting(image, self.layout.side)):
                 caption = f"{self.groups.scores[row, self.k]:.3f} {_decided(self.groups, row, self.k)}"
-                yield SheetPicture(clipped(self.pool.ids[row]), caption, jpeg, *_place(self.pool, row))
+                yield SheetPicture(clipped(self.pool.ids[row]), caption, jpeg, *place_of(self.pool, row))
 
     def _decoded(self, row: int) -> Image.Image | None:
         """The image; none where it cannot be read, as unreadable.csv says, or where there is no room for any."""
@@ -140,8 +140,8 @@ def _rows(rows: NDArray[np.int64]) -> list[int]:
     return [int(row) for row in rows]
 
 
-def _place(pool: Pool, row: int) -> tuple[str, str]:
-    """Where the image of `row` lies, and the URL of its file; nothing for one inside a tar."""
+def place_of(pool: Pool, row: int) -> tuple[str, str]:
+    """Return where the image of `row` lies, and the URL of its file; nothing for one inside a tar."""
     place = pool.path(row)
     return place, _file_url(place)
 

@@ -1,5 +1,6 @@
 """Pages: how their templates are filled in."""
 
+import base64
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,17 @@ def templates(package: str) -> "Environment":
 def _shown(value: Any) -> Any:
     """Every value that a template prints comes through here; markup is made of some that did."""
     return value if hasattr(value, "__html__") else shown(str(value))
+
+
+def put_in(page: str, name: str, text: str) -> str:
+    """Return the HTML `page` with `text`, comments included, in the place that comments call `name`, if it has one."""
+    place = re.compile(f"<!-- {name} -->.*?<!-- end of {name} -->", re.DOTALL)
+    return place.sub(lambda _: text.strip(), page, count=1)
+
+
+def as_data(image: bytes) -> str:
+    """Return a JPEG as a URL that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
 
 
 def isolating(names: Iterable[str]) -> "Callable[[Any], Markup]":

@@ -61,6 +61,7 @@ class Prediction(BaseModel):
     certified: str | None = Field(None, description="The class that is promised of this very image, or nothing.")
     nearest: str | None = Field(None, description="The exemplar that it is most like.")
     similarity: float | None = Field(None, description="The cosine to it.")
+    distance: float | None = Field(None, description="How far it is from the images of the model's pool.")
     reason: str | None = None
     error: str | None = Field(None, description="Why this image has no answer.")
 
