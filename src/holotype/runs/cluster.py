@@ -146,7 +146,8 @@ class _Driver:
             while self._waiting or any(node.blocks for node in self._nodes.values()):
                 self._hand_out()
                 for reference in self._wait():
-                    advance(self._take(reference))
+                    if done := self._take(reference):
+                        advance(done)
                 if time.monotonic() - self._looked > _LOOK:
                     self._look()
         self._say_cost()

@@ -226,6 +226,8 @@ class EmbeddingStore:
         if ids or unreadable:
             vectors = _half(np.concatenate([encoded.vectors for encoded in shard]))
             path = self._next() if block is None else self._places(block)[-1]
+            if block is not None and not self._missing_of(block):  # another process was faster; of two at once, the
+                return  # last writes the same bytes to the same place
             write_shard(path, ids, [digests.get(name, name) for name in ids], vectors, unreadable, self.pool.stamp)
 
     def _missing(self, ids: Sequence[str], progress: Progress | None = None) -> list[str]:
