@@ -118,6 +118,7 @@ def test_a_cluster_writes_the_same_bytes_whatever_is_killed(cluster: Cluster, wo
 
     driver = start(work, "ray", network, *at)  # the same command goes on
     wait_for(work / "ray", min(len(before) + 2, BLOCKS - 1), driver)
+    assert [node.poll() for node in cluster.groups] == [None] * 4
     cluster.kill(1)
     assert driver.wait(100) == 0
     found, wanted = contents(work / "ray"), contents(work / "one")

@@ -5,6 +5,7 @@ and writes the files of its blocks by itself. A node that is lost costs the bloc
 """
 
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _MOST_ENDED = 5  # times that a worker may end, with its node or alone, while it
 _AWAY = 15.0  # seconds until a node whose worker was lost is tried again: it may be lost, and not be known to be
 _PATIENCE = 60.0  # seconds without a node
 _LOOK = 1.0  # seconds until the nodes are looked at again
+_HEARD = 10.0  # seconds until a cluster must have answered
 _SAID = 60.0  # seconds between two lines about time and cost
 
 
@@ -69,18 +71,32 @@ def _import() -> Any:
 
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
+    _check_heard(address)
     more = {"num_cpus": os.cpu_count(), "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **more)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise HolotypeError(
-            f"expected a Ray cluster at {address}, got {str(error).strip().splitlines()[0]}; start it with ray start, "
-            "or give --ray local"
-        ) from None
+        raise _no_cluster(address, str(error).strip().splitlines()[0]) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_heard(address: str) -> None:
+    """Raise `HolotypeError` where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_HEARD).close()
+        except (OSError, OverflowError) as error:
+            raise _no_cluster(address, str(error)) from None
+
+
+def _no_cluster(address: str, why: str) -> HolotypeError:
+    return HolotypeError(
+        f"expected a Ray cluster at {address}, got {why}; start it with ray start, or give --ray local"
+    )
 
 
 class _Worker:
