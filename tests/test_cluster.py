@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from test_store import contents
 
 pytest.importorskip("ray")
 
-IMAGES, BLOCKS = 8 * 1024 + 100, 9
+IMAGES, BLOCKS = 11 * 1024 + 100, 12
 STORE = 80 << 20  # bytes of memory for objects of a node; names need hardly any
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, network: str) -> Path:
-    """A folder with a pool of nine blocks, one image of which is broken, and its vectors as one process writes them."""
+    """A folder with a pool of twelve blocks, one image of which is broken, and its vectors as one process writes them."""
     folder = tmp_path_factory.mktemp("cluster")
     pictures = [encoded(blurred(row, (40, 32))) for row in range(97)]
     members = [(f"{row:05}.jpg", pictures[row % 97] + row.to_bytes(4, "big")) for row in range(IMAGES)]
@@ -79,10 +78,13 @@ def cluster() -> Iterator[Cluster]:
     every = ["--block", "--disable-usage-stats", f"--object-store-memory={STORE}", "--node-ip-address=127.0.0.1"]
     every += ["--min-worker-port=0", "--max-worker-port=0"]
     head = ["--head", f"--port={address.split(':')[1]}", "--num-cpus=0", "--include-dashboard=false"]
-    groups = [ray_start([*head, f"--temp-dir={place}", *every])]
+    groups = list[subprocess.Popen[bytes]]()
+    kinds = [[*head, f"--temp-dir={place}"], *[[f"--address={address}", "--num-cpus=1"]] * 3]
     try:
-        wait_until_heard(address, groups[0])
-        groups += [ray_start([f"--address={address}", "--num-cpus=1", *every]) for _ in range(3)]
+        for number, words in enumerate(kinds):  # on one machine they start one after the other anyway
+            log = Path(place) / f"start-{number}.log"
+            groups.append(ray_start([*words, *every], log))
+            wait_until_said(log, "Ray runtime started", 1, groups[-1])
         yield Cluster(address, groups)
     finally:
         for one in groups:
@@ -92,19 +94,19 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def ray_start(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+def ray_start(words: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
     command = [str(Path(sys.executable).parent / "ray"), "start", *words]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with log.open("wb") as said:
+        return subprocess.Popen(command, start_new_session=True, stdout=said, stderr=said)
 
 
-def wait_until_heard(address: str, head: "subprocess.Popen[bytes]") -> None:
+def wait_until_said(log: Path, text: str, count: int, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until `text` stands in `log` so many times, while `process` is at work."""
     ends = time.monotonic() + 60
-    host, port = address.split(":")
-    while time.monotonic() < ends and head.poll() is None:
-        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"no head at {address}")
+    while log.read_text().count(text) < count:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < ends, log.read_text()
+        time.sleep(0.02)
 
 
 def test_a_cluster_writes_the_same_bytes_whatever_is_killed(cluster: Cluster, work: Path, network: str) -> None:
@@ -116,9 +118,9 @@ def test_a_cluster_writes_the_same_bytes_whatever_is_killed(cluster: Cluster, wo
     before = contents(work / "ray" / "img_emb")
     assert 0 < len([name for name in before if name.endswith(".npy") and name[0] != "."]) < BLOCKS
 
+    joined = (work / "ray.log").read_text().count(" joins")
     driver = start(work, "ray", network, *at)  # the same command goes on
-    wait_for(work / "ray", min(len(before) + 2, BLOCKS - 1), driver)
-    assert [node.poll() for node in cluster.groups] == [None] * 4
+    wait_until_said(work / "ray.log", " joins", joined + 3, driver)
     cluster.kill(1)
     assert driver.wait(100) == 0
     found, wanted = contents(work / "ray"), contents(work / "one")
@@ -126,11 +128,13 @@ def test_a_cluster_writes_the_same_bytes_whatever_is_killed(cluster: Cluster, wo
     said = (work / "ray.log").read_text()
     assert "node-hours so far, at 2 a node and hour" in said
     assert "all vectors are in ray" in said
+    assert said.count("its worker ended") == 1  # of the node that was killed, while it had something to do
+    assert "2 nodes, " in said
 
     driver = start(work, "ray", network, *at)  # nothing is left to do
     assert driver.wait(60) == 0
     assert contents(work / "ray" / "img_emb") == contents(work / "one" / "img_emb")
-    assert "0 blocks of 9 to do" in (work / "ray.log").read_text()
+    assert "0 blocks of 12 to do" in (work / "ray.log").read_text()
 
 
 def test_a_cluster_that_is_not_there_is_said(work: Path, network: str) -> None:

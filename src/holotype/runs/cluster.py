@@ -228,6 +228,8 @@ class _Driver:
             node.opening = None
             if why:
                 self._leave(node, why)
+            else:
+                self._progress.say(f"node {node.name[:8]} joins")
             return 0
         block = node.blocks.pop(reference)
         if not why:
