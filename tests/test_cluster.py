@@ -26,7 +26,7 @@ STORE = 80 << 20  # bytes of memory for objects of a node; names need hardly any
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, network: str) -> Path:
-    """A folder with a pool of twelve blocks, one image of which is broken, and its vectors as one process writes them."""
+    """A folder with a pool of twelve blocks, one image broken, and its vectors as one process writes them."""
     folder = tmp_path_factory.mktemp("cluster")
     pictures = [encoded(blurred(row, (40, 32))) for row in range(97)]
     members = [(f"{row:05}.jpg", pictures[row % 97] + row.to_bytes(4, "big")) for row in range(IMAGES)]

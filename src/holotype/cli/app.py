@@ -24,13 +24,13 @@ TEST_SET = "CSV of images of the pool: index and a 0/1 column per class; or file
 Moved = Annotated[str | None, typer.Option("--images", help="Where the images of the run are now.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
 
-Shard = Annotated[
+ShareName = Annotated[
     str | None,
     typer.Option(
         "--shard", metavar="I/N", help="Do the I-th of N shares; I from 0, or from 1: $SLURM_ARRAY_TASK_ID/N."
     ),
 ]
-Ray = Annotated[
+ClusterAddress = Annotated[
     str | None,
     typer.Option("--ray", metavar="ADDRESS", help="Do it on a Ray cluster: auto, HOST:PORT, or local."),
 ]

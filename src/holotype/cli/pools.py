@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from holotype.cli.app import AllowTruncated, DryRun, EncoderName, Nodes, Price, Ray, Shard, Views, app, print_lines
+from holotype.cli.app import (
+    AllowTruncated,
+    ClusterAddress,
+    DryRun,
+    EncoderName,
+    Nodes,
+    Price,
+    ShareName,
+    Views,
+    app,
+    print_lines,
+)
 from holotype.cli.arguments import ArithmeticName, read_share
 from holotype.names import counted
 
@@ -20,8 +31,8 @@ def embed(
         ArithmeticName | None, typer.Option(help="auto (default): the fastest that gives nearly the same.")
     ] = None,
     allow_truncated: AllowTruncated = False,
-    shard: Shard = None,
-    ray: Ray = None,
+    shard: ShareName = None,
+    ray: ClusterAddress = None,
     dry_run: DryRun = False,
     nodes: Nodes = 1,
     price: Price = 0.0,
