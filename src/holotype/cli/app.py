@@ -35,7 +35,7 @@ ClusterAddress = Annotated[
     typer.Option("--ray", metavar="ADDRESS", help="Do it on a Ray cluster: auto, HOST:PORT, or local."),
 ]
 DryRun = Annotated[bool, typer.Option(help="Only say what it will take: images, bytes, time and money.")]
-Nodes = Annotated[int, typer.Option(min=1, help="Machines like this one, for --dry-run.")]
+NodeCount = Annotated[int, typer.Option(min=1, help="Machines like this one, for --dry-run.")]
 Price = Annotated[float, typer.Option(min=0.0, help="Of a machine for an hour, for --ray and --dry-run.")]
 
 

@@ -14,7 +14,7 @@ from holotype.cli.app import (
     ClusterAddress,
     DryRun,
     Moved,
-    Nodes,
+    NodeCount,
     Price,
     ShareName,
     app,
@@ -38,7 +38,7 @@ def predict(
     shard: ShareName = None,
     ray: ClusterAddress = None,
     dry_run: DryRun = False,
-    nodes: Nodes = 1,
+    nodes: NodeCount = 1,
     price: Price = 0.0,
 ) -> None:
     """Classify images, tars or folders.

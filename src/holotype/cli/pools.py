@@ -10,7 +10,7 @@ from holotype.cli.app import (
     ClusterAddress,
     DryRun,
     EncoderName,
-    Nodes,
+    NodeCount,
     Price,
     ShareName,
     Views,
@@ -34,7 +34,7 @@ def embed(
     shard: ShareName = None,
     ray: ClusterAddress = None,
     dry_run: DryRun = False,
-    nodes: Nodes = 1,
+    nodes: NodeCount = 1,
     price: Price = 0.0,
 ) -> None:
     """Compute the vectors of a pool.

@@ -25,7 +25,7 @@ from holotype.settings import ARITHMETIC, Arithmetic
 from holotype.vectors.folders import in_claimed_arithmetic
 from holotype.vectors.store import SHARD, EmbeddingStore
 
-ABOUT = "parts.json"  # in a folder of predictions: what they are of
+PARTS_FILE = "parts.json"  # in a folder of predictions: what they are of
 _SHOWN = 5  # blocks that are named
 _LITTLE = 4  # digits of the number of a part, and more where there are more
 
@@ -176,11 +176,13 @@ class _Parts:
         """Say in the folder what its parts are of, unless another process was first."""
         stamps = {source: self._stamp(source) for source in self._opened}
         about = {"model": _digest(self._classifier), "layout": self._task.layout, "images": stamps}
-        path = self._out / ABOUT
+        path = self._out / PARTS_FILE
         if not path.exists():
             files.make_folder(self._out, closed=True)  # what is written there shows what images are called
             if any(self._out.glob("part-*")):
-                raise OutputError(f"{self._out} has parts, and no {ABOUT} that says of what; choose another folder")
+                raise OutputError(
+                    f"{self._out} has parts, and no {PARTS_FILE} that says of what; choose another folder"
+                )
             files.write_first(path, json.dumps(about, indent=1))
         with files.explain(path):
             there = path.read_text(encoding="utf-8")

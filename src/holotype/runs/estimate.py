@@ -23,7 +23,7 @@ _HALF = 2  # bytes of a float16
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What was counted and measured.
 
     images, size   how many, and their bytes
@@ -53,7 +53,7 @@ class Estimate:
         return [*found, "nothing was written; what is there already is not left out"]
 
 
-def estimate_embed(task: EmbedTask, progress: Progress) -> Estimate:
+def estimate_embed(task: EmbedTask, progress: Progress) -> CostEstimate:
     """Measure what the vectors of a pool will take. Raises `HolotypeError`."""
     pool = open_pool(task.source, allow_truncated=task.allow_truncated, progress=progress)
     network = load_encoder(task.encoder, progress=progress)
@@ -65,7 +65,7 @@ def estimate_embed(task: EmbedTask, progress: Progress) -> Estimate:
     return _measure(pool, [pool], encode, len(pool) * network.dim * _HALF)
 
 
-def estimate_predict(task: PredictTask, progress: Progress) -> Estimate:
+def estimate_predict(task: PredictTask, progress: Progress) -> CostEstimate:
     """Measure what predictions will take. Raises `HolotypeError`."""
     classifier = load_classifier(Path(task.model))
     opened = open_sources(classifier, task.sources, progress, allow_truncated=task.allow_truncated)
@@ -82,7 +82,7 @@ def estimate_predict(task: PredictTask, progress: Progress) -> Estimate:
 
 def _measure(
     pool: Pool, pools: Sequence[Pool], work: Callable[[Sequence[int]], Iterable[Sized]], vectors: int = 0
-) -> Estimate:
+) -> CostEstimate:
     """Time `work` on a sample of `pool`, the largest of `pools`."""
     for _ in work(spread(len(pool), _WARM)):
         pass
@@ -93,7 +93,7 @@ def _measure(
             break
     rate = done / max(time.perf_counter() - started, 1e-9)
     images, size = sum(map(len, pools)), sum(sum(one.sizes) for one in pools)
-    return Estimate(images, size, rate, cores(), done, vectors)
+    return CostEstimate(images, size, rate, cores(), done, vectors)
 
 
 def _bytes(count: int) -> str:
