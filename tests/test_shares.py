@@ -15,7 +15,7 @@ from test_store import contents
 
 from holotype.encoders.registry import load_encoder
 from holotype.pool.pool import open_pool
-from holotype.runs.blocks import Share, describe_missing
+from holotype.runs.blocks import PoolShare, describe_missing
 from holotype.vectors.shards import claim_folder, read_manifest
 from holotype.vectors.store import EmbeddingStore
 
@@ -62,7 +62,7 @@ def whole(work: Path, start: Embed) -> dict[str, bytes]:
 @pytest.mark.parametrize("blocks", [0, 1, 5, 91])
 def test_each_block_is_in_one_share_counted_from_0_or_from_1(blocks: int, count: int) -> None:
     for first in (0, 1):
-        shares = [[*Share(first + number, count).of(blocks)] for number in range(count)]
+        shares = [[*PoolShare(first + number, count).of(blocks)] for number in range(count)]
         assert sorted(block for share in shares for block in share) == [*range(blocks)]
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

@@ -16,7 +16,7 @@ from holotype.exits import standard_output
 from holotype.names import command, printable
 
 if TYPE_CHECKING:
-    from holotype.runs.blocks import Share
+    from holotype.runs.blocks import PoolShare
 
 _ORDER = ["run", "review", "suggest", "answer", "certify", "predict", "serve", "evaluate", "tune", "export", "embed"]
 _ORDER += ["search", "encoders"]
@@ -244,9 +244,9 @@ def read_options(given: list[str]) -> dict[str, Any]:
     return found
 
 
-def read_share(text: str | None, ray: str | None) -> "Share | None":
+def read_share(text: str | None, ray: str | None) -> "PoolShare | None":
     """Return what `--shard I/N` says, with I from 0 to N: those who count from 1 and from 0 are both right."""
-    from holotype.runs.blocks import Share
+    from holotype.runs.blocks import PoolShare
 
     if text is None:
         return None
@@ -258,4 +258,4 @@ def read_share(text: str | None, ray: str | None) -> "Share | None":
             f"expected --shard I/N with N shares and I from 0 to N - 1, or from 1 to N, got {text}"
             "; in an array of Slurm: --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT, with --array=0-63 or 1-64"
         )
-    return Share(int(found[1]), int(found[2]))
+    return PoolShare(int(found[1]), int(found[2]))

@@ -56,7 +56,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Share:
+class PoolShare:
     """One of `count` processes that do a task together: it does a run of blocks that lie together.
 
     Shares are numbered from 0 or from 1, as job queues number their jobs either way: `count` is the same as 0.
@@ -74,7 +74,7 @@ class Share:
         return f"{self.number}/{self.count}"
 
 
-def do_share(task: Task, share: Share, progress: Progress) -> list[int]:
+def do_share(task: Task, share: PoolShare, progress: Progress) -> list[int]:
     """Do what `share` has of `task`; return the blocks that are missing then, of all shares."""
     work = task.open(progress)
     mine = share.of(work.count)
@@ -93,7 +93,9 @@ def describe_missing(missing: Sequence[int], count: int, shares: int) -> str:
     """Say which blocks are missing, and which shards give them."""
     more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
     these = f"blocks {', '.join(f'{one:,}' for one in missing[:_SHOWN])}{more} of {count:,}"
-    whose = [f"{one}/{shares}" for one in range(shares) if not set(Share(one, shares).of(count)).isdisjoint(missing)]
+    whose = [
+        f"{one}/{shares}" for one in range(shares) if not set(PoolShare(one, shares).of(count)).isdisjoint(missing)
+    ]
     others = f" and {len(whose) - _SHOWN:,} more" if len(whose) > _SHOWN else ""
     return f"missing yet: {these}, of --shard {', '.join(whose[:_SHOWN])}{others}; give these when none is running"
 

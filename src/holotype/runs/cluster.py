@@ -18,7 +18,7 @@ from typing import Any
 from holotype.errors import HolotypeError
 from holotype.names import counted
 from holotype.progress import Progress, Silent
-from holotype.runs.blocks import Blocks, Share, Task, do_share
+from holotype.runs.blocks import Blocks, PoolShare, Task, do_share
 
 _AHEAD = 2  # blocks that a worker has: one that it is at, and one that waits
 _MOST_FAILED = 3  # times that a block may fail, or in a row a node
@@ -30,7 +30,7 @@ _HEARD = 10.0  # seconds until a cluster must have answered
 _SAID = 60.0  # seconds between two lines about time and cost
 
 
-def do_task(task: Task, share: Share | None, address: str | None, price: float, progress: Progress) -> str:
+def do_task(task: Task, share: PoolShare | None, address: str | None, price: float, progress: Progress) -> str:
     """Do a task, or what `share` has of it, here or on the Ray cluster at `address`; return what is there then.
 
     price   of a node for an hour, to say what it costs
@@ -38,7 +38,7 @@ def do_task(task: Task, share: Share | None, address: str | None, price: float, 
     if address is not None:
         do_on_cluster(task, address, price, progress)
         return task.describe()
-    missing = do_share(task, share or Share(0, 1), progress)
+    missing = do_share(task, share or PoolShare(0, 1), progress)
     return task.describe() if not missing else f"shard {share} is done; {counted(len(missing), 'block')} of others not"
 
 
