@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import Settings
-from holotype.encoders.encode import Encoded, encode_images
+from holotype.encoders.encode import Encoded, encode_parts
 
 Picture = Callable[[int], NDArray[np.uint8]]
 
@@ -273,11 +273,11 @@ def test_vectors_of_embed_are_taken_back_and_not_computed_again(
     Image.open(io.BytesIO(open_pool(data / "images.tar").read(100))).save(data / "new.jpg")
     encoded: list[str] = []
 
-    def counted(names: Sequence[str], *more: Any) -> Iterator[Encoded]:
-        encoded.extend(names)
-        return encode_images(names, *more)
+    def counted(parts: Sequence[Sequence[str]], *more: Any) -> Iterator[Encoded]:
+        encoded.extend(name for part in parts for name in part)
+        return encode_parts(parts, *more)
 
-    monkeypatch.setattr("holotype.vectors.store.encode_images", counted)
+    monkeypatch.setattr("holotype.vectors.store.encode_parts", counted)
     code, _, _ = holotype(*job)
     assert code == 0  # what made the vectors is known from their folder, so a file can be an exemplar
     assert len(encoded) == 1
@@ -289,7 +289,7 @@ def test_ctrl_c_is_one_line(data: Path, network: str, holotype: Holotype, monkey
     def interrupted(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("holotype.vectors.store.EmbeddingStore.ensure", interrupted)
+    monkeypatch.setattr("holotype.vectors.store.EmbeddingStore.embed", interrupted)
     code, _, error = holotype("embed", data / "images.tar", "--encoder", network, "--out", data / "vectors")
     assert code == 130
     assert "stopped: vectors that are finished are kept" in error

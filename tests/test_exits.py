@@ -176,7 +176,10 @@ def test_a_signal_that_ends_a_command_is_one_line(number: int, code: int, out: P
     said, error = process.communicate(timeout=60)
     os.close(opened)
     assert (process.returncode, said) == (code, "")
-    assert error == "stopped: the lines that were printed are whole; with --out nothing was written\n"
+    assert (
+        error
+        == "stopped: the lines that were printed are whole; of --out FILE nothing was written, and parts are kept\n"
+    )
 
 
 def test_closed_standard_streams_are_no_error(out: Path, tmp_path: Path, holotype: Holotype) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from holotype import Classifier, Settings, load_encoder, open_pool, run
-from holotype.encoders.encode import Encoded, Load, encode_images
+from holotype.encoders.encode import Encoded, Load, encode_parts
 from holotype.encoders.runtimes import BATCH, Encoder
 from holotype.errors import EmbeddingsError, ExemplarError, HolotypeWarning, OutputError
 from holotype.model.predictions import classified
@@ -139,11 +139,11 @@ def test_no_image_is_encoded_twice_whatever_is_compared(
     np.save(data / "supplied.npy", vectors)
     names: list[str] = []
 
-    def counted(wanted: Sequence[str], load: Load, encoder: Encoder) -> Iterator[Encoded]:
-        names.extend(wanted)
-        return encode_images(wanted, load, encoder)
+    def counted(wanted: Sequence[Sequence[str]], load: Load, encoder: Encoder) -> Iterator[Encoded]:
+        names.extend(name for part in wanted for name in part)
+        return encode_parts(wanted, load, encoder)
 
-    monkeypatch.setattr("holotype.vectors.store.encode_images", counted)
+    monkeypatch.setattr("holotype.vectors.store.encode_parts", counted)
     compared = {"heads": ["linear", "mlp"], "thresholds": [0.9, 0.95], "trials": 2}
     fit = TrainSettings(negatives=20, balance="augment")
     run(job(**compared, embeddings=str(data / "supplied.npy"), fit=fit), data / "out")

@@ -14,7 +14,7 @@ import pytest
 from conftest import MakeTar
 from pictures import blurred, encoded
 
-from holotype.encoders.encode import Encoded, Load, encode_images
+from holotype.encoders.encode import Encoded, Load, encode_parts
 from holotype.encoders.registry import load_encoder
 from holotype.encoders.runtimes import Encoder, OnnxEncoder
 from holotype.errors import EmbeddingsError, PoolError
@@ -43,11 +43,11 @@ def encodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images that are encoded, of each call."""
     names: list[str] = []
 
-    def counted(wanted: Sequence[str], load: Load, encoder: Encoder) -> Iterator[Encoded]:
-        names.extend(wanted)
-        return encode_images(wanted, load, encoder)
+    def counted(wanted: Sequence[Sequence[str]], load: Load, encoder: Encoder) -> Iterator[Encoded]:
+        names.extend(name for part in wanted for name in part)
+        return encode_parts(wanted, load, encoder)
 
-    monkeypatch.setattr("holotype.vectors.store.encode_images", counted)
+    monkeypatch.setattr("holotype.vectors.store.encode_parts", counted)
     return names
 
 

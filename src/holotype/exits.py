@@ -27,7 +27,7 @@ _KEPT = {
     "run": f"{_VECTORS}; a run that was here before is as it was",
     "tune": "vectors and trials that are finished are kept, and the same command goes on behind them",
     "answer": "answers that were taken are kept; a run that was to follow them is as it was",
-    "predict": "the lines that were printed are whole; with --out nothing was written",
+    "predict": "the lines that were printed are whole; of --out FILE nothing was written, and parts are kept",
 }
 
 

@@ -118,6 +118,29 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None
             file.write(ready)
 
 
+def write_first(path: Path, content: str) -> None:
+    """Write `content` to `path`, whole or not at all, unless something is there: of several processes the first does.
+
+    On a file system without hard links the last of those that write at the same moment does. Raises `OutputError`.
+    """
+    beside = path.with_name(f".{path.name[:_SHOWN]}.{secrets.token_hex(8)}.part")
+    try:
+        write(beside, content)
+        with explain(path, beside):
+            try:
+                os.link(beside, path)
+            except FileExistsError:
+                return
+            except OSError as error:
+                if error.errno not in _NO_MODES:
+                    raise
+                beside.replace(path)
+        sync(path.parent)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
 def text_file(path: Path) -> TextIO:
     """Open `path` to write lines of text, in UTF-8 wherever it is; what that cannot hold is escaped."""
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")

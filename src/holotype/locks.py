@@ -47,24 +47,27 @@ class Lock:
 
 
 @contextmanager
-def locked(path: Path, doing: str = "") -> Iterator[Lock]:
+def locked(path: Path, doing: str = "", *, shared: bool = False) -> Iterator[Lock]:
     """Hold the file `path` as a lock until the process ends, however it ends, at the latest.
 
-    doing   what it is held for: in the file, for others to read
+    doing    what it is held for: in the file, for others to read
+    shared   with all who hold it shared too: they keep out only who wants it alone
 
     On a file system without locks it warns (`HolotypeWarning`) and goes on. Raises `OutputError` when another process
     or thread holds it, or it cannot be written.
     """
     make_folder(path.parent, closed=True)  # what is written there shows images, or what they are called
     with explain(path):
-        descriptor, safe = _take(path)
+        descriptor, safe = _take(path, "LOCK_SH" if shared else "LOCK_EX")
     try:
-        _note(descriptor, doing or "holotype")
+        if not shared:  # the file has room for one
+            _note(descriptor, doing or "holotype")
         yield Lock(path, descriptor, safe)
     finally:
         with suppress(OSError):
             if descriptor in _open_here:
-                os.ftruncate(descriptor, 0)
+                if not shared:
+                    os.ftruncate(descriptor, 0)
                 _flock(descriptor, "LOCK_UN")  # a program that was started meanwhile may have the file open, too
         _close(descriptor)
 
@@ -91,12 +94,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
 
-def _take(path: Path) -> tuple[int, bool]:
+def _take(path: Path, how: str) -> tuple[int, bool]:
     """The open lock file, and whether it is locked. A link is not followed: what is there would be written over."""
     for _ in range(_TRIES):
         descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         try:
-            safe = _lock(descriptor, path)
+            safe = _lock(descriptor, path, how)
             if _is_at(descriptor, path):
                 return descriptor, safe
         except BaseException:
@@ -109,9 +112,9 @@ def _take(path: Path) -> tuple[int, bool]:
     )
 
 
-def _lock(descriptor: int, path: Path) -> bool:
+def _lock(descriptor: int, path: Path, how: str) -> bool:
     try:
-        _flock(descriptor, "LOCK_EX")
+        _flock(descriptor, how)
     except OSError as error:
         if error.errno in _HELD:
             raise OutputError(

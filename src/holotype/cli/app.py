@@ -24,6 +24,20 @@ TEST_SET = "CSV of images of the pool: index and a 0/1 column per class; or file
 Moved = Annotated[str | None, typer.Option("--images", help="Where the images of the run are now.")]
 AllowTruncated = Annotated[bool, typer.Option(help="Take the whole images of a tar that is cut off.")]
 
+ShareName = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Do the I-th of N shares; I from 0, or from 1: $SLURM_ARRAY_TASK_ID/N."
+    ),
+]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Do it on a Ray cluster: auto, HOST:PORT, or local."),
+]
+DryRun = Annotated[bool, typer.Option(help="Only say what it will take: images, bytes, time and money.")]
+NodeCount = Annotated[int, typer.Option(min=1, help="Machines like this one, for --dry-run.")]
+Price = Annotated[float, typer.Option(min=0.0, help="Of a machine for an hour, for --ray and --dry-run.")]
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:

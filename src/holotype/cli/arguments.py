@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -15,20 +15,11 @@ from holotype.errors import HolotypeError
 from holotype.exits import standard_output
 from holotype.names import command, printable
 
-_ORDER = [
-    "run",
-    "review",
-    "suggest",
-    "answer",
-    "certify",
-    "discover",
-    "update",
-    "predict",
-    "drift",
-    "serve",
-    "evaluate",
-]
-_ORDER += ["tune", "export", "embed", "search", "encoders"]
+if TYPE_CHECKING:
+    from holotype.runs.blocks import PoolShare
+
+_ORDER = ["run", "review", "suggest", "answer", "certify", "discover", "update", "predict", "drift", "serve"]
+_ORDER += ["evaluate", "tune", "export", "embed", "search", "encoders"]
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # a command of its own, options and all; a name of a file in it may be quoted, or hold what else ends a sentence
 _WHOLE = re.compile(r"""holotype [a-z]+(?: (?:'[^']*'|"[^"]*"|[^\s'";,)]*[^\s'";,.:)])+)*""")
@@ -268,3 +259,20 @@ def read_options(given: list[str]) -> dict[str, Any]:
                 raise typer.BadParameter(f"--set {name} is inside of {part}, which was given as a value")
         inside[last] = value
     return found
+
+
+def read_share(text: str | None, ray: str | None) -> "PoolShare | None":
+    """Return what `--shard I/N` says, with I from 0 to N: those who count from 1 and from 0 are both right."""
+    from holotype.runs.blocks import PoolShare
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
+    if ray is not None:
+        raise typer.BadParameter("--shard and --ray both say who does what; give one of them")
+    if found is None or not int(found[1]) <= int(found[2]) > 0:
+        raise typer.BadParameter(
+            f"expected --shard I/N with N shares and I from 0 to N - 1, or from 1 to N, got {text}"
+            "; in an array of Slurm: --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT, with --array=0-63 or 1-64"
+        )
+    return PoolShare(int(found[1]), int(found[2]))

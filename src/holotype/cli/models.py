@@ -8,8 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from holotype.cli.app import TEST_SET, AllowTruncated, Moved, app, note_place, print_lines
-from holotype.cli.arguments import OutputFormat, read_thresholds
+from holotype.cli.app import (
+    TEST_SET,
+    AllowTruncated,
+    ClusterAddress,
+    DryRun,
+    Moved,
+    NodeCount,
+    Price,
+    ShareName,
+    app,
+    note_place,
+    print_lines,
+)
+from holotype.cli.arguments import OutputFormat, read_share, read_thresholds
 from holotype.errors import HolotypeError
 from holotype.exits import standard_output
 
@@ -21,18 +33,39 @@ def predict(
     format: Annotated[  # noqa: A002
         OutputFormat | None, typer.Option(help="jsonl, csv or table (else by the name of --out, or jsonl).")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file instead of stdout; with --shard or --ray a folder.")] = None,
     allow_truncated: AllowTruncated = False,
+    shard: ShareName = None,
+    ray: ClusterAddress = None,
+    dry_run: DryRun = False,
+    nodes: NodeCount = 1,
+    price: Price = 0.0,
 ) -> None:
     """Classify images, tars or folders.
 
-    One line per image: id, label, vector, probabilities and the reason.
+    One line per image: id, label, vector, probabilities and the reason. Several machines do it together with --shard,
+    or with --ray: then --out is a folder of parts, which cat joins to the same file.
     """
     from holotype.files import atomic, text_file
     from holotype.model.predictions import lines
     from holotype.progress import Terminal
+    from holotype.runs.blocks import PredictTask
+    from holotype.runs.cluster import do_task
     from holotype.runs.commands import load_classifier, predict_sources
+    from holotype.runs.estimate import estimate_predict
 
+    share = read_share(shard, ray)
+    apart = share is not None or ray is not None
+    if apart or dry_run:
+        if apart and out is None:
+            raise typer.BadParameter("expected --out FOLDER, where each block of images has a file of its own")
+        layout = format or OutputFormat.JSONL
+        task = PredictTask(str(model), tuple(images), str(out or Path()), layout.value, allow_truncated)
+        if dry_run:
+            print_lines(estimate_predict(task, Terminal()).lines(nodes, price))
+        else:
+            print_lines([do_task(task, share, ray, price, Terminal())])
+        return
     classifier = load_classifier(model)
     count, unreadable = 0, 0
 

@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from holotype.cli.app import AllowTruncated, EncoderName, Views, app, print_lines
-from holotype.cli.arguments import ArithmeticName
+from holotype.cli.app import (
+    AllowTruncated,
+    ClusterAddress,
+    DryRun,
+    EncoderName,
+    NodeCount,
+    Price,
+    ShareName,
+    Views,
+    app,
+    print_lines,
+)
+from holotype.cli.arguments import ArithmeticName, read_share
 from holotype.names import counted
 
 
@@ -20,18 +31,34 @@ def embed(
         ArithmeticName | None, typer.Option(help="auto (default): the fastest that gives nearly the same.")
     ] = None,
     allow_truncated: AllowTruncated = False,
+    shard: ShareName = None,
+    ray: ClusterAddress = None,
+    dry_run: DryRun = False,
+    nodes: NodeCount = 1,
+    price: Price = 0.0,
 ) -> None:
     """Compute the vectors of a pool.
 
-    A run takes them back with --embeddings.
+    A run takes them back with --embeddings. Several machines do it together with --shard, or with --ray.
     """
     from holotype.encoders.views import join_views
     from holotype.progress import Terminal
+    from holotype.runs.blocks import EmbedTask
+    from holotype.runs.cluster import do_task
     from holotype.runs.commands import embed_pool
+    from holotype.runs.estimate import estimate_embed
     from holotype.settings import ARITHMETIC, ENCODER
 
     arithmetic = precision.value if precision else ARITHMETIC
     network = join_views(views, encoder or ENCODER)
+    share = read_share(shard, ray)
+    task = EmbedTask(images, network, str(out), arithmetic, allow_truncated)
+    if dry_run:
+        print_lines(estimate_embed(task, Terminal()).lines(nodes, price))
+        return
+    if share is not None or ray is not None:
+        print_lines([do_task(task, share, ray, price, Terminal())])
+        return
     embeddings = embed_pool(images, network, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal())
     found, lost = counted(len(embeddings.rows), "vector"), counted(len(embeddings.unreadable), "image")
     print_lines([f"{found} in {out}, {lost} unreadable"])

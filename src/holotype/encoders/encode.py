@@ -56,8 +56,17 @@ def encode_images(names: Sequence[str], load: Load, encoder: Encoder) -> Iterato
     aside with its reason; whatever else is raised stops all. Raises `PoolError` where more than a few cannot be read
     now: what is away as a whole is no broken image.
     """
+    yield from encode_parts([names], load, encoder)
+
+
+def encode_parts(parts: Sequence[Sequence[str]], load: Load, encoder: Encoder) -> Iterator[Encoded]:
+    """Yield the vectors of images as `encode_images` does, and never of two of `parts` together.
+
+    What a network gives may depend on what is encoded beside it, in the last bits: so the vectors of a part are the
+    same whatever is encoded before it.
+    """
     with one_thread_a_matrix():
-        yield from _encode_all(names, load, encoder)
+        yield from _encode_all(parts, load, encoder)
 
 
 @contextmanager
@@ -72,13 +81,13 @@ def one_thread_a_matrix() -> Iterator[None]:
         yield
 
 
-def _encode_all(names: Sequence[str], load: Load, encoder: Encoder) -> Iterator[Encoded]:
-    batches = (names[start : start + BATCH] for start in range(0, len(names), BATCH))
-    away = 0
+def _encode_all(parts: Sequence[Sequence[str]], load: Load, encoder: Encoder) -> Iterator[Encoded]:
+    batches = (names[start : start + BATCH] for names in parts for start in range(0, len(names), BATCH))
+    count, away = sum(map(len, parts)), 0
     for found in in_order(lambda batch: _encode(batch, load, encoder), batches, encoder.workers):
         yield found
         away += len(found.away)
-        if away > most_away(len(names)):
+        if away > most_away(count):
             name = found.away[-1] if found.away else ""
             raise PoolError(
                 f"{away:,} images, {name} among them, cannot be read now ({found.unreadable[name]}): give the same "

@@ -152,26 +152,49 @@ def predict_sources(
 
     Of several tars or folders, the ids in each are told apart by its path before them.
     """
-    progress = progress or Silent()
-    for one in classifier.promises_:
-        progress.say(f"certified is about the images of {one.pool} as of {one.date}, and about no others: {one}")
-    # a wrong one stops us now
-    pools = {
-        one: open_pool(one, allow_truncated=allow_truncated, progress=progress) for one in sources if holds_images(one)
-    }
-    several = len(pools) > 1
+    opened = open_sources(classifier, sources, progress, allow_truncated=allow_truncated)
     for source in sources:
-        if source not in pools:
-            yield from _predict_file(classifier, source)
-            continue
-        say_left_out(pools[source], progress)
-        for record in _predict_pool(classifier, pools[source], progress):
-            where = {"path": pools[source].path(pools[source].rows[record["id"]])}
-            yield record | where | ({"id": f"{printable(source)}/{record['id']}"} if several else {})
+        if (pool := opened[source]) is not None:
+            say_left_out(pool, progress or Silent())
+        yield from predict_rows(classifier, opened, source, None, progress)
 
 
-def _predict_pool(classifier: Classifier, pool: Pool, progress: Progress | None) -> Iterator[dict[str, Any]]:
-    for predictions, unreadable in classifier.predict_pool(pool, range(len(pool)), progress):
+def open_sources(
+    classifier: Classifier, sources: Sequence[str], progress: Progress | None = None, *, allow_truncated: bool = False
+) -> dict[str, Pool | None]:
+    """Return what of `sources` holds images, opened, and None for what is one; a wrong one is told at once."""
+    for one in classifier.promises_:
+        (progress or Silent()).say(
+            f"certified is about the images of {one.pool} as of {one.date}, and about no others: {one}"
+        )
+    return {
+        one: open_pool(one, allow_truncated=allow_truncated, progress=progress) if holds_images(one) else None
+        for one in sources
+    }
+
+
+def predict_rows(
+    classifier: Classifier,
+    opened: Mapping[str, Pool | None],
+    source: str,
+    rows: range | None = None,
+    progress: Progress | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of `rows` (else all) of one of the sources that are `opened`, or of the image that it is."""
+    pool = opened[source]
+    if pool is None:
+        yield from _predict_file(classifier, source)
+        return
+    several = sum(one is not None for one in opened.values()) > 1
+    for record in _predict_pool(classifier, pool, range(len(pool)) if rows is None else rows, progress):
+        where = {"path": pool.path(pool.rows[record["id"]])}
+        yield record | where | ({"id": f"{printable(source)}/{record['id']}"} if several else {})
+
+
+def _predict_pool(
+    classifier: Classifier, pool: Pool, rows: range, progress: Progress | None
+) -> Iterator[dict[str, Any]]:
+    for predictions, unreadable in classifier.predict_pool(pool, rows, progress):
         found = [*predictions.records(), *({"id": name, "error": why} for name, why in unreadable.items())]
         yield from sorted(found, key=lambda record: pool.rows[record["id"]])  # line i is the pool's image i
 

@@ -108,7 +108,7 @@ def discover_run(out: Path, k: int = LISTED_COMMUNITIES, progress: Progress | No
         raise OutputError(f"{out} can only be read, and what is found is written there: copy the folder of the run")
     with folder.lock("holotype discover"):
         settings = find_inputs(folder, needed=["images"])
-        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         discovery = Discovery.of(folder, pool, settings.fit.seed, progress)
         discovery.write(k)
     return discovery

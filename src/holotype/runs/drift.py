@@ -97,7 +97,7 @@ def _sampled(folder: RunFolder, classifier: Classifier, progress: Progress) -> P
         )
     settings = find_inputs(folder, needed=["images"])
     with folder.lock("holotype drift"):
-        pool = open_pool(settings.images, allow_truncated=settings.allow_truncated, progress=progress)
+        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         rows = np.random.default_rng(0).permutation(len(pool))[:SAMPLED]
         ids = [pool.ids[row] for row in rows.tolist()]
         store = folder.open_store(classifier.encoder_, pool)

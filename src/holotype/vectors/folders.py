@@ -16,7 +16,7 @@ from holotype.pool.pool import Pool, spread
 from holotype.progress import Progress
 from holotype.settings import Arithmetic
 from holotype.stale import remove_stale
-from holotype.vectors.shards import MANIFEST, Shard, fits, read_manifest, read_shard, shard_paths
+from holotype.vectors.shards import MANIFEST, Shard, claim_folder, fits, read_manifest, read_shard, shard_paths
 from holotype.vectors.store import EmbeddingStore
 
 _SAMPLED = 64  # images that tell whether a folder holds most of a pool
@@ -85,6 +85,42 @@ def in_arithmetic(
     return choose_arithmetic(
         encoder, pool, wanted, progress, made=made, elsewhere=lambda: _elsewhere(encoder, pool), whole=whole
     )
+
+
+def in_claimed_arithmetic(
+    encoder: OnnxEncoder, pool: Pool, wanted: Arithmetic, progress: Progress, folder: Path
+) -> OnnxEncoder:
+    """Return `encoder` in the one arithmetic of all processes that fill `folder`; the first one chooses, and says so.
+
+    Whoever comes later, on whatever machine, takes what the folder says, where it is `encoder` in any arithmetic. A
+    network in int8 is calibrated again where this machine does not have it. Raises `EmbeddingsError` where that gives
+    another network.
+    """
+    made = _made_in(folder, encoder)
+    found = choose_arithmetic(encoder, pool, wanted, progress, made=made, elsewhere=lambda: _elsewhere(encoder, pool))
+    if not made:
+        files.make_folder(folder, closed=True)  # what is written there shows what images are called
+        made = {claim_folder(folder, found)}
+    if found.fingerprint not in made and wanted == "auto" and _made_in(folder, encoder):  # another one was first
+        found = choose_arithmetic(encoder, pool, wanted, progress, made=made)
+        if found.fingerprint not in made:
+            found = choose_arithmetic(encoder, pool, "int8", progress)
+        if found.fingerprint not in made:
+            raise EmbeddingsError(
+                f"{folder} is filled by {encoder.name} in an arithmetic that this machine does not give the same: "
+                "calibrated here, int8 is another network. Have all machines share one $HOLOTYPE_CACHE, or give all "
+                "of them --precision f32 and another folder"
+            )
+    return found
+
+
+def _made_in(folder: Path, encoder: OnnxEncoder) -> set[str]:
+    """The fingerprint that `folder` says its vectors are of, if they are of this encoder in whatever arithmetic."""
+    with suppress(EmbeddingsError):  # no manifest, or a damaged one, which is told of where it is used
+        manifest = read_manifest(folder)
+        if manifest["encoder"] == encoder.name:
+            return {str(manifest["fingerprint"])}
+    return set()
 
 
 def _elsewhere(encoder: OnnxEncoder, pool: Pool) -> set[str]:

@@ -240,8 +240,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def write_manifest(folder: Path, encoder: Encoder) -> None:
     """Say in `folder` whose the vectors there are."""
+    _write(folder / MANIFEST, _manifest(encoder))
+
+
+def claim_folder(folder: Path, encoder: Encoder) -> str:
+    """Say in `folder` whose the vectors there are, unless another process was first; return whose, as a fingerprint."""
+    if not (folder / MANIFEST).exists():
+        files.write_first(folder / MANIFEST, _manifest(encoder))
+    return str(read_manifest(folder)["fingerprint"])
+
+
+def _manifest(encoder: Encoder) -> str:
     found = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
-    _write(folder / MANIFEST, json.dumps(found | {"digest": digest_of_values(found)}, indent=1))
+    return json.dumps(found | {"digest": digest_of_values(found)}, indent=1)
 
 
 def _write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:

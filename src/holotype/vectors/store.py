@@ -4,9 +4,10 @@ A store is a folder of shards (see `shards`) with a `.lock`, which is held while
 taken from other folders of the same encoder, and computed where none has it.
 """
 
+import itertools
 import secrets
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype import files
-from holotype.encoders.encode import Encoded, Load, encode_images
+from holotype.encoders.encode import Encoded, Load, encode_parts
 from holotype.encoders.runtimes import Encoder
 from holotype.errors import EmbeddingsError, HolotypeWarning, PoolError
 from holotype.locks import locked
@@ -32,6 +33,7 @@ from holotype.vectors.shards import (
     Unreadable,
     aligned,
     by_shard,
+    claim_folder,
     contents_of,
     find_images,
     is_of,
@@ -47,6 +49,8 @@ from holotype.vectors.shards import (
 SHARD = 1024  # images
 _MANY = 10**9  # numbers, of which two writers hardly take the same
 _SAMPLED = 64  # images that tell whether a folder holds any of a pool
+_Part = tuple[int | None, Sequence[str]]  # what becomes one shard, and the block of the pool that it is of, if it is
+_Cut = Callable[[Sequence[str]], Iterable[_Part]]
 
 
 class EmbeddingStore:
@@ -95,7 +99,10 @@ class EmbeddingStore:
 
     def shards(self) -> list[Shard]:
         """Return the finished shards; a damaged one is left aside."""
-        found = _readable(shard_paths(self.folder), ", and its vectors are computed again")
+        return self._sound(shard_paths(self.folder))
+
+    def _sound(self, paths: Iterable[Path]) -> list[Shard]:
+        found = _readable(paths, ", and its vectors are computed again")
         for shard in found:
             if shard.vectors.shape[1] != self.encoder.dim:
                 raise EmbeddingsError(
@@ -110,8 +117,61 @@ class EmbeddingStore:
         progress.say(f"encoder: {encoder.name}, {encoder.runtime}, {encoder.precision}, on {encoder.workers} cores")
         if any(one.digests is None and not is_of(one, pool, self._owner) for one in self.shards()):
             progress.say(f"{self.folder}: vectors of an earlier version are of another state of the pool; left aside")
-        self.ensure(pool.ids, lambda name: pool.read(pool.rows[name]), progress, "embed")
+        self._fill(pool.ids, self._read, progress, "embed", self._by_block)
         return self.open()
+
+    def embed_blocks(self, blocks: Iterable[int], progress: Progress | None = None) -> None:
+        """Compute the vectors of some blocks of the pool, while other processes compute others.
+
+        Block k is rows SHARD * k to SHARD * (k + 1), and its vectors are img_emb_k: the same bytes whoever computes
+        them, so that of two who do, it is no matter who was last. What is there is not computed again; folders
+        elsewhere are not looked into. Interrupt it at any moment: a block is there as a whole or not at all. Raises
+        `OutputError` when the folder cannot be written, or a process that does not work on blocks writes into it.
+        """
+        progress = progress or Silent()
+        with locked(self.folder / ".lock", shared=True):
+            claim_folder(self.folder, self.encoder)
+            self._check_encoder()
+            parts = [(block, missing) for block in blocks if (missing := self._missing_of(block))]
+            if parts:
+                self._encode(parts, self._read, progress, "embed")
+        self.pool.keep_digests()
+
+    def count_blocks(self) -> int:
+        """Return how many blocks the pool has."""
+        return -(-len(self.pool) // SHARD)
+
+    def missing_blocks(self) -> list[int]:
+        """Return the blocks that have no shard: a look at the names of files, which takes little of any folder."""
+        count = self.count_blocks()
+        there = {number_of(path) % count for path in shard_paths(self.folder)}
+        return [block for block in range(count) if block not in there]
+
+    def _missing_of(self, block: int) -> list[str]:
+        """Return the ids of `block` that none of the shards has which may be of it."""
+        paths = [path for path in self._places(block) if path.exists()]
+        names = self.pool.ids[SHARD * block : SHARD * (block + 1)]
+        if not paths:
+            return names
+        return self._absent(find_images(self._sound(paths), names, self.pool, self._owner), names)
+
+    def _places(self, block: int) -> list[Path]:
+        """Return where a shard of `block` may be, and last where the next one goes: no other block takes it."""
+        numbers = itertools.count(block, self.count_blocks())
+        places = [self._path(block)]
+        next(numbers)
+        while places[-1].exists():  # of other images than these, or of some of them
+            places.append(self._path(next(numbers)))
+        return places
+
+    def _by_block(self, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+        """Yield each block of the pool that holds some of `names`, and these in the order of the pool."""
+        rows = sorted(self.pool.rows[name] for name in names)
+        for block, some in itertools.groupby(rows, key=lambda row: row // SHARD):
+            yield block, [self.pool.ids[row] for row in some]
+
+    def _read(self, name: str) -> bytes:
+        return self.pool.read(self.pool.rows[name])
 
     def ensure(self, ids: Sequence[str], load: Load, progress: Progress | None = None, text: str = "encode") -> None:
         """Compute the vectors of those `ids` that are not there; `load(id)` gives what `encoder.prepare` takes.
@@ -119,7 +179,9 @@ class EmbeddingStore:
         Interrupt it at any moment: what is finished stays, and the next call goes on behind it. Raises `OutputError`
         when the folder cannot be written, or another process writes into it.
         """
-        progress = progress or Silent()
+        self._fill(ids, load, progress or Silent(), text, _in_order)
+
+    def _fill(self, ids: Sequence[str], load: Load, progress: Progress, text: str, cut: _Cut) -> None:
         if self._is_named and not self._missing(ids, progress):
             return
         with locked(self.folder / ".lock") as lock:
@@ -127,25 +189,27 @@ class EmbeddingStore:
             self._prepare_folder()
             missing = self._take_over(self._missing(ids, progress), progress)  # another process may have just finished
             if missing:
-                self._encode(missing, load, progress, text)
+                self._encode(list(cut(missing)), load, progress, text)
         self.pool.keep_digests()
 
-    def _encode(self, names: Sequence[str], load: Load, progress: Progress, text: str) -> None:
-        shard: list[Encoded] = []
-        with progress.track(f"{text} ({self.encoder.name})", len(names)) as advance:
-            try:
-                for encoded in encode_images(names, load, self.encoder):
-                    advance(len(encoded))
-                    shard.append(encoded)
-                    if sum(map(len, shard)) >= SHARD:
-                        self._write_encoded(shard)
-                        shard = []
-            except (KeyboardInterrupt, PoolError):  # what was read until then is right
-                self._write_encoded(shard)
-                raise
-        self._write_encoded(shard)
+    def _encode(self, parts: Sequence[_Part], load: Load, progress: Progress, text: str) -> None:
+        """Compute a shard of each part; one that is a block of the pool is written as a whole or not at all."""
+        names = [some for _, some in parts]
+        with progress.track(f"{text} ({self.encoder.name})", sum(map(len, names))) as advance:
+            found = encode_parts(names, load, self.encoder)
+            for block, some in parts:
+                shard: list[Encoded] = []
+                try:
+                    while sum(map(len, shard)) < len(some):
+                        shard.append(next(found))
+                        advance(len(shard[-1]))
+                except (KeyboardInterrupt, PoolError):  # what was read until then is right
+                    if block is None:
+                        self._write_encoded(shard, None)
+                    raise
+                self._write_encoded(shard, block)
 
-    def _write_encoded(self, shard: Sequence[Encoded]) -> None:
+    def _write_encoded(self, shard: Sequence[Encoded], block: int | None) -> None:
         if not shard:
             return
         digests = {name: digest for encoded in shard for name, digest in encoded.digests.items()}
@@ -162,11 +226,16 @@ class EmbeddingStore:
         self.pool.note_digests({rows[name]: digest for name, digest in digests.items() if name in rows})
         if ids or unreadable:
             vectors = _half(np.concatenate([encoded.vectors for encoded in shard]))
-            self._write(ids, [digests.get(name, name) for name in ids], vectors, unreadable)
+            path = self._next() if block is None else self._places(block)[-1]
+            if block is not None and not self._missing_of(block):  # another process was faster; of two at once, the
+                return  # last writes the same bytes to the same place
+            write_shard(path, ids, [digests.get(name, name) for name in ids], vectors, unreadable, self.pool.stamp)
 
     def _missing(self, ids: Sequence[str], progress: Progress | None = None) -> list[str]:
         """Return those of `ids` that no shard has. What could not be read at all is tried again, once."""
-        found = self._find(ids, progress)
+        return self._absent(self._find(ids, progress), ids)
+
+    def _absent(self, found: Located, ids: Sequence[str]) -> list[str]:
         again = {name for name, why in found.unreadable.items() if not why.digest} - self._tried
         return [name for name in dict.fromkeys(ids) if name not in found or name in again]
 
@@ -242,23 +311,18 @@ class EmbeddingStore:
             some = names[start : start + SHARD]
             vectors = _taken(some, places, self.encoder.dim, np.float16)
             contents = contents_of(some, self.pool)
-            self._write(some, [contents.get(name, "") for name in some], vectors, unreadable)
+            digests = [contents.get(name, "") for name in some]
+            write_shard(self._next(), some, digests, vectors, unreadable, self.pool.stamp)
             unreadable = {}
-
-    def _write(
-        self,
-        ids: Sequence[str],
-        digests: Sequence[str],
-        vectors: NDArray[np.float16],
-        unreadable: dict[str, Unreadable],
-    ) -> None:
-        write_shard(self._next(), ids, digests, vectors, unreadable, self.pool.stamp)
 
     def _next(self) -> Path:
         """Where the vectors of the next shard go."""
         number = max(map(number_of, shard_paths(self.folder)), default=-1) + 1
         if not self._alone:  # another writer may count to the same
             number += secrets.randbelow(_MANY)
+        return self._path(number)
+
+    def _path(self, number: int) -> Path:
         return self.folder / "img_emb" / f"img_emb_{number:04d}.npy"
 
     def take(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], dict[str, str]]:
@@ -300,6 +364,12 @@ def _taken(names: Sequence[str], places: dict[str, tuple[Shard, int]], dim: int,
     for shard, placed in by_shard({name: places[name] for name in names}):
         vectors[[targets[name] for name in placed]] = shard.vectors[list(placed.values())]
     return vectors
+
+
+def _in_order(names: Sequence[str]) -> Iterator[_Part]:
+    """Cut `names` into shards that are no blocks of a pool."""
+    for start in range(0, len(names), SHARD):
+        yield None, names[start : start + SHARD]
 
 
 def _warn(text: str) -> None:
