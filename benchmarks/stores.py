@@ -28,7 +28,7 @@ from holotype.vectors.store import EmbeddingStore
 
 MOTO = Path(__file__).parents[1] / "build" / "moto" / "bin" / "moto_server"
 RESULTS = Path(__file__).parent / "results" / "stores.json"
-REPEATS, THREADS, BUCKET = 4, 8, "benchmark"
+REPEATS, THREADS, BUCKET = 3, 8, "benchmark"
 
 
 def say(text: str = "") -> None:

@@ -15,6 +15,7 @@ from stores import KEY, SECRET, Fault, Proxy, download, upload
 from storing import Stored
 
 from holotype.errors import OutputError
+from holotype.progress import Silent
 from holotype.stores import copies, store
 from holotype.stores.copies import here, sent_back
 from holotype.stores.urls import parse
@@ -149,7 +150,7 @@ def test_what_was_changed_in_both_places_is_refused(bucket: str, s3_port: int) -
         (here(url) / "a.txt").write_text("changed here")
         upload(s3_port, f"{url}/a.txt", b"changed there")
         with pytest.raises(OutputError, match=f"cannot write {url}/a.txt: .*changed while it was in use"):
-            copies._copies[url].send(copies.Silent())
+            copies._copies[url].send(Silent())
         upload(s3_port, f"{url}/a.txt", b"changed here")  # an answer that was lost: it is what was sent
     upload(s3_port, f"{url}/a.txt", b"again")
     path = here(url) / "a.txt"

@@ -20,6 +20,7 @@ from holotype import open_pool
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.errors import HolotypeError, PoolError, UnreadableNow
 from holotype.stores import store
+from holotype.stores.urls import parse
 from holotype.vectors.store import embed
 
 COUNT = 60
@@ -120,7 +121,7 @@ def test_an_object_that_is_gone_is_said(tar: Path, stored: Stored) -> None:
     url = stored(tar, "pool.tar")
     found = deepcopy(open_pool(url))
     bucket = store.bucket_of(url)
-    bucket.remove(store.parse(url))
+    bucket.remove(parse(url))
     with pytest.raises(PoolError, match=f"{url} is not there any more; give the same command again"):
         found.read(0)
     with pytest.raises(PoolError, match=f"expected a tar, a folder or shards at {url}; nothing is at {url}"):
