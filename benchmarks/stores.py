@@ -20,7 +20,7 @@ from typing import Any
 
 from holotype import load_encoder, open_pool
 from holotype.encoders.runtimes import OnnxEncoder
-from holotype.pool.blocks import BLOCK
+from holotype.pool.blocks import RANGE
 from holotype.pool.pool import Pool
 from holotype.stores.store import bucket_of, read_object
 from holotype.stores.urls import parse
@@ -72,7 +72,7 @@ def read_all(pool: Pool) -> None:
 def in_blocks(read: Callable[[int, int], object], size: int) -> None:
     """Read a file in blocks, in several threads."""
     with ThreadPoolExecutor(THREADS) as threads:
-        for _ in threads.map(lambda start: read(start, min(BLOCK, size - start)), range(0, size, BLOCK)):
+        for _ in threads.map(lambda start: read(start, min(RANGE, size - start)), range(0, size, RANGE)):
             pass
 
 

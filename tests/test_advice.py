@@ -27,7 +27,8 @@ OPTIONS = {
     name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
 }
-KNOWN = {"--debug", "--version", "--help", "--json", "--data-binary"}.union(*OPTIONS.values())  # the last two of curl
+KNOWN = {"--debug", "--version", "--help"}.union(*OPTIONS.values())
+KNOWN |= {"--json", "--data-binary", "--array"}  # of curl, and of sbatch
 
 
 def texts(path: Path) -> Iterator[str]:

@@ -107,6 +107,7 @@ def a_circle(edges: Mapping[str, set[str]]) -> list[str]:
 
 def test_the_public_names() -> None:
     assert sorted(holotype.__all__) == [
+        "Addition",
         "Classifier",
         "Embeddings",
         "Encoder",
@@ -115,12 +116,14 @@ def test_the_public_names() -> None:
         "Pool",
         "Predictions",
         "Review",
+        "RunChanges",
         "Settings",
         "evaluate",
         "export_run",
         "load_encoder",
         "open_pool",
         "run",
+        "update_run",
     ]
     assert all(getattr(holotype, name).__doc__ for name in holotype.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -102,7 +102,7 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     assert "holotype/py.typed" in names
     assert "holotype = holotype.cli.main:main" in entries
     assert {*re.findall(r"^Provides-Extra: (\w+)$", metadata, re.MULTILINE)} == {
-        "all", "augment", "dev", "docs", "heif", "hub", "mlp", "words"
+        "all", "augment", "dev", "docs", "heif", "hub", "mlp", "ray", "stores", "words"
     }  # fmt: skip
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 

@@ -20,7 +20,6 @@ from holotype.export.webdataset import write_webdataset
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model, versions
 from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
-from holotype.pool.folder import Files
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
 from holotype.runs.certify import keep_holding
@@ -158,7 +157,7 @@ def _write_images(
 
 
 def _has_files(pool: Pool) -> bool:
-    return isinstance(pool.reader, Files)
+    return all(part.file(0) is not None for part in pool.parts or [pool])
 
 
 def _write_hub(folder: RunFolder, target: Path, options: ExportOptions, progress: Progress, *, force: bool) -> str:

@@ -12,7 +12,6 @@ from holotype.errors import OutputError, PoolError, UnreadableImage, UnreadableN
 from holotype.export.selection import EXPORT_COLUMNS, Selected
 from holotype.export.tables import records
 from holotype.names import counted, printable
-from holotype.pool.folder import Files
 from holotype.pool.members import split_suffix
 from holotype.pool.pool import Pool
 from holotype.progress import Progress
@@ -80,7 +79,7 @@ class ExportedImages:
                 self._leave_out(about, _GONE)
             else:
                 here = {name: about[name] for name in EXPORT_COLUMNS} | {"path": self.pool.path(row)}
-                yield ExportedImage(here, row, about["row"], _suffix(self.pool, row), _file_of(self.pool, row))
+                yield ExportedImage(here, row, about["row"], _suffix(self.pool, row), self.pool.file(row))
 
     def contents(self) -> Iterator[tuple[ExportedImage, bytes]]:
         """Yield each image with its encoded bytes; one that cannot be read, or is another one now, is left out."""
@@ -171,7 +170,3 @@ def _rows_now(pool: Pool, selected: Selected) -> dict[int, int]:
 def _suffix(pool: Pool, row: int) -> str:
     suffix = pool.suffixes[row] if pool.suffixes else ""
     return (suffix or split_suffix(pool.ids[row])[1]).lower()
-
-
-def _file_of(pool: Pool, row: int) -> Path | None:
-    return Path(pool.reader.path(row, "")) if isinstance(pool.reader, Files) else None

@@ -17,12 +17,12 @@ from holotype import forks
 from holotype.errors import HolotypeError
 from holotype.stores.store import StoredObject
 
-BLOCK = 4 << 20  # bytes
+RANGE = 4 << 20  # bytes
 _LARGE = 1 << 20  # bytes that are worth a request of their own
 _GAP = 64 << 10  # bytes between two images that are still neighbours
 _GAP_OF_HEADERS = 1 << 20  # as long as they take to come, a request does too
-_AHEAD_BYTES, _AHEAD_BLOCKS = 4 * BLOCK, 32  # that are fetched ahead, whichever is less
-_MOST_BYTES = 48 * BLOCK  # that are kept
+_AHEAD_BYTES, _AHEAD_BLOCKS = 4 * RANGE, 32  # that are fetched ahead, whichever is less
+_MOST_BYTES = 48 * RANGE  # that are kept
 _THREADS = 16
 _ENDS = 64  # where reads ended: as many go on side by side
 
@@ -35,7 +35,7 @@ class _Block(NamedTuple):
     size: int
 
 
-class Blocks:
+class ReadAhead:
     """What is read of objects in order: each is cut into blocks, which are fetched whole and kept for a while.
 
     It may be used from many threads; a copy in another process, and a forked child, begin with no block.
@@ -44,7 +44,7 @@ class Blocks:
     def __init__(self, objects: Sequence[StoredObject]) -> None:
         self._objects = objects
         self._places = [0, *accumulate(one.size for one in objects)]  # as if they lay one behind the other
-        self._first = [0, *accumulate(-(-one.size // BLOCK) for one in objects)]
+        self._first = [0, *accumulate(-(-one.size // RANGE) for one in objects)]
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
@@ -56,7 +56,7 @@ class Blocks:
         self._threads: ThreadPoolExecutor | None = None
         forks.note(self)
 
-    def __reduce__(self) -> tuple[type["Blocks"], tuple[Sequence[StoredObject]]]:
+    def __reduce__(self) -> tuple[type["ReadAhead"], tuple[Sequence[StoredObject]]]:
         return type(self), (self._objects,)
 
     def read(self, file: int, start: int, size: int, *, headers: bool = False) -> bytes:
@@ -73,7 +73,7 @@ class Blocks:
         futures = self._ask(file, start, size, _GAP_OF_HEADERS if headers else _GAP)
         try:
             if futures:
-                return _joined([one.result() for one in futures], start % BLOCK, size)
+                return _joined([one.result() for one in futures], start % RANGE, size)
         except (OSError, HolotypeError):  # what was fetched ahead was tried once
             self._forget(futures)
         return bytes(stored.read(start, size))
@@ -81,7 +81,7 @@ class Blocks:
     def _ask(self, file: int, start: int, size: int, gap: int) -> list[Future[memoryview]]:
         """The blocks that hold these bytes, where they are kept or should be; none where they are to be read alone."""
         place, first = self._places[file] + start, self._first[file]
-        wanted = range(first + start // BLOCK, first + (start + size - 1) // BLOCK + 1)
+        wanted = range(first + start // RANGE, first + (start + size - 1) // RANGE + 1)
         with self._lock:
             in_order = any(0 <= place - end <= gap for end in self._ends)
             self._ends.appendleft(place + size)
@@ -116,8 +116,8 @@ class Blocks:
 
     def _block(self, number: int) -> _Block:
         file = bisect_right(self._first, number) - 1
-        start = (number - self._first[file]) * BLOCK
-        return _Block(file, start, min(BLOCK, self._objects[file].size - start))
+        start = (number - self._first[file]) * RANGE
+        return _Block(file, start, min(RANGE, self._objects[file].size - start))
 
     def _forget(self, futures: Sequence[Future[memoryview]]) -> None:
         """Fetch again what could not be, when it is asked for the next time."""

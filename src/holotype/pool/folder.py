@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holotype.errors import UnreadableImage, UnreadableNow
 from holotype.filestate import FileState
-from holotype.pool.blocks import Blocks
+from holotype.pool.blocks import ReadAhead
 from holotype.pool.digests import States, states_of
 from holotype.pool.images import read_open
 from holotype.pool.members import split_name, why_junk
@@ -83,7 +83,7 @@ def _objects_below(folder: Url) -> Iterator[tuple[StoredObject, str, FileState |
         yield one, name, why or one.state
 
 
-class Files:
+class PlainFiles:
     """Images that are files."""
 
     def __init__(self, paths: Sequence[Path], found: Sequence[FileState]) -> None:
@@ -143,7 +143,7 @@ class StoredFiles:
 
     def __init__(self, stored: Sequence[StoredObject]) -> None:
         self._stored = stored
-        self._blocks = Blocks(stored)
+        self._blocks = ReadAhead(stored)
 
     def path(self, row: int, name: str) -> str:  # noqa: ARG002 - an object knows its own
         """Return its URL."""

@@ -25,6 +25,8 @@ class JoinedPart(Protocol):
 
     def path(self, row: int) -> str: ...
 
+    def file(self, row: int) -> Path | None: ...
+
     def __len__(self) -> int: ...
 
 
@@ -64,22 +66,23 @@ class JoinedReader:
         self._parts = parts
         self._starts = np.cumsum([0, *(len(part) for part in parts)]).tolist()
 
-    def _place(self, row: int) -> tuple[JoinedPart, int]:
+    def part_of(self, row: int) -> tuple[JoinedPart, int]:
+        """Return the part that the image of `row` is of, and its row there."""
         number = bisect_right(self._starts, row) - 1
         return self._parts[number], row - self._starts[number]
 
     def read(self, row: int) -> bytes:
-        part, place = self._place(row)
+        part, place = self.part_of(row)
         content: bytes = part.reader.read(place)
         return content
 
     def read_piece(self, row: int, start: int, size: int) -> bytes:
-        part, place = self._place(row)
+        part, place = self.part_of(row)
         content: bytes = part.reader.read_piece(place, start, size)
         return content
 
     def path(self, row: int, name: str) -> str:  # noqa: ARG002 - it may bear the name of its part in front
-        part, place = self._place(row)
+        part, place = self.part_of(row)
         return part.path(place)
 
     def states(self) -> States:

@@ -13,7 +13,7 @@ from holotype.names import counted, printable
 from holotype.patience import Patience
 from holotype.pool.codes import Codes
 from holotype.pool.digests import Digests, JoinedDigests, KnownDigests, States, first_rows, place_of, stamp_of
-from holotype.pool.folder import Files, StoredFiles, list_folder
+from holotype.pool.folder import PlainFiles, StoredFiles, list_folder
 from holotype.pool.images import SUFFIXES
 from holotype.pool.joined import JoinedReader, told_apart
 from holotype.pool.limits import limits
@@ -103,6 +103,13 @@ class Pool:
         """
         name = self.ids[row] + (self.suffixes[row] if self.suffixes else "")
         return printable(self.reader.path(row, name) if isinstance(self.reader, FileReader) else name)
+
+    def file(self, row: int) -> Path | None:
+        """Return the file that the image of `row` is; None where it lies in a tar or a store."""
+        if isinstance(self.reader, JoinedReader):
+            part, place = self.reader.part_of(row)
+            return part.file(place)
+        return Path(self.reader.path(row, "")) if isinstance(self.reader, PlainFiles) else None
 
     @cached_property
     def _patience(self) -> Patience:
@@ -266,7 +273,7 @@ def _open_folder(folder: Path | Url, source: str, allow_truncated: bool, progres
     """Open a folder of images, or one of tars."""
     found = list_folder(folder)
     if not found.tars:
-        reader = StoredFiles(found.stored) if isinstance(folder, Url) else Files(found.paths, found.states)
+        reader = StoredFiles(found.stored) if isinstance(folder, Url) else PlainFiles(found.paths, found.states)
         return _named(source, found.stems, found.suffixes, found.sizes, reader, found.ignored)
     if found.stems:
         first = printable(found.stems[0] + found.suffixes[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from holotype.filestate import FileState
-from holotype.pool.blocks import Blocks
+from holotype.pool.blocks import ReadAhead
 from holotype.stores.store import StoredObject
 
 Note = Callable[[Any], None]
@@ -77,7 +77,7 @@ class LocalFile:
 class RemoteFile:
     """An object of a store, which is the same whenever it is read, or not read at all."""
 
-    def __init__(self, stored: StoredObject, blocks: Blocks, number: int) -> None:
+    def __init__(self, stored: StoredObject, blocks: ReadAhead, number: int) -> None:
         self._stored, self._blocks, self._number = stored, blocks, number
         self.found = stored.state
 

@@ -24,7 +24,7 @@ import numpy as np
 from holotype import files, forks
 from holotype.errors import OutputError, PoolError, UnreadableNow
 from holotype.filestate import FileState, KnownFile
-from holotype.pool.blocks import Blocks
+from holotype.pool.blocks import ReadAhead
 from holotype.pool.digests import OF_PLACES, States, states_of
 from holotype.pool.images import SUFFIXES
 from holotype.pool.listing import Listing, list_tar
@@ -52,7 +52,7 @@ class Tars:
             if isinstance(place, StoredObject):
                 self._numbers[shard] = len(stored)
                 stored.append(place)
-        self._blocks = Blocks(stored)
+        self._blocks = ReadAhead(stored)
         self.begin_in_child()
         self._states: list[FileState] = []
         self._known: list[KnownFile] = []

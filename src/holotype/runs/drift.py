@@ -151,8 +151,8 @@ def _read(path: Path, classes: Sequence[str]) -> Iterator[_Record]:
             yield _checked(read(line, classes))
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             raise HolotypeError(
-                f"{printable(str(path))}, line {number}: expected what holotype predict --out or holotype serve "
-                f"--record wrote, of the classes {', '.join(classes)}"
+                f"{printable(str(path))}, line {number}: expected what holotype predict --out wrote, or "
+                f"holotype serve --record, of the classes {', '.join(classes)}"
             ) from None
 
 
