@@ -114,16 +114,16 @@ def test_few_requests_list_and_read_a_tar(size: int, make_tar: MakeTar, stored: 
     whole = path.stat().st_size
     listed = proxy.of("GET", "one.tar")
     if size > blocks._LARGE:
-        assert sum(one.size for one in listed) < whole / 100 + blocks.BLOCK  # what is behind the last is looked through
+        assert sum(one.size for one in listed) < whole / 100 + blocks.RANGE  # what is behind the last is looked through
         assert len(listed) <= 2 * count + 10
     else:
         assert sum(one.size for one in listed) <= 2 * whole
-        assert len(listed) <= whole / blocks.BLOCK + 6
+        assert len(listed) <= whole / blocks.RANGE + 6
     proxy.asked.clear()
     expected = open_pool(path)
     assert [found.read(row) for row in range(count)] == [expected.read(row) for row in range(count)]
-    assert sum(one.size for one in proxy.asked) <= whole * 1.1 + blocks.BLOCK
-    assert len(proxy.asked) <= (count if size > blocks._LARGE else whole / blocks.BLOCK + 3)
+    assert sum(one.size for one in proxy.asked) <= whole * 1.1 + blocks.RANGE
+    assert len(proxy.asked) <= (count if size > blocks._LARGE else whole / blocks.RANGE + 3)
 
 
 def test_who_reads_here_and_there_gets_no_more_than_that(make_tar: MakeTar, stored: Stored, proxy: Proxy) -> None:
