@@ -124,7 +124,7 @@ def _classifier(classes: int) -> Classifier:
     made.calibration_ = Calibration(plain, np.zeros(classes), plain / 2, prior, ["given"] * classes)
     made.classes_ = [*(f"class {k}" for k in range(classes)), "none"]
     made.exemplar_names_, made.exemplar_classes_, made.promises_ = ["exemplar"], [0], []
-    made.descriptions_ = []
+    made.descriptions_, made.pool_ = [], None
     made.exemplar_vectors_ = -np.eye(1, classes + 1, classes, dtype=np.float32)
     return made
 

@@ -1,5 +1,7 @@
 """Vectors, runs and predictions in a store: worked on here, sent back, and found again from another machine."""
 
+import csv
+import io
 import json
 import signal
 import subprocess
@@ -123,9 +125,9 @@ def test_a_run_in_a_store_is_a_run(
     machine("b")
     code, _, error = holotype("predict", out, pool, "--format", "csv", "--out", f"{bucket}/there/predictions.csv")
     assert code == 0, error
-    lines = download(s3_port, f"{bucket}/there/predictions.csv").decode().splitlines()
-    assert len(lines) == COUNT + 1
-    assert lines[1].endswith(f"{pool}/0.jpg")
+    lines = list(csv.DictReader(io.StringIO(download(s3_port, f"{bucket}/there/predictions.csv").decode())))
+    assert len(lines) == COUNT
+    assert lines[0]["path"] == f"{pool}/0.jpg"
     assert holotype("suggest", out)[0] == 0
     (tmp_path / "form.csv").write_text("id,class,answer\n3,a,yes\n12,a,no\n")
     code, said, error = holotype("answer", out, tmp_path / "form.csv", "--who", "me")

@@ -65,17 +65,6 @@ def test_shards_of_a_store_are_those_of_the_disk(shards: tuple[Path, str], patte
     assert found.source == url + pattern
 
 
-def test_google_s_storage_is_read_alike(
-    shards: tuple[Path, str], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its XML interface is that of S3 in all that reading needs, so the same server answers."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-    folder, url = shards
-    found = open_pool(f"{url.replace('s3://', 'gs://')}/pool-*.tar")
-    assert_same(found, open_pool(folder))
-    assert found.path(0).startswith("gs://")
-
-
 def test_a_folder_of_a_store_is_that_of_the_disk(tmp_path: Path, stored: Stored) -> None:
     others = [
         ("x/thumbs.db", b"1"),

@@ -38,13 +38,13 @@ def out(job: Job, tmp_path: Path) -> Path:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
     """What was encoded, one after the other, beside the check that an encoder works."""
     names: Encoded = []
-    encode_images = encode.encode_images
+    encode_parts = encode.encode_parts
 
-    def noted(wanted: Sequence[str], load: Load, encoder: Encoder) -> Iterator[object]:
-        names.extend(wanted)
-        return encode_images(wanted, load, encoder)
+    def noted(parts: Sequence[Sequence[str]], load: Load, encoder: Encoder) -> Iterator[object]:
+        names.extend(name for part in parts for name in part)
+        return encode_parts(parts, load, encoder)
 
-    monkeypatch.setattr(store, "encode_images", noted)
+    monkeypatch.setattr(store, "encode_parts", noted)
     return names
 
 

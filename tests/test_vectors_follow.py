@@ -293,7 +293,7 @@ from pathlib import Path
 from holotype.cli import main as cli
 from holotype.pool import pool
 from holotype.vectors import store
-store.SHARD = 16
+store.SHARD = 8
 read, count = pool.Pool.read, 0
 def counted(self, row):
     global count
@@ -311,7 +311,7 @@ def test_ctrl_c_keeps_what_is_finished(
     network: str, encodes: list[str], encoder: OnnxEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is whole shards, so that in the end the files are those that would have been written without it."""
-    monkeypatch.setattr("holotype.vectors.store.SHARD", 16)
+    monkeypatch.setattr("holotype.vectors.store.SHARD", 8)
     images = write(tmp_path / "large", {f"{n}.jpg": encoded(blurred(n, (1000, 800))) for n in range(70)})
     command = [sys.executable, "-c", INTERRUPT, str(images), str(tmp_path / "v"), network]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -323,7 +323,7 @@ def test_ctrl_c_keeps_what_is_finished(
     pool = open_pool(images)
     kept = len(EmbeddingStore(tmp_path / "v", encoder, pool).open().rows)
     assert 0 < kept < 70
-    assert kept % 16 == 0
+    assert kept % 8 == 0
     embed(pool, encoder, tmp_path / "v")
     assert len(encodes) == 70 - kept
 

@@ -226,9 +226,9 @@ class EmbeddingStore:
         self.pool.note_digests({rows[name]: digest for name, digest in digests.items() if name in rows})
         if ids or unreadable:
             vectors = _half(np.concatenate([encoded.vectors for encoded in shard]))
-            path = self._next() if block is None else self._places(block)[-1]
-            if block is not None and not self._missing_of(block):  # another process was faster; of two at once, the
-                return  # last writes the same bytes to the same place
+            if block is not None and not unread and not self._missing_of(block):
+                return  # another process was faster; of two at once, the last writes the same bytes to the same place
+            path = self._next() if block is None or not self._alone else self._places(block)[-1]
             write_shard(path, ids, [digests.get(name, name) for name in ids], vectors, unreadable, self.pool.stamp)
 
     def _missing(self, ids: Sequence[str], progress: Progress | None = None) -> list[str]:
