@@ -100,7 +100,8 @@ def test_a_page_of_the_sample_is_undone_after_a_reload_and_from_another_class(pa
             page.reload()
             expect(page.locator("#cells .cell").first).to_be_visible()
         before = len(review.answers.current())
-        page.keyboard.press("z")
+        with page.expect_response("**/api/undo"):
+            page.keyboard.press("z")
         expect(page.locator("#cells .cell").first).to_have_attribute("data-id", asked[RED].pop())
         expect(page.locator("#cells-about")).to_contain_text(re.compile("drawn at random, .*1 yes"))
         expect(page.locator("#certify")).not_to_be_visible()
