@@ -63,6 +63,7 @@ def on_cluster(folder: Path, name: str, nodes: int) -> float:
     """Return the seconds that a cluster of `nodes` takes, its own start not counted."""
     from ray.cluster_utils import Cluster
 
+    os.environ["HOLOTYPE_CACHE"] = str(folder / f"cache-{name}")  # that of the command, for the workers
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE})
     try:
         for _ in range(nodes):
