@@ -143,7 +143,7 @@ def test_another_protocol_is_not_spoken_with_a_body(client: Client) -> None:
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
     hidden = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for body in (f"Content-Length: {len(hidden)}\r\n\r\n".encode(), b"Transfer-Encoding: chunked\r\n\r\n"):
-        reply = client.send(head.encode() + body, hidden)
+        reply = client.send(head.encode() + body, hidden, more=True)  # it is refused, and then closed
         assert reply.startswith(b"HTTP/1.1 400 ")
         assert b"Upgrade" in reply
         assert b"thresholds" not in reply
