@@ -8,6 +8,8 @@ from holotype.files import cache_folder
 def own_cache(folder: Path) -> Path:
     """Return a cache that has the encoders, and no vectors that would be taken over."""
     folder.mkdir(parents=True, exist_ok=True)
+    encoders = cache_folder().absolute() / "encoders"
+    encoders.mkdir(parents=True, exist_ok=True)  # else what makes them would find a link that leads nowhere
     if not (folder / "encoders").exists():
-        (folder / "encoders").symlink_to(cache_folder().absolute() / "encoders")
+        (folder / "encoders").symlink_to(encoders)
     return folder
