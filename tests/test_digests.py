@@ -81,7 +81,7 @@ def test_a_file_system_that_tells_only_seconds_is_waited_for(folder: Path, monke
     assert isinstance(pool.reader, FileReader)
     states = pool.reader.states().copy()
     states[:, STATE.index("ctime")] = time.time_ns() // 2_000_000_000 * 2_000_000_000
-    stamp_of(pool.ids, states)
+    stamp_of(pool.ids, states.__getitem__)
     (pause,) = pauses
     assert (time.time_ns() + pause * 1e9) // 2_000_000_000 > states[0, STATE.index("ctime")] // 2_000_000_000
 

@@ -196,7 +196,7 @@ def test_headers_that_mean_harm_are_damage(tmp_path: Path, make_tar: MakeTar) ->
 def test_whatever_goes_wrong_in_a_header_is_a_cut(
     make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
-    path = make_tar([("a.jpg", b"a"), ("b.jpg", b"b")])
+    path = make_tar([("a.jpg", b"a"), (f"{'b' * 120}.jpg", b"b")])  # whose header is no plain one
     once = iter([True])
     pristine: Callable[[tarfile.TarFile], tarfile.TarInfo | None] = tarfile.TarFile.next
 

@@ -246,7 +246,7 @@ def pickled(listing: Path) -> None:
 
 def older(listing: Path) -> None:
     with np.load(listing, allow_pickle=False) as arrays:
-        head = arrays["head"].tobytes().replace(b'{"basis": [3,', b'{"basis": [2,')
+        head = arrays["head"].tobytes().replace(b'{"basis": [4,', b'{"basis": [3,')
         changed = dict(arrays) | {"head": np.frombuffer(head, np.uint8)}
     np.savez(listing, **changed)
     rename(listing, [f"old-{row}" for row in range(N)])

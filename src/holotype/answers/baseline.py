@@ -244,7 +244,8 @@ class ReviewBaseline:
         """
         names = [name for own in self.names for name in own]
         pictures = dict(zip(names, (data for own in self.pictures for data in own), strict=False))
-        rows = {pool.ids[row]: row for row in self.exemplar_rows}
+        ids = pool.ids if self.images is None else self.images.ids  # of a very large pool some alone
+        rows = {ids[row]: pool.rows.get(ids[row]) for row in self.exemplar_rows}
         found = []
         for k, (label, codes) in enumerate(exemplars.items()):
             for code in codes:

@@ -20,11 +20,12 @@ from holotype.export.webdataset import write_webdataset
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model, versions
 from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
-from holotype.pool.pool import Pool, open_pool
+from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent
 from holotype.runs.certify import keep_holding
 from holotype.runs.commands import load_classifier
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import exemplars_of_run, open_images
 from holotype.runs.places import find_inputs
 
 WithImages = Literal["folder", "image-folder", "webdataset", "fiftyone", "label-studio"]
@@ -129,7 +130,7 @@ def export_run(
             return f"{counted(len(table), 'image')} in {target}"
         settings = find_inputs(folder, needed=["images"])
         model = digest_of_model((folder.model / DESCRIPTION_FILE).read_bytes())
-    pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
+    pool = open_images(folder, settings, progress)
     images = ExportedImages(pool, selected, progress)
     about = _about(folder, to) | {"images": len(selected.table), "selection": _plain(selection)}
     with new_folder(target, about, force=force) as place:
@@ -164,8 +165,8 @@ def _write_hub(folder: RunFolder, target: Path, options: ExportOptions, progress
     exemplars = list[Exemplar]()
     if options.pictures:
         settings = find_inputs(folder, needed=["images"])
-        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
-        exemplars = folder.read_exemplars(settings, pool)
+        pool = open_images(folder, settings, progress)
+        exemplars = exemplars_of_run(folder, settings, pool)
     with folder.reading(), new_folder(target, _about(folder, "hub"), force=force) as place:
         folder.check_whole(OutputError, folder.groups)
         classifier = folder.load_model()

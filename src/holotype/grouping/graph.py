@@ -228,9 +228,9 @@ def _with_words(
 
 def _sample(embeddings: Embeddings, space: Space, seed: int, held_out: Collection[int]) -> Matrix:
     """Return about 2,000 vectors of the pool, none of them of `held_out`, in `space`."""
-    share = min(1.0, _NEGATIVES / max(len(embeddings.rows), 1))
-    drawn = np.random.default_rng(seed).random(len(embeddings.rows)) < share
-    rows = np.sort(embeddings.rows)[drawn]
+    fair = embeddings.fair
+    share = min(1.0, _NEGATIVES / max(len(fair), 1))
+    rows = fair[np.random.default_rng(seed).random(len(fair)) < share]
     return space.transform(embeddings.take(rows[~np.isin(rows, list(held_out))]))
 
 

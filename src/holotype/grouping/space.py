@@ -82,7 +82,7 @@ def fit_space(embeddings: Embeddings, name: SpaceName = "neighbours", seed: int 
     """
     if name == "raw":
         return Space.plain(embeddings.dim)
-    rows = np.random.default_rng(seed).permutation(np.sort(embeddings.rows))[:_SAMPLE]
+    rows = np.random.default_rng(seed).permutation(embeddings.fair)[:_SAMPLE]
     vectors = embeddings.take(np.sort(rows))
     power = bool(vectors.min() >= 0)
     vectors = np.sqrt(vectors) if power else vectors

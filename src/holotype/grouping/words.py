@@ -131,7 +131,7 @@ def compare_texts(embeddings: Embeddings, vectors: Matrix) -> tuple[Matrix, Text
     """
     centre = np.zeros(embeddings.dim, np.float32)
     if len(embeddings.rows):
-        rows = np.random.default_rng(0).permutation(np.sort(embeddings.rows))[:_SAMPLE]
+        rows = np.random.default_rng(0).permutation(embeddings.fair)[:_SAMPLE]
         centre = np.asarray(embeddings.take(np.sort(rows)).mean(axis=0), np.float32)
     even = np.ones(len(vectors), np.float32)
     plain = TextScale(vectors, centre, 0 * even, even)
@@ -144,7 +144,7 @@ def compare_texts(embeddings: Embeddings, vectors: Matrix) -> tuple[Matrix, Text
         scores[rows] = cosines
     if not len(embeddings.rows):
         return scores, plain
-    spreads = [robust_spread(column[embeddings.present]) for column in scores.T]
+    spreads = [robust_spread(column[embeddings.fair]) for column in scores.T]
     medians, deviations = np.array(spreads, np.float32).reshape(-1, 2).T
     return (scores - medians) / deviations, replace(plain, medians=medians, deviations=deviations)
 

@@ -271,7 +271,8 @@ def build(
     ids = [name for name in names if name not in unreadable]
     targets, told, said = targets[there], told[there], said[there]
     fold = _never_of_all(fold[there], targets)
-    stands = _stands(labelling, np.array([-1 if name in outside else pool.rows[name] for name in ids], np.int64))
+    places = np.array([-1 if name in outside else pool.rows[name] for name in ids], np.int64)
+    stands = _stands(labelling, places, search.embeddings.left)
     y, shown = targets.argmax(axis=1), targets.sum(axis=0)
     warnings = _missing(classes, (targets > _UNLIKELY).any(axis=0), labelling, parts)
     counts = {name: round(float(shown[k])) for k, name in enumerate(classes)}
@@ -332,10 +333,10 @@ def _sample(
     return np.asarray(usable[np.argsort(numbers[usable], kind="stable")][: settings.negatives])
 
 
-def _stands(labelling: PoolLabels, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _stands(labelling: PoolLabels, rows: NDArray[np.int64], left: int) -> NDArray[np.float64]:
     """Return (rows,) for how many images of the pool each stands: its copies, and all of which it is a sample.
 
-    A row of -1 is no image of the pool, and stands for none.
+    A row of -1 is no image of the pool, and stands for none; `left` images that are none have no row.
     """
     groups = labelling.groups
     there = np.flatnonzero(~groups.missing)
@@ -344,7 +345,7 @@ def _stands(labelling: PoolLabels, rows: NDArray[np.int64]) -> NDArray[np.float6
     nothing[there] = labelling.shows_nothing(there)
     found = np.where(rows >= 0, copies[rows], 0).astype(np.float64)
     sampled = (rows >= 0) & nothing[rows]
-    found[sampled] *= max(float(nothing.sum()) / max(float(found[sampled].sum()), 1.0), 1.0)
+    found[sampled] *= max(float(nothing.sum() + left) / max(float(found[sampled].sum()), 1.0), 1.0)
     return found
 
 

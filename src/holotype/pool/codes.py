@@ -121,8 +121,11 @@ class Codes:
         keys = (_key(name.replace("\\", "/").rpartition("/")[2])[0] for name in self._ids)
         return _Index(enumerate(keys))
 
-    def explain(self, code: str, source: str) -> str:
-        """Say why `code` means no image of the pool `source`, or that it means several, and what to write."""
+    def explain(self, code: str, source: str, among: int | None = None) -> str:
+        """Say why `code` means no image of the pool `source`, or that it means several, and what to write.
+
+        among   images of the pool, where these are only some of them
+        """
         rows = self.find(code)
         if len(rows) > 1:
             by_file = bool(split_suffix(code)[1])
@@ -133,7 +136,7 @@ class Codes:
         look = f"ids look like {', '.join(near)}"
         if near and _looks_like(code, near[0]):
             look += f"; the first is spelled {spelled_out(near[0])}, and the one given {spelled_out(code)}"
-        return f"no image {code_shown(code)} in {source} ({counted(len(self._ids), 'image')}); {look}"
+        return f"no image {code_shown(code)} in {source} ({counted(among or len(self._ids), 'image')}); {look}"
 
     def _told_apart(self, row: int, rows: Sequence[int], by_file: bool) -> str:
         """The id of `row`; with its file where that may be meant, and with codes of characters if two look alike."""

@@ -22,6 +22,7 @@ from holotype.stores.urls import whole
 STATE = (*FileState._fields, "offset")  # what the bytes of an image rest on
 OF_PLACES = r"[0-9a-f]{64}\.npz"  # names of files of the cache that are about a place
 _FORMAT = 1  # of what is kept; raise it when a digest, or a state, means something else
+_BLOCK = 1_000_000  # rows whose states are looked at together
 _TOGETHER = 32  # images that a thread reads before it takes the next
 _THREADS = 8
 _FINE, _COARSE = 50_000_000, 2_000_000_000  # ns; what a file system may tell of two changes as one moment
@@ -141,6 +142,33 @@ class KnownDigests(Protocol):
     def keep(self) -> None: ...
 
 
+class PassingDigests:
+    """The digests of a pool of very many images: those that were asked for, as long as it is open."""
+
+    def __init__(self, compute: Callable[[int], str]) -> None:
+        self._compute = compute
+        self._found: dict[int, str] = {}
+
+    def of(self, row: int) -> str:
+        if row not in self._found:
+            self._found[row] = self._compute(row)
+        return self._found[row]
+
+    def all_of(self, rows: Sequence[int], progress: Progress | None = None) -> list[str]:
+        with (progress or Silent()).track("read images", len(rows)) as advance:
+            found = []
+            for row in rows:
+                found.append(self.of(row))
+                advance(1)
+        return found
+
+    def note(self, found: Mapping[int, str]) -> None:
+        self._found |= {row: digest for row, digest in found.items() if digest}
+
+    def keep(self) -> None:
+        pass
+
+
 class JoinedDigests:
     """The digests of pools one after the other, which have `counts` images."""
 
@@ -184,11 +212,19 @@ def first_rows(digests: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def stamp_of(ids: Sequence[str], states: States) -> str:
-    """Return a short text that changes with any file that a pool is read from; it costs no reading."""
-    _settle(states)
-    digest = hashlib.sha256(f"{_FORMAT}\0".encode() + "\0".join(ids).encode())
-    digest.update(np.ascontiguousarray(states).tobytes())
+def stamp_of(ids: Sequence[str], states: Callable[[slice], States]) -> str:
+    """Return a short text that changes with any file that a pool is read from; it costs no reading.
+
+    states   gives those of some rows, see `states_of`
+    """
+    digest = hashlib.sha256(f"{_FORMAT}\0".encode())
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(ids), _BLOCK)]
+    for block in blocks:
+        digest.update(b"\0" * bool(block.start) + "\0".join(ids[block]).encode())
+    for block in blocks:
+        some = states(block)
+        _settle(some)
+        digest.update(np.ascontiguousarray(some).tobytes())
     return digest.hexdigest()
 
 

@@ -8,6 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from holotype.errors import UnreadableImage, UnreadableNow
 from holotype.filestate import FileState
 from holotype.pool.blocks import ReadAhead
@@ -86,16 +89,19 @@ def _objects_below(folder: Url) -> Iterator[tuple[StoredObject, str, FileState |
 class PlainFiles:
     """Images that are files."""
 
-    def __init__(self, paths: Sequence[Path], found: Sequence[FileState]) -> None:
+    def __init__(self, paths: Sequence[Path], states: States) -> None:
         self._paths = paths
-        self._states = states_of(found)
+        self._states = states
+
+    def some(self, rows: NDArray[np.int64]) -> "PlainFiles":
+        return PlainFiles([self._paths[row] for row in rows.tolist()], self._states[rows])
 
     def path(self, row: int, name: str) -> str:  # noqa: ARG002 - a file knows its own
         """Return its whole path."""
         return whole(self._paths[row])
 
-    def states(self) -> States:
-        return self._states
+    def states(self, rows: slice = slice(None)) -> States:
+        return self._states[rows]
 
     def read(self, row: int) -> bytes:
         try:
@@ -149,9 +155,13 @@ class StoredFiles:
         """Return its URL."""
         return str(self._stored[row].url)
 
-    def states(self) -> States:
+    def states(self, rows: slice = slice(None)) -> States:
         """Return the states of the objects."""
-        return states_of([one.state for one in self._stored])
+        return states_of([one.state for one in self._stored[rows]])
+
+    def some(self, rows: NDArray[np.int64]) -> "StoredFiles":
+        """Return what reads some of them."""
+        return StoredFiles([self._stored[row] for row in rows.tolist()])
 
     def read(self, row: int) -> bytes:
         """Return the bytes of one."""

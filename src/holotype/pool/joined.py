@@ -1,7 +1,7 @@
 """Several pools as one: their images one after the other, each read by the pool that it is of."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from holotype.errors import PoolError
 from holotype.pool.digests import STATE, States
+from holotype.pool.ids import TextList
 
 
 class JoinedPart(Protocol):
@@ -18,7 +19,10 @@ class JoinedPart(Protocol):
     def source(self) -> str: ...
 
     @property
-    def ids(self) -> list[str]: ...
+    def ids(self) -> Sequence[str]: ...
+
+    @property
+    def rows(self) -> Mapping[str, int]: ...
 
     @property
     def reader(self) -> Any: ...
@@ -30,25 +34,32 @@ class JoinedPart(Protocol):
     def __len__(self) -> int: ...
 
 
-def told_apart(parts: Sequence[JoinedPart]) -> list[str]:
+def told_apart(parts: Sequence[JoinedPart]) -> Sequence[str]:
     """Return the ids of all images, in that order.
 
     Where an id of one part is in another before it, all its own bear its name in front: of `day1.tar` and `day2.tar`,
     which both have `0001.jpg`, the second is `day2/0001`. Raises `PoolError` where that tells them apart no more.
     """
-    ids: list[str] = []
+    ids, before = TextList(), list[Collection[str]]()
     for part in parts:
-        taken = set(ids)
-        ways = ([f"{front}{name}" for name in part.ids] for front in ("", *_fronts(part.source)))
-        found = next((own for own in ways if taken.isdisjoint(own)), None)
-        if found is None:
-            name = next(name for name in part.ids if name in taken)
+        for front in ("", *_fronts(part.source)):
+            own: Collection[str] = {f"{front}{name}" for name in part.ids} if front else part.rows
+            if all(_are_apart(own, others) for others in before):
+                ids.extend(f"{front}{name}" for name in part.ids)
+                before.append(own)
+                break
+        else:
+            name = next(name for name in part.ids if any(name in others for others in before))
             raise PoolError(
                 f"{part.source} has an image {name!r}, and so has what stands before it: give each image once, or call "
                 "the folder or tar otherwise"
             )
-        ids += found
-    return ids
+    return ids.gathered()
+
+
+def _are_apart(one: Collection[str], other: Collection[str]) -> bool:
+    few, many = sorted((one, other), key=len)
+    return not any(name in many for name in few)
 
 
 def _fronts(source: str) -> Iterator[str]:
@@ -85,5 +96,10 @@ class JoinedReader:
         part, place = self.part_of(row)
         return part.path(place)
 
-    def states(self) -> States:
-        return np.concatenate([np.empty((0, len(STATE)), np.int64), *(part.reader.states() for part in self._parts)])
+    def states(self, rows: slice = slice(None)) -> States:
+        first, last, _ = rows.indices(self._starts[-1])
+        found = [np.empty((0, len(STATE)), np.int64)]
+        for part, start in zip(self._parts, self._starts, strict=False):
+            own = slice(max(first - start, 0), max(last - start, 0))
+            found.append(part.reader.states(own))
+        return np.concatenate(found)

@@ -46,6 +46,9 @@ def split_name(name: str) -> tuple[str, str] | str:
 
     Both parts are `printable`; a leading "./" is left out.
     """
+    stem, _, end = name.rpartition(".")
+    if stem.isascii() and stem.isalnum() and f".{end}" in SUFFIXES:  # of millions most are: no folder, no junk
+        return stem, f".{end}"
     parts = path_parts(name)
     if why := _why_junk(parts):
         return why

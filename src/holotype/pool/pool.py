@@ -1,19 +1,34 @@
 """The unlabelled images: a tar (read by offset, never unpacked), a folder, or webdataset shards."""
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from holotype.errors import PoolError, UnreadableImage
 from holotype.names import counted, printable
 from holotype.patience import Patience
 from holotype.pool.codes import Codes
-from holotype.pool.digests import Digests, JoinedDigests, KnownDigests, States, first_rows, place_of, stamp_of
+from holotype.pool.digests import (
+    Digests,
+    JoinedDigests,
+    KnownDigests,
+    PassingDigests,
+    States,
+    first_rows,
+    place_of,
+    stamp_of,
+    states_of,
+)
 from holotype.pool.folder import PlainFiles, StoredFiles, list_folder
+from holotype.pool.ids import MANY, ManyCodes, TextList, Texts, keeping_suffix
 from holotype.pool.images import SUFFIXES
 from holotype.pool.joined import JoinedReader, told_apart
 from holotype.pool.limits import limits
@@ -54,8 +69,8 @@ class FileReader(Reader, Protocol):
         A whole path, or a URL.
         """
 
-    def states(self) -> States:
-        """Return (n, 5) what the bytes of each row rest on, see `digests.STATE`; as it was when the pool was opened."""
+    def states(self, rows: slice = slice(None)) -> States:
+        """Return (n, 5) what the bytes of `rows` rest on, see `digests.STATE`; as it was when the pool was opened."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,8 @@ class Pool:
     """
 
     source: str
-    ids: list[str]
-    sizes: list[int]
+    ids: Sequence[str]
+    sizes: Sequence[int]
     reader: Reader = field(repr=False)
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -139,8 +154,8 @@ class Pool:
 
         Only images of as many bytes are read.
         """
-        wanted, alike = digest_of(content), [row for row, size in enumerate(self.sizes) if size == len(content)]
-        return next((row for row in alike if self.digest(row) == wanted), None)
+        wanted, alike = digest_of(content), np.flatnonzero(np.asarray(self.sizes, np.int64) == len(content))
+        return next((row for row in alike.tolist() if self.digest(row) == wanted), None)
 
     @cached_property
     def by_digest(self) -> dict[str, int]:
@@ -150,12 +165,14 @@ class Pool:
     @cached_property
     def stamp(self) -> str:
         """Changes with any file that the pool is read from, and costs no reading; nothing where no file is known."""
-        return stamp_of(self.ids, self.reader.states()) if isinstance(self.reader, FileReader) else ""
+        return stamp_of(self.ids, self.reader.states) if isinstance(self.reader, FileReader) else ""
 
     @cached_property
     def _digests(self) -> KnownDigests:
         if self.parts:  # each keeps its own, so that they are known whatever it is joined with
             return JoinedDigests([part._digests for part in self.parts], [len(part) for part in self.parts])
+        if len(self) > MANY:
+            return PassingDigests(self._compute_digest)
         states = self.reader.states() if isinstance(self.reader, FileReader) else None
         return Digests(place_of(self.source), states, len(self), self._compute_digest)
 
@@ -166,8 +183,10 @@ class Pool:
             return ""
 
     @cached_property
-    def rows(self) -> dict[str, int]:
+    def rows(self) -> Mapping[str, int]:
         """The row of each id."""
+        if isinstance(self.ids, Texts):
+            return self.ids.rows
         return {name: row for row, name in enumerate(self.ids)}
 
     @cached_property
@@ -194,8 +213,10 @@ class Pool:
             return b"unreadable"
 
     @cached_property
-    def codes(self) -> Codes:
+    def codes(self) -> Codes | ManyCodes:
         """How an image of the pool can be called."""
+        if isinstance(self.ids, Texts):
+            return ManyCodes(self.ids, self.suffixes)
         return Codes(self.ids, self.suffixes, self.rows)
 
     def find(self, code: str, *, longer: bool = True) -> int | None:
@@ -209,6 +230,26 @@ class Pool:
         if row is None:
             raise PoolError(self.codes.explain(code, self.source))
         return row
+
+    def some(self, rows: NDArray[np.int64], notes: Sequence[str] = ()) -> "Pool":
+        """Return the pool of the images of `rows` alone, in ascending order; `notes` are added to its own."""
+        ids = self.ids.take(rows) if isinstance(self.ids, Texts) else [self.ids[row] for row in rows.tolist()]
+        sizes, suffixes = ([of[row] for row in rows.tolist()] for of in (self.sizes, self.suffixes or [""] * len(self)))
+        parts, reader = self._some_parts(rows), self.reader
+        if parts:
+            reader = JoinedReader(parts)
+        elif isinstance(reader, Tars | PlainFiles | StoredFiles):
+            reader = reader.some(rows)
+        else:
+            raise TypeError("expected a pool that was opened from files")
+        notes = (*self.notes, *notes)
+        return Pool(self.source, ids, sizes, reader, self.ignored, notes, suffixes, self.progress, parts)
+
+    def _some_parts(self, rows: NDArray[np.int64]) -> "list[Pool]":
+        starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        edges = np.searchsorted(rows, starts)
+        each = zip(self.parts, starts, edges, edges[1:], strict=False)
+        return [part.some(rows[first:last] - start) for part, start, first, last in each if first < last]
 
     def left_out(self) -> str:
         """Say what of the source is no image, and why; nothing where all of it is."""
@@ -252,8 +293,7 @@ def open_pool(
         if len(places) == 1 and (folder := as_folder(places[0])) is not None:
             pool = _open_folder(folder, name, allow_truncated, progress)
         else:
-            tars = [one for one in places if not isinstance(one, Url)]
-            pool = _open_tars(name, tars, Counter(), allow_truncated, progress)
+            pool = _open_tars(name, _tars_among(places), Counter(), allow_truncated, progress)
     if not pool.ids:
         raise PoolError(
             f"expected images ({' '.join(sorted(SUFFIXES))}) in {name}, found {pool.left_out() or 'nothing'}"
@@ -261,19 +301,36 @@ def open_pool(
     return pool if progress is None else replace(pool, progress=progress)
 
 
+def tars_of(source: str) -> Sequence[Path | StoredObject] | None:
+    """Return the tars whose images `open_pool` finds in `source`; None where it is a folder."""
+    places = expand(local(source))
+    return None if len(places) == 1 and as_folder(places[0]) is not None else _tars_among(places)
+
+
+def _tars_among(places: Sequence[Path | StoredObject | Url]) -> list[Path | StoredObject]:
+    return [one for one in places if not isinstance(one, Url)]
+
+
 def _join(parts: Sequence[Pool]) -> Pool:
-    ids, sizes = told_apart(parts), [size for part in parts for size in part.sizes]
+    ids, sizes = told_apart(parts), array("q")
+    for part in parts:
+        sizes.extend(part.sizes)
     source, notes = ", ".join(part.source for part in parts), tuple(note for part in parts for note in part.notes)
     ignored: Counter[str] = sum((Counter(part.ignored) for part in parts), Counter())
-    suffixes = [suffix for part in parts for suffix in part.suffixes]
-    return Pool(source, ids, sizes, JoinedReader(parts), ignored, notes, suffixes, parts[0].progress, parts)
+    suffixes = TextList(of_few=True)
+    for part in parts:
+        suffixes.extend(part.suffixes)
+    reader = JoinedReader(parts)
+    return Pool(source, ids, sizes, reader, ignored, notes, suffixes.gathered(), parts[0].progress, parts)
 
 
 def _open_folder(folder: Path | Url, source: str, allow_truncated: bool, progress: Progress | None) -> Pool:
     """Open a folder of images, or one of tars."""
     found = list_folder(folder)
     if not found.tars:
-        reader = StoredFiles(found.stored) if isinstance(folder, Url) else PlainFiles(found.paths, found.states)
+        reader: Reader = PlainFiles(found.paths, states_of(found.states))
+        if isinstance(folder, Url):
+            reader = StoredFiles(found.stored)
         return _named(source, found.stems, found.suffixes, found.sizes, reader, found.ignored)
     if found.stems:
         first = printable(found.stems[0] + found.suffixes[0])
@@ -292,12 +349,11 @@ def _open_tars(
     progress: Progress | None,
 ) -> Pool:
     reader = Tars(places)
-    stems: list[str] = []
-    suffixes: list[str] = []
+    stems, suffixes = TextList(), TextList(of_few=True)
     notes: list[str] = []
     for path, listing in zip(places, reader.listings(progress), strict=True):
-        stems += listing.stems
-        suffixes += listing.suffixes
+        stems.extend(listing.stems)
+        suffixes.extend(listing.suffixes)
         ignored.update(listing.ignored)
         if listing.note:
             notes.append(f"{printable(str(path))}: {listing.note}")
@@ -308,14 +364,36 @@ def _open_tars(
                     f"{cut}; fetch it again, or take the whole images before the cut with --allow-truncated"
                 )
             notes.append(cut)
-    return _named(source, stems, suffixes, reader.sizes.tolist(), reader, ignored, notes)
+    ids, sizes = stems.gathered(), reader.sizes
+    named = _named_many if isinstance(ids, Texts) else _named
+    return named(source, ids, suffixes.gathered(), sizes, reader, ignored, notes)
+
+
+def _named_many(
+    source: str,
+    stems: Texts,
+    suffixes: Sequence[str],
+    sizes: Sequence[int],
+    reader: Reader,
+    ignored: Counter[str],
+    notes: Sequence[str] = (),
+) -> Pool:
+    """Do what `_named` does of very many images."""
+    if kept := keeping_suffix(stems, suffixes):
+        changed, rest = TextList(), TextList(of_few=True)
+        changed.extend(kept.get(row, stem) for row, stem in enumerate(stems))
+        rest.extend("" if row in kept else suffix for row, suffix in enumerate(suffixes))
+        stems, suffixes = changed.gathered(), rest.gathered()
+    if twice := stems.rows.repeated:
+        _refuse_twice(source, stems[twice[0]], len(list(stems.rows.every(stems[twice[0]]))))
+    return Pool(source, stems, sizes, reader, dict(ignored), tuple(notes), suffixes)
 
 
 def _named(
     source: str,
     ids: list[str],
     suffixes: list[str],
-    sizes: list[int],
+    sizes: Sequence[int],
     reader: Reader,
     ignored: Counter[str],
     notes: Sequence[str] = (),
@@ -330,11 +408,14 @@ def _named(
     for row in doubled | {row for row, stem in enumerate(ids) if stem in twice}:
         if ids[row] in twice or ids[row] in paths:
             ids[row], suffixes[row] = ids[row] + suffixes[row], ""
-    pool = Pool(source, ids, sizes, reader, dict(ignored), tuple(notes), suffixes)
+    pool = Pool(source, ids, list(sizes), reader, dict(ignored), tuple(notes), suffixes)
     if len(pool.rows) < len(ids):
-        name, count = Counter(ids).most_common(1)[0]
-        raise PoolError(
-            f"the id {name!r} stands for {count} images of {source}; a path must be unique, in all shards together: "
-            "rename or remove one, or give the shards in runs of their own"
-        )
+        _refuse_twice(source, *Counter(ids).most_common(1)[0])
     return pool
+
+
+def _refuse_twice(source: str, name: str, count: int) -> NoReturn:
+    raise PoolError(
+        f"the id {name!r} stands for {count} images of {source}; a path must be unique, in all shards together: "
+        "rename or remove one, or give the shards in runs of their own"
+    )

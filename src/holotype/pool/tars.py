@@ -13,13 +13,15 @@ import time
 from array import array
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from holotype import files, forks
 from holotype.errors import OutputError, PoolError, UnreadableNow
@@ -38,7 +40,7 @@ _OPEN_TARS = 32  # well below the 256 files that some systems let a process open
 _KEPT = 2000  # members from which on a listing is kept: fewer are listed as quickly again
 _SETTLED = 2_000_000_000  # ns; a file system may tell the time of a change to two seconds
 _LISTED_AT_ONCE = 8  # tars of a store
-_FORMAT = 3  # of a kept listing; raise it when other images are listed, or under other names
+_FORMAT = 4  # of a kept listing; raise it when other images are listed, or under other names
 
 
 class Tars:
@@ -116,11 +118,37 @@ class Tars:
     def path(self, row: int, name: str) -> str:
         return place_in(self._places[bisect_right(self._starts, row) - 1], name)
 
-    def states(self) -> States:
-        counts = np.diff([*self._starts, len(self.sizes)])
-        states = states_of(self._states).repeat(counts, axis=0)
-        states[:, -1] = self._offsets
+    def states(self, rows: slice = slice(None)) -> States:
+        places = np.arange(*rows.indices(len(self.sizes)))
+        states = states_of(self._states)[np.searchsorted(self._starts, places, side="right") - 1]
+        states[:, -1] = np.asarray(self._offsets)[places]
         return states
+
+    def some(self, rows: NDArray[np.int64]) -> "Tars":
+        """Return what reads some of the images; the tars are those that were opened."""
+        found = copy(self)
+        found._starts = np.searchsorted(rows, self._starts).tolist()
+        found._offsets, found.sizes = (
+            array("q", np.asarray(one, np.int64)[rows].tobytes()) for one in (self._offsets, self.sizes)
+        )
+        return found
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return where the images lie, and what their tars were then; `placed` takes it back."""
+        contents = json.dumps([known.content for known in self._known]).encode()
+        found = {"starts": self._starts, "offsets": self._offsets, "sizes": self.sizes, "tars": self._states}
+        arrays = {name: np.array(one, np.int64) for name, one in found.items()}
+        return arrays | {"contents": np.frombuffer(contents, np.uint8)}
+
+    def placed(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """Take what `arrays` gave of the same tars, which are not listed then; return whether they are as they were."""
+        if not np.array_equal(arrays["tars"], np.array(self._states, np.int64)):
+            return False
+        for known, content in zip(self._known, json.loads(arrays["contents"].tobytes()), strict=True):
+            known.content = content
+        self._starts = arrays["starts"].tolist()
+        self._offsets, self.sizes = (array("q", arrays[name].tobytes()) for name in ("offsets", "sizes"))
+        return True
 
     def read(self, row: int) -> bytes:
         return self.read_piece(row, 0, self.sizes[row])

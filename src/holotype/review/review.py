@@ -23,7 +23,7 @@ from holotype.model.promises import read_promises
 from holotype.names import command, counted
 from holotype.pool.exemplars import Exemplar, names_of
 from holotype.pool.images import Source, decode, thumbnail
-from holotype.pool.pool import Pool, open_pool
+from holotype.pool.pool import Pool
 from holotype.progress import Progress, long
 from holotype.review.answers import AnswerLayout, ReviewAnswers
 from holotype.review.generation import Generation
@@ -43,6 +43,7 @@ from holotype.review.queries import (
 )
 from holotype.review.status import Changes, ClassStatus, Part, ReviewState, without_last
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import open_images
 from holotype.runs.places import find_inputs
 from holotype.runs.results import RunResult
 from holotype.runs.sweep import repeat
@@ -89,7 +90,7 @@ class Review:
         with long(progress, f"open the run in {out}"):
             with folder.reading():
                 settings = find_inputs(folder, needed=["images"])
-                pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
+                pool = open_images(folder, settings, progress)
                 baseline = folder.read_baseline(list(settings.exemplars), pool)
             return cls(folder, settings, pool, baseline, strategy or DiverseUncertainty())
 

@@ -23,10 +23,11 @@ from holotype.model.predictions import csv_line
 from holotype.model.promises import CERTIFIED, PROMISES_FILE, Promise, Promises, certified
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model
 from holotype.names import command, counted
-from holotype.pool.pool import Pool, open_pool
+from holotype.pool.pool import Pool
 from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.card import CARD, model_card
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import open_images
 from holotype.runs.places import find_inputs
 from holotype.runs.report.promised import with_promises
 
@@ -218,7 +219,7 @@ def certify_run(
             raise AnswersError(f"expected one of the classes {', '.join(settings.exemplars)}, got {label!r}")
         if form is not None and form.exists():
             check_taken(form, list(settings.exemplars), folder.read_answers(), out)
-        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
+        pool = open_images(folder, settings, progress)
         baseline = folder.read_baseline(list(settings.exemplars), pool)
         certification = Certification.open(folder, pool, baseline, progress)
         with folder.open_answers() as log:

@@ -19,6 +19,7 @@ from holotype.progress import Progress, Silent
 from holotype.runs.certify import keep_holding
 from holotype.runs.folder import RunFolder
 from holotype.runs.groupings import search_sources
+from holotype.runs.images import exemplars_of_run, ranked_images
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.judgement import judge, uncounted_rows
 from holotype.runs.places import find_inputs
@@ -61,7 +62,7 @@ def evaluate_run(out: Path, test_set: Path, progress: Progress | None = None) ->
         needed = ("images", "embeddings", "encoders")
         settings, classifier = find_inputs(folder, needed=needed), folder.load_model()
         settings = settings.in_order(classifier.classes_[:-1]).model_copy(update={"test_set": str(test_set)})
-        inputs = open_inputs(settings, lambda pool: folder.read_exemplars(settings, pool), words=False)
+        inputs = open_inputs(settings, lambda pool: exemplars_of_run(folder, settings, pool), words=False)
         inputs = inputs.with_exemplars(classifier.exemplar_names_)
         assert inputs.test_set is not None  # noqa: S101 - given above
         encoder = classifier.encoder_
@@ -121,7 +122,9 @@ def _learnt_rows(folder: RunFolder, pool: Pool, progress: Progress) -> list[int]
     if images is None:
         found = [pool.rows.get(name, -1) for name in names]
     else:
-        now = {images.ids[place]: row for row, place in enumerate(images.places_in(pool)) if place >= 0}
+        ranked = ranked_images(folder, pool)
+        places = zip(ranked.ids, images.places_in(ranked).tolist(), strict=True)
+        now = {images.ids[place]: pool.rows[name] for name, place in places if place >= 0}
         found = [now.get(name, -1) for name in names]
     gone = [name for name, row in zip(names, found, strict=True) if row < 0]
     if gone:

@@ -16,10 +16,11 @@ from holotype.grouping.communities import Community, find_communities
 from holotype.grouping.space import fit_space
 from holotype.model.predictions import csv_line
 from holotype.names import command, counted
-from holotype.pool.pool import Pool, open_pool
+from holotype.pool.pool import Pool
 from holotype.pool.sheets import write_sheet
 from holotype.progress import Progress, Silent
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import open_images
 from holotype.runs.places import find_inputs
 from holotype.runs.report.discovered import community_sheets, with_discovered
 from holotype.runs.results import read_decisions
@@ -108,7 +109,7 @@ def discover_run(out: Path, k: int = LISTED_COMMUNITIES, progress: Progress | No
         raise OutputError(f"{out} can only be read, and what is found is written there: copy the folder of the run")
     with folder.lock("holotype discover"):
         settings = find_inputs(folder, needed=["images"])
-        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
+        pool = open_images(folder, settings, progress)
         discovery = Discovery.of(folder, pool, settings.fit.seed, progress)
         discovery.write(k)
     return discovery

@@ -21,11 +21,11 @@ from holotype.model.predictions import DISTANCE, NONE
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model
 from holotype.names import counted, printable
 from holotype.pool.images import SUFFIXES
-from holotype.pool.pool import open_pool
 from holotype.pool.sources import holds_images
 from holotype.progress import Progress, Silent
 from holotype.runs.commands import load_classifier, predict_sources
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import fair_rows, open_images
 from holotype.runs.places import find_inputs
 
 SAMPLED = 2048  # images of the pool that are encoded where a run did not
@@ -97,8 +97,8 @@ def _sampled(folder: RunFolder, classifier: Classifier, progress: Progress) -> P
         )
     settings = find_inputs(folder, needed=["images"])
     with folder.lock("holotype drift"):
-        pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
-        rows = np.random.default_rng(0).permutation(len(pool))[:SAMPLED]
+        pool = open_images(folder, settings, progress)
+        rows = np.random.default_rng(0).permutation(fair_rows(folder, pool))[:SAMPLED]
         ids = [pool.ids[row] for row in rows.tolist()]
         store = folder.open_store(classifier.encoder_, pool)
         store.ensure(ids, lambda name: pool.read(pool.rows[name]), progress, "encode a sample of the pool")

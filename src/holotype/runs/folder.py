@@ -17,7 +17,6 @@ from holotype.errors import AnswersError, HolotypeError, HolotypeWarning, ModelE
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.saved import DESCRIPTION_FILE
 from holotype.names import command
-from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.members import is_nothing
 from holotype.pool.pool import Pool
 from holotype.runs.differences import differences
@@ -36,6 +35,7 @@ class RunFolder:
 
     settings      every setting, resolved; it comes last, and says that the folder holds a finished run
     unfinished    the settings of a run that has no results yet
+    pool          of a very large pool the images that were ranked
     groups        what each image of the pool was taken for, and why
     found         the members of each class, the surest first; `unreadable`: images without a vector, and why
     model         the classifier
@@ -56,6 +56,7 @@ class RunFolder:
         self._lock: locks.Lock | None = None
         self.settings = self.path / SETTINGS
         self.unfinished = self.path / UNFINISHED
+        self.pool = self.path / "pool.npz"
         self.groups = self.path / "groups.parquet"
         self.found = self.path / "found.csv"
         self.unreadable = self.path / "unreadable.csv"
@@ -82,6 +83,7 @@ class RunFolder:
         """What is of one run, in the order in which it takes its place: without settings a run is not finished."""
         return [
             self.groups,
+            self.pool,
             self.found,
             self.unreadable,
             self.model,
@@ -140,7 +142,7 @@ class RunFolder:
                 f"{self.path} already holds a run; give --resume to go on with it, --force to write over it (vectors "
                 "that were computed are used again), or another --out"
             )
-        known = self._known() if finished and not force else []
+        known = self.known_settings() if finished and not force else []
         if known and all(others := [differences(settings, one, called) for one in known]):
             raise OutputError(
                 f"{self.path} holds a run with other settings ({'; '.join(others[-1])}): "
@@ -153,7 +155,7 @@ class RunFolder:
     def _is_result(self, path: Path) -> bool:
         return any(path.absolute().is_relative_to(one.absolute()) for one in self.results)
 
-    def _known(self) -> list[Settings]:
+    def known_settings(self) -> list[Settings]:
         """The settings of the finished run, and of one that was stopped."""
         return [Settings.load(path) for path in (self.settings, self.unfinished) if path.exists()]
 
@@ -377,18 +379,6 @@ class RunFolder:
         except ModelError as error:
             again = f"{command('run', self.path)} makes it again: vectors and answers are kept"
             raise ModelError(f"{error}; {again}") from error
-
-    def read_exemplars(self, settings: Settings, pool: Pool, *, stopped: bool = False) -> list[Exemplar]:
-        """Return the exemplars of the run here: the pictures that it saw, under the names that they have in `pool` now.
-
-        Where it kept none they are looked up. Raises `ExemplarError` where one is not found.
-
-        stopped   `settings` are those of a run that was stopped: of other images, the finished one saw none of it
-        """
-        with suppress(AnswersError):
-            if not stopped or len({tuple(known.sources) for known in self._known()}) == 1:
-                return self.load_baseline().following(pool).given(settings.exemplars, pool)
-        return resolve(pool, settings.exemplars, settings.descriptions)
 
 
 def _remove(path: Path, aside: Path) -> None:

@@ -1,6 +1,6 @@
 """The groups of each combination that is asked for: by the exemplars alone, and as answers change them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from holotype.answers.baseline import ReviewBaseline, make_baseline
@@ -12,10 +12,13 @@ from holotype.grouping.groups import Groups
 from holotype.grouping.search import Search, search
 from holotype.model.rows import PoolLabels
 from holotype.progress import Progress, in_steps
+from holotype.runs.folder import RunFolder
 from holotype.runs.growth import Growth
 from holotype.runs.inputs import RunInputs
 from holotype.settings import FitSettings, Threshold
+from holotype.stores.copies import here
 from holotype.vectors.embeddings import Embeddings
+from holotype.vectors.folders import in_arithmetic
 from holotype.vectors.store import EmbeddingStore
 
 Key = tuple[str, Threshold]  # an encoder and a threshold
@@ -29,13 +32,24 @@ class SearchSource:
     encoder: Encoder | None
 
 
+def open_stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterator[tuple[str, EmbeddingStore]]:
+    """Yield each encoder of a sweep, by name, and where its vectors are kept: in the arithmetic that suits the pool."""
+    settings = inputs.settings
+    supplied = [here(one) for one in settings.supplied]
+    kept = [*folder.stores, *supplied]
+    for encoder in inputs.encoders:
+        chosen = in_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, kept, whole=inputs.encodes_all)
+        yield chosen.name, folder.open_store(chosen, inputs.pool, supplied)
+
+
 def search_sources(
-    inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress
+    inputs: RunInputs, stores: Mapping[str, EmbeddingStore | None], progress: Progress
 ) -> dict[str, SearchSource]:
     """Return the supplied vectors (way 2), the same for all encoders, or each encoder's own (way 1)."""
-    if inputs.supplied is not None and inputs.settings.search != "encoder":
+    if inputs.supplied is not None and inputs.searches_supplied:
         return dict.fromkeys(stores, SearchSource(inputs.supplied, inputs.maker))
-    return {name: SearchSource(store.embed(progress), store.encoder) for name, store in stores.items()}
+    opened = ((name, store) for name, store in stores.items() if store is not None)
+    return {name: SearchSource(inputs.known_by(store.embed(progress)), store.encoder) for name, store in opened}
 
 
 def search_in(

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.index import current_exemplars
 from holotype.answers.records import Answer
@@ -29,6 +32,20 @@ from holotype.vectors.supplied import Unchanged, import_embeddings
 
 
 @dataclass(frozen=True)
+class WholePool:
+    """The pool of which a run ranks some images alone.
+
+    left         how many of its images are not ranked: they are none
+    drawn        (d,) rows of those that are ranked and were drawn at random
+    unreadable   id -> why an image of it has no vector
+    """
+
+    left: int
+    drawn: NDArray[np.int64]
+    unreadable: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RunInputs:
     """What a run works on, opened and checked before anything is written.
 
@@ -39,6 +56,7 @@ class RunInputs:
     unchanged  their files, as they were before they were read
     before     what the run before found, where it is done again
     grows      whether its images are those of the run before, and more of the same kind: then their space stays
+    whole      the pool that the images were taken from, where `pool` is not all of it
     """
 
     settings: Settings
@@ -53,6 +71,7 @@ class RunInputs:
     words: Mapping[str, Words | None] = field(default_factory=dict)
     before: ReviewBaseline | None = None
     grows: bool = False
+    whole: WholePool | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -65,9 +84,21 @@ class RunInputs:
         return self.test_set.rows if self.test_set else []
 
     @property
+    def searches_supplied(self) -> bool:
+        """Whether the vectors that are searched are those that somebody supplied."""
+        return self.supplied is not None and self.settings.search != "encoder"
+
+    @property
     def encodes_all(self) -> bool:
         """Whether each encoder is asked for the whole pool, and not only for what is learnt from and tested."""
         return self.supplied is None or self.settings.search in ("encoder", "both")
+
+    def known_by(self, embeddings: Embeddings) -> Embeddings:
+        """Return `embeddings` of the pool with what they know of the images that are not ranked."""
+        if (whole := self.whole) is None:
+            return embeddings
+        unreadable = {**whole.unreadable, **embeddings.unreadable}
+        return replace(embeddings, drawn=whole.drawn, left=whole.left, unreadable=unreadable)
 
     def words_in(self, encoder: Encoder | None) -> Words | None:
         """Return what describes the classes, as vectors in the space of `encoder`."""

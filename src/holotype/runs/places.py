@@ -14,6 +14,7 @@ from holotype.pool.pool import Pool, open_pool
 from holotype.pool.sources import is_there
 from holotype.progress import Progress
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import ranked_images
 from holotype.runs.inputs import absolute
 from holotype.settings import Addition, Settings, as_option
 from holotype.stores.copies import here
@@ -145,7 +146,7 @@ def _check_images(folder: RunFolder, pool: Pool) -> None:
     """Refuse images of which most were not in the run, or only a few of those that were: that would be another run."""
     if not folder.baseline.exists():
         return
-    baseline = folder.load_baseline()
+    baseline, pool = folder.load_baseline(), ranked_images(folder, pool)
     known, before = len(pool) - baseline.following(pool).unknown, len(baseline.vectors)
     if known * 2 < len(pool):
         raise AnswersError(

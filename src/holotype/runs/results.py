@@ -356,7 +356,7 @@ def _pool_sample(result: RunResult, folder: RunFolder) -> PoolSample | None:
     encoded, classifier = result.encoded, result.classifier
     if 2 * len(encoded.rows) <= encoded.size:
         return None
-    rows = np.random.default_rng(0).permutation(np.sort(encoded.rows))[:IMAGES]
+    rows = np.random.default_rng(0).permutation(encoded.fair)[:IMAGES]
     vectors = encoded.take(rows)
     said = classifier.predict_features([""] * len(rows), vectors)
     return PoolSample.of((folder.model / DESCRIPTION_FILE).read_bytes(), vectors, said)

@@ -9,7 +9,6 @@ import numpy as np
 
 from holotype.answers.baseline import make_baseline
 from holotype.answers.index import MatchedAnswers, match_answers
-from holotype.encoders.runtimes import Encoder
 from holotype.errors import GroupError
 from holotype.files import write
 from holotype.grouping.assign import loose_classes, poor_vectors
@@ -24,13 +23,16 @@ from holotype.model.splits import ALWAYS, Split
 from holotype.model.tuning import tune
 from holotype.names import command, counted
 from holotype.pool.exemplars import Exemplar
+from holotype.pool.kept import keep_pool
 from holotype.pool.pool import Pool, digest_of
 from holotype.progress import Progress, Silent, in_steps
 from holotype.runs.comparison import SearchComparison, compare_searches
 from holotype.runs.folder import RunFolder
-from holotype.runs.groupings import Grouping, Key, group_each, search_in, search_sources
+from holotype.runs.groupings import Grouping, Key, group_each, open_stores, search_in, search_sources
+from holotype.runs.images import exemplars_of_run
 from holotype.runs.inputs import RunInputs, open_inputs
 from holotype.runs.judgement import agreement_with_groups, judge, uncounted_rows
+from holotype.runs.narrowing import narrowed
 from holotype.runs.places import find_inputs
 from holotype.runs.remarks import say_exemplars, say_left_out, say_unreadable
 from holotype.runs.report.content import report_content
@@ -38,9 +40,8 @@ from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
 from holotype.runs.state import RunState
 from holotype.settings import HeadName, HeadSettings, Settings
-from holotype.stores.copies import address, here
+from holotype.stores.copies import address
 from holotype.vectors.embeddings import Embeddings
-from holotype.vectors.folders import in_arithmetic
 from holotype.vectors.store import EmbeddingStore
 
 _TOLD = 20  # classes up to which each one's exemplars are named
@@ -103,7 +104,7 @@ def known_exemplars(
     folder: RunFolder, settings: Settings, pool: Pool, progress: Progress, *, stopped: bool = False
 ) -> list[Exemplar]:
     """Return the exemplars of `settings` as they are now, by the pictures that the run in `folder` kept of them."""
-    return list(_as_they_are(folder.read_exemplars(settings, pool, stopped=stopped), pool, progress))
+    return list(_as_they_are(exemplars_of_run(folder, settings, pool, stopped=stopped), pool, progress))
 
 
 def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) -> Iterator[Exemplar]:
@@ -130,11 +131,15 @@ def do_run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     settings = inputs.settings.model_copy(update={"out": address(folder.path)})
     state = RunState.of(folder, settings, inputs.pool)
     folder.claim(settings)
+    progress.say(f"pool: {counted(len(inputs.pool), 'image')} in {inputs.pool.source}")
+    inputs = narrowed(inputs, folder, progress)
     result = _sweep(inputs, folder, progress)
     if inputs.unchanged is not None:
         inputs.unchanged.check()
     with folder.replacing() as new, in_steps(progress, "write the results"):
         write_tables(new, inputs.pool, result)
+        if inputs.whole is not None:
+            keep_pool(inputs.pool, inputs.whole.drawn, new.pool)
         write_report(new, report_content(settings, inputs.pool, result))
         write(new.state, state.model_dump_json(indent=1))
         write(new.settings, settings.to_toml())
@@ -153,11 +158,10 @@ def _do_anew(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunRes
 
 
 def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
-    progress.say(f"pool: {counted(len(inputs.pool), 'image')} in {inputs.pool.source}")
     say_left_out(inputs.pool, progress)
     if len(inputs.classes) <= _TOLD:
         say_exemplars(inputs.exemplars, inputs.descriptions, inputs.classes, progress)
-    stores = {encoder.name: store for encoder, store in _stores(inputs, folder, progress)}
+    stores = dict(open_stores(inputs, folder, progress))
     sources = search_sources(inputs, stores, progress)
     near = next(iter(sources.values())).embeddings  # near-duplicates are those of its vectors
     say_unreadable(inputs.pool, near.unreadable, progress)
@@ -214,16 +218,6 @@ def _ways(
 def _tell_answers(matched: MatchedAnswers, folder: RunFolder, progress: Progress) -> None:
     if matched.count:
         progress.say(f"answers: {matched} ({folder.answers})")
-
-
-def _stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Iterator[tuple[Encoder, EmbeddingStore]]:
-    """The encoders of the sweep, each in the arithmetic that suits the pool, and where their vectors are kept."""
-    settings = inputs.settings
-    supplied = [here(one) for one in settings.supplied]
-    kept = [*folder.stores, *supplied]
-    for encoder in inputs.encoders:
-        chosen = in_arithmetic(encoder, inputs.pool, settings.fit.precision, progress, kept, whole=inputs.encodes_all)
-        yield chosen, folder.open_store(chosen, inputs.pool, supplied)
 
 
 @dataclass(frozen=True)
@@ -301,7 +295,7 @@ def _tune(
 def _encoded(inputs: RunInputs, chosen: Candidate, progress: Progress) -> Embeddings:
     """Return the vectors of the images that `chosen` needs, and of no others that its store has of other runs."""
     if inputs.encodes_all:
-        return chosen.store.embed(progress)
+        return inputs.known_by(chosen.store.embed(progress))
     tested = inputs.test_set.ids if inputs.test_set else []
     return chosen.store.open([*chosen.classifier.training_.ids, *tested])
 

@@ -9,8 +9,9 @@ from holotype.answers.index import GONE, find_row
 from holotype.answers.label_studio import IMAGE, named_image
 from holotype.errors import HolotypeError, UnreadableImage
 from holotype.model.classifier import MODEL
-from holotype.pool.pool import Pool, digest_of, open_pool
+from holotype.pool.pool import Pool, digest_of
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import open_images
 from holotype.runs.places import find_inputs
 from holotype.serve.fetching import LabelStudioFiles
 from holotype.serve.models import OfVersion, ServedModel
@@ -102,6 +103,6 @@ def _opened(model: ServedModel) -> Pool | None:
         return None
     try:
         settings = find_inputs(folder, needed=["images"])
-        return open_pool(settings.sources, allow_truncated=settings.allow_truncated)
+        return open_images(folder, settings)
     except HolotypeError:
         return None

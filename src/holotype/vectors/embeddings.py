@@ -1,6 +1,7 @@
 """Vectors aligned with a pool: one record, whoever computed them."""
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,8 @@ class Embeddings:
     rows     the pool row of each vector, in the order of the shards; an image without a vector has none
     size     rows of the pool
     encoder  its name, if known
+    drawn    (m,) pool rows that were drawn at random, where the others were chosen; None where all are there
+    left     images that it was narrowed from, and that are not in the pool any more
     """
 
     shards: Sequence[NDArray[Any]]
@@ -34,6 +37,14 @@ class Embeddings:
     size: int
     encoder: str | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
+    drawn: NDArray[np.int64] | None = None
+    left: int = 0
+
+    @property
+    def fair(self) -> NDArray[np.int64]:
+        """The rows with a vector by which the whole pool is known, in ascending order."""
+        rows = np.sort(self.rows)
+        return rows if self.drawn is None else np.intersect1d(rows, self.drawn)
 
     @property
     def dim(self) -> int:
@@ -83,10 +94,14 @@ class Embeddings:
 
         Products are rounded by what is multiplied together, so that else they would tell how a store came about.
         """
-        there = np.flatnonzero(self.present)
+        there, before = np.flatnonzero(self.present), None
         for first in range(0, len(there), BLOCK):
             rows = there[first : first + BLOCK]
-            yield rows, self._stored(rows)
+            block = self._stored(rows)
+            yield rows, block
+            if before is not None:
+                let_go(before)
+            before = block
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the unit-length vectors (m, dim) float32 of pool `rows`. Raises `EmbeddingsError`."""
@@ -105,9 +120,19 @@ class Embeddings:
             return together
         found = np.empty((len(rows), self.dim), np.result_type(*(one.dtype for one in self.shards)))
         for number in np.unique(shard):
-            here = shard == number
-            found[here] = self.shards[number][place[here]]
+            here = np.flatnonzero(shard == number)
+            for first in range(0, len(here), BLOCK):
+                some = here[first : first + BLOCK]
+                found[some] = self.shards[number][place[some]]
+                let_go(self.shards[number])
         return found
+
+    def some(self, rows: NDArray[np.int64], drawn: NDArray[np.int64]) -> "Embeddings":
+        """Return it for a pool of `rows`, in ascending order, alone; `drawn`: which of them stand for all."""
+        there = self.present[rows]
+        found, places = self._stored(rows[there]), np.flatnonzero(there)
+        drawn, left = np.searchsorted(rows, drawn), self.size - len(rows)
+        return replace(self, shards=[found], rows=places, size=len(rows), drawn=drawn, left=left)
 
     def only(self, kept: NDArray[np.bool_]) -> "Embeddings":
         """Return it without the vectors of the pool rows that are not `kept`, (size,)."""
@@ -144,6 +169,23 @@ class ShardPart:
     def __getitem__(self, key: slice | NDArray[np.int64]) -> NDArray[Any]:
         found: NDArray[Any] = self.shard[self.places[key]]
         return found
+
+
+def let_go(array: NDArray[Any] | ShardPart) -> None:
+    """Give back the memory of what was read of an `array` that lies on the disk; it is read again where it is needed.
+
+    Else a pass over a file that is larger than the memory would seem to take all of it.
+    """
+    while isinstance(array, ShardPart):
+        array = array.shard
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        low, high = np.lib.array_utils.byte_bounds(array)
+        start = np.frombuffer(base, np.uint8).ctypes.data
+        first, last = (low - start) // mmap.PAGESIZE * mmap.PAGESIZE, high - start
+        base.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def open_array(path: Path) -> NDArray[Any]:

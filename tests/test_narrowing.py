@@ -1,0 +1,104 @@
+"""A run on more images than are ranked: what is found, kept and opened again, whatever becomes of the rest."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import Job
+
+from holotype import HolotypeError
+from holotype.answers.records import NewAnswer
+from holotype.grouping import shortlist
+from holotype.pool.pool import open_pool
+from holotype.review.review import Review
+from holotype.runs import narrowing
+from holotype.runs.commands import evaluate_run
+from holotype.runs.discover import discover_run
+from holotype.runs.folder import RunFolder
+from holotype.runs.sweep import repeat, run
+from holotype.runs.update import update_run
+
+WHOLE, DRAWN, NEAREST = 100, 30, 40
+MOST = DRAWN + 3 * NEAREST + 13  # and exemplars, and the rows of the test set
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """240 images are many."""
+    monkeypatch.setattr(narrowing, "WHOLE", WHOLE)
+    for name, value in (("_DRAWN", DRAWN), ("_NEAREST", NEAREST), ("_MOST", 3 * NEAREST)):
+        monkeypatch.setattr(shortlist, name, value)
+
+
+def rows(out: Path) -> dict[str, tuple[str, str]]:
+    table = pq.read_table(out / "groups.parquet", columns=["id", "class", "decision"])
+    return {one["id"]: (one["class"], one["decision"]) for one in table.to_pylist()}
+
+
+@pytest.fixture
+def narrow(few: None, job: Job, data: Path) -> Path:
+    run(job(), data / "out")
+    return data / "out"
+
+
+def test_the_nearest_and_some_at_random_are_ranked(
+    narrow: Path, job: Job, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rows(narrow)
+    assert NEAREST * 3 < len(found) <= MOST
+    monkeypatch.undo()
+    monkeypatch.setenv("HOLOTYPE_CACHE", str(data / "cache"))
+    run(job(), data / "whole")
+    whole = rows(data / "whole")
+    assert len(whole) == 240
+    members = {name for name, (_, decision) in whole.items() if decision == "member"}
+    assert {name for name, (_, decision) in found.items() if decision == "member"} == members
+    assert all(whole[name][0] == "none" for name in whole.keys() - found.keys() - {"7"})
+    report = (narrow / "report.html").read_text()
+    assert f"of its 240 images {len(found)} are ranked" in report
+    assert "7" in (narrow / "unreadable.csv").read_text()
+
+
+def test_what_it_ranked_is_opened_without_the_rest(narrow: Path, data: Path) -> None:
+    found = rows(narrow)
+    with Review.open(narrow) as review:
+        assert list(review.ids) == list(found)
+        asked = review.next(5, "red", set(), set())
+        assert {one.id for one in asked} <= found.keys()
+        assert review.pool.read(0) == open_pool(data / "images.tar").read(int(review.ids[0]))
+    assert discover_run(narrow).among > 20
+    assert evaluate_run(narrow, data / "test.csv").rows
+
+
+def test_touched_images_are_found_again_and_a_damaged_list_is_told(narrow: Path, data: Path) -> None:
+    found = rows(narrow)
+    images = data / "images.tar"
+    shutil.copy(images, data / "copy.tar")
+    (data / "copy.tar").replace(images)
+    with Review.open(narrow) as review:
+        assert list(review.ids) == list(found)
+    folder = RunFolder(narrow)
+    folder.pool.write_bytes(folder.pool.read_bytes()[:-100])
+    with pytest.raises(HolotypeError, match="pool"):
+        Review.open(narrow)
+
+
+def test_answers_and_updates_follow(narrow: Path, data: Path) -> None:
+    before = rows(narrow)
+    assert update_run(narrow).result is None
+    with Review.open(narrow) as review:
+        name = next(name for name, (label, _) in before.items() if label == "none")
+        (row,) = (review.pool.rows[name],)
+        with review.folder.open_answers() as log:
+            log.record([NewAnswer(name, "red", "yes", "me", digest=review.pool.digest(row))], act="1")
+    repeat(narrow)
+    assert rows(narrow)[name] == ("red", "member")
+    updated = update_run(narrow)
+    assert updated.result is None
+
+
+def test_drawn_are_nearly_the_same_when_a_pool_grows() -> None:
+    one, more = (np.random.default_rng(0).random(count, np.float32) for count in (1000, 1100))
+    assert (more[:1000] == one).all()
