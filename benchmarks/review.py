@@ -16,7 +16,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def show(copy: Path) -> None:
-    """Print how quick the page is in a browser."""
+@contextmanager
+def opened_page() -> Iterator[Page]:
+    """A page of a browser, as on a laptop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        yield browser.new_page(viewport={"width": 1280, "height": 800})
+        browser.close()
+
+
+def show(copy: Path) -> None:
+    """Print how quick the page is in a browser."""
+    with opened_page() as page:
         print(_said("first question on screen", [first_question(page, copy) for _ in range(STARTS)], "s"))
         print(_said("next question on screen", next_questions(page, copy), "ms"))
         for count in SIZES:
@@ -191,7 +199,6 @@ def show(copy: Path) -> None:
         print(_said("refit of all classes", refits(copy), "s"))
         again = [first_question(page, copy) for _ in range(STARTS)]
         print(_said("first question on screen with 30 answers a class and more", again, "s"))
-        browser.close()
 
 
 if __name__ == "__main__":

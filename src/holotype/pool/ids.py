@@ -99,10 +99,12 @@ class TextList:
 
     def gathered(self) -> list[str] | Texts:
         """Return all of them."""
+        return self.packed() if self._chunks else self._rest
+
+    def packed(self) -> Texts:
+        """Return all of them, however few they are."""
         import pyarrow as pa
 
-        if not self._chunks:
-            return self._rest
         self._pack()
         return Texts(pa.chunked_array(self._chunks))
 
@@ -180,7 +182,7 @@ class ManyCodes:
     def find(self, code: str, *, longer: bool = True) -> list[int]:
         """Return the rows that `code` may mean, see `Codes.find`."""
         codes, rows = self._near(code)
-        return rows[codes.find(code, longer=longer)].tolist()
+        return [int(row) for row in rows[codes.find(code, longer=longer)]]
 
     def explain(self, code: str, source: str) -> str:
         """Say why `code` means no image of the pool `source`, or that it means several, and what to write."""

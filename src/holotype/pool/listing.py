@@ -78,7 +78,8 @@ def list_tar(tar: RangeFile) -> Listing:
     try:
         for member in _members(tar, listing):
             if isinstance(member, tuple):
-                name, place = split_name(member[0]), member[1:]
+                name = split_name(member[0])
+                place: tuple[int, int] | str = member[1:]
             else:
                 name = _SPECIAL.get(member.type) or split_name(member.name)
                 place = name if isinstance(name, str) else _place_or_why(member, listing, targets)

@@ -364,9 +364,10 @@ def _open_tars(
                     f"{cut}; fetch it again, or take the whole images before the cut with --allow-truncated"
                 )
             notes.append(cut)
-    ids, sizes = stems.gathered(), reader.sizes
-    named = _named_many if isinstance(ids, Texts) else _named
-    return named(source, ids, suffixes.gathered(), sizes, reader, ignored, notes)
+    ids, rest, sizes = stems.gathered(), suffixes.gathered(), reader.sizes
+    if isinstance(ids, Texts):
+        return _named_many(source, ids, rest, sizes, reader, ignored, notes)
+    return _named(source, ids, list(rest), sizes, reader, ignored, notes)
 
 
 def _named_many(
@@ -383,7 +384,7 @@ def _named_many(
         changed, rest = TextList(), TextList(of_few=True)
         changed.extend(kept.get(row, stem) for row, stem in enumerate(stems))
         rest.extend("" if row in kept else suffix for row, suffix in enumerate(suffixes))
-        stems, suffixes = changed.gathered(), rest.gathered()
+        stems, suffixes = changed.packed(), rest.packed()
     if twice := stems.rows.repeated:
         _refuse_twice(source, stems[twice[0]], len(list(stems.rows.every(stems[twice[0]]))))
     return Pool(source, stems, sizes, reader, dict(ignored), tuple(notes), suffixes)

@@ -241,7 +241,7 @@ def csv_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def unreadable(pool: Pool, chosen: Candidate) -> list[tuple[str, str]]:
     """Return (id, reason) of the images of `pool` that have no vector."""
     reasons = chosen.unreadable | chosen.classifier.training_.unreadable | chosen.search.embeddings.unreadable
-    for row in np.flatnonzero(chosen.groups.decision == "missing"):
+    for row in np.flatnonzero(chosen.groups.decision == "missing").tolist():
         reasons.setdefault(pool.ids[row], "it has no vector")
     return sorted(reasons.items())
 

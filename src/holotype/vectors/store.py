@@ -150,7 +150,7 @@ class EmbeddingStore:
     def _missing_of(self, block: int) -> list[str]:
         """Return the ids of `block` that none of the shards has which may be of it."""
         paths = [path for path in self._places(block) if path.exists()]
-        names = self.pool.ids[SHARD * block : SHARD * (block + 1)]
+        names = list(self.pool.ids[SHARD * block : SHARD * (block + 1)])
         if not paths:
             return names
         return self._absent(find_images(self._sound(paths), names, self.pool, self._owner), names)
