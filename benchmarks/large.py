@@ -31,6 +31,7 @@ COUNTS = (100_000, 1_000_000, 10_000_000)
 DIM = 512
 SHARD, TOGETHER = 1_000_000, 100_000  # images in a tar, and those that are made at once
 BLOCK, DIGITS = 512, 8
+MADE = "made"  # a file that says that all is there
 COLUMNS = ("images", "run", "peak", "again", "first question", "update", "predict")
 COLOURS = np.array([[40, 40, 220], [40, 220, 40], [220, 40, 40], [128, 128, 128]])
 
@@ -120,18 +121,29 @@ def f1_of_classes(out: Path) -> list[float]:
     return [2 * hit / (count + size) for hit, count, size in zip(hits, taken, SIZES, strict=True)]
 
 
-def measure(folder: Path, count: int) -> dict[str, float]:
-    """Return the figures of one size."""
-    started = time.perf_counter()
+def make(folder: Path, count: int) -> None:
+    """Make pictures and vectors in `folder`, where they were not kept."""
+    if (folder / MADE).exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     plant(folder / "vectors.npy", count, DIM)
     write_tars(folder, count)
-    print(f"{count:,} images made in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    (folder / MADE).touch()
+
+
+def measure(folder: Path, count: int) -> dict[str, float]:
+    """Return the figures of one size."""
+    for name in ("out", "cache"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     pool, out = folder / "pool-*.tar", folder / "out"
     rows = np.cumsum([0, *SIZES[:-1]]).tolist()
     given = [word for name, row in zip("abc", rows, strict=True) for word in ("--exemplar", f"{name}={row:08}")]
     inputs = ["--images", pool, "--embeddings", folder / "vectors.npy", *given, "--out", out]
     seconds, peak = timed(folder, "run", *inputs)
-    found = {"images": count, "run": seconds, "peak": peak} | dict(zip("abc", f1_of_classes(out), strict=True))
+    found = {"images": count, "run": seconds, "peak": peak} | dict(
+        zip("abc", map(float, f1_of_classes(out)), strict=True)
+    )
     print(found, file=sys.stderr, flush=True)
     found["again"], found["peak again"] = timed(folder, "run", *inputs, "--force")
     with opened_page() as page:
@@ -172,19 +184,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=COUNTS, metavar="COUNT", help="at least 2,600 images")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="the pictures and vectors, for the next time")
+    parser.add_argument("--make", action="store_true", help="make them, and measure nothing")
     given, found = parser.parse_args(), list[dict[str, float]]()
     for count in given.counts:
         folder = files.cache_folder() / "benchmarks" / f"large-{count}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         try:
-            found.append(measure(folder, count))
+            make(folder, count)
+            if not given.make:
+                found.append(measure(folder, count))
         finally:
-            if not given.keep:
+            if not (given.keep or given.make):
                 shutil.rmtree(folder, ignore_errors=True)
-    print(table(found))
-    if given.plot:
+    if found:
+        print(table(found))
+    if found and given.plot:
         draw(found, given.plot)
     return 0
 

@@ -13,7 +13,8 @@ from conftest import MakeTar
 from holotype.errors import HolotypeWarning, PoolError
 from holotype.pool import pool as pool_module
 from holotype.pool.digests import STATE, stamp_of
-from holotype.pool.pool import FileReader, Pool, digest_of, open_pool
+from holotype.pool.pool import Pool, digest_of, open_pool
+from holotype.pool.readers import FileReader
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,18 @@ def test_the_nearest_and_some_at_random_are_ranked(
     assert "7" in (narrow / "unreadable.csv").read_text()
 
 
+def test_the_others_have_a_row_where_they_are_asked_for(few: None, job: Job, data: Path) -> None:
+    run(job(all_rows=True), data / "out")
+    others = pq.read_table(data / "out" / "others").to_pylist()
+    ranked = rows(data / "out")
+    assert [int(one["id"]) for one in others] == [row for row in range(240) if str(row) not in ranked]
+    assert {one["class"] for one in others if one["id"] != "7"} == {"none"}
+    assert {(one["class"], one["decision"]) for one in others if one["id"] == "7"} <= {(None, "missing")}
+    assert all(one["path"].endswith(f"images.tar/{one['id']}.jpg") for one in others)
+    run(job(), data / "out", force=True)
+    assert not (data / "out" / "others").exists()
+
+
 def test_what_it_ranked_is_opened_without_the_rest(narrow: Path, data: Path) -> None:
     found = rows(narrow)
     with Review.open(narrow) as review:

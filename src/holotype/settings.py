@@ -202,6 +202,7 @@ class Settings(Strict):
     exemplars      class -> ids or paths of images; none of a class that words alone describe
     descriptions   class -> what it looks like, in words
     more           what was added to `images` since, in this order
+    all_rows       of a very large pool a row is written for each image that is not ranked, too
     out   where the run was done: what was moved together with it is found by how it lay to it
     """
 
@@ -219,6 +220,7 @@ class Settings(Strict):
     trials: int = Field(0, ge=0)
     tune_threshold: bool = False
     allow_truncated: bool = False
+    all_rows: bool = False
     out: str | None = None
     fit: TrainSettings = TrainSettings()
 

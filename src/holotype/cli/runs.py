@@ -51,6 +51,7 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the results go.")] = None,
     allow_truncated: AllowTruncated = False,
+    all_rows: Annotated[bool, typer.Option(help="Of a very large pool write a row for each image.")] = False,
     force: Annotated[bool, typer.Option(help="Write over a run.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> None:
@@ -82,6 +83,7 @@ def run(
         "trials": tune,
         "tune_threshold": tune_threshold,
         "allow_truncated": allow_truncated,
+        "all_rows": all_rows,
         "fit": read_options(option or []) | ({} if balance is None else {"balance": balance}),
     }
     given = {key: value for key, value in given.items() if value}

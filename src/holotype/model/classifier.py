@@ -373,10 +373,10 @@ class Classifier:
     ) -> Iterable[tuple[Predictions, dict[str, str]]]:
         """Yield predictions batch by batch, with id -> reason of the images that are unreadable."""
         self.check_fitted()
-        wanted = {pool.ids[row]: row for row in rows}
-        with (progress or Silent()).track("predict", len(wanted)) as advance:
-            for encoded in encode_images(list(wanted), lambda name: pool.read(wanted[name]), self.encoder_):
-                digests = [pool.digest(wanted[name]) for name in encoded.ids] if self.promises_ else ()
+        names = pool.ids if rows == range(len(pool)) else [pool.ids[row] for row in rows]
+        with (progress or Silent()).track("predict", len(names)) as advance:
+            for encoded in encode_images(names, lambda name: pool.read(pool.rows[name]), self.encoder_):
+                digests = [pool.digest(pool.rows[name]) for name in encoded.ids] if self.promises_ else ()
                 yield self.predict_features(encoded.ids, encoded.vectors, digests), encoded.unreadable
                 advance(len(encoded))
 

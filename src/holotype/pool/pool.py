@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from holotype.pool.digests import (
     JoinedDigests,
     KnownDigests,
     PassingDigests,
-    States,
     first_rows,
     place_of,
     stamp_of,
@@ -33,6 +32,7 @@ from holotype.pool.images import SUFFIXES
 from holotype.pool.joined import JoinedReader, told_apart
 from holotype.pool.limits import limits
 from holotype.pool.members import split_suffix
+from holotype.pool.readers import FileReader, PieceReader, Reader
 from holotype.pool.sources import as_folder, expand
 from holotype.pool.tars import Tars
 from holotype.progress import Progress, Silent, long
@@ -42,35 +42,6 @@ from holotype.stores.urls import Url, is_url, local, parse
 _SAMPLED = 2000  # images that the fingerprint looks into
 _LONGEST = max(map(len, SUFFIXES))  # characters of a suffix
 _PIECES, _PIECE = 8, 4096  # of a sampled image, spread evenly; a smaller one is read whole
-
-
-class Reader(Protocol):
-    """Where the bytes of a row come from."""
-
-    def read(self, row: int) -> bytes:
-        """Return the encoded image of `row`."""
-
-
-@runtime_checkable
-class PieceReader(Reader, Protocol):
-    """A reader that need not read an image whole."""
-
-    def read_piece(self, row: int, start: int, size: int) -> bytes:
-        """Return `size` bytes of the image from `start` on, or what is there of them."""
-
-
-@runtime_checkable
-class FileReader(Reader, Protocol):
-    """A reader that knows the files which the images lie in."""
-
-    def path(self, row: int, name: str) -> str:
-        """Return where the image of `row`, which is called `name` there, lies: its file, or its tar and its name.
-
-        A whole path, or a URL.
-        """
-
-    def states(self, rows: slice = slice(None)) -> States:
-        """Return (n, 5) what the bytes of `rows` rest on, see `digests.STATE`; as it was when the pool was opened."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +204,7 @@ class Pool:
 
     def some(self, rows: NDArray[np.int64], notes: Sequence[str] = ()) -> "Pool":
         """Return the pool of the images of `rows` alone, in ascending order; `notes` are added to its own."""
-        ids = self.ids.take(rows) if isinstance(self.ids, Texts) else [self.ids[row] for row in rows.tolist()]
+        ids = self.some_ids(rows)
         sizes, suffixes = ([of[row] for row in rows.tolist()] for of in (self.sizes, self.suffixes or [""] * len(self)))
         parts, reader = self._some_parts(rows), self.reader
         if parts:
@@ -244,6 +215,10 @@ class Pool:
             raise TypeError("expected a pool that was opened from files")
         notes = (*self.notes, *notes)
         return Pool(self.source, ids, sizes, reader, self.ignored, notes, suffixes, self.progress, parts)
+
+    def some_ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return the ids of `rows`."""
+        return self.ids.take(rows) if isinstance(self.ids, Texts) else [self.ids[row] for row in rows.tolist()]
 
     def _some_parts(self, rows: NDArray[np.int64]) -> "list[Pool]":
         starts = np.cumsum([0, *(len(part) for part in self.parts)])

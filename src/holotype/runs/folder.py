@@ -36,7 +36,7 @@ class RunFolder:
     settings      every setting, resolved; it comes last, and says that the folder holds a finished run
     unfinished    the settings of a run that has no results yet
     pool          of a very large pool the images that were ranked
-    groups        what each image of the pool was taken for, and why
+    groups        what each image of the pool was taken for, and why; `others`: those that were not ranked
     found         the members of each class, the surest first; `unreadable`: images without a vector, and why
     model         the classifier
     predictions   of the test set; `certified`: the images of the pool that are promised
@@ -58,6 +58,7 @@ class RunFolder:
         self.unfinished = self.path / UNFINISHED
         self.pool = self.path / "pool.npz"
         self.groups = self.path / "groups.parquet"
+        self.others = self.path / "others"
         self.found = self.path / "found.csv"
         self.unreadable = self.path / "unreadable.csv"
         self.model = self.path / MODEL
@@ -84,6 +85,7 @@ class RunFolder:
         return [
             self.groups,
             self.pool,
+            self.others,
             self.found,
             self.unreadable,
             self.model,

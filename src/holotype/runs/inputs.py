@@ -21,6 +21,7 @@ from holotype.pool.descriptions import Description, check_defined, describe
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, in_steps
+from holotype.runs.others import Others
 from holotype.runs.remarks import say_missing
 from holotype.settings import Addition, FitSettings, Settings
 from holotype.stores.copies import address, here
@@ -38,11 +39,13 @@ class WholePool:
     left         how many of its images are not ranked: they are none
     drawn        (d,) rows of those that are ranked and were drawn at random
     unreadable   id -> why an image of it has no vector
+    others       what is written of those that are not ranked, where that was asked for
     """
 
     left: int
     drawn: NDArray[np.int64]
     unreadable: Mapping[str, str]
+    others: Others | None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from holotype.progress import Progress, in_steps
 from holotype.runs.folder import RunFolder
 from holotype.runs.groupings import open_stores, search_in, search_sources
 from holotype.runs.inputs import RunInputs, WholePool
+from holotype.runs.others import Others
 
 
 def narrowed(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunInputs:
@@ -32,6 +33,7 @@ def narrowed(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunInp
         short = shorten(each, _kept(inputs, folder), inputs.settings.fit.seed)
     unreadable = {name: why for one in {*sources.values()} for name, why in one.embeddings.unreadable.items()}
     rows = short.rows
+    others = Others(pool, each[0].scores, rows) if inputs.settings.all_rows else None
     note = (
         f"of its {counted(len(pool), 'image')} {len(rows):,} are ranked: those most like each class, and "
         f"{len(short.drawn):,} drawn at random; each of the others was compared with the exemplars, and is none"
@@ -42,7 +44,7 @@ def narrowed(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunInp
         exemplars=[_moved(one, rows) for one in inputs.exemplars],
         test_set=inputs.test_set and replace(inputs.test_set, rows=np.searchsorted(rows, inputs.test_rows).tolist()),
         supplied=inputs.supplied and inputs.supplied.some(rows, short.drawn),
-        whole=WholePool(len(pool) - len(rows), np.searchsorted(rows, short.drawn), unreadable),
+        whole=WholePool(len(pool) - len(rows), np.searchsorted(rows, short.drawn), unreadable, others),
     )
 
 

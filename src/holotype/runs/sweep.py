@@ -138,8 +138,10 @@ def do_run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
         inputs.unchanged.check()
     with folder.replacing() as new, in_steps(progress, "write the results"):
         write_tables(new, inputs.pool, result)
-        if inputs.whole is not None:
-            keep_pool(inputs.pool, inputs.whole.drawn, new.pool)
+        if (whole := inputs.whole) is not None:
+            keep_pool(inputs.pool, whole.drawn, new.pool)
+            if whole.others is not None:
+                whole.others.write(new.others, inputs.classes)
         write_report(new, report_content(settings, inputs.pool, result))
         write(new.state, state.model_dump_json(indent=1))
         write(new.settings, settings.to_toml())
