@@ -7,17 +7,16 @@ read in turn, in each of the repeats; ratios are of medians. The server works on
 import argparse
 import json
 import os
-import socket
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from benchmarks.moto import s3_server
 from holotype import load_encoder, open_pool
 from holotype.encoders.runtimes import OnnxEncoder
 from holotype.pool.blocks import RANGE
@@ -26,7 +25,6 @@ from holotype.stores.store import bucket_of, read_object
 from holotype.stores.urls import parse
 from holotype.vectors.store import EmbeddingStore
 
-MOTO = Path(__file__).parents[1] / "build" / "moto" / "bin" / "moto_server"
 RESULTS = Path(__file__).parent / "results" / "stores.json"
 REPEATS, THREADS, BUCKET = 3, 8, "benchmark"
 
@@ -34,25 +32,6 @@ REPEATS, THREADS, BUCKET = 3, 8, "benchmark"
 def say(text: str = "") -> None:
     """Print a line at once."""
     print(text, flush=True)
-
-
-@contextmanager
-def moto() -> Iterator[str]:
-    """Run moto's server; yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [str(MOTO), "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -154,8 +133,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=2000, help="images that are encoded")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     given = parser.parse_args()
-    with moto() if given.server is None else nullcontext() as started:
-        server = given.server or str(started)
+    with s3_server() if given.server is None else nullcontext() as port:
+        server = given.server or f"http://127.0.0.1:{port}"
         os.environ["AWS_ENDPOINT_URL"] = server
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             os.environ.setdefault(name, "benchmark")

@@ -5,8 +5,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from stores import KEY, SECRET, Proxy, make_bucket, s3_server, upload
+from stores import KEY, SECRET, Proxy, make_bucket, upload
 
+from benchmarks.moto import s3_server
 from holotype.stores import copies, store
 
 _numbers = count()

@@ -310,6 +310,25 @@ def test_vectors_that_are_not_there_are_not_made_up(pool: Pool, encoder: OnnxEnc
         EmbeddingStore(tmp_path / "v", encoder, pool).take(["1", "x"])
 
 
+def test_of_a_pool_that_grew_those_blocks_are_missing_that_have_images_without_a_vector(
+    make_tar: MakeTar, encoder: OnnxEncoder, tmp_path: Path
+) -> None:
+    images = [(f"{row}.jpg", encoded(blurred(row))) for row in range(5 * SMALL)]
+
+    def of(first: int, last: int) -> EmbeddingStore:
+        return EmbeddingStore(tmp_path / "v", encoder, open_pool(make_tar(images[first:last], f"{first}-{last}.tar")))
+
+    of(5, 25).embed_blocks(range(3))
+    assert of(5, 25).missing_blocks() == []
+    grown = of(5, 5 + 4 * SMALL)
+    assert grown.missing_blocks() == [2, 3]  # of block 2 four images are there
+    grown.embed_blocks([2])
+    assert grown.missing_blocks() == [3]
+    grown.embed_blocks([3])
+    assert grown.missing_blocks() == []
+    assert of(0, 40).missing_blocks() == [0, 4]  # all images are in other places than before
+
+
 def test_vectors_that_cannot_be_listed_are_not_taken_for_none() -> None:
     with nobody() as folder:
         (folder / "img_emb").mkdir(mode=0o300)

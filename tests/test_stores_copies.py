@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,20 @@ def test_a_run_in_a_store_is_a_run(
     caches = [path for path in tmp_path.rglob("*") if path.is_file()]
     texts = [*(path.read_bytes() for path in caches), *(download(s3_port, f"{out}/{name}") for name in names(out))]
     assert not any(SECRET.encode() in text or KEY.encode() in text for text in texts)
+
+
+def watches() -> int:
+    return sum(thread.name == "copies" for thread in threading.enumerate())
+
+
+def test_only_where_a_url_is_given_its_copy_is_watched(bucket: str, tmp_path: Path) -> None:
+    with sent_back():
+        here(tmp_path)
+        assert watches() == 0
+        for name in "ab":
+            here(f"{bucket}/{name}")
+            assert watches() == 1
+    assert watches() == 0
 
 
 def test_what_was_changed_in_both_places_is_refused(bucket: str, s3_port: int) -> None:

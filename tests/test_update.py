@@ -181,6 +181,17 @@ def test_a_class_is_added_without_encoding(out: Path, encoded: Encoded, tmp_path
     assert (tmp_path / "fresh" / "groups.parquet").read_bytes() == (out / "groups.parquet").read_bytes()
 
 
+def test_of_all_thresholds_it_is_said_once_whether_the_space_is_kept(
+    job: Job, tmp_path: Path, more: Path, holotype: Holotype
+) -> None:
+    run(job(test_set=None, thresholds=["auto"]), tmp_path / "out")
+    settings = Settings.load(tmp_path / "out" / "holotype.toml").model_copy(update={"thresholds": [0.9, "auto", 0.8]})
+    (tmp_path / "out" / "holotype.toml").write_text(settings.to_toml())
+    code, _, said = holotype("update", tmp_path / "out", "--images", more)
+    assert code == 0
+    assert said.count(" space is ") == said.count("so their space is kept") == 1
+
+
 def say(out: Path, *answers: NewAnswer) -> None:
     with RunFolder(out).open_answers() as log:
         for one in answers:

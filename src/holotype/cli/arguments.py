@@ -263,10 +263,10 @@ def read_options(given: list[str]) -> dict[str, Any]:
 
 def read_share(text: str | None, ray: str | None) -> "PoolShare | None":
     """Return what `--shard I/N` says, with I from 0 to N: those who count from 1 and from 0 are both right."""
-    from holotype.runs.blocks import PoolShare
-
     if text is None:
         return None
+    from holotype.runs.blocks import PoolShare
+
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
     if ray is not None:
         raise typer.BadParameter("--shard and --ray both say who does what; give one of them")

@@ -49,14 +49,15 @@ def predict(
     from holotype.files import atomic, text_file
     from holotype.model.predictions import lines
     from holotype.progress import Terminal
-    from holotype.runs.blocks import PredictTask
-    from holotype.runs.cluster import do_task
     from holotype.runs.commands import load_classifier, predict_sources
-    from holotype.runs.estimate import estimate_predict
 
     share = read_share(shard, ray)
     apart = share is not None or ray is not None
     if apart or dry_run:
+        from holotype.runs.blocks import PredictTask
+        from holotype.runs.cluster import do_task
+        from holotype.runs.estimate import estimate_predict
+
         if apart and out is None:
             raise typer.BadParameter("expected --out FOLDER, where each block of images has a file of its own")
         layout = format or OutputFormat.JSONL

@@ -43,21 +43,22 @@ def embed(
     """
     from holotype.encoders.views import join_views
     from holotype.progress import Terminal
-    from holotype.runs.blocks import EmbedTask
-    from holotype.runs.cluster import do_task
     from holotype.runs.commands import embed_pool
-    from holotype.runs.estimate import estimate_embed
     from holotype.settings import ARITHMETIC, ENCODER
 
     arithmetic = precision.value if precision else ARITHMETIC
     network = join_views(views, encoder or ENCODER)
     share = read_share(shard, ray)
-    task = EmbedTask(images, network, str(out), arithmetic, allow_truncated)
-    if dry_run:
-        print_lines(estimate_embed(task, Terminal()).lines(nodes, price))
-        return
-    if share is not None or ray is not None:
-        print_lines([do_task(task, share, ray, price, Terminal())])
+    if dry_run or share is not None or ray is not None:
+        from holotype.runs.blocks import EmbedTask
+        from holotype.runs.cluster import do_task
+        from holotype.runs.estimate import estimate_embed
+
+        task = EmbedTask(images, network, str(out), arithmetic, allow_truncated)
+        if dry_run:
+            print_lines(estimate_embed(task, Terminal()).lines(nodes, price))
+        else:
+            print_lines([do_task(task, share, ray, price, Terminal())])
         return
     embeddings = embed_pool(images, network, out, arithmetic, allow_truncated=allow_truncated, progress=Terminal())
     found, lost = counted(len(embeddings.rows), "vector"), counted(len(embeddings.unreadable), "image")

@@ -36,7 +36,7 @@ class Blocks(Protocol):
     count: int
 
     def missing(self) -> list[int]:
-        """Return the blocks that have no file yet."""
+        """Return the blocks of which something is not there yet."""
 
     def images(self, block: int) -> int:
         """Return how many images are in `block`."""

@@ -102,8 +102,9 @@ def group_each(
     found: dict[Key, Grouping] = {}
     failed: list[tuple[str, Threshold, str]] = []
     for encoder, searched in searches.items():
-        for threshold in inputs.settings.thresholds:
-            found[encoder, threshold] = _grouped(inputs, searched, encoder, threshold, answers, held_out, progress)
+        for settings, groups in _by_exemplars(inputs, searched, encoder, held_out, progress):
+            one = _grouped(inputs, searched, settings, groups, answers, held_out, progress)
+            found[encoder, settings.threshold] = one
     whole = {key: one for key, one in found.items() if not one.lonely}
     if not whole:
         return found, failed
@@ -111,17 +112,32 @@ def group_each(
     return whole, failed
 
 
+def _by_exemplars(
+    inputs: RunInputs, searched: Search, encoder: str, held_out: Sequence[int], progress: Progress
+) -> list[tuple[FitSettings, Groups]]:
+    """Return the groups at each threshold, and say once how far images that came and went change those of a run."""
+    before = inputs.before
+    growth = Growth.of(before, inputs.pool, searched.embeddings) if before is not None and inputs.grows else None
+    earlier, keeps = None if before is None else before.groups, growth is not None and growth.keeps_space
+    found = []
+    for threshold in inputs.settings.thresholds:
+        settings = inputs.fit_settings(encoder, threshold=threshold)
+        groups = group_pool(searched, settings, held_out=held_out, progress=progress, before=earlier, keeps_space=keeps)
+        found.append((settings, groups))
+    if earlier is not None and growth is not None and growth.drift is not None:
+        progress.say(growth.said(kept=any(groups.space is earlier.space for _, groups in found)))
+    return found
+
+
 def _grouped(
     inputs: RunInputs,
     searched: Search,
-    encoder: str,
-    threshold: Threshold,
+    settings: FitSettings,
+    groups: Groups,
     answers: Sequence[Answer],
     held_out: Sequence[int],
     progress: Progress,
 ) -> Grouping:
-    settings = inputs.fit_settings(encoder, threshold=threshold)
-    groups = _by_exemplars(inputs, searched, settings, held_out, progress)
     lonely = lonely_classes(groups, searched.exemplar_rows)
     if not answers:
         return Grouping(groups, list(lonely.values()))
@@ -130,19 +146,3 @@ def _grouped(
         refined = refine(baseline, answers, inputs.pool.rows, settings)
     still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
     return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)
-
-
-def _by_exemplars(
-    inputs: RunInputs, searched: Search, settings: FitSettings, held_out: Sequence[int], progress: Progress
-) -> Groups:
-    before = inputs.before
-    if before is None:
-        return group_pool(searched, settings, held_out=held_out, progress=progress)
-    growth = Growth.of(before, inputs.pool, searched.embeddings) if inputs.grows else None
-    keeps = growth is not None and growth.keeps_space
-    groups = group_pool(
-        searched, settings, held_out=held_out, progress=progress, before=before.groups, keeps_space=keeps
-    )
-    if growth is not None and growth.drift is not None:
-        progress.say(growth.said(kept=groups.space is before.groups.space))
-    return groups

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from holotype.answers.images import RowImages
 from holotype.answers.scored import still_holding
-from holotype.errors import AnswersError
 from holotype.filestate import regular
 from holotype.model.classifier import Classifier
 from holotype.model.promises import Promise, certified, read_promises
@@ -31,13 +31,12 @@ class LastingPromises:
     chances: Mapping[str, str]
 
     @classmethod
-    def of(cls, folder: RunFolder) -> Self:
-        """Read what is promised of a run; nothing where that cannot be read."""
+    def of(cls, folder: RunFolder, images: RowImages | None) -> Self:
+        """Read what is promised of a run with these `images`; nothing where that cannot be read."""
         promises, chances = read_promises(folder.model), dict[str, str]()
-        with suppress(AnswersError, OSError, KeyError, csv.Error):
-            images = folder.load_baseline().images if promises else None
-            digests = {} if images is None else dict(zip(images.ids, images.digests, strict=True))
-            if promises:
+        with suppress(OSError, KeyError, csv.Error):
+            if promises and images is not None:
+                digests = dict(zip(images.ids, images.digests, strict=True))
                 with regular(folder.certified).open(encoding="utf-8", newline="") as file:
                     chances = {digests[row["id"]]: row["probability"] for row in csv.DictReader(file)}
         return cls(folder, promises, chances)

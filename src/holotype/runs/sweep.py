@@ -94,17 +94,15 @@ def repeat(
         settings, progress = change(find_inputs(folder, stopped=stopped)), progress or Silent()
 
         def known(pool: Pool) -> list[Exemplar]:
-            return known_exemplars(folder, settings, pool, progress, stopped=stopped)
+            return known_exemplars(exemplars_of_run(folder, settings, pool, stopped=stopped), pool, progress)
 
         inputs = open_inputs(settings, known, progress)
         return _do_anew(inputs, folder, progress)
 
 
-def known_exemplars(
-    folder: RunFolder, settings: Settings, pool: Pool, progress: Progress, *, stopped: bool = False
-) -> list[Exemplar]:
-    """Return the exemplars of `settings` as they are now, by the pictures that the run in `folder` kept of them."""
-    return list(_as_they_are(exemplars_of_run(folder, settings, pool, stopped=stopped), pool, progress))
+def known_exemplars(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) -> list[Exemplar]:
+    """Return `exemplars`, with the pictures that an earlier run kept of them, as they are now."""
+    return list(_as_they_are(exemplars, pool, progress))
 
 
 def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) -> Iterator[Exemplar]:

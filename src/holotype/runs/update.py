@@ -5,18 +5,21 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from holotype.answers.baseline import ReviewBaseline
 from holotype.answers.images import RowImages
 from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError, TestSetError
 from holotype.filestate import regular
 from holotype.names import counted
-from holotype.pool.exemplars import Exemplar
+from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
 from holotype.runs.changes import RunChanges
 from holotype.runs.folder import RunFolder
+from holotype.runs.images import ranked_images
 from holotype.runs.inputs import open_inputs, with_exemplars
 from holotype.runs.lasting import LastingPromises
 from holotype.runs.places import find_inputs
@@ -54,20 +57,43 @@ def update_run(out: Path, changes: RunChanges | None = None, progress: Progress 
         changes = (changes or RunChanges()).of(list(before.exemplars))
         settings = changes.change(before)
         pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
-        found: list[Exemplar] | None = None
+        earlier, found = _Earlier(folder), list[Exemplar]()
         if settings.exemplars != before.exemplars:
-            found = known_exemplars(folder, settings, pool, progress)
+            found = earlier.exemplars(settings, pool, progress)
             settings = with_exemplars(settings, found)
-        if RunState.of(folder, settings, pool).is_same(RunState.read(folder), lambda: _has_same_images(folder, pool)):
+        if RunState.of(folder, settings, pool).is_same(RunState.read(folder), lambda: earlier.has_images_of(pool)):
             return Updated(None, [f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"])
-        return _Update(folder, changes, progress).do(settings, pool, found)
+        return _Update(folder, changes, progress).do(settings, pool, earlier, found)
 
 
-def _has_same_images(folder: RunFolder, pool: Pool) -> bool:
-    with suppress(AnswersError):
-        images = folder.load_baseline().images
-        return images is not None and images.are_of(pool)
-    return False
+@dataclass(frozen=True)
+class _Earlier:
+    """What the run in `folder` left, read once, when it is first asked for; nothing where that cannot be read."""
+
+    folder: RunFolder
+
+    @cached_property
+    def _baseline(self) -> ReviewBaseline | None:
+        with suppress(AnswersError):
+            return self.folder.load_baseline()
+        return None
+
+    @property
+    def images(self) -> RowImages | None:
+        return None if self._baseline is None else self._baseline.images
+
+    def has_images_of(self, pool: Pool) -> bool:
+        return self.images is not None and self.images.are_of(pool)
+
+    def exemplars(self, settings: Settings, pool: Pool, progress: Progress) -> list[Exemplar]:
+        """Return those of `settings` as they are now, by the pictures that the run kept of them."""
+        return known_exemplars(self._given(settings, pool), pool, progress)
+
+    def _given(self, settings: Settings, pool: Pool) -> list[Exemplar]:
+        with suppress(AnswersError):
+            if self._baseline is not None:
+                return self._baseline.following(ranked_images(self.folder, pool)).given(settings.exemplars, pool)
+        return resolve(pool, settings.exemplars, settings.descriptions)
 
 
 @dataclass(frozen=True)
@@ -78,12 +104,14 @@ class _Update:
     changes: RunChanges
     progress: Progress
 
-    def do(self, settings: Settings, pool: Pool, exemplars: list[Exemplar] | None) -> Updated:
-        folder, before, promises = self.folder, _Members.of(self.folder), LastingPromises.of(self.folder)
+    def do(self, settings: Settings, pool: Pool, earlier: _Earlier, exemplars: list[Exemplar]) -> Updated:
+        """Do it; `exemplars` are those of `settings`, where these are others than in the run before."""
+        folder, images = self.folder, earlier.images
+        before, promises = _Members.of(folder, images), LastingPromises.of(folder, images)
         follows = self._follows(list(settings.exemplars))
 
         def known(opened: Pool) -> list[Exemplar]:
-            return exemplars or known_exemplars(folder, settings, opened, self.progress)
+            return exemplars or earlier.exemplars(settings, opened, self.progress)
 
         try:
             inputs = open_inputs(settings, known, self.progress, pool=pool)
@@ -93,9 +121,9 @@ class _Update:
             with folder.open_answers() as log:
                 log.record(follows, act=f"{_ACT} {log.version}")
         result = do_run(replace(inputs, grows=True), folder, self.progress)
-        after = _Members.of(folder)
+        after = _Members.of(folder, result.baseline.images)
         told = [*_said_of_images(before, after), *_said_of_classes(before, after, self.changes)]
-        return Updated(result, [*told, *promises.carry(self.changes.renamed, result.classifier, pool)])
+        return Updated(result, [*told, *promises.carry(self.changes.renamed, result.classifier, ranked_images(folder, pool))])
 
     def _follows(self, classes: list[str]) -> list[NewAnswer]:
         """What the answers of classes that go say of the `classes` that are left."""
@@ -116,16 +144,14 @@ class _Members:
     classes: dict[str, set[str]]
 
     @classmethod
-    def of(cls, folder: RunFolder) -> "_Members":
-        """Read what the run in `folder` left; nothing of it where that cannot be read."""
-        found: dict[str, set[str]] = defaultdict(set)
-        digests: dict[str, str] = {}
-        with suppress(AnswersError, OSError, KeyError, csv.Error):
-            if (images := folder.load_baseline().images) is not None:
-                digests = _digests(images)
-            with regular(folder.found).open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    found[row["class"]] |= {digests[row["id"]]} if row["decision"] == "member" else set()
+    def of(cls, folder: RunFolder, images: RowImages | None) -> "_Members":
+        """Read what the run in `folder` found in `images`; nothing of it where that cannot be read."""
+        if images is None:
+            return cls(set(), {})
+        digests, found = _digests(images), defaultdict[str, set[str]](set)
+        with suppress(OSError, KeyError, csv.Error), regular(folder.found).open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                found[row["class"]] |= {digests[row["id"]]} if row["decision"] == "member" else set()
         return cls({*digests.values()}, dict(found))
 
 

@@ -32,6 +32,7 @@ _PAUSE = 2.0  # seconds between two looks at what is finished
 _VECTORS = ("img_emb", "metadata", "unreadable")  # folders of shards: each is written once, and never changed
 _BESIDE = ("-wal", "-shm", "-journal")  # a database that has such beside it is in use
 _copies: dict[str, "_Copy"] = {}  # those of this process, by URL
+_watches: list["_Watch"] = []  # those of the commands at work, which is one
 
 
 class _Known(NamedTuple):
@@ -58,6 +59,8 @@ def here(place: str | Path) -> Path:
         with _away(url):
             copy.bring()
         _copies[str(url)] = copy
+        for watch in _watches:
+            watch.begin()
         names.call(str(copy.path), str(url))
     return _copies[str(url)].path
 
@@ -85,25 +88,40 @@ def refuse_url(path: Path) -> Path:
 @contextmanager
 def sent_back(progress: Callable[[], Progress] = Silent) -> Iterator[None]:
     """Send what changes in the copies: finished vectors within, all else at the end, however it ends."""
-    ended = threading.Event()
-    watching = threading.Thread(target=_watch, args=(ended,), daemon=True, name="copies")
-    watching.start()
+    watch = _Watch()
+    _watches.append(watch)
     try:
         yield
     finally:
-        ended.set()
-        watching.join()
+        _watches.remove(watch)
+        watch.end()
         for copy in list(_copies.values()):
             with _away(copy.url):
                 copy.send(progress())
         _copies.clear()
 
 
-def _watch(ended: threading.Event) -> None:
-    while not ended.wait(_PAUSE):
-        for copy in list(_copies.values()):
-            with suppress(HolotypeError, OSError):  # it is told of at the end, when it is sent again
-                copy.send(Silent(), vectors=True)
+class _Watch:
+    """Looks for finished vectors in the copies and sends them: from the first copy on, and until the end."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True, name="copies")
+
+    def begin(self) -> None:
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _send(self) -> None:
+        while not self._ended.wait(_PAUSE):
+            for copy in list(_copies.values()):
+                with suppress(HolotypeError, OSError):  # it is told of at the end, when it is sent again
+                    copy.send(Silent(), vectors=True)
 
 
 @contextmanager

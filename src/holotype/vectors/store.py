@@ -142,10 +142,11 @@ class EmbeddingStore:
         return -(-len(self.pool) // SHARD)
 
     def missing_blocks(self) -> list[int]:
-        """Return the blocks that have no shard: a look at the names of files, which takes little of any folder."""
-        count = self.count_blocks()
-        there = {number_of(path) % count for path in shard_paths(self.folder)}
-        return [block for block in range(count) if block not in there]
+        """Return the blocks with an image of which no shard says anything yet; no vector is read for it."""
+        shards = _readable(shard_paths(self.folder), checked=False)
+        found = find_images(shards, self.pool.ids, self.pool, self._owner)
+        self.pool.keep_digests()
+        return sorted({row // SHARD for row, name in enumerate(self.pool.ids) if name not in found})
 
     def _missing_of(self, block: int) -> list[str]:
         """Return the ids of `block` that none of the shards has which may be of it."""

@@ -2,7 +2,7 @@
 
 import { Following } from "./following.js";
 import { counted, isolated, listed } from "./names.js";
-import { pictureOf, tinyOf } from "./pictures.js";
+import { stripOf } from "./pictures.js";
 import { get, post } from "./server.js";
 
 const element = (id) => document.getElementById(id);
@@ -106,28 +106,7 @@ function changeOf({ label, before, now, added, gone }) {
   title.append(name, `: ${counted(now, "image")} found${from}${same ? ": nothing changed" : ""}`);
   box.append(title);
   for (const [word, part, sign] of [["Added", added, "+"], ["Gone", gone, "−"]])
-    if (part.count) box.append(strip(word, part, sign, label));
+    if (part.count)
+      box.append(stripOf(part, `${word}, ${isolated(label)}`, `${word} ${sign}${number.format(part.count)}`));
   return box;
-}
-
-function strip(word, { count, images }, sign, label) {
-  const line = document.createElement("div");
-  line.className = "strip";
-  line.setAttribute("role", "group");
-  line.setAttribute("aria-label", `${word}, ${isolated(label)}`);
-  const title = document.createElement("span");
-  title.textContent = `${word} ${sign}${number.format(count)}`;
-  line.append(title);
-  for (const { row, id } of images) {
-    const image = tinyOf(pictureOf(row, "thumb"), isolated(id));
-    image.title = id;
-    image.className = "tiny";
-    line.append(image);
-  }
-  if (count > images.length) {
-    const more = document.createElement("span");
-    more.textContent = `and ${number.format(count - images.length)} more`;
-    line.append(more);
-  }
-  return line;
 }

@@ -1,8 +1,7 @@
 // What else is among none: looked for, and then communities of images, each with the command that makes it a class.
 
 import { Following } from "./following.js";
-import { isolated } from "./names.js";
-import { pictureOf, tinyOf } from "./pictures.js";
+import { stripOf } from "./pictures.js";
 import { post } from "./server.js";
 
 const element = (id) => document.getElementById(id);
@@ -60,29 +59,14 @@ export class Discover {
   }
 }
 
-function boxOf({ said, count, images, command }, place) {
+function boxOf(found, place) {
   const box = document.createElement("section");
   box.className = "change";
   const title = document.createElement("h3");
-  title.textContent = `${place + 1}: ${said}`;
-  const strip = document.createElement("div");
-  strip.className = "strip";
-  strip.setAttribute("role", "group");
-  strip.setAttribute("aria-label", `The first images of community ${place + 1}`);
-  for (const { row, id } of images) {
-    const image = tinyOf(pictureOf(row, "thumb"), isolated(id));
-    image.title = id;
-    image.className = "tiny";
-    strip.append(image);
-  }
-  if (count > images.length) {
-    const more = document.createElement("span");
-    more.textContent = `and ${count - images.length} more`;
-    strip.append(more);
-  }
+  title.textContent = `${place + 1}: ${found.said}`;
   const words = document.createElement("code");
-  words.textContent = command;
+  words.textContent = found.command;
   words.tabIndex = 0;
-  box.append(title, strip, words);
+  box.append(title, stripOf(found, `The first images of community ${place + 1}`), words);
   return box;
 }

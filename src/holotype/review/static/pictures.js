@@ -1,9 +1,11 @@
 // Pictures of the pool: fetched and decoded ahead, and known to be on the screen before they are asked about.
 
+import { isolated } from "./names.js";
 import { get, pause, Unreachable } from "./server.js";
 
 const { nonce } = document.body.dataset;
 const AGAIN = 1000; // milliseconds until a picture is asked for again
+const number = new Intl.NumberFormat("en");
 
 export const pictureOf = (row, size) => `/image/${row}/${size}?v=${nonce}`;
 
@@ -22,6 +24,25 @@ export function tinyOf(address, alt) {
   image.src = address;
   return image;
 }
+
+/** A line of tiny pictures behind `title`: the first of `count` images, and how many more there are. */
+export function stripOf({ count, images }, label, title = "") {
+  const line = document.createElement("div");
+  line.className = "strip";
+  line.setAttribute("role", "group");
+  line.setAttribute("aria-label", label);
+  if (title) line.append(spanOf(title));
+  for (const { row, id } of images) {
+    const image = tinyOf(pictureOf(row, "thumb"), isolated(id));
+    image.title = id;
+    image.className = "tiny";
+    line.append(image);
+  }
+  if (count > images.length) line.append(spanOf(`and ${number.format(count - images.length)} more`));
+  return line;
+}
+
+const spanOf = (text) => Object.assign(document.createElement("span"), { textContent: text });
 
 /** One picture; `ready` resolves when it is decoded, and rejects with the reason when it cannot be. */
 export class Picture {
