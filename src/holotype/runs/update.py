@@ -123,7 +123,8 @@ class _Update:
         result = do_run(replace(inputs, grows=True), folder, self.progress)
         after = _Members.of(folder, result.baseline.images)
         told = [*_said_of_images(before, after), *_said_of_classes(before, after, self.changes)]
-        return Updated(result, [*told, *promises.carry(self.changes.renamed, result.classifier, ranked_images(folder, pool))])
+        kept = promises.carry(self.changes.renamed, result.classifier, ranked_images(folder, pool))
+        return Updated(result, [*told, *kept])
 
     def _follows(self, classes: list[str]) -> list[NewAnswer]:
         """What the answers of classes that go say of the `classes` that are left."""
