@@ -48,7 +48,7 @@ CODES = [
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten images are very many."""
     for module in (ids, pool):
-        monkeypatch.setattr(module, "MANY", 10)
+        monkeypatch.setattr(module, "MOST_LISTED", 10)
     monkeypatch.setattr(digests, "_BLOCK", 7)
 
 
@@ -61,14 +61,14 @@ def both(source: object, monkeypatch: pytest.MonkeyPatch) -> tuple[Pool, Pool]:
     few = open_pool(source)  # type: ignore[arg-type]
     with monkeypatch.context() as patch:
         for module in (ids, pool):
-            patch.setattr(module, "MANY", 10)
+            patch.setattr(module, "MOST_LISTED", 10)
         many = open_pool(source)  # type: ignore[arg-type]
     return few, many
 
 
 def test_it_is_the_same_pool(make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = both(make_tar(members(NAMES)), monkeypatch)
-    assert isinstance(many.ids, ids.Texts)
+    assert isinstance(many.ids, ids.PackedTexts)
     assert list(many.ids) == few.ids
     assert many.ids[3:6] == few.ids[3:6]
     assert many.ids[-1] == few.ids[-1]
@@ -108,7 +108,7 @@ def test_pools_are_joined(make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch) ->
     one = make_tar(members([f"{row}.jpg" for row in range(30)]), "one.tar")
     two = make_tar(members([f"{row}.jpg" for row in range(20, 50)]), "two.tar")
     few, many = both([one, two], monkeypatch)
-    assert isinstance(many.ids, ids.Texts)
+    assert isinstance(many.ids, ids.PackedTexts)
     assert list(many.ids) == list(few.ids)
     assert list(many.ids)[30] == "two/20"
     assert many.stamp == few.stamp

@@ -27,7 +27,7 @@ MOST = DRAWN + 3 * NEAREST + 13  # and exemplars, and the rows of the test set
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """240 images are many."""
-    monkeypatch.setattr(narrowing, "WHOLE", WHOLE)
+    monkeypatch.setattr(narrowing, "RANKED_WHOLE", WHOLE)
     for name, value in (("_DRAWN", DRAWN), ("_NEAREST", NEAREST), ("_MOST", 3 * NEAREST)):
         monkeypatch.setattr(shortlist, name, value)
 

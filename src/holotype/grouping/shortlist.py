@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from holotype.grouping.search import Search, top_k
 
-WHOLE = 250_000  # images up to which all are ranked: a limit of memory and time (`python -m benchmarks.large`)
+RANKED_WHOLE = 250_000  # images up to which all are ranked: a limit of memory and time (`python -m benchmarks.large`)
 _DRAWN = 100_000  # at random: they are what the pool's space is fitted on, and where "none" is learnt
 _NEAREST, _FEWEST = 20_000, 2_000  # of each class; the graph looks at 5,000 of them at most
 _MOST = 120_000  # of all classes

@@ -16,13 +16,13 @@ from holotype.pool.members import split_suffix
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MANY = 1_000_000  # images above which their ids are kept so
+MOST_LISTED = 1_000_000  # images above which their ids are kept so
 _TOGETHER = 65_536  # that are text at the same time
 _WORD = re.compile(r"[0-9A-Za-z]+")
 
 
-class Texts(Sequence[str]):
-    """Texts in order; each becomes an object where it is asked for."""
+class PackedTexts(Sequence[str]):
+    """PackedTexts in order; each becomes an object where it is asked for."""
 
     def __init__(self, values: "pa.ChunkedArray") -> None:
         self.values = values
@@ -83,7 +83,7 @@ class Texts(Sequence[str]):
 
 
 class TextList:
-    """Texts that come one after the other: many of them become `Texts` on the way, few a list.
+    """PackedTexts that come one after the other: many of them become `PackedTexts` on the way, few a list.
 
     of_few   whether there are only a few different ones
     """
@@ -94,19 +94,19 @@ class TextList:
     def extend(self, texts: Iterable[str]) -> None:
         """Add `texts`."""
         self._rest.extend(texts)
-        if len(self._rest) > MANY:
+        if len(self._rest) > MOST_LISTED:
             self._pack()
 
-    def gathered(self) -> list[str] | Texts:
+    def gathered(self) -> list[str] | PackedTexts:
         """Return all of them."""
         return self.packed() if self._chunks else self._rest
 
-    def packed(self) -> Texts:
+    def packed(self) -> PackedTexts:
         """Return all of them, however few they are."""
         import pyarrow as pa
 
         self._pack()
-        return Texts(pa.chunked_array(self._chunks))
+        return PackedTexts(pa.chunked_array(self._chunks))
 
     def _pack(self) -> None:
         import pyarrow as pa
@@ -121,7 +121,7 @@ def numbers_of_names(names: Sequence[str]) -> NDArray[np.int64]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = names.values if isinstance(names, Texts) else pa.array(names, pa.large_string())
+    values = names.values if isinstance(names, PackedTexts) else pa.array(names, pa.large_string())
     last = pc.replace_substring_regex(values, "^.*/", "")
     is_number = pc.match_substring_regex(last, r"\A0*[0-9]{1,18}\z")
     found = pc.cast(pc.if_else(is_number, last, pa.scalar("-1", last.type)), pa.int64())
@@ -131,7 +131,7 @@ def numbers_of_names(names: Sequence[str]) -> NDArray[np.int64]:
 class TextRows(Mapping[str, int]):
     """The first row of each of `texts`, looked up by their hashes in order."""
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: PackedTexts) -> None:
         self._texts = texts
         hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
         self._order = np.argsort(hashes, kind="stable")
@@ -162,7 +162,7 @@ class TextRows(Mapping[str, int]):
         return sorted(row for row in alike if self[self._texts[row]] != row)
 
 
-def keeping_suffix(stems: Texts, suffixes: Sequence[str]) -> dict[int, str]:
+def keeping_suffix(stems: PackedTexts, suffixes: Sequence[str]) -> dict[int, str]:
     """Return row -> whole path of those of `stems` that another image has, or that are another's whole path."""
     again = stems.rows.repeated
     rows = {*again, *(stems.rows[stems[row]] for row in again)}
@@ -176,7 +176,7 @@ def keeping_suffix(stems: Texts, suffixes: Sequence[str]) -> dict[int, str]:
 class ManyCodes:
     """Finds what `Codes` finds among very many ids: those with a word of the code in them are looked through."""
 
-    def __init__(self, ids: Texts, suffixes: Sequence[str]) -> None:
+    def __init__(self, ids: PackedTexts, suffixes: Sequence[str]) -> None:
         self._ids, self._suffixes = ids, suffixes
 
     def find(self, code: str, *, longer: bool = True) -> list[int]:

@@ -27,7 +27,7 @@ from holotype.pool.digests import (
     states_of,
 )
 from holotype.pool.folder import PlainFiles, StoredFiles, list_folder
-from holotype.pool.ids import MANY, ManyCodes, TextList, Texts, keeping_suffix
+from holotype.pool.ids import MOST_LISTED, ManyCodes, PackedTexts, TextList, keeping_suffix
 from holotype.pool.images import SUFFIXES
 from holotype.pool.joined import JoinedReader, told_apart
 from holotype.pool.limits import limits
@@ -142,7 +142,7 @@ class Pool:
     def _digests(self) -> KnownDigests:
         if self.parts:  # each keeps its own, so that they are known whatever it is joined with
             return JoinedDigests([part._digests for part in self.parts], [len(part) for part in self.parts])
-        if len(self) > MANY:
+        if len(self) > MOST_LISTED:
             return PassingDigests(self._compute_digest)
         states = self.reader.states() if isinstance(self.reader, FileReader) else None
         return Digests(place_of(self.source), states, len(self), self._compute_digest)
@@ -156,7 +156,7 @@ class Pool:
     @cached_property
     def rows(self) -> Mapping[str, int]:
         """The row of each id."""
-        if isinstance(self.ids, Texts):
+        if isinstance(self.ids, PackedTexts):
             return self.ids.rows
         return {name: row for row, name in enumerate(self.ids)}
 
@@ -186,7 +186,7 @@ class Pool:
     @cached_property
     def codes(self) -> Codes | ManyCodes:
         """How an image of the pool can be called."""
-        if isinstance(self.ids, Texts):
+        if isinstance(self.ids, PackedTexts):
             return ManyCodes(self.ids, self.suffixes)
         return Codes(self.ids, self.suffixes, self.rows)
 
@@ -218,7 +218,7 @@ class Pool:
 
     def some_ids(self, rows: NDArray[np.int64]) -> list[str]:
         """Return the ids of `rows`."""
-        return self.ids.take(rows) if isinstance(self.ids, Texts) else [self.ids[row] for row in rows.tolist()]
+        return self.ids.take(rows) if isinstance(self.ids, PackedTexts) else [self.ids[row] for row in rows.tolist()]
 
     def _some_parts(self, rows: NDArray[np.int64]) -> "list[Pool]":
         starts = np.cumsum([0, *(len(part) for part in self.parts)])
@@ -340,14 +340,14 @@ def _open_tars(
                 )
             notes.append(cut)
     ids, rest, sizes = stems.gathered(), suffixes.gathered(), reader.sizes
-    if isinstance(ids, Texts):
+    if isinstance(ids, PackedTexts):
         return _named_many(source, ids, rest, sizes, reader, ignored, notes)
     return _named(source, ids, list(rest), sizes, reader, ignored, notes)
 
 
 def _named_many(
     source: str,
-    stems: Texts,
+    stems: PackedTexts,
     suffixes: Sequence[str],
     sizes: Sequence[int],
     reader: Reader,

@@ -71,8 +71,7 @@ class Review:
             self.answers.close()
             raise
         self._seen: tuple[ReviewBaseline, list[Seen]] | None = None
-        earlier = without_last(current, self.classes)
-        self._earlier = earlier if len(earlier) < len(current) else None
+        self._earlier = earlier if len(earlier := without_last(current, self.classes)) < len(current) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.out, self.strategy)  # a copy opens the run for itself

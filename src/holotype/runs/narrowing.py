@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from holotype.grouping.shortlist import WHOLE, shorten
+from holotype.grouping.shortlist import RANKED_WHOLE, shorten
 from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
 from holotype.progress import Progress, in_steps
@@ -22,7 +22,7 @@ def narrowed(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunInp
     answered about. The others are none of the classes. Rows of what is returned count the images that are left.
     """
     pool = inputs.pool
-    if len(pool) <= WHOLE:
+    if len(pool) <= RANKED_WHOLE:
         return inputs
     stores = {} if inputs.searches_supplied else dict(open_stores(inputs, folder, progress))
     names = stores or dict.fromkeys(encoder.name for encoder in inputs.encoders)

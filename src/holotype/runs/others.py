@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +39,14 @@ class Others:
         for number, start in enumerate(range(0, len(rows), _TOGETHER)):
             some = rows[start : start + _TOGETHER]
             scores = self.scores[some]
-            known = ~np.isnan(scores).any(axis=1)
-            nearest = np.array(classes, object)[np.where(known[:, None], scores, -np.inf).argmax(axis=1)]
+            missing = np.isnan(scores).any(axis=1)
+            nearest = np.where(missing[:, None], -np.inf, scores).argmax(axis=1)
             columns = {
-                "id": self.pool.some_ids(some),
-                "class": np.where(known, NONE, None),
-                "nearest_class": np.where(known, nearest, None),
-                "cosine": scores.max(axis=1),
-                "decision": np.where(known, "background", "missing"),
-                "path": [self.pool.path(row) for row in some.tolist()],
+                "id": pa.array(self.pool.some_ids(some)),
+                "class": pa.array(np.full(len(some), NONE), mask=missing),
+                "nearest_class": pa.array(np.array(classes)[nearest], mask=missing),
+                "cosine": pa.array(scores.max(axis=1), mask=missing),
+                "decision": pa.array(np.where(missing, "missing", "background")),
+                "path": pa.array([self.pool.path(row) for row in some.tolist()]),
             }
-            table = pa.table({name: pa.array(column, from_pandas=True) for name, column in columns.items()})
-            files.write(folder / f"{number:03}.parquet", lambda file, table=table: pq.write_table(table, file))
+            files.write(folder / f"{number:03}.parquet", partial(pq.write_table, pa.table(columns)))

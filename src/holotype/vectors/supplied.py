@@ -15,7 +15,7 @@ from holotype.encoders.runtimes import cores
 from holotype.errors import EmbeddingsError, UnreadableImage
 from holotype.filestate import FileState, KnownFile
 from holotype.names import counted, printable
-from holotype.pool.ids import Texts, numbers_of_names
+from holotype.pool.ids import PackedTexts, numbers_of_names
 from holotype.pool.images import decode
 from holotype.pool.pool import Pool
 from holotype.vectors.embeddings import BLOCK, Embeddings, let_go, open_array
@@ -243,7 +243,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _rows(pool: Pool, codes: Sequence[str]) -> NDArray[np.int64]:
     """Return (codes,) the pool row of each, -1 of one that means no image: most are whole ids."""
-    if isinstance(pool.ids, Texts):
+    if isinstance(pool.ids, PackedTexts):
         rows = pool.ids.places(codes)
     else:
         rows = np.fromiter((pool.rows.get(printable(code), -1) for code in codes), np.int64, len(codes))
