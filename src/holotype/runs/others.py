@@ -39,7 +39,7 @@ class Others:
         for number, start in enumerate(range(0, len(rows), _TOGETHER)):
             some = rows[start : start + _TOGETHER]
             scores = self.scores[some]
-            missing = np.isnan(scores).any(axis=1)
+            missing = np.asarray(np.isnan(scores).any(axis=1))
             nearest = np.where(missing[:, None], -np.inf, scores).argmax(axis=1)
             columns = {
                 "id": pa.array(self.pool.some_ids(some)),
