@@ -1,7 +1,7 @@
 """python -m benchmarks.large [COUNT ...]: a run on very many images, from vectors to groups, model and report.
 
-Of each COUNT (10^5, 10^6 and 10^7 if not told otherwise) vectors of 512 float16 are planted with three classes, as in
-`benchmarks.scale`, and so many small pictures (BMP of 2 x 2 pixels) are written into tars of a million. At 10^7 that
+Of each COUNT (10^5, 10^6 and 10^7 if not told otherwise) vectors of 512 float16 are planted with three classes, much as
+in `benchmarks.scale`, and so many small pictures (BMP of 2 x 2 pixels) are written into tars of a million. At 10^7 that
 is 20 GB of disk, which are free again afterwards; `--keep` leaves them. Each command is a process of its own, with a
 cache of its own; the peak is that of the whole process, the pages of files that it read included. Prints a table, and
 with `--plot FILE.png` draws it.
@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.caches import own_cache
 from benchmarks.review import first_question, opened_page
-from benchmarks.scale import SIZES, plant
+from benchmarks.scale import HEAP, NOISE, SIZES
 from holotype import files
 
 COUNTS = (100_000, 1_000_000, 10_000_000)
@@ -32,8 +32,23 @@ DIM = 512
 SHARD, TOGETHER = 1_000_000, 100_000  # images in a tar, and those that are made at once
 BLOCK, DIGITS = 512, 8
 MADE = "made"  # a file that says that all is there
-COLUMNS = ("images", "run", "peak", "again", "first question", "update", "predict")
+COLUMNS = ("images", "run", "peak", "again", "first question", "update", "discover", "predict")
 COLOURS = np.array([[40, 40, 220], [40, 220, 40], [220, 40, 40], [128, 128, 128]])
+
+
+def plant(path: Path, rows: int) -> None:
+    """Write (rows, 512) float16; the planted classes come first, and then heaps of 50 that are alike."""
+    rng, scale = np.random.default_rng(0), np.float32(DIM**0.5)
+    matrix = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, DIM))
+    for start in range(0, rows, TOGETHER):
+        count = min(TOGETHER, rows - start)
+        sizes = SIZES if start == 0 else ()
+        others = len(sizes) + np.arange(count - sum(sizes)) // HEAP
+        heap = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), others])
+        looks = rng.standard_normal((heap[-1] + 1, DIM), np.float32)
+        noise = rng.standard_normal((count, DIM), np.float32)
+        matrix[start : start + count] = (looks[heap] + NOISE * noise) / scale
+    matrix.flush()
 
 
 def write_tars(folder: Path, count: int) -> None:
@@ -127,7 +142,7 @@ def make(folder: Path, count: int) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    plant(folder / "vectors.npy", count, DIM)
+    plant(folder / "vectors.npy", count)
     write_tars(folder, count)
     (folder / MADE).touch()
 
@@ -149,6 +164,7 @@ def measure(folder: Path, count: int) -> dict[str, float]:
     with opened_page() as page:
         found["first question"] = float(np.median([first_question(page, out) for _ in range(3)]))
     found["update"], _ = timed(folder, "update", out)
+    found["discover"], _ = timed(folder, "discover", out)
     found["predict"] = until_first_line(folder, "predict", out, pool)
     return found
 
@@ -170,7 +186,7 @@ def draw(found: Sequence[Mapping[str, float]], path: Path) -> None:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     counts = [one["images"] for one in found]
-    for name in ("run", "again", "first question", "update"):
+    for name in ("run", "again", "first question", "update", "discover"):
         left.plot(counts, [one[name] for one in found], marker="o", label=name)
     right.plot(counts, [one["peak"] for one in found], marker="o", label="run")
     left.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds")

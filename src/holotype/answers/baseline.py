@@ -18,7 +18,7 @@ from holotype.grouping.groups import ClassThreshold, Groups
 from holotype.grouping.kept import found_by, with_found
 from holotype.grouping.premises import share_vectors
 from holotype.grouping.search import Search
-from holotype.grouping.space import Matrix, Space
+from holotype.grouping.space import Matrix, Space, moved_vectors
 from holotype.grouping.words import WordScores
 from holotype.names import OWN_RUN
 from holotype.pool.exemplars import Exemplar, names_of, refuse_shared, resolve
@@ -323,46 +323,54 @@ def pictures_of(exemplars: Sequence[Exemplar], classes: int) -> list[list[bytes]
 
 
 def make_baseline(
-    search: Search, groups: Groups, pool: Pool, held_out: Sequence[int] = (), before: ReviewBaseline | None = None
+    search: Search,
+    groups: Groups,
+    pool: Pool,
+    held_out: Sequence[int] = (),
+    before: ReviewBaseline | None = None,
+    *,
+    same_vectors: bool = False,
 ) -> ReviewBaseline:
     """Return what answers to `groups`, which come from `search` in `pool`, are added to.
 
-    held_out   see `ReviewBaseline`
-    before     that of the run before, whose vectors are taken where they are the same
+    held_out       see `ReviewBaseline`
+    before         that of the run before, whose vectors are taken where they are the same
+    same_vectors   whether each image that was in it has the vector that it had then
     """
     space = groups.space or Space.plain(search.embeddings.dim)
     exemplars = _transformed(space, groups.anchors)
-    names = names_of(search.exemplars, len(search.classes))
-    vectors = wide = None
-    if before is not None and share_vectors(before.groups.premises, groups.premises):
-        vectors, wide = before.vectors if before.groups.space is groups.space else None, before.wide
+    wide, known, earlier, earlier_wide = groups.wide or search.wide, None, None, None
+    if before is not None:
+        known, earlier = _places_before(before, groups, pool, same_vectors=same_vectors), before.vectors
+        earlier_wide = before.wide if groups.wide is not None else None
     return ReviewBaseline(
-        _moved(search, space, exemplars[0].shape[1]) if vectors is None else vectors,
+        moved_vectors(search.embeddings, space, known, earlier),
         exemplars,
-        names,
-        groups,
+        names_of(search.exemplars, len(search.classes)),
+        replace(groups, wide=wide),
         search.exemplar_rows,
         pool.fingerprint,
         held_out,
         RowImages.of(pool),
         pictures_of(search.exemplars, len(search.classes)),
-        wide=_widened(search) if wide is None else wide,
+        wide=moved_vectors(search.embeddings, wide, known, earlier_wide),
         said=None if (said := search.said) is None else replace(said, anchors=_transformed(space, said.anchors)),
     )
 
 
-def _widened(search: Search) -> NDArray[np.float16]:
-    """(n, <= 512) the vectors of the pool in its wide space, zeros without one."""
-    space = search.wide
-    return _moved(search, space, len(space.mean) if space.projection is None else space.projection.shape[1])
+def _places_before(
+    before: ReviewBaseline, groups: Groups, pool: Pool, *, same_vectors: bool
+) -> NDArray[np.int64] | None:
+    """Return (n,) the row that had the vector of each row in the run before, -1 where none; None where none is known.
 
-
-def _moved(search: Search, space: Space, dim: int) -> NDArray[np.float16]:
-    """(n, dim) the vectors of the pool in `space`, zeros without one."""
-    vectors = np.zeros((search.embeddings.size, dim), np.float16)
-    for rows, block in search.embeddings.blocks():
-        vectors[rows] = space.transform(block)
-    return vectors
+    They are those of the same space.
+    """
+    then, now = before.groups.premises, groups.premises
+    if then is None or now is None or then.way != now.way or groups.space is not before.groups.space:
+        return None
+    if share_vectors(then, now):
+        return np.arange(len(before.vectors))
+    return before.images.places_in(pool) if same_vectors and before.images is not None else None
 
 
 def _saved(arrays: Mapping[str, NDArray[Any]]) -> bytes:

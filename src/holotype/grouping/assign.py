@@ -55,7 +55,8 @@ def group_pool(
         step()
         held_out = np.unique(copies.copy_of[np.array(list(held_out), np.int64)]).tolist()
         distinct = _group_distinct(copies.without(search), settings, space, held_out, step)
-        return replace(copies.share(distinct, search.exemplar_rows), premises=premises)
+        wide = before.wide if before is not None and distinct.space is before.space else None
+        return replace(copies.share(distinct, search.exemplar_rows), premises=premises, wide=wide)
 
 
 def _is_space_of(before: Groups, premises: Premises, copies: Copies) -> bool:

@@ -60,6 +60,7 @@ class Groups:
     anchors      per class the unit vectors (exemplars of the class, dim) that it was compared with, before `space`
     copy_of      (n,) the row that each row is a copy of, its own where it is of none; None where nobody looked
     premises     what they rest on, where it was looked up; of those that a review starts from it is not known
+    wide         in which answers are learnt, where the space was taken from groups before, or was fitted already
     """
 
     classes: Sequence[str]
@@ -75,6 +76,7 @@ class Groups:
     anchors: Sequence[Matrix] = ()
     copy_of: NDArray[np.int64] | None = None
     premises: Premises | None = None
+    wide: Space | None = None
 
     @property
     def missing(self) -> NDArray[np.bool_]:

@@ -14,11 +14,12 @@ from holotype.grouping.space import Space
 
 
 def found_by(groups: Groups, premises: Premises) -> dict[str, NDArray[Any]]:
-    """Return the space, the anchors and the ranking of `groups`, and the `premises` that they rest on."""
+    """Return the spaces, the anchors and the ranking of `groups`, and the `premises` that they rest on."""
     digests = {f"{name}_premise": digest for name, digest in asdict(premises).items()}
     arrays: dict[str, NDArray[Any]] = {f"anchors{k}": vectors for k, vectors in enumerate(groups.anchors)}
     arrays |= {name: np.frombuffer(bytes.fromhex(digest), np.uint8) for name, digest in digests.items()}
     arrays |= {} if groups.space is None else groups.space.arrays()
+    arrays |= {} if groups.wide is None else {f"wide_{name}": array for name, array in groups.wide.arrays().items()}
     if (ranking := groups.ranking) is not None:
         arrays |= {f"cut{k}": cut.rows for k, cut in enumerate(ranking.cuts)}
         arrays |= {
@@ -40,7 +41,9 @@ def with_found(groups: Groups, arrays: Mapping[str, NDArray[Any]]) -> Groups:
     ranking = _ranking(space, arrays) if space is not None and "density" in arrays else None
     anchors = [arrays[f"anchors{k}"] for k in range(len(groups.classes))]
     premises = Premises(*(arrays[f"{one.name}_premise"].tobytes().hex() for one in fields(Premises)))
-    return replace(groups, space=space, anchors=anchors, ranking=ranking, premises=premises)
+    own = {name.removeprefix("wide_"): array for name, array in arrays.items() if name.startswith("wide_")}
+    wide = Space.from_arrays(own) if own else None
+    return replace(groups, space=space, anchors=anchors, ranking=ranking, premises=premises, wide=wide)
 
 
 def _ranking(space: Space, arrays: Mapping[str, NDArray[Any]]) -> Ranking:

@@ -19,7 +19,7 @@ _PACKAGES = ("holotype", "numpy", "scipy", "scikit-learn", "numkong", "pillow", 
 class Premises:
     """Digests of what groups rest on.
 
-    way       of how they are found: the settings, and the code
+    way       of how they are found: the settings, what made the vectors, and the code
     vectors   of that and the vectors as they are stored: what a space that is fitted on them rests on
     space     the same of the vectors that the space was fitted on, which may be those of fewer images
     groups    of all that and all else: the exemplars, their encoder, words, and which rows are of a test set
@@ -44,14 +44,14 @@ def premises_of(
     before        what those rest on that were found earlier: where the vectors are the same, their space is as well
     keeps_space   their space is taken for other images too, as long as it is found in the same way
     """
-    way = _digest(settings.model_dump(mode="json"), code_digests())
+    encoder = None if search.encoder is None else search.encoder.fingerprint
+    way = _digest(settings.model_dump(mode="json"), encoder, code_digests())
     vectors = space = _digest(way, search.embeddings.digest)
     if before is not None and (before.vectors == vectors or (keeps_space and before.way == way)):
         space = before.space
     given = [(one.label, one.row, hashlib.sha256(one.data).hexdigest()) for one in search.exemplars]
-    encoder = None if search.encoder is None else search.encoder.fingerprint
     words = None if search.words is None else search.words.premise
-    told = (list(search.classes), given, encoder, words, sorted(map(int, held_out)))
+    told = (list(search.classes), given, words, sorted(map(int, held_out)))
     return Premises(way, vectors, space, _digest(space, vectors, *told))
 
 

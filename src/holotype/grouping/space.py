@@ -108,6 +108,29 @@ def fit_wide_space(embeddings: Embeddings) -> Space:
     return replace(space, projection=np.ascontiguousarray(space.projection[:, -_WIDE:]))
 
 
+def moved_vectors(
+    embeddings: Embeddings,
+    space: Space,
+    known: NDArray[np.int64] | None = None,
+    earlier: NDArray[Any] | None = None,
+) -> NDArray[np.float16]:
+    """Return (n, directions) the vectors of a pool in `space`, zeros without one.
+
+    known     (n,) where the vector of a row is in `earlier`, which are in that space already; -1 where it is not
+    """
+    dim = len(space.mean) if space.projection is None else space.projection.shape[1]
+    vectors = np.zeros((embeddings.size, dim), np.float16)
+    if known is None or earlier is None:
+        for rows, block in embeddings.blocks():
+            vectors[rows] = space.transform(block)
+        return vectors
+    there = (known >= 0) & embeddings.present
+    vectors[there] = earlier[known[there]]
+    rest = np.flatnonzero(embeddings.present & ~vectors.any(axis=1))
+    vectors[rest] = space.transform(embeddings.take(rest))
+    return vectors
+
+
 def _strongest(vectors: Matrix, seed: int) -> Matrix:
     """Return at most 1,024 directions (d, m) in which centred `vectors` (n, d) vary most."""
     rows = vectors if len(vectors) <= _WIDEST else _sketched(vectors, seed)

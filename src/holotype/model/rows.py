@@ -363,7 +363,9 @@ def _space(
     if not same or labelling.groups.space is None:
         return fit_wide_space(Embeddings([X], np.arange(len(X)), len(X)))
     decided = labelling.groups.decision[labelling.answered]
-    return search.wide if (decided == "member").any() else labelling.groups.space
+    if (decided == "member").any():
+        return labelling.groups.wide or search.wide
+    return labelling.groups.space
 
 
 def _missing(classes: Sequence[str], there: NDArray[np.bool_], labelling: PoolLabels, parts: Split) -> list[str]:

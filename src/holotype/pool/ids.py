@@ -162,15 +162,20 @@ class TextRows(Mapping[str, int]):
         return sorted(row for row in alike if self[self._texts[row]] != row)
 
 
-def keeping_suffix(stems: PackedTexts, suffixes: Sequence[str]) -> dict[int, str]:
-    """Return row -> whole path of those of `stems` that another image has, or that are another's whole path."""
+def with_suffixes(stems: PackedTexts, suffixes: Sequence[str]) -> tuple[PackedTexts, Sequence[str]]:
+    """Return ids, and what each lacks: a stem keeps its suffix where another has it, or where it is a whole path."""
     again = stems.rows.repeated
     rows = {*again, *(stems.rows[stems[row]] for row in again)}
     for row in stems.ending(SUFFIXES).tolist():
         stem, suffix = split_suffix(stems[row])
         if any(suffixes[other] == suffix for other in stems.rows.every(stem)):
             rows.add(row)
-    return {row: stems[row] + suffixes[row] for row in rows}
+    if not rows:
+        return stems, suffixes
+    ids, rest = TextList(), TextList(of_few=True)
+    ids.extend(stem + suffixes[row] if row in rows else stem for row, stem in enumerate(stems))
+    rest.extend("" if row in rows else suffix for row, suffix in enumerate(suffixes))
+    return ids.packed(), rest.packed()
 
 
 class ManyCodes:

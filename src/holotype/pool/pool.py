@@ -27,7 +27,7 @@ from holotype.pool.digests import (
     states_of,
 )
 from holotype.pool.folder import PlainFiles, StoredFiles, list_folder
-from holotype.pool.ids import MOST_LISTED, ManyCodes, PackedTexts, TextList, keeping_suffix
+from holotype.pool.ids import MOST_LISTED, ManyCodes, PackedTexts, TextList, with_suffixes
 from holotype.pool.images import SUFFIXES
 from holotype.pool.joined import JoinedReader, told_apart
 from holotype.pool.limits import limits
@@ -88,7 +88,12 @@ class Pool:
         is escaped. Where no file is known, it is the image's name alone.
         """
         name = self.ids[row] + (self.suffixes[row] if self.suffixes else "")
-        return printable(self.reader.path(row, name) if isinstance(self.reader, FileReader) else name)
+        return printable(self._where.path(row, name) if self._where is not None else name)
+
+    @cached_property
+    def _where(self) -> FileReader | None:
+        """What knows the files of the images; to ask that of each image would take most of the time."""
+        return self.reader if isinstance(self.reader, FileReader) else None
 
     def file(self, row: int) -> Path | None:
         """Return the file that the image of `row` is; None where it lies in a tar or a store."""
@@ -136,7 +141,7 @@ class Pool:
     @cached_property
     def stamp(self) -> str:
         """Changes with any file that the pool is read from, and costs no reading; nothing where no file is known."""
-        return stamp_of(self.ids, self.reader.states) if isinstance(self.reader, FileReader) else ""
+        return stamp_of(self.ids, self._where.states) if self._where is not None else ""
 
     @cached_property
     def _digests(self) -> KnownDigests:
@@ -355,11 +360,7 @@ def _named_many(
     notes: Sequence[str] = (),
 ) -> Pool:
     """Do what `_named` does of very many images."""
-    if kept := keeping_suffix(stems, suffixes):
-        changed, rest = TextList(), TextList(of_few=True)
-        changed.extend(kept.get(row, stem) for row, stem in enumerate(stems))
-        rest.extend("" if row in kept else suffix for row, suffix in enumerate(suffixes))
-        stems, suffixes = changed.packed(), rest.packed()
+    stems, suffixes = with_suffixes(stems, suffixes)
     if twice := stems.rows.repeated:
         _refuse_twice(source, stems[twice[0]], len(list(stems.rows.every(stems[twice[0]]))))
     return Pool(source, stems, sizes, reader, dict(ignored), tuple(notes), suffixes)

@@ -48,7 +48,7 @@ class Tars:
 
     def __init__(self, places: Sequence[Path | StoredObject]) -> None:
         """Open each tar once, so that one that cannot be read is named at once. Raises `PoolError`."""
-        self._places = places
+        self._places, self._inside = places, [place_in(place, "") for place in places]
         self._numbers, stored = dict[int, int](), list[StoredObject]()
         for shard, place in enumerate(places):
             if isinstance(place, StoredObject):
@@ -116,7 +116,7 @@ class Tars:
         return listing
 
     def path(self, row: int, name: str) -> str:
-        return place_in(self._places[bisect_right(self._starts, row) - 1], name)
+        return self._inside[bisect_right(self._starts, row) - 1] + name
 
     def states(self, rows: slice = slice(None)) -> States:
         places = np.arange(*rows.indices(len(self.sizes)))

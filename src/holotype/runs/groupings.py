@@ -142,7 +142,8 @@ def _grouped(
     if not answers:
         return Grouping(groups, list(lonely.values()))
     with in_steps(progress, "follow the answers"):
-        baseline = make_baseline(searched, groups, inputs.pool, held_out, inputs.before)
+        same = not inputs.searches_supplied
+        baseline = make_baseline(searched, groups, inputs.pool, held_out, inputs.before, same_vectors=same)
         refined = refine(baseline, answers, inputs.pool.rows, settings)
     still = lonely_classes(refined.groups, searched.exemplar_rows)  # one that answers emptied is what people want
     return Grouping(groups, [why for name, why in still.items() if name in lonely], baseline, refined)

@@ -188,8 +188,9 @@ def _sweep(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
     comparison = _compare(inputs, chosen, encoded)
     grouping = groupings[chosen.encoder, chosen.threshold]
     with in_steps(progress, "keep what a review starts from"):
+        same = not inputs.searches_supplied
         baseline = grouping.baseline or make_baseline(
-            chosen.search, grouping.groups, inputs.pool, held_out, inputs.before
+            chosen.search, grouping.groups, inputs.pool, held_out, inputs.before, same_vectors=same
         )
     ways = _ways(inputs, chosen, grouping.groups, held_out, progress)
     weak = grouping.lonely if grouping.refined else [*grouping.lonely, *loose_classes(grouping.groups)]
@@ -294,6 +295,8 @@ def _tune(
 
 def _encoded(inputs: RunInputs, chosen: Candidate, progress: Progress) -> Embeddings:
     """Return the vectors of the images that `chosen` needs, and of no others that its store has of other runs."""
+    if not inputs.searches_supplied:
+        return chosen.search.embeddings
     if inputs.encodes_all:
         return inputs.known_by(chosen.store.embed(progress))
     tested = inputs.test_set.ids if inputs.test_set else []
