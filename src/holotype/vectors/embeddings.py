@@ -2,6 +2,7 @@
 
 import hashlib
 import mmap
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from holotype.filestate import regular
 from holotype.pointers import refuse_pointer
 
 BLOCK = 8192  # vectors that are looked at together
+_UNDER_WAY = 32  # blocks that somebody may be reading; before these, their memory is given back
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,14 @@ class Embeddings:
 
         Products are rounded by what is multiplied together, so that else they would tell how a store came about.
         """
-        there, before = np.flatnonzero(self.present), None
+        there, read = np.flatnonzero(self.present), deque[NDArray[Any]]()
         for first in range(0, len(there), BLOCK):
             rows = there[first : first + BLOCK]
             block = self._stored(rows)
             yield rows, block
-            if before is not None:
-                let_go(before)
-            before = block
+            read.append(block)
+            if len(read) > _UNDER_WAY:
+                let_go(read.popleft())
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the unit-length vectors (m, dim) float32 of pool `rows`. Raises `EmbeddingsError`."""
