@@ -79,10 +79,10 @@ def numbers_of(digests: Sequence[str]) -> NDArray[np.float64]:
 
     They are permanent random numbers (see above): a SHA-256 is as good as random.
     """
+    numbers = np.array([int(digest[:13] or "0", 16) for digest in digests], np.float64) / 16**13
     copies: Counter[str] = Counter()
-    numbers = np.empty(len(digests))
-    for row, digest in enumerate(digests):
-        numbers[row] = (int(digest[:13] or "0", 16) / 16**13 + copies[digest] * _GOLDEN) % 1
+    for row, digest in enumerate(digests if len({*digests}) < len(digests) else ()):
+        numbers[row] = (numbers[row] + copies[digest] * _GOLDEN) % 1
         copies[digest] += 1
     return numbers
 
