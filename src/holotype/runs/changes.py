@@ -37,6 +37,12 @@ class RunChanges:
         Raises `HolotypeError` for a class that is not there, and for a name that cannot be taken.
         """
         check_class_names([*classes, *self.exemplars, *self.descriptions, *self.renamed.values()])
+        for name in (*self.exemplars, *self.descriptions):
+            if name in self.renamed or name in self.removed:
+                raise HolotypeError(
+                    f"{name!r} is to be renamed, or to be taken away, and exemplars or words are given for it: give "
+                    "them for what it is called then, or do one after the other"
+                )
         renamed = {old: new for old, new in self.renamed.items() if old in classes or new not in classes}
         for old, new in renamed.items():
             if old not in classes:
@@ -105,6 +111,8 @@ class RunChanges:
             if new is None:
                 continue
             is_shown = shows in parts[new]
+            if one.verdict == "exemplar":
+                yield _said_again(one, one.label, "withdrawn")  # else it would be one of a later class of that name
             if one.verdict in ("exemplar", "withdrawn"):
                 yield from [_said_again(one, new, one.verdict)] if is_shown or one.verdict == "withdrawn" else []
             elif one.verdict == "yes" and is_shown:

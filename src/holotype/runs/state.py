@@ -1,13 +1,14 @@
 """What a run was done with, so that it is seen whether doing it again would come to anything else."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from pydantic import ValidationError
 
+from holotype.answers.records import Answer
 from holotype.encoders.views import split_views
 from holotype.filestate import FileState, regular
 from holotype.grouping.premises import code_digests
@@ -15,6 +16,8 @@ from holotype.pool.pool import Pool
 from holotype.runs.folder import RunFolder
 from holotype.settings import Settings, Strict
 from holotype.stores.copies import here
+
+UPDATE = "update"  # what the answers of a class that is called otherwise are recorded under, with a number behind it
 
 
 class RunState(Strict):
@@ -60,6 +63,22 @@ class RunState(Strict):
         if before is None or self.model_copy(update={"images": before.images}) != before:
             return False
         return (bool(self.images) and self.images == before.images) or images_are_same()
+
+
+def take_back_unfinished(folder: RunFolder, classes: Sequence[str]) -> None:
+    """Take back what an update recorded that did not come to its end, where it is of others than `classes`.
+
+    Else it would count as answered about a class that was there before.
+    """
+    state = RunState.read(folder)
+    if state is None or not folder.answers.exists():
+        return
+    with folder.open_answers() as log:
+        since = [one for one in log.since(state.answers) if isinstance(one, Answer)]
+        others = (one for one in since if one.label not in classes and one.verdict != "withdrawn")
+        for act in dict.fromkeys(one.act for one in others):
+            if act.startswith(f"{UPDATE} "):
+                log.undo(act)
 
 
 def _files(settings: Settings) -> Iterator[Path]:
