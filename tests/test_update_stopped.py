@@ -1,5 +1,6 @@
-"""An update that is stopped, and names that come back: what people answered stays about what they answered it of."""
+"""An update that is stopped, and names of classes: what people answered stays about what they answered it of."""
 
+import unicodedata
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -108,3 +109,28 @@ def test_what_goes_is_given_nothing(out: Path, changes: RunChanges) -> None:
     with pytest.raises(HolotypeError, match="'red' is to be renamed, or to be taken away, and exemplars or words"):
         update_run(out, changes)
     assert RunFolder(out).read_answers() == before
+
+
+def test_a_name_may_come_in_another_form_of_unicode(out: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Rösle") for form in ("NFC", "NFD"))
+    update_run(out, RunChanges(renamed={"red": composed}))
+    assert update_run(out, RunChanges(renamed={"red": apart})).result is None
+    update_run(out, RunChanges(exemplars={apart: ["20"]}))
+    assert group(out, "20") == (composed, "exemplar")
+    update_run(out, RunChanges(removed=[apart]))
+    assert group(out, "20")[0] == "none"
+
+
+def test_a_class_that_is_not_there_is_named(out: Path, holotype: Holotype) -> None:
+    update_run(out)
+    code, said, _ = holotype("update", out, "--remove", "rde")
+    assert (code, said.splitlines()[1:]) == (
+        0,
+        ["rde: none of the classes (red, green, blue), so nothing is taken away"],
+    )
+
+
+def test_one_class_has_one_new_name(out: Path, holotype: Holotype) -> None:
+    code, _, error = holotype("update", out, "--rename", "red=rosy", "--rename", "red=pink")
+    assert code == 2
+    assert "expected one new name for red, got rosy and pink" in error

@@ -32,11 +32,28 @@ class RunChanges:
     test_set: str | None = None
 
     def of(self, classes: Sequence[str]) -> "RunChanges":
-        """Return these changes without what is so already in a run with these `classes`.
+        """Return these changes without what is so already in a run with these `classes`, each by its name there.
 
         Raises `HolotypeError` for a class that is not there, and for a name that cannot be taken.
         """
-        check_class_names([*classes, *self.exemplars, *self.descriptions, *self.renamed.values()])
+        check_class_names([*self.exemplars, *self.descriptions, *self.renamed.values()])
+        return self._spelled_as(classes)._left_of(classes)
+
+    def _spelled_as(self, classes: Sequence[str]) -> "RunChanges":
+        """Return them with the form of Unicode that the names of `classes` have."""
+
+        def spelled(name: str) -> str:
+            return same_name(name, classes)
+
+        return replace(
+            self,
+            exemplars={spelled(name): values for name, values in self.exemplars.items()},
+            descriptions={spelled(name): values for name, values in self.descriptions.items()},
+            renamed={spelled(old): spelled(new) for old, new in self.renamed.items()},
+            removed=list(map(spelled, self.removed)),
+        )
+
+    def _left_of(self, classes: Sequence[str]) -> "RunChanges":
         for name in (*self.exemplars, *self.descriptions):
             if name in self.renamed or name in self.removed:
                 raise HolotypeError(

@@ -14,7 +14,7 @@ from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError, TestSetError
 from holotype.filestate import regular
 from holotype.model.classifier import Classifier
-from holotype.names import counted
+from holotype.names import counted, same_name
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
@@ -53,17 +53,20 @@ def update_run(out: Path, changes: RunChanges | None = None, progress: Progress 
     folder.read_settings()  # where there is no run, no folder is made
     with folder.lock("holotype update"):
         before = find_inputs(folder)
-        take_back_unfinished(folder, list(before.exemplars))
-        changes = (changes or RunChanges()).of(list(before.exemplars))
+        asked, classes = changes or RunChanges(), list(before.exemplars)
+        changes = asked.of(classes)
         settings = changes.change(before)
+        take_back_unfinished(folder, classes)
         pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         earlier, found = _Earlier(folder), list[Exemplar]()
         if settings.exemplars != before.exemplars:
             found = earlier.exemplars(settings, pool, progress)
             settings = with_exemplars(settings, found)
         if RunState.of(folder, settings, pool).is_same(RunState.read(folder), lambda: earlier.has_images_of(pool)):
-            return Updated(None, [f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"])
-        return _Update(folder, changes, progress).do(settings, pool, earlier, found)
+            same = f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"
+            return Updated(None, [same, *_said_of_unknown(asked, classes)])
+        updated = _Update(folder, changes, progress).do(settings, pool, earlier, found)
+        return replace(updated, changed=[*updated.changed, *_said_of_unknown(asked, classes)])
 
 
 @dataclass(frozen=True)
@@ -192,3 +195,11 @@ def _said_of_classes(before: _Members, after: _Members, changes: RunChanges) -> 
             f"{len(left):,} are not among them any more"
         )
     yield from (f"{name}: taken away" for name in changes.removed)
+
+
+def _said_of_unknown(asked: RunChanges, classes: Sequence[str]) -> Iterator[str]:
+    """What cannot be taken away: most often it was already, and else its name is another."""
+    there = ", ".join(classes)
+    for name in asked.removed:
+        if same_name(name, classes) not in classes:
+            yield f"{name}: none of the classes ({there}), so nothing is taken away"
