@@ -115,6 +115,7 @@ def test_a_name_may_come_in_another_form_of_unicode(out: Path) -> None:
     composed, apart = (unicodedata.normalize(form, "Rösle") for form in ("NFC", "NFD"))
     update_run(out, RunChanges(renamed={"red": composed}))
     assert update_run(out, RunChanges(renamed={"red": apart})).result is None
+    assert update_run(out, RunChanges(renamed={composed: apart})).result is None
     update_run(out, RunChanges(exemplars={apart: ["20"]}))
     assert group(out, "20") == (composed, "exemplar")
     update_run(out, RunChanges(removed=[apart]))

@@ -60,7 +60,8 @@ class RunChanges:
                     f"{name!r} is to be renamed, or to be taken away, and exemplars or words are given for it: give "
                     "them for what it is called then, or do one after the other"
                 )
-        renamed = {old: new for old, new in self.renamed.items() if old in classes or new not in classes}
+        given = self.renamed.items()
+        renamed = {old: new for old, new in given if (old in classes and old != new) or new not in classes}
         for old, new in renamed.items():
             if old not in classes:
                 raise HolotypeError(f"expected one of the classes {', '.join(classes)}, got {old!r}")

@@ -26,7 +26,8 @@ class RunState(Strict):
     images    the stamp of its pool
     settings  a digest of them, wherever the run is
     answers   the number of the last record of the answers
-    files     each file that the settings name -> what the system says of it, and of a folder of each file in it
+    files     each file that the settings name -> what the system says of it, but for links to it, as a run takes
+              vectors over by these; of a folder each file in it that is not hidden
     code      digests of holotype, and of packages that compute with it
     """
 
@@ -44,7 +45,7 @@ class RunState(Strict):
         if folder.answers.exists():
             with folder.open_answers() as log:
                 answers = log.version
-        files = {str(path): list(FileState.of(path.stat())) for path in _files(settings)}
+        files = {str(path): list(FileState.of(path.stat()).linked()) for path in _files(settings)}
         digest = hashlib.sha256(text.encode()).hexdigest()
         return cls(images=pool.stamp, settings=digest, answers=answers, files=files, code=code_digests())
 
@@ -90,4 +91,5 @@ def _files(settings: Settings) -> Iterator[Path]:
         if path.is_absolute() and path.is_file():
             yield path
         elif path.is_absolute() and path.is_dir():
-            yield from sorted(inside for inside in path.rglob("*") if inside.is_file())
+            files = (inside for inside in path.rglob("*") if inside.is_file())
+            yield from sorted(inside for inside in files if not inside.name.startswith("."))
