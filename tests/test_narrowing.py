@@ -14,6 +14,7 @@ from holotype.grouping import shortlist
 from holotype.pool.pool import open_pool
 from holotype.review.review import Review
 from holotype.runs import narrowing
+from holotype.runs.changes import RunChanges
 from holotype.runs.commands import evaluate_run
 from holotype.runs.discover import discover_run
 from holotype.runs.folder import RunFolder
@@ -109,6 +110,13 @@ def test_answers_and_updates_follow(narrow: Path, data: Path) -> None:
     assert rows(narrow)[name] == ("red", "member")
     updated = update_run(narrow)
     assert updated.result is None
+
+
+def test_an_update_says_of_which_images_it_speaks(narrow: Path, data: Path) -> None:
+    (data / "other.csv").write_text("index,red,green,blue,purple\n30,1,0,0,0\n31,0,1,0,0\n32,0,0,1,0\n73,0,0,0,1\n")
+    told = update_run(narrow, RunChanges(exemplars={"purple": ["63"]}, test_set=str(data / "other.csv"))).changed
+    assert told[0].startswith("images that are ranked: ")
+    assert not any(" new" in line for line in told if not line.startswith("purple: a new class"))
 
 
 def test_drawn_are_nearly_the_same_when_a_pool_grows() -> None:

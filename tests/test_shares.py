@@ -112,6 +112,14 @@ def test_what_is_missing_names_the_shards_that_give_it() -> None:
     assert describe_missing([3, 17], 91, 4) == (
         "missing yet: blocks 3, 17 of 91, of --shard 0/4; give these when none is running"
     )
+    for blocks, shares in ((7, 3), (3, 7), (5, 5), (1, 4)):
+        for block in range(blocks):
+            (own,) = (one for one in range(shares) if block in PoolShare(one, shares).of(blocks))
+            assert f"of --shard {own}/{shares};" in describe_missing([block], blocks, shares)
+
+
+def test_there_may_be_far_more_shards_than_blocks() -> None:
+    assert "of --shard 999999998/999999999;" in describe_missing([0], 1, 999_999_999)
 
 
 @pytest.mark.parametrize("text", ["4/3", "1/0", "0/0", "x", "1", "-1/3", "1/2/3", ""])

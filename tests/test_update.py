@@ -294,6 +294,16 @@ def test_vectors_that_were_supplied_come_with_new_images(job: Job, tmp_path: Pat
     assert update_run(out).result is None
 
 
+def test_vectors_that_a_run_took_over_are_as_they_were(job: Job, tmp_path: Path, network: str) -> None:
+    from holotype.runs.commands import embed_pool
+
+    settings = job(test_set=None, search="encoder", embeddings=str(tmp_path / "vectors"))
+    embed_pool(settings.images, network, tmp_path / "vectors", "f32")
+    run(settings, tmp_path / "out")
+    (tmp_path / "vectors" / ".lock").touch()
+    assert update_run(tmp_path / "out").result is None
+
+
 def certify(holotype: Holotype, out: Path, label: str) -> None:
     colours = ["red", "green", "blue"]
     for _ in range(4):

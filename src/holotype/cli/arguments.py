@@ -210,7 +210,11 @@ def read_described(given: list[str], table: Path | None) -> dict[str, list[str]]
 
 def read_renamed(given: list[str]) -> dict[str, str]:
     """Read `OLD=NEW`: the name of a class -> its new one."""
-    return dict(_named(given, "OLD=NEW, the names of a class"))
+    found = dict[str, str]()
+    for old, new in _named(given, "OLD=NEW, the names of a class"):
+        if found.setdefault(old, new) != new:
+            raise typer.BadParameter(f"expected one new name for {old}, got {found[old]} and {new}")
+    return found
 
 
 def _named(given: list[str], expected: str) -> Iterator[tuple[str, str]]:

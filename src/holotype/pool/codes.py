@@ -70,12 +70,12 @@ class Codes:
         return whole if whole or "/" in stem else sorted({*self._last[stem], *self._kept_last[stem]})
 
     def _alike(self, name: str) -> list[int]:
-        key, suffix = _key(name)
+        key, suffix = key_of(name)
         found = self._alike_whole[key] if "/" in key else self._alike_whole[key] or self._alike_last[key]
         return found if len(found) < 2 else self._ended(found, suffix) or found
 
     def _end_of(self, name: str) -> list[int]:
-        key, suffix = _key(name)
+        key, suffix = key_of(name)
         while "/" in key:
             key = key.partition("/")[2]
             if found := self._alike_whole[key]:
@@ -114,11 +114,11 @@ class Codes:
 
     @cached_property
     def _alike_whole(self) -> _Index:
-        return _Index((row, _key(name)[0]) for row, name in enumerate(self._ids))
+        return _Index((row, key_of(name)[0]) for row, name in enumerate(self._ids))
 
     @cached_property
     def _alike_last(self) -> _Index:
-        keys = (_key(name.replace("\\", "/").rpartition("/")[2])[0] for name in self._ids)
+        keys = (key_of(name.replace("\\", "/").rpartition("/")[2])[0] for name in self._ids)
         return _Index(enumerate(keys))
 
     def explain(self, code: str, source: str, among: int | None = None) -> str:
@@ -163,7 +163,7 @@ def code_shown(code: str) -> str:
     return repr(code) if code.isprintable() else f"'{printable(code)}'"
 
 
-def _key(name: str) -> tuple[str, str]:
+def key_of(name: str) -> tuple[str, str]:
     """What codes that mean the same have in common, and the suffix."""
     plain = name.isascii() and not any(odd in name for odd in (" ", "\\", "//", "./"))  # of a million most are
     whole = name if plain else "/".join(comparable(part) for part in path_parts(name.replace("\\", "/")))

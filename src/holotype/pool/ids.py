@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holotype.names import printable
-from holotype.pool.codes import Codes
+from holotype.pool.codes import Codes, key_of
 from holotype.pool.images import SUFFIXES
 from holotype.pool.members import split_suffix
 
@@ -203,7 +203,7 @@ class ManyCodes:
         if (row := self._ids.rows.get(name)) is not None:
             rows = np.array([row], np.int64)
         else:
-            last = split_suffix(name.replace("\\", "/").rpartition("/")[2])[0]
+            last = key_of(split_suffix(name)[0])[0].rpartition("/")[2]
             rows = self._ids.containing(word.lstrip("0") or "0" for word in _WORD.findall(last))
         return self._among(rows), rows
 

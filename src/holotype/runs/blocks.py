@@ -93,9 +93,8 @@ def describe_missing(missing: Sequence[int], count: int, shares: int) -> str:
     """Say which blocks are missing, and which shards give them."""
     more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
     these = f"blocks {', '.join(f'{one:,}' for one in missing[:_SHOWN])}{more} of {count:,}"
-    whose = [
-        f"{one}/{shares}" for one in range(shares) if not set(PoolShare(one, shares).of(count)).isdisjoint(missing)
-    ]
+    numbers = sorted({((block + 1) * shares - 1) // count for block in missing})  # the last share that begins by then
+    whose = [f"{one}/{shares}" for one in numbers]
     others = f" and {len(whose) - _SHOWN:,} more" if len(whose) > _SHOWN else ""
     return f"missing yet: {these}, of --shard {', '.join(whose[:_SHOWN])}{others}; give these when none is running"
 

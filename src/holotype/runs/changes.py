@@ -32,12 +32,36 @@ class RunChanges:
     test_set: str | None = None
 
     def of(self, classes: Sequence[str]) -> "RunChanges":
-        """Return these changes without what is so already in a run with these `classes`.
+        """Return these changes without what is so already in a run with these `classes`, each by its name there.
 
         Raises `HolotypeError` for a class that is not there, and for a name that cannot be taken.
         """
-        check_class_names([*classes, *self.exemplars, *self.descriptions, *self.renamed.values()])
-        renamed = {old: new for old, new in self.renamed.items() if old in classes or new not in classes}
+        check_class_names([*self.exemplars, *self.descriptions, *self.renamed.values()])
+        return self._spelled_as(classes)._left_of(classes)
+
+    def _spelled_as(self, classes: Sequence[str]) -> "RunChanges":
+        """Return them with the form of Unicode that the names of `classes` have."""
+
+        def spelled(name: str) -> str:
+            return same_name(name, classes)
+
+        return replace(
+            self,
+            exemplars={spelled(name): values for name, values in self.exemplars.items()},
+            descriptions={spelled(name): values for name, values in self.descriptions.items()},
+            renamed={spelled(old): spelled(new) for old, new in self.renamed.items()},
+            removed=list(map(spelled, self.removed)),
+        )
+
+    def _left_of(self, classes: Sequence[str]) -> "RunChanges":
+        for name in (*self.exemplars, *self.descriptions):
+            if name in self.renamed or name in self.removed:
+                raise HolotypeError(
+                    f"{name!r} is to be renamed, or to be taken away, and exemplars or words are given for it: give "
+                    "them for what it is called then, or do one after the other"
+                )
+        given = self.renamed.items()
+        renamed = {old: new for old, new in given if (old in classes and old != new) or new not in classes}
         for old, new in renamed.items():
             if old not in classes:
                 raise HolotypeError(f"expected one of the classes {', '.join(classes)}, got {old!r}")
@@ -105,6 +129,8 @@ class RunChanges:
             if new is None:
                 continue
             is_shown = shows in parts[new]
+            if one.verdict == "exemplar":
+                yield _said_again(one, one.label, "withdrawn")  # else it would be one of a later class of that name
             if one.verdict in ("exemplar", "withdrawn"):
                 yield from [_said_again(one, new, one.verdict)] if is_shown or one.verdict == "withdrawn" else []
             elif one.verdict == "yes" and is_shown:

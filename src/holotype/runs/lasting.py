@@ -41,8 +41,8 @@ class LastingPromises:
                     chances = {digests[row["id"]]: row["probability"] for row in csv.DictReader(file)}
         return cls(folder, promises, chances)
 
-    def carry(self, renamed: Mapping[str, str], classifier: Classifier, pool: Pool) -> Iterator[str]:
-        """Write those that hold still beside the new model, `classifier`; yield which do not, and why.
+    def carry(self, renamed: Mapping[str, str], new: RunFolder, classifier: Classifier, pool: Pool) -> Iterator[str]:
+        """Write those that hold still into `new`, beside the new model `classifier`; yield which do not, and why.
 
         One holds where its class is the same, by whatever name, where all images that it is about are in `pool`, and
         where the answers that it rests on are as they were.
@@ -65,15 +65,15 @@ class LastingPromises:
                 yield f"still promised: {now}"
                 continue
             again = command("certify", self.folder.path, "--class", label)
-            new = f"; {again} says what can be promised now" if label in classes else ""
-            yield f"what was promised of {one.label} does not hold any more, as {why}{new}"
+            then = f"; {again} says what can be promised now" if label in classes else ""
+            yield f"what was promised of {one.label} does not hold any more, as {why}{then}"
         if kept:
-            self._write(kept, classifier, pool, digests)
+            classifier.promises_ = kept
+            self._write(new, classifier, pool, digests)
 
-    def _write(self, kept: Sequence[Promise], classifier: Classifier, pool: Pool, digests: Sequence[str]) -> None:
-        classifier.promises_ = list(kept)
-        model = digest_of_model((self.folder.model / DESCRIPTION_FILE).read_bytes())
+    def _write(self, new: RunFolder, classifier: Classifier, pool: Pool, digests: Sequence[str]) -> None:
+        kept, model = classifier.promises_, digest_of_model((new.model / DESCRIPTION_FILE).read_bytes())
         labels = certified(kept, digests)
         rows = [row for row, label in enumerate(labels) if label]
         lines = [(pool.ids[row], labels[row], self.chances.get(digests[row], ""), pool.path(row)) for row in rows]
-        write_promises(self.folder, classifier, model, [("id", "class", "probability", "path"), *lines])
+        write_promises(new, classifier, model, [("id", "class", "probability", "path"), *lines])

@@ -38,7 +38,7 @@ from holotype.runs.remarks import say_exemplars, say_left_out, say_unreadable
 from holotype.runs.report.content import report_content
 from holotype.runs.report.page import write_report
 from holotype.runs.results import Candidate, RunResult, write_tables
-from holotype.runs.state import RunState
+from holotype.runs.state import RunState, take_back_unfinished
 from holotype.settings import HeadName, HeadSettings, Settings
 from holotype.stores.copies import address
 from holotype.vectors.embeddings import Embeddings
@@ -124,8 +124,17 @@ def _as_they_are(exemplars: Sequence[Exemplar], pool: Pool, progress: Progress) 
             yield one
 
 
-def do_run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResult:
-    """Do the stages, and let what they lead to take the place of what was in `folder`, of which the lock is held."""
+def do_run(
+    inputs: RunInputs,
+    folder: RunFolder,
+    progress: Progress,
+    add: Callable[[RunFolder, Classifier, Pool], None] | None = None,
+) -> RunResult:
+    """Do the stages, and let what they lead to take the place of what was in `folder`, of which the lock is held.
+
+    add   writes what else belongs to the new results, given their folder, the model, and the images that are ranked
+    """
+    take_back_unfinished(folder, inputs.classes)
     settings = inputs.settings.model_copy(update={"out": address(folder.path)})
     state = RunState.of(folder, settings, inputs.pool)
     folder.claim(settings)
@@ -141,6 +150,8 @@ def do_run(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunResul
             if whole.others is not None:
                 whole.others.write(new.others, inputs.classes)
         write_report(new, report_content(settings, inputs.pool, result))
+        if add is not None:
+            add(new, result.classifier, inputs.pool)
         write(new.state, state.model_dump_json(indent=1))
         write(new.settings, settings.to_toml())
     folder.finish()

@@ -13,7 +13,8 @@ from holotype.answers.images import RowImages
 from holotype.answers.records import NewAnswer
 from holotype.errors import AnswersError, TestSetError
 from holotype.filestate import regular
-from holotype.names import counted
+from holotype.model.classifier import Classifier
+from holotype.names import counted, same_name
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
@@ -24,11 +25,9 @@ from holotype.runs.inputs import open_inputs, with_exemplars
 from holotype.runs.lasting import LastingPromises
 from holotype.runs.places import find_inputs
 from holotype.runs.results import RunResult
-from holotype.runs.state import RunState
+from holotype.runs.state import UPDATE, RunState, take_back_unfinished
 from holotype.runs.sweep import do_run, known_exemplars
 from holotype.settings import Settings
-
-_ACT = "update"  # what the answers of a class that is called otherwise are recorded under, with a number behind it
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,20 @@ def update_run(out: Path, changes: RunChanges | None = None, progress: Progress 
     folder.read_settings()  # where there is no run, no folder is made
     with folder.lock("holotype update"):
         before = find_inputs(folder)
-        changes = (changes or RunChanges()).of(list(before.exemplars))
+        asked, classes = changes or RunChanges(), list(before.exemplars)
+        changes = asked.of(classes)
         settings = changes.change(before)
+        take_back_unfinished(folder, classes)
         pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         earlier, found = _Earlier(folder), list[Exemplar]()
         if settings.exemplars != before.exemplars:
             found = earlier.exemplars(settings, pool, progress)
             settings = with_exemplars(settings, found)
         if RunState.of(folder, settings, pool).is_same(RunState.read(folder), lambda: earlier.has_images_of(pool)):
-            return Updated(None, [f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"])
-        return _Update(folder, changes, progress).do(settings, pool, earlier, found)
+            same = f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"
+            return Updated(None, [same, *_said_of_unknown(asked, classes)])
+        updated = _Update(folder, changes, progress).do(settings, pool, earlier, found)
+        return replace(updated, changed=[*updated.changed, *_said_of_unknown(asked, classes)])
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,15 @@ class _Update:
             raise TestSetError(f"{error}; of other classes, give another one with --test-set") from error
         if follows:
             with folder.open_answers() as log:
-                log.record(follows, act=f"{_ACT} {log.version}")
-        result = do_run(replace(inputs, grows=True), folder, self.progress)
+                log.record(follows, act=f"{UPDATE} {log.version}")
+        kept = list[str]()
+
+        def carry(new: RunFolder, classifier: Classifier, ranked: Pool) -> None:
+            kept.extend(promises.carry(self.changes.renamed, new, classifier, ranked))
+
+        result = do_run(replace(inputs, grows=True), folder, self.progress, carry)
         after = _Members.of(folder, result.baseline.images)
         told = [*_said_of_images(before, after), *_said_of_classes(before, after, self.changes)]
-        kept = promises.carry(self.changes.renamed, result.classifier, ranked_images(folder, pool))
         return Updated(result, [*told, *kept])
 
     def _follows(self, classes: list[str]) -> list[NewAnswer]:
@@ -136,13 +143,16 @@ class _Update:
 
 @dataclass(frozen=True)
 class _Members:
-    """What a run found: the images of its pool, and of each class those in its group, by the digests of their content.
+    """What a run found: the images that it ranked, and of each class those in its group, by digests of their content.
 
     The exemplars, which were given, are in no group.
+
+    ranked   whether they are only some of its pool
     """
 
     images: set[str]
     classes: dict[str, set[str]]
+    ranked: bool = False
 
     @classmethod
     def of(cls, folder: RunFolder, images: RowImages | None) -> "_Members":
@@ -153,7 +163,7 @@ class _Members:
         with suppress(OSError, KeyError, csv.Error), regular(folder.found).open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 found[row["class"]] |= {digests[row["id"]]} if row["decision"] == "member" else set()
-        return cls({*digests.values()}, dict(found))
+        return cls({*digests.values()}, dict(found), folder.pool.exists())
 
 
 def _digests(images: RowImages) -> dict[str, str]:
@@ -163,7 +173,10 @@ def _digests(images: RowImages) -> dict[str, str]:
 
 def _said_of_images(before: _Members, after: _Members) -> Iterator[str]:
     new, gone = len(after.images - before.images), len(before.images - after.images)
-    yield f"images: {len(after.images):,}, of which {new:,} are new; {gone:,} are gone"
+    if before.ranked or after.ranked:
+        yield f"images that are ranked: {len(after.images):,}, {new:,} of them not before; {gone:,} are not any more"
+    else:
+        yield f"images: {len(after.images):,}, of which {new:,} are new; {gone:,} are gone"
 
 
 def _said_of_classes(before: _Members, after: _Members, changes: RunChanges) -> Iterator[str]:
@@ -176,8 +189,17 @@ def _said_of_classes(before: _Members, after: _Members, changes: RunChanges) -> 
             continue
         new, left = images - was[name], (was[name] - images) & after.images
         fresh = len(new - before.images)
+        of = "those not ranked then" if before.ranked or after.ranked else "the new images"
         yield (
-            f"{name}: {len(images):,} found, {len(new):,} of them not before ({fresh:,} of the new images); "
+            f"{name}: {len(images):,} found, {len(new):,} of them not before ({fresh:,} of {of}); "
             f"{len(left):,} are not among them any more"
         )
     yield from (f"{name}: taken away" for name in changes.removed)
+
+
+def _said_of_unknown(asked: RunChanges, classes: Sequence[str]) -> Iterator[str]:
+    """What cannot be taken away: most often it was already, and else its name is another."""
+    there = ", ".join(classes)
+    for name in asked.removed:
+        if same_name(name, classes) not in classes:
+            yield f"{name}: none of the classes ({there}), so nothing is taken away"
