@@ -129,8 +129,21 @@ def test_a_dry_run_writes_nothing(holotype: Holotype, work: Path, network: str, 
     assert "2,148 images" in said
     assert "0.21 MB of vectors" in said
     assert "on 4 nodes like this" in said
+    assert "nothing was written; all images are counted, also those that were done before" in said
     assert holotype("predict", saved, work / "pool.tar", "--out", work / "dry", *words)[0] == 0
     assert not (work / "dry").exists()
+
+
+def test_a_dry_run_says_what_is_left_out(
+    holotype: Holotype, jpeg: Callable[[], bytes], network: str, saved: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mix" / "tars").mkdir(parents=True)
+    (tmp_path / "mix" / "a.jpg").write_bytes(jpeg())
+    write_tar(tmp_path / "mix" / "tars" / "x.tar", [("b.jpg", jpeg())])
+    for words in (["embed", tmp_path / "mix", "--encoder", network], ["predict", saved, tmp_path / "mix"]):
+        code, _, error = holotype(*words, "--out", tmp_path / "out", "--dry-run")
+        assert code == 0
+        assert f"left out of {tmp_path / 'mix'}, as no images: 1 x .tar" in error
 
 
 @pytest.mark.parametrize("layout", ["jsonl", "csv"])
