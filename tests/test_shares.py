@@ -92,7 +92,8 @@ def test_two_that_do_the_same_end_with_the_same_bytes(work: Path, start: Embed, 
 def test_a_command_without_shards_does_what_is_missing(work: Path, start: Embed, whole: dict[str, bytes]) -> None:
     assert start("rest", "--shard", "1/3").wait(100) == 0
     said = (work / "rest.log").read_text()
-    assert "missing yet: blocks 0, 2 of 3, of --shard 0/3, 2/3" in said
+    assert "shard 1/3: block 1 of 3" in said
+    assert "missing yet: blocks 0, 2 of 3, of --shard 0/3 (the same as 3/3), 2/3; give" in said
     before = {path: path.stat().st_ino for path in (work / "rest" / "img_emb").iterdir()}
     assert start("rest").wait(100) == 0
     assert contents(work / "rest") == whole
@@ -110,8 +111,9 @@ def test_who_is_first_says_whose_vectors_they_are(network: str, work: Path, tmp_
 
 def test_what_is_missing_names_the_shards_that_give_it() -> None:
     assert describe_missing([3, 17], 91, 4) == (
-        "missing yet: blocks 3, 17 of 91, of --shard 0/4; give these when none is running"
+        "missing yet: blocks 3, 17 of 91, of --shard 0/4 (the same as 4/4); give these when none is running"
     )
+    assert describe_missing([1], 2, 2) == "missing yet: block 1 of 2, of --shard 1/2; give these when none is running"
 
 
 @pytest.mark.parametrize("text", ["4/3", "1/0", "0/0", "x", "1", "-1/3", "1/2/3", ""])

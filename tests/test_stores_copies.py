@@ -129,6 +129,8 @@ def test_a_run_in_a_store_is_a_run(
     lines = list(csv.DictReader(io.StringIO(download(s3_port, f"{bucket}/there/predictions.csv").decode())))
     assert len(lines) == COUNT
     assert lines[0]["path"] == f"{pool}/0.jpg"
+    code, said, error = holotype("predict", out, pool, "--shard", "1/1", "--out", f"{bucket}/parts")
+    assert (code, f"all parts are in {bucket}/parts; " in said, "cat s3:" in said) == (0, True, False), error
     assert holotype("suggest", out)[0] == 0
     (tmp_path / "form.csv").write_text("id,class,answer\n3,a,yes\n12,a,no\n")
     code, said, error = holotype("answer", out, tmp_path / "form.csv", "--who", "me")
