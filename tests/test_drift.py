@@ -110,6 +110,17 @@ def test_the_command(out: Path, foreign: Path, holotype: Holotype) -> None:
     ]
 
 
+def test_a_model_is_taken_for_its_run_and_alone_it_is_refused(
+    out: Path, alike: Path, tmp_path: Path, holotype: Holotype
+) -> None:
+    assert drift_run(out / "model", [str(alike)]) == drift_run(out, [str(alike)])
+    for alone in (tmp_path / "alone", tmp_path / "elsewhere" / "model"):
+        shutil.copytree(out / "model", alone)
+        code, _, error = holotype("drift", alone, alike)
+        assert code == 1
+        assert f"{alone} is a model without its run, and does not know its pool: give the run that it lies in" in error
+
+
 def test_few_images_say_nothing(out: Path, tmp_path: Path) -> None:
     few = write_tar(tmp_path / "few.tar", [*shapes(50), ("cut.jpg", shapes(1)[0][1][:100])])
     found = drift_run(out, [str(few)])
