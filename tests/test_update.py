@@ -122,6 +122,20 @@ def test_the_same_command_again_does_nothing(out: Path, more: Path, holotype: Ho
     assert (results(out), len(encoded)) == (before, count)
 
 
+def test_a_class_to_take_away_that_is_none_is_said(out: Path, holotype: Holotype) -> None:
+    said_of_it = "nosuch: no class of the run, so nothing to take away (it may have been before)"
+    code, said, _ = holotype("update", out, "--remove", "nosuch")
+    assert (code, "nothing is new" in said, said_of_it in said) == (0, True, True)
+    code, said, _ = holotype("update", out, "--remove", "nosuch", "--remove", "blue")
+    assert (code, said_of_it in said, set(found(out))) == (0, True, {"red", "green"})
+
+
+def test_the_report_names_all_sources(out: Path, more: Path) -> None:
+    update_run(out, RunChanges([Addition(images=str(more))]))
+    report = (out / "report.html").read_text()
+    assert "images.tar, more.tar" in report[report.index("images looked through") :][:200]
+
+
 def test_files_that_were_only_touched_are_nothing_new(out: Path, data: Path, encoded: Encoded) -> None:
     before = results(out)
     shutil.copy(data / "images.tar", data / "copy.tar")
@@ -287,7 +301,7 @@ def test_vectors_that_were_supplied_come_with_new_images(job: Job, tmp_path: Pat
     embed_pool(str(more), network, tmp_path / "more vectors", "f32")
     out = tmp_path / "out"
     run(settings.model_copy(update={"embeddings": str(tmp_path / "vectors")}), out)
-    with pytest.raises(HolotypeError, match="expected vectors of"):
+    with pytest.raises(HolotypeError, match=r"cannot be used: expected vectors of .*more.tar.*: add --embeddings"):
         update_run(out, RunChanges([Addition(images=str(more))]))
     update_run(out, RunChanges([Addition(images=str(more), embeddings=str(tmp_path / "more vectors"))]))
     assert {"300", "310"} <= found(out)["red"]

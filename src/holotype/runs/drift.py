@@ -94,7 +94,9 @@ def _run_of(out: Path) -> RunFolder:
     folder = RunFolder(out.parent if out.name == MODEL else out)
     is_run = folder.settings.exists() or folder.unfinished.exists()
     if not is_run and any((place / DESCRIPTION_FILE).exists() for place in (out, folder.model)):
-        raise HolotypeError(f"{out} is a model without its run, and does not know its pool: give the run that it lies in")
+        raise HolotypeError(
+            f"{out} is a model without its run, and does not know its pool: give the run that it lies in"
+        )
     return folder
 
 

@@ -29,6 +29,7 @@ from holotype.runs.sweep import do_run, known_exemplars
 from holotype.settings import Settings
 
 _ACT = "update"  # what the answers of a class that is called otherwise are recorded under, with a number behind it
+_NO_CLASS = "no class of the run, so nothing to take away (it may have been before)"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def update_run(out: Path, changes: RunChanges | None = None, progress: Progress 
     progress, folder = progress or Silent(), RunFolder(out)
     folder.read_settings()  # where there is no run, no folder is made
     with folder.lock("holotype update"):
-        before = find_inputs(folder)
-        changes = (changes or RunChanges()).of(list(before.exemplars))
+        before, given = find_inputs(folder), changes or RunChanges()
+        changes = given.of(list(before.exemplars))
+        odd = [f"{name}: {_NO_CLASS}" for name in given.removed if name not in changes.removed]
         settings = changes.change(before)
         pool = open_pool(settings.sources, allow_truncated=settings.allow_truncated, progress=progress)
         earlier, found = _Earlier(folder), list[Exemplar]()
@@ -62,8 +64,10 @@ def update_run(out: Path, changes: RunChanges | None = None, progress: Progress 
             found = earlier.exemplars(settings, pool, progress)
             settings = with_exemplars(settings, found)
         if RunState.of(folder, settings, pool).is_same(RunState.read(folder), lambda: earlier.has_images_of(pool)):
-            return Updated(None, [f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"])
-        return _Update(folder, changes, progress).do(settings, pool, earlier, found)
+            same = f"nothing is new: {counted(len(pool), 'image')}, and answers, classes and settings"
+            return Updated(None, [same, *odd])
+        updated = _Update(folder, changes, progress).do(settings, pool, earlier, found)
+        return replace(updated, changed=[*updated.changed, *odd])
 
 
 @dataclass(frozen=True)
