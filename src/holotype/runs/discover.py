@@ -65,8 +65,9 @@ class Discovery:
     def summary(self) -> str:
         """How many there are, and of how many images."""
         if not self.communities:
+            least = f"at least {LEAST_TOGETHER} that are more like each other than like the rest"
             of = f"{counted(self.among, 'image')} that {'belongs' if self.among == 1 else 'belong'} to no class"
-            return f"no community among {of}: it takes at least {LEAST_TOGETHER} that are more like each other than like the rest"
+            return f"no community among {of}: it takes {least}"
         inside, count = sum(len(one.rows) for one in self.communities), len(self.communities)
         what = "community" if count == 1 else "communities"
         return f"{count:,} {what} with {counted(inside, 'image')}, of {self.among:,} that belong to no class"
