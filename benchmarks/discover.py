@@ -87,7 +87,7 @@ def hdbscan(vectors: Matrix) -> Rows:
 def tightest(vectors: Matrix, labels: Rows) -> Proposed:
     """Return clusters in the order of the mean cosine inside."""
     found = [np.flatnonzero(labels == k) for k in range(int(labels.max(initial=-1)) + 1)]
-    large = [_central(vectors, rows) for rows in found if len(rows) >= communities._LEAST]
+    large = [_central(vectors, rows) for rows in found if len(rows) >= communities.LEAST_TOGETHER]
     return sorted(large, key=lambda rows: -float(np.linalg.norm(vectors[rows].mean(axis=0))))
 
 

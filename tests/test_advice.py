@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Holotype, Jpeg, MakeTar
+from conftest import Holotype, Job, Jpeg, MakeTar, Picture
 from networks import preprocessor
 from test_promises import FILES
+from test_update import append, found, members
 from typer.main import get_command
 
-from holotype import Settings
+from holotype import Settings, run
 from holotype.answers.log import AnswerLog
 from holotype.cli.arguments import advise
 from holotype.cli.main import app
@@ -206,6 +207,21 @@ def test_vectors_that_lack_images_are_computed_by_what_made_the_others(
     assert (code, "left out: 4 images" in error) == (0, True)
     follow(holotype, error, r"(embed .*) computes what is missing")
     assert "left out" not in holotype("search", images, "--exemplar", 0, "--embeddings", vectors)[2]
+
+
+def test_images_without_a_vector_come_with_the_next_update(
+    job: Job, tmp_path: Path, picture: Picture, holotype: Holotype, network: str
+) -> None:
+    settings, vectors, made = job(test_set=None, search="embeddings"), tmp_path / "vectors", tmp_path / "made"
+    assert holotype("embed", settings.images, "--encoder", network, "--out", vectors)[0] == 0
+    run(settings.model_copy(update={"embeddings": str(vectors)}), made)
+    append(Path(settings.images), members(range(300, 320), picture))
+    code, _, error = holotype("update", made)
+    assert (code, "left out: 20 images" in error) == (0, True)
+    again = "computes what is missing; then give the same command again, of a run that is done holotype update"
+    follow(holotype, error, f"(embed .*) {again}")
+    assert holotype("update", made)[0] == 0
+    assert {"300", "310"} <= found(made)["red"]
 
 
 def test_a_test_set_of_which_no_row_counts_says_what_helps(out: Path, tmp_path: Path, holotype: Holotype) -> None:

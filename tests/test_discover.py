@@ -204,7 +204,7 @@ def test_rows_of_a_test_set_and_copies_are_left_out(out: Path, tmp_path: Path) -
     assert len({int(name) % 360 for name in named}) == len(named)
 
 
-def test_where_nothing_belongs_to_no_class_nothing_is_found(out: Path, tmp_path: Path) -> None:
+def test_where_nothing_belongs_to_no_class_nothing_is_found(out: Path, tmp_path: Path, holotype: Holotype) -> None:
     write_tar(tmp_path / "two.tar", [one for number, one in enumerate(shapes(360)) if number % 6 in (0, 4)])
     changed = {"images": str(tmp_path / "two.tar"), "exemplars": {"circle": ["0"], "square": ["4"]}}
     run(Settings.load(out / "holotype.toml").model_copy(update=changed), out, force=True)
@@ -212,6 +212,10 @@ def test_where_nothing_belongs_to_no_class_nothing_is_found(out: Path, tmp_path:
     assert found.among < 8
     assert list(found.communities) == []
     assert "no eight are more like each other" in (out / "report.html").read_text()
+    code, said, _ = holotype("discover", out)
+    assert (code, len(said.splitlines())) == (0, 1)
+    assert said.startswith(f"no community among {found.among:,} image")
+    assert "to no class: it takes at least 8 that are more like each other than like the rest" in said
 
 
 def test_cosines_that_are_given_need_no_space(out: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from serving import noise, served
 
 from holotype import Settings, open_pool, run
 from holotype.errors import HolotypeError, HolotypeWarning
-from holotype.evaluation.drift import FEW, MOVED, OTHERS, bootstrap_interval, stability_index
+from holotype.evaluation.drift import (
+    FEW,
+    MOVED,
+    OTHERS,
+    Stability,
+    bootstrap_interval,
+    compare_quantity,
+    stability_index,
+)
 from holotype.model.classifier import Classifier
 from holotype.model.pool_sample import POOL_FILE
 from holotype.runs.drift import Drift, drift_run
@@ -99,6 +108,17 @@ def test_the_command(out: Path, foreign: Path, holotype: Holotype) -> None:
         "highest probability",
         "distance",
     ]
+
+
+def test_a_model_is_taken_for_its_run_and_alone_it_is_refused(
+    out: Path, alike: Path, tmp_path: Path, holotype: Holotype
+) -> None:
+    assert drift_run(out / "model", [str(alike)]) == drift_run(out, [str(alike)])
+    for alone in (tmp_path / "alone", tmp_path / "elsewhere" / "model"):
+        shutil.copytree(out / "model", alone)
+        code, _, error = holotype("drift", alone, alike)
+        assert code == 1
+        assert f"{alone} is a model without its run, and does not know its pool: give the run that it lies in" in error
 
 
 def test_few_images_say_nothing(out: Path, tmp_path: Path) -> None:
@@ -222,9 +242,31 @@ def test_the_interval_covers_the_index_of_what_is_drawn_from() -> None:
         covered = 0
         for number in range(200):
             expected, seen = random.multinomial(5000, before), random.multinomial(600, after)
-            low, high = bootstrap_interval(expected, seen, number)
+            low, _, high = bootstrap_interval(expected, seen, number)
             covered += low <= true <= high
         assert covered >= 180
+
+
+@pytest.mark.parametrize("count", [150, 400, 2000])
+def test_the_index_lies_in_its_interval(count: int) -> None:
+    """Also of images that are as alike as can be, and of few, where chance alone raises what is counted."""
+    random = np.random.default_rng(0)
+    for shift in (0.0, 0.3, 1.5):
+        for _ in range(20):
+            one = compare_quantity("distance", random.normal(size=count), random.normal(shift, size=count))
+            assert 0 <= one.low <= one.index <= one.high
+    pool = random.normal(size=count)
+    same = compare_quantity("distance", pool, pool)
+    assert (same.index, same.low) == (0, 0)
+
+
+def test_an_alarm_is_sure_and_small_pools_raise_none() -> None:
+    sure = Stability("distance", 0, 0, index=0.4, low=0.26, high=0.5, images=FEW, pool_images=FEW)
+    assert sure.verdict == "other images than those of the pool"
+    assert replace(sure, low=0.2).verdict == "it cannot be told whether they are other images than those of the pool"
+    assert replace(sure, index=0.2, low=0.1).verdict == "moved"
+    assert replace(sure, images=FEW - 1).verdict == f"too few images to say (from {FEW} on)"
+    assert replace(sure, pool_images=FEW - 1).verdict == f"too few images in the pool to say (from {FEW} on)"
 
 
 def test_the_bounds_are_those_of_the_index() -> None:

@@ -92,7 +92,7 @@ def make_content() -> ReportContent:
     found = [make_finding(name, evaluation) for name in CLASSES]
     return ReportContent(
         classes=CLASSES,
-        source="/pools/cats & dogs.tar",
+        sources=["/pools/cats & dogs.tar"],
         findings=found,
         sheets=[make_sheet(one) for one in found],
         evaluation=evaluation,
@@ -360,7 +360,7 @@ def test_names_from_right_to_left_keep_their_direction_to_themselves() -> None:
 
 def test_what_a_report_prints_can_be_shown() -> None:
     content = dataclasses.replace(
-        make_content(), settings='images = "a\u202egpj"\n', source="a\x1b[2Jb", skipped=[("x", "\ud800\u2028")]
+        make_content(), settings='images = "a\u202egpj"\n', sources=["a\x1b[2Jb"], skipped=[("x", "\ud800\u2028")]
     )
     text = render(content)
     assert r"images = &#34;a\u202egpj&#34;" in text

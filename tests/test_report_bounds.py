@@ -71,7 +71,7 @@ def make_content(count: int, members: int, exemplars: int, side: int = 96) -> Re
     sheets = [class_sheet(pool, groups, given[k], k, found[k], layout_for(count)) for k in range(sections)]
     return ReportContent(
         classes=classes,
-        source=pool.source,
+        sources=[pool.source],
         findings=found,
         sheets=sheets,
         evaluation=evaluation,

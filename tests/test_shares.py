@@ -92,7 +92,8 @@ def test_two_that_do_the_same_end_with_the_same_bytes(work: Path, start: Embed, 
 def test_a_command_without_shards_does_what_is_missing(work: Path, start: Embed, whole: dict[str, bytes]) -> None:
     assert start("rest", "--shard", "1/3").wait(100) == 0
     said = (work / "rest.log").read_text()
-    assert "missing yet: blocks 0, 2 of 3, of --shard 0/3, 2/3" in said
+    assert "shard 1/3: block 1 of 3" in said
+    assert "missing yet: blocks 0, 2 of 3, of --shard 0/3 (the same as 3/3), 2/3; give" in said
     before = {path: path.stat().st_ino for path in (work / "rest" / "img_emb").iterdir()}
     assert start("rest").wait(100) == 0
     assert contents(work / "rest") == whole
@@ -110,12 +111,13 @@ def test_who_is_first_says_whose_vectors_they_are(network: str, work: Path, tmp_
 
 def test_what_is_missing_names_the_shards_that_give_it() -> None:
     assert describe_missing([3, 17], 91, 4) == (
-        "missing yet: blocks 3, 17 of 91, of --shard 0/4; give these when none is running"
+        "missing yet: blocks 3, 17 of 91, of --shard 0/4 (the same as 4/4); give these when none is running"
     )
+    assert describe_missing([1], 2, 2) == "missing yet: block 1 of 2, of --shard 1/2; give these when none is running"
     for blocks, shares in ((7, 3), (3, 7), (5, 5), (1, 4)):
         for block in range(blocks):
             (own,) = (one for one in range(shares) if block in PoolShare(one, shares).of(blocks))
-            assert f"of --shard {own}/{shares};" in describe_missing([block], blocks, shares)
+            assert f"of --shard {PoolShare(own, shares).either_way};" in describe_missing([block], blocks, shares)
 
 
 def test_there_may_be_far_more_shards_than_blocks() -> None:
@@ -137,8 +139,21 @@ def test_a_dry_run_writes_nothing(holotype: Holotype, work: Path, network: str, 
     assert "2,148 images" in said
     assert "0.21 MB of vectors" in said
     assert "on 4 nodes like this" in said
+    assert "nothing was written; all images are counted, also those that were done before" in said
     assert holotype("predict", saved, work / "pool.tar", "--out", work / "dry", *words)[0] == 0
     assert not (work / "dry").exists()
+
+
+def test_a_dry_run_says_what_is_left_out(
+    holotype: Holotype, jpeg: Callable[[], bytes], network: str, saved: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mix" / "tars").mkdir(parents=True)
+    (tmp_path / "mix" / "a.jpg").write_bytes(jpeg())
+    write_tar(tmp_path / "mix" / "tars" / "x.tar", [("b.jpg", jpeg())])
+    for words in (["embed", tmp_path / "mix", "--encoder", network], ["predict", saved, tmp_path / "mix"]):
+        code, _, error = holotype(*words, "--out", tmp_path / "out", "--dry-run")
+        assert code == 0
+        assert f"left out of {tmp_path / 'mix'}, as no images: 1 x .tar" in error
 
 
 @pytest.mark.parametrize("layout", ["jsonl", "csv"])

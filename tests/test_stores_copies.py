@@ -19,6 +19,8 @@ from storing import Stored
 
 from holotype.errors import OutputError
 from holotype.progress import Silent
+from holotype.runs.folder import RunFolder
+from holotype.settings import Settings
 from holotype.stores import copies, store
 from holotype.stores.copies import here, sent_back
 from holotype.stores.urls import parse
@@ -129,6 +131,8 @@ def test_a_run_in_a_store_is_a_run(
     lines = list(csv.DictReader(io.StringIO(download(s3_port, f"{bucket}/there/predictions.csv").decode())))
     assert len(lines) == COUNT
     assert lines[0]["path"] == f"{pool}/0.jpg"
+    code, said, error = holotype("predict", out, pool, "--shard", "1/1", "--out", f"{bucket}/parts")
+    assert (code, f"all parts are in {bucket}/parts; " in said, "cat s3:" in said) == (0, True, False), error
     assert holotype("suggest", out)[0] == 0
     (tmp_path / "form.csv").write_text("id,class,answer\n3,a,yes\n12,a,no\n")
     code, said, error = holotype("answer", out, tmp_path / "form.csv", "--who", "me")
@@ -211,6 +215,15 @@ def test_what_says_that_a_run_is_finished_comes_last(bucket: str, proxy: Proxy) 
     ]
     assert asked[1:] == [("PUT", "report.html"), ("PUT", "holotype.toml")]
     assert asked[0][0] in ("POST", "DELETE")  # of holotype.toml: until all is there nothing says that it is finished
+
+
+def test_an_error_in_python_names_the_url_and_what_python_takes(bucket: str) -> None:
+    url, settings = f"{bucket}/run", Settings.parse({"images": "pool.tar", "exemplars": {"a": ["0"]}})
+    with sent_back():
+        here(url).mkdir()
+        (here(url) / "holotype.toml").write_text(settings.to_toml())
+        with pytest.raises(OutputError, match=rf"^{url} already holds a run; .*\(in Python resume=True, force=True\)$"):
+            RunFolder(here(url)).check(settings)
 
 
 def test_a_database_in_use_is_not_sent(bucket: str) -> None:

@@ -18,7 +18,7 @@ from storing import Stored
 
 from holotype import open_pool
 from holotype.encoders.runtimes import OnnxEncoder
-from holotype.errors import HolotypeError, PoolError, UnreadableNow
+from holotype.errors import HolotypeError, HolotypeWarning, PoolError, UnreadableNow
 from holotype.stores import store
 from holotype.stores.urls import parse
 from holotype.vectors.store import embed
@@ -96,7 +96,9 @@ def test_what_does_not_pass_stops_the_work_and_takes_no_image_for_broken(
 def test_an_opened_pool_that_goes_away_is_said(tar: Path, stored: Stored, proxy: Proxy) -> None:
     url = stored(tar, "pool.tar")
     proxy.fault = lambda _asked: Fault(503)
-    with pytest.raises(HolotypeError, match=rf"{url} cannot be read: s3://bucket-\d+ answers 503"):
+    with pytest.raises(
+        HolotypeError, match=rf"{url} cannot be read: s3://bucket-\d+ .at http://127.0.0.1:\d+. answers 503"
+    ):
         open_pool(url)
     proxy.fault = lambda asked: Fault(503) if asked.method == "GET" else None
     with pytest.raises(PoolError, match="answers 503 SlowDown; give the same command again when that has passed"):
@@ -163,8 +165,14 @@ def test_no_network_is_said(tar: Path, proxy: Proxy, monkeypatch: pytest.MonkeyP
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
     store._bucket.cache_clear()
-    with pytest.raises(HolotypeError, match=r"s3://away/pool\.tar cannot be read: s3://away cannot be reached"):
+    monkeypatch.setattr(store, "_QUIET", 0.3)
+    where = r"s3://away \(at http://127\.0\.0\.1:\d+\) cannot be reached"
+    with (
+        pytest.warns(HolotypeWarning, match=rf"^{where}: it is tried again for up to 1 s$") as said,
+        pytest.raises(HolotypeError, match=rf"s3://away/pool\.tar cannot be read: {where}"),
+    ):
         open_pool("s3://away/pool.tar")
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("where", ["default", "team", "endpoint"])

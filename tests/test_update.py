@@ -122,6 +122,12 @@ def test_the_same_command_again_does_nothing(out: Path, more: Path, holotype: Ho
     assert (results(out), len(encoded)) == (before, count)
 
 
+def test_the_report_names_all_sources(out: Path, more: Path) -> None:
+    update_run(out, RunChanges([Addition(images=str(more))]))
+    report = (out / "report.html").read_text()
+    assert "images.tar, more.tar" in report[report.index("images looked through") :][:200]
+
+
 def test_files_that_were_only_touched_are_nothing_new(out: Path, data: Path, encoded: Encoded) -> None:
     before = results(out)
     shutil.copy(data / "images.tar", data / "copy.tar")
@@ -287,7 +293,7 @@ def test_vectors_that_were_supplied_come_with_new_images(job: Job, tmp_path: Pat
     embed_pool(str(more), network, tmp_path / "more vectors", "f32")
     out = tmp_path / "out"
     run(settings.model_copy(update={"embeddings": str(tmp_path / "vectors")}), out)
-    with pytest.raises(HolotypeError, match="expected vectors of"):
+    with pytest.raises(HolotypeError, match=r"cannot be used: expected vectors of .*more.tar.*: add --embeddings"):
         update_run(out, RunChanges([Addition(images=str(more))]))
     update_run(out, RunChanges([Addition(images=str(more), embeddings=str(tmp_path / "more vectors"))]))
     assert {"300", "310"} <= found(out)["red"]

@@ -30,7 +30,8 @@ def describe(error: ValidationError, settings: type[BaseModel], called: Callable
     faults: dict[str, list[Mapping[str, Any]]] = {}
     for one in error.errors():
         faults.setdefault(called(".".join(_path(one))), []).append(one)
-    said = [f"{_short(name)}: {_described(some, settings, called)}" for name, some in list(faults.items())[:_NAMED]]
+    first = list(faults.items())[:_NAMED]
+    said = [f"{_short(name)}{': ' if name else ''}{_described(some, settings, called)}" for name, some in first]
     return "; ".join([*said, *([f"and {len(faults) - _NAMED:,} more"] if len(faults) > _NAMED else [])])
 
 

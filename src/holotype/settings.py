@@ -239,7 +239,8 @@ class Settings(Strict):
         for one in self.more:
             if (one.embeddings is None) != (self.embeddings is None):
                 raise ValueError(
-                    f"expected vectors of {one.images} too, as the run has those that were supplied"
+                    f"expected vectors of {one.images} too, as those of the run were supplied: add --embeddings, which "
+                    "holotype embed computes with the encoder of the others"
                     if one.embeddings is None
                     else f"expected no vectors of {one.images}, as the run computes those of its images"
                 )
@@ -268,7 +269,10 @@ class Settings(Strict):
         try:
             values = tomllib.loads(regular(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise HolotypeError(f"expected the settings of a run in {path}, and there is no such file") from None
+            raise HolotypeError(
+                f"expected the settings of a run in {path}, and there is no such file: give the folder of a run, as "
+                "holotype run --out made it"
+            ) from None
         except OSError as error:
             raise HolotypeError(reason(error)) from error
         except (RecursionError, ValueError) as error:  # TOML's own errors, of text and of what is too deep or too long

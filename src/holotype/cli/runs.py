@@ -128,4 +128,5 @@ def discover(
     note_place(folder, images)
     found = discover_run(folder, k, Terminal())
     print_lines(found.lines(k))
-    print_lines([f"sheets  {found.folder.discovered}", f"report  {found.folder.report}"])
+    if found.communities:
+        print_lines([f"sheets  {found.folder.discovered}", f"report  {found.folder.report}"])

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from holotype.model.predictions import DISTANCE
 
 MOVED, OTHERS = 0.1, 0.25  # of the index, as they are used for scorecards (Siddiqi, Credit Risk Scorecards, 2006)
-FEW = 200  # images below which nothing is said: of fewer, chance alone would raise the alarm
+FEW = 200  # images on either side below which nothing is said: of fewer, chance alone would raise the alarm
 SHARE = "share of none"
 _BINS = 10
 _DRAWS = 2000
-_BOUNDS = (2.5, 97.5)
+_BOUNDS = (97.5, 50, 2.5)
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Stability:
     """One quantity of a pool and of new images.
 
     pool, new   its means
-    index       the population stability index of the new images against the pool
-    low, high   its 95 % bootstrap interval
-    images      how many new ones there are
+    index       the population stability index of the new images against the pool, less what chance adds
+    low, high   its 95 % bootstrap interval, which it lies in (`bootstrap_interval`)
+    images      how many new ones there are; `pool_images` of the pool
     """
 
     quantity: str
@@ -56,15 +56,18 @@ class Stability:
     low: float
     high: float
     images: int
+    pool_images: int
 
     @property
     def verdict(self) -> str:
-        """What that means, in words."""
-        if self.images < FEW:
-            return f"too few images to say (from {FEW} on)"
-        if self.index < MOVED:
-            return "stable"
-        return "moved" if self.index < OTHERS else "other images than those of the pool"
+        """What that means, in words: other images are said where the whole interval says so."""
+        if min(self.images, self.pool_images) < FEW:
+            where = "" if self.images < FEW else "in the pool "
+            return f"too few images {where}to say (from {FEW} on)"
+        if self.index < OTHERS:
+            return "stable" if self.index < MOVED else "moved"
+        others = "other images than those of the pool"
+        return others if self.low >= OTHERS else f"it cannot be told whether they are {others}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -86,8 +89,9 @@ def compare_quantity(
 ) -> Stability:
     """Compare one quantity of a pool, (n,) as `expected`, and of new images, (m,) as `seen`."""
     counts = _binned(expected, seen)
-    low, high = bootstrap_interval(*counts, seed)
-    return Stability(quantity, float(expected.mean()), float(seen.mean()), float(_index(*counts)), low, high, len(seen))
+    low, index, high = bootstrap_interval(*counts, seed)
+    means = float(expected.mean()), float(seen.mean())
+    return Stability(quantity, *means, index, low, high, len(seen), len(expected))
 
 
 def stability_index(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
@@ -98,17 +102,20 @@ def stability_index(expected: NDArray[np.float64], seen: NDArray[np.float64]) ->
     return float(_index(*_binned(expected, seen)))
 
 
-def bootstrap_interval(expected: NDArray[np.int64], seen: NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of the index of images `seen` in each bin against those `expected` there.
+def bootstrap_interval(
+    expected: NDArray[np.int64], seen: NDArray[np.int64], seed: int = 0
+) -> tuple[float, float, float]:
+    """Return the index of images `seen` in each bin against those `expected` there, in its 95 % interval: the middle.
 
-    Both are drawn again. That raises the index, as chance does with few images, by as much again: so the interval is
-    the basic one, twice the index less the quantiles of what is drawn (Davison and Hinkley, 1997, section 5.2).
+    Both are drawn again. That raises the index, as chance does with few images, by as much again: so the limits are
+    the basic ones, twice the index less the quantiles of what is drawn (Davison and Hinkley, Bootstrap Methods and
+    their Application, 1997, section 5.2). The index itself is such a limit, at one half: it lies between the others,
+    and what chance adds is taken off it. None is below 0.
     """
     random = np.random.default_rng(seed)
     drawn = [random.multinomial(one.sum(), one / one.sum(), _DRAWS) for one in (expected, seen)]
-    low, high = np.percentile(_index(*drawn), _BOUNDS)
-    found = 2 * _index(expected, seen) - np.array([high, low])
-    return float(max(found[0], 0)), float(max(found[1], 0))
+    low, index, high = np.maximum(2 * _index(expected, seen) - np.percentile(_index(*drawn), _BOUNDS), 0).tolist()
+    return low, index, high
 
 
 def _binned(expected: NDArray[np.float64], seen: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # `python -m benchmarks.discover --development` varies these; docs/tried.md has the figures
 _MOST = 24_576  # images that the graph is built of: a limit of time, as all pairs are compared
 _SIZE = 300  # the resolution of modularity is one for every so many images, so that communities are alike in size
-_LEAST = 8  # images of a community: of fewer, chance alone makes one
+LEAST_TOGETHER = 8  # images of a community: of fewer, chance alone makes one
 _BLOCK = 2048
 _TOLERANCE = 1e-4
 _HARDLY = 0.005  # of the connections
@@ -115,7 +115,7 @@ def _apart(labels: Rows, conductance: NDArray[np.float64]) -> Sequence[tuple[int
     """Return number and rows of each community that is large enough, in the order of their conductance."""
     sizes = np.bincount(labels, minlength=len(conductance))
     rows = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
-    return [(k, rows[k]) for k in np.argsort(conductance, kind="stable").tolist() if sizes[k] >= _LEAST]
+    return [(k, rows[k]) for k in np.argsort(conductance, kind="stable").tolist() if sizes[k] >= LEAST_TOGETHER]
 
 
 def _community(

@@ -22,6 +22,8 @@ from holotype.progress import Progress, Silent
 from holotype.runs.commands import load_classifier, open_sources, predict_rows
 from holotype.runs.remarks import say_left_out
 from holotype.settings import ARITHMETIC, Arithmetic
+from holotype.stores.copies import address
+from holotype.stores.urls import is_url
 from holotype.vectors.folders import in_claimed_arithmetic
 from holotype.vectors.store import SHARD, EmbeddingStore
 
@@ -73,13 +75,19 @@ class PoolShare:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
+    @property
+    def either_way(self) -> str:
+        """Its name, right for who counts from 0 and for who counts from 1."""
+        return f"{self} (the same as {self.count}/{self.count})" if self.number == 0 else str(self)
+
 
 def do_share(task: Task, share: PoolShare, progress: Progress) -> list[int]:
     """Do what `share` has of `task`; return the blocks that are missing then, of all shares."""
     work = task.open(progress)
     mine = share.of(work.count)
     if mine:
-        progress.say(f"shard {share}: blocks {mine[0]:,} to {mine[-1]:,} of {work.count:,}")
+        these = f"block {mine[0]:,}" if len(mine) == 1 else f"blocks {mine[0]:,} to {mine[-1]:,}"
+        progress.say(f"shard {share}: {these} of {work.count:,}")
     else:
         progress.say(f"shard {share}: nothing to do, as there {_are(work.count)}")
     work.do(mine, progress)
@@ -92,9 +100,10 @@ def do_share(task: Task, share: PoolShare, progress: Progress) -> list[int]:
 def describe_missing(missing: Sequence[int], count: int, shares: int) -> str:
     """Say which blocks are missing, and which shards give them."""
     more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
-    these = f"blocks {', '.join(f'{one:,}' for one in missing[:_SHOWN])}{more} of {count:,}"
+    noun = "block" if len(missing) == 1 else "blocks"
+    these = f"{noun} {', '.join(f'{one:,}' for one in missing[:_SHOWN])}{more} of {count:,}"
     numbers = sorted({((block + 1) * shares - 1) // count for block in missing})  # the last share that begins by then
-    whose = [f"{one}/{shares}" for one in numbers]
+    whose = [PoolShare(one, shares).either_way for one in numbers]
     others = f" and {len(whose) - _SHOWN:,} more" if len(whose) > _SHOWN else ""
     return f"missing yet: {these}, of --shard {', '.join(whose[:_SHOWN])}{others}; give these when none is running"
 
@@ -158,6 +167,11 @@ class PredictTask:
 
     def describe(self) -> str:
         """Say how the parts become the file that one process writes."""
+        if is_url(place := address(self.out)):
+            return (
+                f"all parts are in {place}; behind each other, by their names, they are one file: copy them into a "
+                f"folder here, and in it cat part-* > predictions.{self.layout}"
+            )
         parts, whole = shlex.quote(f"{self.out}/part-"), f"predictions.{self.layout}"
         return f"all parts are in {self.out}; one file of them: cat {parts}* > {whole}"
 

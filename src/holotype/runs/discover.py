@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from holotype import files
 from holotype.answers.baseline import ReviewBaseline
 from holotype.errors import OutputError
-from holotype.grouping.communities import Community, find_communities
+from holotype.grouping.communities import LEAST_TOGETHER, Community, find_communities
 from holotype.grouping.space import fit_space
 from holotype.model.predictions import csv_line
 from holotype.names import command, counted
@@ -64,6 +64,10 @@ class Discovery:
     @property
     def summary(self) -> str:
         """How many there are, and of how many images."""
+        if not self.communities:
+            least = f"at least {LEAST_TOGETHER} that are more like each other than like the rest"
+            of = f"{counted(self.among, 'image')} that {'belongs' if self.among == 1 else 'belong'} to no class"
+            return f"no community among {of}: it takes {least}"
         inside, count = sum(len(one.rows) for one in self.communities), len(self.communities)
         what = "community" if count == 1 else "communities"
         return f"{count:,} {what} with {counted(inside, 'image')}, of {self.among:,} that belong to no class"

@@ -15,7 +15,7 @@ from holotype.encoders.encode import l2_normalize
 from holotype.errors import HolotypeError, OutputError
 from holotype.evaluation.drift import ModelOutputs, Stability, compare_seen, stability_table
 from holotype.filestate import regular
-from holotype.model.classifier import Classifier
+from holotype.model.classifier import MODEL, Classifier
 from holotype.model.pool_sample import PoolSample
 from holotype.model.predictions import DISTANCE, NONE
 from holotype.model.saved import DESCRIPTION_FILE, digest_of_model
@@ -62,16 +62,16 @@ class Drift:
 
 
 def drift_run(out: Path, new: Sequence[str], progress: Progress | None = None) -> Drift:
-    """Compare `new` with the pool of the run in `out`, by what its model says of both.
+    """Compare `new` with the pool of the run in `out`, or whose model is there, by what its model says of both.
 
     new   images, tars, folders or patterns, which are predicted; files that `holotype predict --out` wrote (JSON lines
           or CSV); or what `holotype serve --record` wrote
 
     A run that does not know what its model says of the pool, as vectors were supplied, or an earlier version did it,
     learns it now, from 2,048 images. Raises `HolotypeError` where a file is none of these, and where none of the images
-    can be read.
+    can be read; and where `out` has a model without its run.
     """
-    progress, folder, classifier = progress or Silent(), RunFolder(out), load_classifier(out)
+    progress, folder, classifier = progress or Silent(), _run_of(out), load_classifier(out)
     if classifier.pool_ is None:
         classifier.pool_ = _sampled(folder, classifier, progress)
     pool, version = classifier.pool_, digest_of_model(_description(folder))[:VERSION_DIGITS]
@@ -87,6 +87,17 @@ def drift_run(out: Path, new: Sequence[str], progress: Progress | None = None) -
     )
     stabilities = compare_seen(ModelOutputs(pool.none, pool.scores, pool.distances), seen)
     return Drift(len(ours), len(found) - len(readable), len(readable) - len(ours), stabilities)
+
+
+def _run_of(out: Path) -> RunFolder:
+    """The folder of the run in `out`, also where its model is given."""
+    folder = RunFolder(out.parent if out.name == MODEL else out)
+    is_run = folder.settings.exists() or folder.unfinished.exists()
+    if not is_run and any((place / DESCRIPTION_FILE).exists() for place in (out, folder.model)):
+        raise HolotypeError(
+            f"{out} is a model without its run, and does not know its pool: give the run that it lies in"
+        )
+    return folder
 
 
 def _sampled(folder: RunFolder, classifier: Classifier, progress: Progress) -> PoolSample:

@@ -15,6 +15,7 @@ from holotype.pool.pool import Pool, open_pool, spread
 from holotype.progress import Progress
 from holotype.runs.blocks import EmbedTask, PredictTask
 from holotype.runs.commands import load_classifier, open_sources
+from holotype.runs.remarks import say_left_out
 from holotype.vectors.folders import in_arithmetic
 
 _WARM, _SAMPLED = 32, 512  # images: before the clock runs, and at most until it stops
@@ -50,12 +51,13 @@ class CostEstimate:
         ]
         found += [f"{seconds / 3600 * price:,.2f} at {price:g} a node and hour"] if price else []
         found += [f"{_bytes(self.vectors)} of vectors"] if self.vectors else []
-        return [*found, "nothing was written; what is there already is not left out"]
+        return [*found, "nothing was written; all images are counted, also those that were done before"]
 
 
 def estimate_embed(task: EmbedTask, progress: Progress) -> CostEstimate:
     """Measure what the vectors of a pool will take. Raises `HolotypeError`."""
     pool = open_pool(task.source, allow_truncated=task.allow_truncated, progress=progress)
+    say_left_out(pool, progress)
     network = load_encoder(task.encoder, progress=progress)
     network = in_arithmetic(network, pool, task.precision, progress, [Path(task.out)])
 
@@ -72,6 +74,8 @@ def estimate_predict(task: PredictTask, progress: Progress) -> CostEstimate:
     pools = [pool for pool in opened.values() if pool is not None]
     if not pools:
         raise PoolError("expected a tar or a folder to estimate, got single images: they take a moment each")
+    for one in pools:
+        say_left_out(one, progress)
     pool = max(pools, key=len)
 
     def predict(rows: Sequence[int]) -> Iterable[Sized]:

@@ -16,7 +16,7 @@ from holotype.encoders.runtimes import Encoder
 from holotype.errors import AnswersError, HolotypeError, HolotypeWarning, ModelError, OutputError
 from holotype.model.classifier import MODEL, Classifier
 from holotype.model.saved import DESCRIPTION_FILE
-from holotype.names import command
+from holotype.names import command, named
 from holotype.pool.members import is_nothing
 from holotype.pool.pool import Pool
 from holotype.runs.differences import differences
@@ -133,26 +133,27 @@ class RunFolder:
 
         called   how a setting is called where it was given
         """
+        place = named(str(self.path))
         given = (*settings.sources, *settings.supplied, settings.test_set)
         if ours := next((one for one in given if one and self._is_result(Path(one))), None):
             raise OutputError(
-                f"{ours} is of the results in {self.path}, which new ones replace: copy it elsewhere, or change --out"
+                f"{ours} is of the results in {place}, which new ones replace: copy it elsewhere, or change --out"
             )
         finished = self.settings.exists()
         if finished and not (force or resume):
             raise OutputError(
-                f"{self.path} already holds a run; give --resume to go on with it, --force to write over it (vectors "
-                "that were computed are used again), or another --out"
+                f"{place} already holds a run; give --resume to go on with it, --force to write over it (vectors "
+                "that were computed are used again), or another --out (in Python resume=True, force=True)"
             )
         known = self.known_settings() if finished and not force else []
         if known and all(others := [differences(settings, one, called) for one in known]):
             raise OutputError(
-                f"{self.path} holds a run with other settings ({'; '.join(others[-1])}): "
-                f"{command('run', self.path, '--resume')} goes on with its own, as they were given or were the default "
+                f"{place} holds a run with other settings ({'; '.join(others[-1])}): "
+                f"{command('run', place, '--resume')} goes on with its own, as they were given or were the default "
                 "then; give --force to write over it with these, or another --out"
             )
         if not (finished or self.unfinished.exists()) and self._is_taken():
-            raise OutputError(f"{self.path} is not empty and holds no run; give another --out")
+            raise OutputError(f"{place} is not empty and holds no run; give another --out")
 
     def _is_result(self, path: Path) -> bool:
         return any(path.absolute().is_relative_to(one.absolute()) for one in self.results)

@@ -79,5 +79,6 @@ def say_missing(supplied: Embeddings, vectors: Path | str | None, images: str, p
     if missing := supplied.size - len(supplied.rows) - len(supplied.unreadable):
         progress.say(
             f"embeddings: without a vector in {vectors}, and left out: {counted(missing, 'image')}; "
-            f"{command('embed', images, '--out', vectors, '--encoder', supplied.encoder)} computes what is missing"
+            f"{command('embed', images, '--out', vectors, '--encoder', supplied.encoder)} computes what is missing; "
+            "then give the same command again, of a run that is done holotype update"
         )

@@ -10,6 +10,8 @@ import hashlib
 import os
 import re
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from holotype.errors import OutputError, PoolError, UnreadableNow
+from holotype.errors import HolotypeWarning, OutputError, PoolError, UnreadableNow
 from holotype.filestate import FileState
 from holotype.names import printable
 from holotype.patience import Patience
@@ -26,6 +28,7 @@ from holotype.stores.credentials import open_bucket
 from holotype.stores.urls import Url, parse
 
 _PATIENCE, _LONGEST_PAUSE = 60.0, 5.0  # seconds
+_QUIET = 3.0  # seconds of a fault until it is said that it is waited for
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")  # how S3 and Azure name what is wrong
 _BUSY = frozenset([408, 429])
@@ -103,6 +106,8 @@ class Bucket:
         self._process = os.getpid()
         self._patience = Patience(_PATIENCE, _LONGEST_PAUSE)
         self.store = open_bucket(scheme, name)
+        self.place = self.name + _of_endpoint(str(self.store.config.get("endpoint", "")))
+        self._said = False
 
     def obstore(self) -> Any:
         """Return the library. Raises `PoolError` in a process that was forked: it would wait for threads for ever."""
@@ -116,8 +121,23 @@ class Bucket:
         return obstore
 
     def patient(self, work: Callable[[], _Found]) -> _Found:
-        """Return what `work` does, which is done again for what may pass. Raises `UnreadableNow` after a wait."""
-        return self._patience.read(work)
+        """Return what `work` does, which is done again for what may pass. Raises `UnreadableNow` after a wait.
+
+        Warns once that it waits, where that is not over in a moment.
+        """
+        started = time.monotonic()
+
+        def tried() -> _Found:
+            try:
+                return work()
+            except OSError as error:
+                if not self._said and time.monotonic() - started > _QUIET:
+                    self._said = True
+                    again = f"it is tried again for up to {_PATIENCE:.0f} s"
+                    warnings.warn(f"{error.strerror}: {again}", HolotypeWarning, stacklevel=2)
+                raise
+
+        return self._patience.read(tried)
 
     def head(self, url: Url) -> StoredObject | None:
         """Return what is at `url`; None where nothing is."""
@@ -228,7 +248,7 @@ class Bucket:
                 "store take them (environment, profile, role)"
             )
         if status in _BUSY or status >= 500 or (status == 0 and _ELSEWHERE not in said):
-            return OSError(errno.EIO, f"{self.name} answers {how}" if how else f"{self.name} cannot be reached")
+            return OSError(errno.EIO, f"{self.place} answers {how}" if how else f"{self.place} cannot be reached")
         if code in _MISSING:
             return PoolError(f"expected a bucket {self.name}, and there is none of this name; check it")
         if status in _REFUSED or isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
@@ -244,6 +264,12 @@ class Bucket:
 
 def _object(url: Url, meta: Any) -> StoredObject:
     return StoredObject(url, meta["size"], meta["e_tag"] or "", int(meta["last_modified"].timestamp() * 1e9))
+
+
+def _of_endpoint(url: str) -> str:
+    """Say which server is asked, without what else its URL may hold; nothing of the one that all know."""
+    host = url.rpartition("@")[2].split("://")[-1].partition("/")[0]
+    return f" (at {printable(url.partition('://')[0])}://{printable(host)})" if host else ""
 
 
 _opening = threading.Lock()

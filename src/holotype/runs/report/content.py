@@ -49,7 +49,7 @@ class Trained:
 class ReportContent:
     """What the report shows, for n images of the pool and K classes.
 
-    source      where the pool is
+    sources     where the images are
     findings    what was found of each class
     sheets      what is shown of each, of the first `SECTIONS`
     evaluation  None when no test set was given
@@ -69,7 +69,7 @@ class ReportContent:
     """
 
     classes: list[str]
-    source: str
+    sources: list[str]
     findings: list[ClassFinding]
     sheets: list[ClassSheet]
     evaluation: Evaluation | None
@@ -100,7 +100,7 @@ def report_content(settings: Settings, pool: Pool, result: RunResult) -> ReportC
     layout, given, tested = layout_for(len(found)), chosen.search.exemplars, chosen.evaluation is not None
     return ReportContent(
         classes=list(groups.classes),
-        source=pool.source,
+        sources=[one.source for one in pool.parts or [pool]],
         findings=found,
         sheets=[class_sheet(pool, groups, given, k, one, layout) for k, one in enumerate(found[:SECTIONS])],
         evaluation=chosen.evaluation,
