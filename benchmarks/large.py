@@ -183,7 +183,7 @@ def draw(found: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw how time and memory grow with the images."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     counts = [one["images"] for one in found]
     for name in ("run", "again", "first question", "update", "discover"):
@@ -191,7 +191,7 @@ def draw(found: Sequence[Mapping[str, float]], path: Path) -> None:
     right.plot(counts, [one["peak"] for one in found], marker="o", label="run")
     left.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds")
     right.set(xscale="log", xlabel="images", ylabel="GB at most", ylim=(0, None))
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=120)
 
 
