@@ -4,6 +4,7 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -208,8 +209,11 @@ class RunFolder:
         if self.unfinished.exists() and not self.settings.exists():
             raise kind(f"the run in {self.path} is not finished: let it end, or do {command('run', self.path)}")
         digests = read_checksums(self.checksums)
-        for path in paths:
-            if path.is_file() and not is_whole(path, digests, path.relative_to(self.path).as_posix()):
+        named = {path: path.relative_to(self.path).as_posix() for path in paths if path.is_file()}
+        with ThreadPoolExecutor() as threads:  # who opens a review waits for this
+            whole = threads.map(lambda path: is_whole(path, digests, named[path]), named)
+        for path, is_sound in zip(named, whole, strict=True):
+            if not is_sound:
                 if self._is_outdated(digests, path):
                     warnings.warn(
                         f"{self.checksums} is of an earlier run than the results, which another version of holotype "
