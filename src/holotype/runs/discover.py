@@ -91,7 +91,7 @@ class Discovery:
             write_sheet(self.pool, one.rows[:_ON_SHEET].tolist(), folder.discovered / f"{number:03}.png")
         changed: dict[Path, str | None] = {folder.discovered / COMMUNITIES: self.table()}
         with suppress(OSError):
-            sheets = community_sheets(self.pool, self.communities, lambda name: starting(folder.path, name))
+            sheets = community_sheets(self.pool, self.communities, lambda name: starting(folder.path.absolute(), name))
             report = folder.report.read_text(encoding="utf-8")
             changed[folder.report] = with_discovered(report, sheets, len(self.communities), self.among)
         folder.change(changed)
