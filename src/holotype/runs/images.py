@@ -5,6 +5,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from holotype.answers.baseline import ReviewBaseline
 from holotype.errors import AnswersError, PoolError
 from holotype.pool.exemplars import Exemplar, resolve
 from holotype.pool.kept import drawn_ids, kept_ids, open_kept, some_named
@@ -46,8 +47,18 @@ def exemplars_of_run(folder: RunFolder, settings: Settings, pool: Pool, *, stopp
 
     stopped   `settings` are those of a run that was stopped: of other images, the finished one saw none of it
     """
+    baseline = None
     with suppress(AnswersError):
         if not stopped or len({tuple(known.sources) for known in folder.known_settings()}) == 1:
-            baseline = folder.load_baseline().following(ranked_images(folder, pool))
-            return baseline.given(settings.exemplars, pool)
+            baseline = folder.load_baseline()
+    return kept_exemplars(folder, baseline, settings, pool)
+
+
+def kept_exemplars(
+    folder: RunFolder, baseline: ReviewBaseline | None, settings: Settings, pool: Pool
+) -> list[Exemplar]:
+    """Return the same where what the run left for a review, `baseline`, was read already; None where it cannot be."""
+    with suppress(AnswersError):
+        if baseline is not None:
+            return baseline.following(ranked_images(folder, pool)).given(settings.exemplars, pool)
     return resolve(pool, settings.exemplars, settings.descriptions)

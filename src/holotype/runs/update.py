@@ -15,12 +15,12 @@ from holotype.errors import AnswersError, TestSetError
 from holotype.filestate import regular
 from holotype.model.classifier import Classifier
 from holotype.names import counted, same_name
-from holotype.pool.exemplars import Exemplar, resolve
+from holotype.pool.exemplars import Exemplar
 from holotype.pool.pool import Pool, open_pool
 from holotype.progress import Progress, Silent
 from holotype.runs.changes import RunChanges
 from holotype.runs.folder import RunFolder
-from holotype.runs.images import ranked_images
+from holotype.runs.images import kept_exemplars
 from holotype.runs.inputs import open_inputs, with_exemplars
 from holotype.runs.lasting import LastingPromises
 from holotype.runs.places import find_inputs
@@ -90,13 +90,7 @@ class _Earlier:
 
     def exemplars(self, settings: Settings, pool: Pool, progress: Progress) -> list[Exemplar]:
         """Return those of `settings` as they are now, by the pictures that the run kept of them."""
-        return known_exemplars(self._given(settings, pool), pool, progress)
-
-    def _given(self, settings: Settings, pool: Pool) -> list[Exemplar]:
-        with suppress(AnswersError):
-            if self._baseline is not None:
-                return self._baseline.following(ranked_images(self.folder, pool)).given(settings.exemplars, pool)
-        return resolve(pool, settings.exemplars, settings.descriptions)
+        return known_exemplars(kept_exemplars(self.folder, self._baseline, settings, pool), pool, progress)
 
 
 @dataclass(frozen=True)
