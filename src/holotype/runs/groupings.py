@@ -43,13 +43,13 @@ def open_stores(inputs: RunInputs, folder: RunFolder, progress: Progress) -> Ite
 
 
 def search_sources(
-    inputs: RunInputs, stores: Mapping[str, EmbeddingStore | None], progress: Progress
+    inputs: RunInputs, stores: Mapping[str, EmbeddingStore], progress: Progress
 ) -> dict[str, SearchSource]:
     """Return the supplied vectors (way 2), the same for all encoders, or each encoder's own (way 1)."""
     if inputs.supplied is not None and inputs.searches_supplied:
         return dict.fromkeys(stores, SearchSource(inputs.supplied, inputs.maker))
-    opened = ((name, store) for name, store in stores.items() if store is not None)
-    return {name: SearchSource(inputs.known_by(store.embed(progress)), store.encoder) for name, store in opened}
+    each = stores.items()
+    return {name: SearchSource(inputs.known_by(store.embed(progress)), store.encoder) for name, store in each}
 
 
 def search_in(

@@ -10,7 +10,7 @@ from holotype.names import counted
 from holotype.pool.exemplars import Exemplar
 from holotype.progress import Progress, in_steps
 from holotype.runs.folder import RunFolder
-from holotype.runs.groupings import open_stores, search_in, search_sources
+from holotype.runs.groupings import SearchSource, open_stores, search_in, search_sources
 from holotype.runs.inputs import RunInputs, WholePool
 from holotype.runs.others import Others
 
@@ -24,14 +24,11 @@ def narrowed(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunInp
     pool = inputs.pool
     if len(pool) <= RANKED_WHOLE:
         return inputs
-    stores = {} if inputs.searches_supplied else dict(open_stores(inputs, folder, progress))
-    names = stores or dict.fromkeys(encoder.name for encoder in inputs.encoders)
-    sources = search_sources(inputs, names, progress)
+    sources = _sources(inputs, folder, progress)
     with in_steps(progress, "compare all images with the exemplars"):
-        searches = search_in(sources, inputs, inputs.test_rows)
-        each = list({id(one): one for one in searches.values()}.values())
+        each = list(search_in(sources, inputs, inputs.test_rows).values())
         short = shorten(each, _kept(inputs, folder), inputs.settings.fit.seed)
-    unreadable = {name: why for one in {*sources.values()} for name, why in one.embeddings.unreadable.items()}
+    unreadable = {name: why for one in sources.values() for name, why in one.embeddings.unreadable.items()}
     rows = short.rows
     others = Others(pool, each[0].scores, rows) if inputs.settings.all_rows else None
     note = (
@@ -46,6 +43,13 @@ def narrowed(inputs: RunInputs, folder: RunFolder, progress: Progress) -> RunInp
         supplied=inputs.supplied and inputs.supplied.some(rows, short.drawn),
         whole=WholePool(len(pool) - len(rows), np.searchsorted(rows, short.drawn), unreadable, others),
     )
+
+
+def _sources(inputs: RunInputs, folder: RunFolder, progress: Progress) -> dict[str, SearchSource]:
+    """The vectors of all images: where they are supplied, no store is opened, which would look through the images."""
+    if inputs.supplied is not None and inputs.searches_supplied:
+        return {"": SearchSource(inputs.supplied, inputs.maker)}
+    return search_sources(inputs, dict(open_stores(inputs, folder, progress)), progress)
 
 
 def _kept(inputs: RunInputs, folder: RunFolder) -> set[int]:
