@@ -117,16 +117,16 @@ def _files_of(source: Path) -> list[Path]:
 
 
 def _from_file(source: Path, pool: Pool) -> Embeddings:
-    array = open_array(source)
-    codes = _sidecar_ids(source)
-    if codes is not None and len(codes) != len(array):
-        raise EmbeddingsError(f"{source} has {len(array)} vectors and {len(codes)} ids; each vector needs one")
-    rows = _rows_by_number(source, pool, len(array)) if codes is None else None
-    _refuse_bad_rows(source, array)
-    if rows is not None:
+    array, codes = open_array(source), _sidecar_ids(source)
+    if codes is None:
+        rows = _rows_by_number(source, pool, len(array))
+        _refuse_bad_rows(source, array)
         return Embeddings([array], rows, len(pool))
-    aligned_rows, unreadable = _align(source, codes or [], pool)
-    return Embeddings([array], aligned_rows, len(pool), None, unreadable)
+    if len(codes) != len(array):
+        raise EmbeddingsError(f"{source} has {len(array)} vectors and {len(codes)} ids; each vector needs one")
+    _refuse_bad_rows(source, array)
+    rows, unreadable = _align(source, codes, pool)
+    return Embeddings([array], rows, len(pool), None, unreadable)
 
 
 def _from_folder(source: Path, pool: Pool) -> Embeddings:
