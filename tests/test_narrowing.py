@@ -11,6 +11,7 @@ from conftest import Job
 from holotype import HolotypeError
 from holotype.answers.records import NewAnswer
 from holotype.grouping import shortlist
+from holotype.grouping.search import Search
 from holotype.pool.pool import open_pool
 from holotype.review.review import Review
 from holotype.runs import narrowing
@@ -20,6 +21,7 @@ from holotype.runs.discover import discover_run
 from holotype.runs.folder import RunFolder
 from holotype.runs.sweep import repeat, run
 from holotype.runs.update import update_run
+from holotype.vectors.embeddings import Embeddings
 
 WHOLE, DRAWN, NEAREST = 100, 30, 40
 MOST = DRAWN + 3 * NEAREST + 13  # and exemplars, and the rows of the test set
@@ -119,6 +121,17 @@ def test_an_update_says_of_which_images_it_speaks(narrow: Path, data: Path) -> N
     assert not any(" new" in line for line in told if not line.startswith("purple: a new class"))
 
 
-def test_drawn_are_nearly_the_same_when_a_pool_grows() -> None:
-    one, more = (np.random.default_rng(0).random(count, np.float32) for count in (1000, 1100))
-    assert (more[:1000] == one).all()
+def test_drawn_are_nearly_the_same_when_a_pool_grows(few: None) -> None:
+    vectors = np.random.default_rng(0).normal(size=(1100, 8)).astype(np.float32)
+
+    def drawn(count: int) -> set[int]:
+        embeddings = Embeddings([vectors[:count]], np.arange(count), count)
+        searched = Search(["a"], [], embeddings, vectors[:count, :1], 0.0)
+        found = shortlist.shorten([searched], [5], seed=0)
+        assert {5, *found.drawn.tolist()} <= {*found.rows.tolist()}
+        return {*found.drawn.tolist()}
+
+    before, after = drawn(1000), drawn(1100)
+    assert len(before) == len(after) == DRAWN
+    assert {row for row in after if row < 1000} <= before
+    assert len(before & after) > DRAWN * 0.7
