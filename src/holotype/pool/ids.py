@@ -22,7 +22,7 @@ _WORD = re.compile(r"[0-9A-Za-z]+")
 
 
 class PackedTexts(Sequence[str]):
-    """PackedTexts in order; each becomes an object where it is asked for."""
+    """Texts in order; each becomes an object where it is asked for."""
 
     def __init__(self, values: "pa.ChunkedArray") -> None:
         self.values = values
@@ -83,7 +83,7 @@ class PackedTexts(Sequence[str]):
 
 
 class TextList:
-    """PackedTexts that come one after the other: many of them become `PackedTexts` on the way, few a list.
+    """Texts that come one after the other: many of them become `PackedTexts` on the way, few a list.
 
     of_few   whether there are only a few different ones
     """

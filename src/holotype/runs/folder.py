@@ -209,10 +209,10 @@ class RunFolder:
         if self.unfinished.exists() and not self.settings.exists():
             raise kind(f"the run in {self.path} is not finished: let it end, or do {command('run', self.path)}")
         digests = read_checksums(self.checksums)
-        named = {path: path.relative_to(self.path).as_posix() for path in paths if path.is_file()}
+        names = {path: path.relative_to(self.path).as_posix() for path in paths if path.is_file()}
         with ThreadPoolExecutor() as threads:  # who opens a review waits for this
-            whole = threads.map(lambda path: is_whole(path, digests, named[path]), named)
-        for path, is_sound in zip(named, whole, strict=True):
+            whole = threads.map(lambda path: is_whole(path, digests, names[path]), names)
+        for path, is_sound in zip(names, whole, strict=True):
             if not is_sound:
                 if self._is_outdated(digests, path):
                     warnings.warn(
